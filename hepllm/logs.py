@@ -1,0 +1,54 @@
+"""Logging and progress, always on standard error so that standard output carries results only."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+
+from tqdm import tqdm
+
+_FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
+
+
+def configure_logging(verbosity: int = 0) -> None:
+    """Sends the package's log records to standard error.
+
+    Args:
+        verbosity: -1 for warnings only, 0 for the normal story of a run, 1 or more for details.
+    """
+    level = {-1: logging.WARNING, 0: logging.INFO}.get(max(verbosity, -1), logging.DEBUG)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(_FORMAT, datefmt="%H:%M:%S"))
+    logger = logging.getLogger("hepllm")
+    logger.handlers[:] = [handler]
+    logger.setLevel(level)
+    logger.propagate = False
+    logging.captureWarnings(capture=True)
+    logging.getLogger("py.warnings").handlers[:] = [handler]
+    # PEFT 0.21 with transformers 5.23 warns on each gradient checkpointing call; nothing is wrong.
+    warnings.filterwarnings("ignore", message=".*gradient.checkpointing.*", category=FutureWarning)
+
+
+def progress_bar(total: int, description: str, unit: str = "events") -> tqdm:
+    """Makes a one-line progress display with rate and time left, silent when not on a terminal.
+
+    Args:
+        total: number of units until the work is complete.
+        description: a word or two that stand before the bar.
+        unit: what is counted.
+
+    Returns:
+        A bar with ``update(n)``, usable as a context manager.
+    """
+    quiet = logging.getLogger("hepllm").getEffectiveLevel() > logging.INFO
+    return tqdm(
+        total=total,
+        desc=description,
+        unit=f" {unit}",
+        file=sys.stderr,
+        disable=True if quiet else None,  # None: shown on a terminal only
+        dynamic_ncols=True,
+        leave=False,
+        mininterval=0.2,
+    )
