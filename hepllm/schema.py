@@ -1,0 +1,171 @@
+"""The feature registry: the only list of what is known about an event.
+
+Energies, momenta and masses are in GeV, angles in radians. Physics fills these columns, the dataset
+stores them, prompts print them and the numeric fusion adapter reads them; each of these looks here
+for names, order, units and digits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+SCHEMA_VERSION = 1
+
+Transform = Literal["identity", "log"]
+FeatureSet = Literal["search", "all", "cathode"]
+
+FEATURE_SETS: tuple[str, ...] = get_args(FeatureSet)
+
+SIGNAL, BACKGROUND, UNKNOWN = 1, 0, -1
+
+SPLITS: tuple[str, ...] = ("train", "val", "test")
+"""Names of the splits; a dataset stores the position in this list."""
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One number that describes an event.
+
+    Attributes:
+        name: column name.
+        unit: ``GeV``, ``rad`` or empty.
+        meaning: one line for tables and axis labels.
+        transform: applied before standardisation; ``log`` is log(1 + x) for long-tailed positive x.
+        integers: digits that a compact prompt prints before the decimal point.
+        decimals: digits that a compact prompt prints after it (what the resolution supports).
+        signed: whether a compact prompt spends a character on the sign.
+        mass_like: sculpts m_jj when one cuts on a score that sees it; never in the search set.
+        model_input: False for azimuths, which by symmetry carry no information alone.
+        in_prompt: worth its tokens in a compact prompt.
+        symbol: short name in a compact prompt; the column name where empty.
+        integral: a count.
+    """
+
+    name: str
+    unit: str
+    meaning: str
+    transform: Transform = "identity"
+    integers: int = 4
+    decimals: int = 0
+    signed: bool = False
+    mass_like: bool = False
+    model_input: bool = True
+    in_prompt: bool = False
+    symbol: str = ""
+    integral: bool = False
+
+    @property
+    def axis_label(self) -> str:
+        """The meaning with its unit, for a plot's axis."""
+        return f"{self.meaning} [{self.unit}]" if self.unit else self.meaning
+
+
+def _jet_features(jet: str, ordinal: str) -> Iterator[Feature]:
+    who = f"{ordinal} jet in pT"
+    yield Feature(f"{jet}_pt", "GeV", f"pT of the {who}", "log", 5, mass_like=True)
+    yield Feature(f"{jet}_eta", "", f"eta of the {who}", "identity", 1, 2, True, mass_like=True)
+    yield Feature(
+        f"{jet}_phi", "rad", f"phi of the {who}", "identity", 1, 2, True, model_input=False
+    )
+    yield Feature(f"{jet}_mass", "GeV", f"mass of the {who}", "log", 4)
+    if jet != "jet3":
+        yield from _substructure_features(jet, who)
+
+
+def _substructure_features(jet: str, who: str) -> Iterator[Feature]:
+    yield Feature(f"{jet}_energy", "GeV", f"energy of the {who}", "log", 5, mass_like=True)
+    yield Feature(
+        f"{jet}_n_particles",
+        "",
+        f"constituents of the {who}",
+        "log",
+        3,
+        in_prompt=True,
+        symbol=f"n{jet[-1]}",
+        integral=True,
+    )
+    leading = f"pT of the hardest constituent of the {who}"
+    yield Feature(f"{jet}_pt_lead", "GeV", leading, "log", 4, mass_like=True)
+    for n in (1, 2, 3):
+        yield Feature(f"{jet}_tau{n}", "", f"{n}-subjettiness of the {who}", "identity", 1, 3)
+    yield Feature(f"{jet}_tau21", "", f"tau2 / tau1 of the {who}", "identity", 1, 2)
+    yield Feature(f"{jet}_tau32", "", f"tau3 / tau2 of the {who}", "identity", 1, 2)
+
+
+def _event_features() -> Iterator[Feature]:
+    yield Feature("n_particles", "", "input particles with pT > 0", "log", 4, integral=True)
+    yield Feature("n_jets", "", "jets that pass the selection", "identity", 2, integral=True)
+    yield Feature("m_jj", "GeV", "mass of the two leading jets", "log", 5, mass_like=True)
+    yield Feature("m_jjj", "GeV", "mass of the three leading jets", "log", 5, mass_like=True)
+    difference = "eta of jet1 minus eta of jet2"
+    yield Feature("delta_eta", "", difference, "identity", 1, 2, True, mass_like=True)
+    angle = "azimuth between the two leading jets, in [0, pi]"
+    yield Feature("delta_phi", "rad", angle, "identity", 1, 2, mass_like=True)
+    distance = "sqrt(delta_eta^2 + delta_phi^2) of the two leading jets"
+    yield Feature("delta_r", "", distance, "identity", 2, 2, mass_like=True)
+    yield Feature("ht", "GeV", "scalar sum of jet pT", "log", 5, mass_like=True)
+
+
+def _mass_ordered_features() -> Iterator[Feature]:
+    light, heavy = "lighter of the two leading jets", "heavier of the two leading jets"
+    difference = "heavier minus lighter mass of the two leading jets"
+    yield Feature(
+        "jet_mass_light", "GeV", f"mass of the {light}", "log", 4, in_prompt=True, symbol="m"
+    )
+    yield Feature("jet_mass_delta", "GeV", difference, "log", 4, in_prompt=True, symbol="dm")
+    for name, who, symbol in (("light", light, "t"), ("heavy", heavy, "T")):
+        yield Feature(
+            f"tau21_{name}",
+            "",
+            f"tau2 / tau1 of the {who}",
+            "identity",
+            1,
+            2,
+            in_prompt=True,
+            symbol=symbol,
+        )
+
+
+def _registry() -> dict[str, Feature]:
+    features = [
+        *_jet_features("jet1", "leading"),
+        *_jet_features("jet2", "second"),
+        *_jet_features("jet3", "third"),
+        *_event_features(),
+        *_mass_ordered_features(),
+    ]
+    return {feature.name: feature for feature in features}
+
+
+FEATURES: Mapping[str, Feature] = _registry()
+"""Every feature by name, in the order of the columns on disk."""
+
+CATHODE_FEATURES: tuple[str, ...] = (
+    "jet_mass_light",
+    "jet_mass_delta",
+    "tau21_light",
+    "tau21_heavy",
+)
+"""The four inputs of CATHODE (Hallin et al., arXiv:2109.00546)."""
+
+
+def feature_names(selection: FeatureSet) -> tuple[str, ...]:
+    """Names of a feature set, in registry order.
+
+    Args:
+        selection: ``all`` for every model input, ``search`` for those that do not follow m_jj,
+            ``cathode`` for the four of CATHODE.
+    """
+    if selection == "cathode":
+        return CATHODE_FEATURES
+    inputs = [feature for feature in FEATURES.values() if feature.model_input]
+    if selection == "search":
+        inputs = [feature for feature in inputs if not feature.mass_like]
+    return tuple(feature.name for feature in inputs)
+
+
+def is_search_safe(names: tuple[str, ...]) -> bool:
+    """Whether a cut on a score of these features leaves the m_jj spectrum usable for a search."""
+    return not any(FEATURES[name].mass_like for name in names)

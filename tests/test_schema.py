@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+
+from hepllm.schema import CATHODE_FEATURES, FEATURE_SETS, FEATURES, feature_names, is_search_safe
+
+
+def test_the_features_of_the_design_are_all_there() -> None:
+    per_jet = (
+        "pt eta phi energy mass n_particles pt_lead tau1 tau2 tau3 tau21 tau32".split()  # noqa: SIM905
+    )
+    expected = {f"jet{jet}_{name}" for jet in (1, 2) for name in per_jet}
+    expected |= {f"jet3_{name}" for name in ("pt", "eta", "phi", "mass")}
+    expected |= {
+        "n_particles",
+        "n_jets",
+        "m_jj",
+        "m_jjj",
+        "delta_eta",
+        "delta_phi",
+        "delta_r",
+        "ht",
+    }
+    expected |= set(CATHODE_FEATURES)
+    assert set(FEATURES) == expected
+
+
+def test_the_search_set_has_nothing_that_follows_m_jj() -> None:
+    search = feature_names("search")
+    for name in search:
+        assert name.split("_", 1)[-1] not in {"jj", "pt", "eta", "energy", "lead", "pt_lead", "r"}
+    assert not {"m_jj", "m_jjj", "ht", "delta_eta", "delta_phi", "delta_r"} & set(search)
+    assert is_search_safe(search)
+    assert is_search_safe(feature_names("cathode"))
+    assert not is_search_safe(feature_names("all"))
+
+
+@pytest.mark.parametrize("selection", FEATURE_SETS)
+def test_sets_hold_known_inputs_once(selection: str) -> None:
+    names = feature_names(selection)  # type: ignore[arg-type]
+    assert len(set(names)) == len(names)
+    assert all(FEATURES[name].model_input for name in names)
+
+
+def test_units_are_gev_or_radians() -> None:
+    assert {feature.unit for feature in FEATURES.values()} == {"GeV", "rad", ""}
+    assert all(
+        feature.unit == "GeV"
+        for name, feature in FEATURES.items()
+        if name.endswith(("_pt", "_mass", "_energy")) or name in {"m_jj", "m_jjj", "ht"}
+    )
