@@ -1,0 +1,180 @@
+"""Event selections written as text, like ``3300 < m_jj < 3700 and tau21_light < 0.5``.
+
+The text is parsed, never evaluated: features, numbers, ``+ - * /``, comparisons, ``and``, ``or``
+and ``not`` are all there is.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepllm.errors import InputError
+from hepllm.schema import FEATURES
+
+Columns = Mapping[str, NDArray[np.float64]]
+
+_COMPARISONS: Mapping[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+}
+
+_ARITHMETIC: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A parsed selection; made by ``parse_selection``.
+
+    Attributes:
+        text: as it was written, on one line.
+        condition: its syntax tree, checked.
+    """
+
+    text: str
+    condition: ast.expr
+
+    def mask(self, columns: Columns) -> NDArray[np.bool_]:
+        """The events that are known to pass, shape (N,).
+
+        What is compared with a missing value (NaN) is unknown, and so is its ``not``; ``or`` with
+        something true is true (Kleene's three-valued logic).
+
+        Args:
+            columns: arrays of shape (N,) by feature name.
+        """
+        length = len(next(iter(columns.values())))
+        with np.errstate(all="ignore"):
+            passes = _truth(self.condition, columns).yes
+        return np.array(np.broadcast_to(passes, (length,)))
+
+
+def parse_selection(text: str) -> Selection:
+    """Parses a selection and checks every name in it.
+
+    Raises:
+        InputError: with the first thing that is not understood and the nearest valid name.
+    """
+    line = " ".join(text.split())
+    try:
+        condition = ast.parse(line, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        msg = f"selection '{line}': not understood; write e.g. '3300 < m_jj < 3700'"
+        raise InputError(msg) from None
+    _check_condition(condition, line)
+    return Selection(line, condition)
+
+
+def _check_condition(node: ast.expr, text: str) -> None:
+    match node:
+        case ast.BoolOp(values=values):
+            for value in values:
+                _check_condition(value, text)
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            _check_condition(operand, text)
+        case ast.Compare(left=left, ops=ops, comparators=comparators) if all(
+            type(op) in _COMPARISONS for op in ops
+        ):
+            for number in (left, *comparators):
+                _check_number(number, text)
+        case _:
+            msg = (
+                f"selection '{text}': '{ast.unparse(node)}' is not a condition; "
+                "write e.g. '3300 < m_jj < 3700'"
+            )
+            raise InputError(msg)
+
+
+def _check_number(node: ast.expr, text: str) -> None:
+    match node:
+        case ast.Constant(value=value) if type(value) in (int, float):
+            return
+        case ast.Name(id=name) if name in FEATURES:
+            return
+        case ast.Name(id=name):
+            near = difflib.get_close_matches(name, FEATURES, n=1, cutoff=0.4)
+            hint = f" (did you mean '{near[0]}'?)" if near else ""
+            msg = f"selection '{text}': unknown feature '{name}'{hint}"
+            raise InputError(msg)
+        case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
+            _check_number(operand, text)
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
+            _check_number(left, text)
+            _check_number(right, text)
+        case _:
+            msg = f"selection '{text}': '{ast.unparse(node)}' is not a number or a feature"
+            raise InputError(msg)
+
+
+@dataclass(frozen=True)
+class _Truth:
+    """Where a condition is known to hold and where it is known to fail."""
+
+    yes: NDArray[np.bool_]
+    no: NDArray[np.bool_]
+
+    def __invert__(self) -> _Truth:
+        return _Truth(self.no, self.yes)
+
+    def __and__(self, other: _Truth) -> _Truth:
+        return _Truth(self.yes & other.yes, self.no | other.no)
+
+    def __or__(self, other: _Truth) -> _Truth:
+        return ~(~self & ~other)
+
+
+def _truth(node: ast.expr, columns: Columns) -> _Truth:
+    match node:
+        case ast.BoolOp(op=ast.And(), values=values):
+            return reduce(operator.and_, (_truth(value, columns) for value in values))
+        case ast.BoolOp(values=values):
+            return reduce(operator.or_, (_truth(value, columns) for value in values))
+        case ast.UnaryOp(operand=operand):
+            return ~_truth(operand, columns)
+        case ast.Compare(left=left, ops=ops, comparators=comparators):
+            numbers = [_number(side, columns) for side in (left, *comparators)]
+            pairs = zip(numbers[:-1], ops, numbers[1:], strict=True)
+            return reduce(operator.and_, (_compare(*pair) for pair in pairs))
+    msg = f"'{ast.unparse(node)}' was not checked"
+    raise InputError(msg)
+
+
+def _compare(left: NDArray[np.float64], op: ast.cmpop, right: NDArray[np.float64]) -> _Truth:
+    known = ~(np.isnan(left) | np.isnan(right))
+    holds = _COMPARISONS[type(op)](left, right)
+    return _Truth(holds & known, ~holds & known)
+
+
+def _number(node: ast.expr, columns: Columns) -> NDArray[np.float64]:
+    match node:
+        case ast.Constant(value=value) if isinstance(value, int | float):
+            return np.asarray(value, dtype=np.float64)
+        case ast.Name(id=name):
+            return columns[name]
+        case ast.UnaryOp(op=op, operand=operand):
+            number = _number(operand, columns)
+            return -number if isinstance(op, ast.USub) else number
+        case ast.BinOp(left=left, op=op, right=right):
+            result: NDArray[np.float64] = _ARITHMETIC[type(op)](
+                _number(left, columns), _number(right, columns)
+            )
+            return result
+    msg = f"'{ast.unparse(node)}' was not checked"
+    raise InputError(msg)
