@@ -1,0 +1,254 @@
+"""The executors: same results everywhere, failures named, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from hepllm.errors import ChunkError, InputError
+from hepllm.executor import Retry, resolve_workers, run_tasks, usable_cores
+
+
+def _square(value: int) -> int:
+    return value * value
+
+
+def _late_first(value: int) -> int:
+    time.sleep(0.4 if value == 0 else 0.0)
+    return value
+
+
+def _fails_on_three(value: int) -> int:
+    if value == 3:
+        msg = "no such\nevent"
+        raise KeyError(msg)
+    return value
+
+
+def _wrong_input(value: int) -> int:
+    msg = f"file.h5: rows {value}"
+    raise InputError(msg)
+
+
+def _dies_on_two(value: int) -> int:
+    if value == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return value
+
+
+def _dies_once(path: Path) -> str:
+    if not path.exists():
+        path.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "survived"
+
+
+def _hangs(_: int) -> None:
+    time.sleep(60)
+
+
+def _lambda(_: int) -> object:
+    return lambda: None
+
+
+def _threads(_: int) -> str | None:
+    return os.environ.get("OMP_NUM_THREADS")
+
+
+def _pid(_: int) -> int:
+    time.sleep(0.05)
+    return os.getpid()
+
+
+def _name(value: int) -> str:
+    return f"file.h5: rows {value}-{value}"
+
+
+def _gone(pid: int, within: float = 0.0) -> bool:
+    """Whether a process, or with a negative number a whole group, has ended."""
+    limit = time.monotonic() + within
+    while True:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        if time.monotonic() > limit:
+            return False
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["serial", "processes"])
+def test_every_item_comes_back_once(kind: str, workers: int) -> None:
+    results = dict(run_tasks(_square, range(17), kind=kind, workers=workers))
+    assert results == {value: value * value for value in range(17)}
+
+
+@pytest.mark.parametrize("kind", ["serial", "processes"])
+def test_no_items_no_results(kind: str) -> None:
+    assert list(run_tasks(_square, [], kind=kind)) == []
+
+
+def test_ordered_results_follow_the_items() -> None:
+    done = [item for item, _ in run_tasks(_late_first, range(20), workers=2, ordered=True)]
+    assert done == list(range(20))
+
+
+def test_unordered_results_do_not_wait_for_a_slow_item() -> None:
+    done = [item for item, _ in run_tasks(_late_first, range(8), workers=2)]
+    assert sorted(done) == list(range(8))
+    assert done[0] != 0
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_few_items_are_taken_in_advance(ordered: bool) -> None:
+    taken: list[int] = []
+
+    def items():  # type: ignore[no-untyped-def]
+        for value in range(10_000):
+            taken.append(value)
+            yield value
+
+    with closing(run_tasks(_late_first, items(), workers=2, ordered=ordered)) as results:
+        next(results)
+        assert len(taken) <= 10
+
+
+@pytest.mark.parametrize("kind", ["serial", "processes"])
+def test_an_exception_names_the_item(kind: str) -> None:
+    with pytest.raises(ChunkError, match=r"^file.h5: rows 3-3: KeyError: [^\n]*$"):
+        list(run_tasks(_fails_on_three, range(6), kind=kind, workers=2, describe=_name))
+
+
+@pytest.mark.parametrize("kind", ["serial", "processes"])
+def test_an_error_of_ours_passes_unchanged(kind: str) -> None:
+    with pytest.raises(InputError, match=r"^file.h5: rows 0$"):
+        list(run_tasks(_wrong_input, [0], kind=kind, workers=1, describe=_name))
+
+
+def test_a_killed_worker_names_its_item() -> None:
+    with pytest.raises(ChunkError, match=r"^file.h5: rows 2-2: the worker was killed by SIGKILL"):
+        list(run_tasks(_dies_on_two, range(6), workers=2, describe=_name))
+
+
+def test_a_killed_worker_is_replaced_when_retries_are_allowed(tmp_path: Path) -> None:
+    results = list(run_tasks(_dies_once, [tmp_path / "mark"], workers=1, retry=Retry(times=1)))
+    assert [result for _, result in results] == ["survived"]
+
+
+def test_retries_end() -> None:
+    with pytest.raises(ChunkError, match=r"rows 2-2: .* \(tried 3 times\)$"):
+        list(run_tasks(_dies_on_two, [2], workers=1, describe=_name, retry=Retry(times=2)))
+
+
+def test_a_hanging_worker_is_stopped() -> None:
+    started = time.monotonic()
+    with pytest.raises(ChunkError, match=r"rows 7-7: no result after 0\.5 s"):
+        list(run_tasks(_hangs, [7], workers=1, describe=_name, retry=Retry(timeout=0.5)))
+    assert time.monotonic() - started < 10
+
+
+def test_a_result_that_cannot_travel_is_an_error() -> None:
+    with pytest.raises(ChunkError, match=r"rows 1-1: .*pickle"):
+        list(run_tasks(_lambda, [1], workers=1, describe=_name))
+
+
+def test_workers_use_one_thread() -> None:
+    assert [threads for _, threads in run_tasks(_threads, [0], workers=1)] == ["1"]
+
+
+def test_closing_leaves_no_process_behind() -> None:
+    with closing(run_tasks(_pid, range(100), workers=2)) as results:
+        pids = {next(results)[1] for _ in range(10)}
+        assert len(pids) == 2
+    assert all(_gone(pid) for pid in pids)
+
+
+def test_failure_leaves_no_process_behind() -> None:
+    results = run_tasks(_pid_or_fail, range(100), workers=2)
+    pids = {next(results)[1] for _ in range(10)}
+    assert len(pids) == 2
+    with pytest.raises(ChunkError):
+        list(results)
+    assert all(_gone(pid) for pid in pids)
+
+
+def _pid_or_fail(value: int) -> int:
+    if value == 20:
+        raise ValueError
+    return _pid(value)
+
+
+_INTERRUPTED = """
+import sys, time
+sys.path.insert(0, {folder!r})
+from test_executor import _hangs
+from hepllm.executor import run_tasks
+if __name__ == "__main__":
+    print("ready", flush=True)
+    list(run_tasks(_hangs, range(4), workers=2))
+"""
+
+
+def test_ctrl_c_works_at_once(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(_INTERRUPTED.format(folder=str(Path(__file__).parent)))
+    with subprocess.Popen(  # noqa: S603 (our own script)
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(1.5)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the whole group
+        started = time.monotonic()
+        _, errors = process.communicate(timeout=20)
+        assert time.monotonic() - started < 5
+    assert process.returncode != 0
+    assert errors.decode().count("KeyboardInterrupt") == 1  # the workers say nothing
+    assert _gone(-process.pid, within=5.0)
+
+
+def test_zero_workers_means_every_usable_core() -> None:
+    assert resolve_workers(0) == usable_cores() == len(os.sched_getaffinity(0))
+    assert resolve_workers(3) == 3
+
+
+def test_dask_gives_the_same_results() -> None:
+    pytest.importorskip("distributed", reason="the dask extra is not installed")
+    results = dict(run_tasks(_square, range(9), kind="dask", workers=1))
+    assert results == {value: value * value for value in range(9)}
+
+
+def test_dask_names_the_item_of_an_exception() -> None:
+    pytest.importorskip("distributed", reason="the dask extra is not installed")
+    with pytest.raises(ChunkError, match=r"^file.h5: rows 3-3: KeyError"):
+        list(run_tasks(_fails_on_three, range(6), kind="dask", workers=1, describe=_name))
+
+
+def test_dask_names_the_item_of_a_killed_worker() -> None:
+    pytest.importorskip("distributed", reason="the dask extra is not installed")
+    with pytest.raises(ChunkError, match=r"^file.h5: rows 2-2: the worker was killed"):
+        list(run_tasks(_dies_on_two, [2], kind="dask", workers=1, describe=_name))
+
+
+def test_dask_scheduler_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hepllm.executor._DASK_TIMEOUT", 0.5)
+    pytest.importorskip("distributed", reason="the dask extra is not installed")
+    with pytest.raises(InputError, match=r"^dask scheduler tcp://127.0.0.1:9: cannot be reached"):
+        list(run_tasks(_square, [1], kind="dask", scheduler="tcp://127.0.0.1:9"))
+
+
+def test_dask_missing_is_told_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(InputError, match=r"pip install 'hepllm\[dask\]'"):
+        list(run_tasks(_square, [1], kind="dask"))
