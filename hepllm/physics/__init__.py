@@ -1,0 +1,1 @@
+"""Events, jets, substructure and simulation; arrays in, arrays out, no torch."""

@@ -1,0 +1,201 @@
+"""A batch of events as physics sees them, and the checks that particles must pass."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_ABS_ETA = 20.0
+"""Beyond this a massless particle's energy leaves the range in which clustering is exact."""
+
+MAX_PT = 1.0e5
+"""GeV; above any collision's energy, so a larger value is a defect of the file."""
+
+
+@dataclass(frozen=True)
+class Momenta:
+    """Four-momenta as plain float64 arrays of shape (N,), GeV; NaN where there is none."""
+
+    px: NDArray[np.float64]
+    py: NDArray[np.float64]
+    pz: NDArray[np.float64]
+    energy: NDArray[np.float64]
+
+    def __add__(self, other: Momenta) -> Momenta:
+        return Momenta(
+            self.px + other.px,
+            self.py + other.py,
+            self.pz + other.pz,
+            self.energy + other.energy,
+        )
+
+    @property
+    def pt(self) -> NDArray[np.float64]:
+        """Transverse momentum."""
+        return np.hypot(self.px, self.py)
+
+    @property
+    def phi(self) -> NDArray[np.float64]:
+        """Azimuth in (-pi, pi]."""
+        return np.arctan2(self.py, self.px)
+
+    @property
+    def eta(self) -> NDArray[np.float64]:
+        """Pseudorapidity."""
+        return np.arcsinh(self.pz / self.pt)
+
+    @property
+    def mass(self) -> NDArray[np.float64]:
+        """Invariant mass; rounding below zero is clipped at 0."""
+        squared = self.energy**2 - self.px**2 - self.py**2 - self.pz**2
+        return np.sqrt(np.where(squared < 0, 0.0, squared))
+
+    def stack(self) -> NDArray[np.float64]:
+        """The components px, py, pz, E as rows, shape (4, N)."""
+        return np.stack([self.px, self.py, self.pz, self.energy])
+
+    def take(self, events: NDArray[np.int64]) -> Momenta:
+        """The momenta at these positions."""
+        return Momenta(self.px[events], self.py[events], self.pz[events], self.energy[events])
+
+
+def starts_of(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each run begins in a flat array of runs with these lengths."""
+    starts: NDArray[np.int64] = np.cumsum(counts) - counts
+    return starts
+
+
+@dataclass(frozen=True)
+class Particles:
+    """Particles of N events, stored flat: the particles of event 0, then those of event 1, ...
+
+    Attributes:
+        pt: transverse momenta in GeV, all events after one another.
+        eta: pseudorapidities.
+        phi: azimuths in radians.
+        counts: number of particles of each event, shape (N,).
+    """
+
+    pt: NDArray[np.float64]
+    eta: NDArray[np.float64]
+    phi: NDArray[np.float64]
+    counts: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    @classmethod
+    def from_padded(cls, padded: NDArray[np.float64]) -> Particles:
+        """Takes zero-padded rows of (pT, eta, phi) triplets, shape (N, 3 * slots), as LHCO stores.
+
+        A slot is empty where pT is 0; a NaN or negative pT is kept so that ``bad_rows`` sees it.
+        """
+        triplets = padded.reshape(len(padded), padded.shape[1] // 3, 3)
+        filled = triplets[:, :, 0] != 0
+        flat = triplets[filled]
+        return cls(
+            pt=np.ascontiguousarray(flat[:, 0], dtype=np.float64),
+            eta=np.ascontiguousarray(flat[:, 1], dtype=np.float64),
+            phi=np.ascontiguousarray(flat[:, 2], dtype=np.float64),
+            counts=filled.sum(axis=1).astype(np.int64),
+        )
+
+    def event_of_particle(self) -> NDArray[np.int64]:
+        """The event number of each particle."""
+        return np.repeat(np.arange(len(self)), self.counts)
+
+    def take(self, events: NDArray[np.bool_]) -> Particles:
+        """The events where the mask, shape (N,), is true."""
+        keep = np.repeat(events, self.counts)
+        return Particles(self.pt[keep], self.eta[keep], self.phi[keep], self.counts[events])
+
+    def momenta(self) -> Momenta:
+        """Massless four-momenta of all particles, flat."""
+        return Momenta(
+            px=self.pt * np.cos(self.phi),
+            py=self.pt * np.sin(self.phi),
+            pz=self.pt * np.sinh(self.eta),
+            energy=self.pt * np.cosh(self.eta),
+        )
+
+    def digests(self) -> NDArray[np.uint64]:
+        """A 64-bit digest of each event's content.
+
+        Values enter in single precision, so a copy of an event that went through a float32 file
+        has the digest of the original.
+        """
+        flat = np.stack([self.pt, self.eta, self.phi], axis=1).astype("<f4") + np.float32(0)
+        bounds = np.concatenate([[0], np.cumsum(self.counts)]) * flat.itemsize * 3
+        content = memoryview(flat.tobytes())
+        return np.fromiter(
+            (
+                int.from_bytes(
+                    hashlib.blake2b(content[start:stop], digest_size=8).digest(), "little"
+                )
+                for start, stop in itertools.pairwise(bounds)
+            ),
+            dtype=np.uint64,
+            count=len(self),
+        )
+
+
+@dataclass(frozen=True)
+class EventBatch:
+    """Consecutive events of a file.
+
+    Attributes:
+        event_id: row in the file, shape (N,) as all below.
+        particles: what was measured.
+        label_raw: the file's own label, NaN where it has none.
+        weight: event weights; 1 where the file has none.
+    """
+
+    event_id: NDArray[np.int64]
+    particles: Particles
+    label_raw: NDArray[np.float64]
+    weight: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.event_id)
+
+    def take(self, events: NDArray[np.bool_]) -> EventBatch:
+        """The events where the mask, shape (N,), is true."""
+        return EventBatch(
+            self.event_id[events],
+            self.particles.take(events),
+            self.label_raw[events],
+            self.weight[events],
+        )
+
+
+def describe_bad_particles(particles: Particles) -> list[tuple[str, NDArray[np.bool_]]]:
+    """Finds particles that clustering would lose or turn into false jets without a word.
+
+    Returns:
+        For each kind of defect that occurs, its description (``3 particles with pT < 0``) and the
+        mask of the events that have it, shape (N,).
+    """
+    pt, eta, phi = particles.pt, particles.eta, particles.phi
+    with np.errstate(invalid="ignore"):
+        defects = {
+            "with NaN": np.isnan(pt) | np.isnan(eta) | np.isnan(phi),
+            "with an infinite value": np.isinf(pt) | np.isinf(eta) | np.isinf(phi),
+            "with pT < 0": pt < 0,
+            f"with pT > {MAX_PT:g} GeV": np.isfinite(pt) & (pt > MAX_PT),
+            f"with |eta| > {MAX_ABS_ETA:g}": np.isfinite(eta) & (np.abs(eta) > MAX_ABS_ETA),
+            "with |phi| > 4 pi": np.isfinite(phi) & (np.abs(phi) > 4 * np.pi),
+        }
+    event = particles.event_of_particle()
+    found: list[tuple[str, NDArray[np.bool_]]] = []
+    for description, bad in defects.items():
+        number = int(bad.sum())
+        if number:
+            events = np.zeros(len(particles), dtype=bool)
+            events[event[bad]] = True
+            noun = "particle" if number == 1 else "particles"
+            found.append((f"{number} {noun} {description}", events))
+    return found

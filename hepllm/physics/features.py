@@ -1,0 +1,147 @@
+"""From particles to the columns of the feature registry."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepllm.config import JetsConfig
+from hepllm.physics.events import Momenta, Particles, starts_of
+from hepllm.physics.jets import Jets, cluster, n_subjettiness
+from hepllm.schema import FEATURES
+
+Columns = dict[str, NDArray[np.float64]]
+
+_ROUNDING = 1e-9
+"""An N-subjettiness below this is 0: all particles lie on the axes."""
+
+
+def compute_features(particles: Particles, config: JetsConfig) -> Columns:
+    """Clusters events and computes every feature of the registry.
+
+    Args:
+        particles: N validated events.
+        config: how jets are made.
+
+    Returns:
+        One array of shape (N,) a feature, in registry order; NaN where a value does not exist.
+    """
+    return features_of_jets(particles, cluster(particles, config), config)
+
+
+def features_of_jets(particles: Particles, jets: Jets, config: JetsConfig) -> Columns:
+    """Computes every feature of the registry from jets that are clustered already."""
+    leading = [_missing_above(config.n_jets, index, jets) for index in range(3)]
+    substructure = _substructure(particles, jets, config.radius)
+    columns = {
+        **_kinematics("jet1", leading[0]),
+        **_kinematics("jet2", leading[1]),
+        **_kinematics("jet3", leading[2]),
+        **substructure,
+        "n_particles": particles.counts.astype(np.float64),
+        "n_jets": jets.counts.astype(np.float64),
+        **_event_columns(leading, jets),
+    }
+    columns |= _mass_ordered(columns)
+    return {name: columns[name] for name in FEATURES}
+
+
+def _missing_above(n_jets: int, index: int, jets: Jets) -> Momenta:
+    """A leading jet; none at all at a place that the configuration leaves out."""
+    momenta = jets.leading(index)
+    if index < n_jets:
+        return momenta
+    nothing = np.full_like(momenta.px, np.nan)
+    return Momenta(nothing, nothing, nothing, nothing)
+
+
+def _kinematics(jet: str, momenta: Momenta) -> Columns:
+    return {
+        f"{jet}_pt": momenta.pt,
+        f"{jet}_eta": momenta.eta,
+        f"{jet}_phi": momenta.phi,
+        f"{jet}_energy": momenta.energy,
+        f"{jet}_mass": momenta.mass,
+    }
+
+
+def _substructure(particles: Particles, jets: Jets, radius: float) -> Columns:
+    """What the constituents of the two leading jets say, in one N-subjettiness call for both."""
+    constituents = [jets.constituents(index) for index in range(2)]
+    both = np.concatenate([of_jet.momenta.stack() for of_jet in constituents], axis=1)
+    counts = np.concatenate([of_jet.counts for of_jet in constituents])
+    taus = n_subjettiness(Momenta(*both), counts, radius)
+    n_first = len(constituents[0].counts)
+    columns: Columns = {}
+    for index, of_jet in enumerate(constituents):
+        present = jets.counts > index
+        rows = np.full((len(particles), 5), np.nan)
+        rows[present, :3] = taus[:n_first] if index == 0 else taus[n_first:]
+        rows[present, 3] = of_jet.counts
+        rows[present, 4] = _largest(particles.pt[of_jet.particle], of_jet.counts)
+        columns |= _substructure_columns(f"jet{index + 1}", rows)
+    return columns
+
+
+def _substructure_columns(jet: str, rows: NDArray[np.float64]) -> Columns:
+    tau1, tau2, tau3, n_particles, pt_lead = np.ascontiguousarray(rows.T)
+    return {
+        f"{jet}_n_particles": n_particles,
+        f"{jet}_pt_lead": pt_lead,
+        f"{jet}_tau1": tau1,
+        f"{jet}_tau2": tau2,
+        f"{jet}_tau3": tau3,
+        f"{jet}_tau21": _ratio(tau2, tau1),
+        f"{jet}_tau32": _ratio(tau3, tau2),
+    }
+
+
+def _largest(values: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The largest of each run of ``counts`` values; no run is empty."""
+    if not len(counts):
+        return np.empty(0)
+    largest: NDArray[np.float64] = np.maximum.reduceat(values, starts_of(counts))
+    return largest
+
+
+def _event_columns(leading: list[Momenta], jets: Jets) -> Columns:
+    first, second, third = leading
+    delta_eta = first.eta - second.eta
+    delta_phi = _angle_between(first.phi, second.phi)
+    event = np.repeat(np.arange(len(jets.counts)), jets.counts)
+    return {
+        "m_jj": (first + second).mass,
+        "m_jjj": (first + second + third).mass,
+        "delta_eta": delta_eta,
+        "delta_phi": delta_phi,
+        "delta_r": np.hypot(delta_eta, delta_phi),
+        "ht": np.bincount(event, jets.momenta.pt, len(jets.counts)).astype(np.float64),
+    }
+
+
+def _mass_ordered(columns: Columns) -> Columns:
+    """The two leading jets ordered by mass, as CATHODE has them (arXiv:2109.00546)."""
+    first_is_light = columns["jet1_mass"] <= columns["jet2_mass"]
+    light = np.where(first_is_light, columns["jet1_mass"], columns["jet2_mass"])
+    heavy = np.where(first_is_light, columns["jet2_mass"], columns["jet1_mass"])
+    paired = ~np.isnan(columns["jet2_mass"])
+    tau21_light = np.where(first_is_light, columns["jet1_tau21"], columns["jet2_tau21"])
+    tau21_heavy = np.where(first_is_light, columns["jet2_tau21"], columns["jet1_tau21"])
+    return {
+        "jet_mass_light": np.where(paired, light, np.nan),
+        "jet_mass_delta": np.where(paired, heavy - light, np.nan),
+        "tau21_light": np.where(paired, tau21_light, np.nan),
+        "tau21_heavy": np.where(paired, tau21_heavy, np.nan),
+    }
+
+
+def _ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The quotient, NaN where the denominator is missing or 0 up to rounding."""
+    defined = denominator > _ROUNDING
+    return np.divide(numerator, denominator, out=np.full_like(numerator, np.nan), where=defined)
+
+
+def _angle_between(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The absolute difference of two azimuths, in [0, pi]."""
+    difference = np.abs(first - second) % (2 * np.pi)
+    return np.minimum(difference, 2 * np.pi - difference)

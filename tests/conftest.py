@@ -1,0 +1,119 @@
+"""Fixtures for all tests: the real sample where it is at hand, and synthetic LHCO files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import hdf5plugin
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+_SLOTS = 700
+
+
+@pytest.fixture(scope="session")
+def reference_data() -> Path:
+    """The folder of real samples."""
+    named = os.environ.get("HEPLLM_REFERENCE_DATA")
+    folder = Path(named) if named else Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no reference data: set HEPLLM_REFERENCE_DATA, or put them in {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_rnd(reference_data: Path) -> Path:
+    """The official R&D sample of 1,000 events."""
+    return reference_data / "lhco" / "events_anomalydetection_tiny.h5"
+
+
+def _dijet_events(n_events: int, seed: int = 1, n_particles: int = 30) -> NDArray[np.float64]:
+    """Rows as LHCO has them, shape (n_events, 2101): two jets each, signal with two prongs."""
+    random = np.random.default_rng(seed)
+    rows = np.zeros((n_events, 3 * _SLOTS + 1))
+    for row in rows:
+        signal = random.random() < 0.4
+        eta, phi = random.uniform(-1, 1, 2), random.uniform(-np.pi, np.pi)
+        jet = random.integers(0, 2, n_particles)
+        prong = random.integers(0, 2, n_particles) * (0.5 if signal else 0.0)
+        axis_phi = phi + np.pi * jet
+        pt = random.exponential(80.0, n_particles) + 20.0
+        particle_phi = axis_phi + random.normal(0, 0.08, n_particles)
+        particles = np.stack(
+            [
+                pt,
+                eta[jet] + prong + random.normal(0, 0.08, n_particles),
+                (particle_phi + np.pi) % (2 * np.pi) - np.pi,
+            ],
+            axis=1,
+        )
+        row[: particles.size] = particles.ravel()
+        row[-1] = signal
+    return rows
+
+
+def _write_lhco(
+    path: Path,
+    rows: NDArray[Any],
+    *,
+    blocks: list[list[int]] | None = None,
+    dtypes: list[str] | None = None,
+    transposed: bool = True,
+    key: str = "df",
+    names: NDArray[Any] | None = None,
+    **options: Any,
+) -> Path:
+    """Writes a frame as pandas does in fixed format, with h5py alone.
+
+    Args:
+        path: where to.
+        rows: the frame, shape (events, columns).
+        blocks: places of the columns in each block; None for one block.
+        dtypes: type of each block.
+        transposed: events along the first axis, as pandas has it.
+        key: name of the frame.
+        names: of the columns.
+        options: compression and chunks, for h5py.
+    """
+    n_columns = rows.shape[1]
+    blocks = blocks or [list(range(n_columns))]
+    dtypes = dtypes or ["<f8"] * len(blocks)
+    names = np.arange(n_columns) if names is None else names
+    with h5py.File(path, "w") as file:
+        frame = file.create_group(key)
+        frame.attrs["pandas_type"] = np.bytes_(b"frame")
+        frame.attrs["nblocks"] = len(blocks)
+        frame["axis0"] = names
+        frame["axis1"] = np.arange(len(rows))
+        for i, (columns, dtype) in enumerate(zip(blocks, dtypes, strict=True)):
+            values = rows[:, columns].astype(dtype)
+            stored = frame.create_dataset(
+                f"block{i}_values", data=values if transposed else values.T, **options
+            )
+            stored.attrs["transposed"] = np.uint8(transposed)
+            frame[f"block{i}_items"] = names[columns]
+    return path
+
+
+@pytest.fixture(scope="session")
+def dijet_events() -> Callable[..., NDArray[np.float64]]:
+    """``dijet_events(n_events, seed)`` makes rows of an LHCO frame."""
+    return _dijet_events
+
+
+@pytest.fixture(scope="session")
+def write_lhco() -> Callable[..., Path]:
+    """``write_lhco(path, rows, **options)`` writes them as pandas would."""
+    return _write_lhco
+
+
+@pytest.fixture(scope="session")
+def lhco_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A labelled file of 60 synthetic events in storage chunks of 7."""
+    path = tmp_path_factory.mktemp("lhco") / "rnd.h5"
+    return _write_lhco(path, _dijet_events(60), chunks=(7, 2101), **hdf5plugin.Blosc())

@@ -1,0 +1,197 @@
+"""Jets against a clustering written out by hand, and N-subjettiness against closed forms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from hepllm.config import JetsConfig
+from hepllm.physics.events import Particles
+from hepllm.physics.jets import Axes, Measure, cluster, n_subjettiness
+
+Vectors = NDArray[np.float64]
+
+
+def _particles(*events: list[tuple[float, float, float]]) -> Particles:
+    flat = np.array([particle for event in events for particle in event]).reshape(-1, 3)
+    counts = np.array([len(event) for event in events], dtype=np.int64)
+    return Particles(*(np.ascontiguousarray(column) for column in flat.T), counts)
+
+
+def _random_event(random: np.random.Generator, n: int) -> list[tuple[float, float, float]]:
+    return list(
+        zip(
+            random.exponential(40, n) + 1,
+            random.uniform(-2, 2, n),
+            random.uniform(-np.pi, np.pi, n),
+            strict=True,
+        )
+    )
+
+
+def _rapidity_phi(vector: Vectors) -> tuple[float, float]:
+    px, py, pz, energy = vector
+    return 0.5 * np.log((energy + pz) / (energy - pz)), np.arctan2(py, px)
+
+
+def _distance(first: Vectors, second: Vectors) -> float:
+    (y1, phi1), (y2, phi2) = _rapidity_phi(first), _rapidity_phi(second)
+    difference = abs(phi1 - phi2)
+    return float((y1 - y2) ** 2 + min(difference, 2 * np.pi - difference) ** 2)
+
+
+def _anti_kt(event: list[tuple[float, float, float]], radius: float) -> list[Vectors]:
+    """The definition of arXiv:0802.1189, taken literally."""
+    left = [
+        np.array([pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta), pt * np.cosh(eta)])
+        for pt, eta, phi in event
+    ]
+    jets = []
+    while left:
+        weights = [1 / (v[0] ** 2 + v[1] ** 2) for v in left]
+        pairs = {
+            (i, j): min(weights[i], weights[j]) * _distance(left[i], left[j]) / radius**2
+            for i in range(len(left))
+            for j in range(i)
+        }
+        pairs |= {(i, i): weights[i] for i in range(len(left))}
+        i, j = min(pairs, key=lambda pair: pairs[pair])
+        if i == j:
+            jets.append(left.pop(i))
+        else:
+            merged = left[i] + left[j]
+            left = [v for k, v in enumerate(left) if k not in (i, j)] + [merged]
+    return sorted(jets, key=lambda v: -np.hypot(v[0], v[1]))
+
+
+@pytest.mark.parametrize("radius", [0.5, 1.0])
+def test_clustering_agrees_with_the_definition(radius: float) -> None:
+    random = np.random.default_rng(11)
+    events = [_random_event(random, n) for n in (1, 2, 5, 9, 14)]
+    jets = cluster(_particles(*events), JetsConfig(radius=radius, pt_min=20))
+    found = jets.momenta.stack().T
+    expected = [
+        jet for event in events for jet in _anti_kt(event, radius) if np.hypot(*jet[:2]) > 20
+    ]
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_jets_fall_in_pt_within_each_event() -> None:
+    random = np.random.default_rng(2)
+    events = [_random_event(random, 60) for _ in range(20)]
+    jets = cluster(_particles(*events), JetsConfig())
+    assert jets.counts.min() >= 2
+    pt = np.split(jets.momenta.pt, np.cumsum(jets.counts)[:-1])
+    assert all((np.diff(of_event) <= 0).all() for of_event in pt)
+
+
+def test_constituents_add_up_to_their_jet() -> None:
+    random = np.random.default_rng(4)
+    events = [_random_event(random, n) for n in (40, 0, 3, 80, 1, 25)]
+    particles = _particles(*events)
+    jets = cluster(particles, JetsConfig())
+    event_of_particle = particles.event_of_particle()
+    for rank in range(3):
+        constituents = jets.constituents(rank)
+        present = np.flatnonzero(jets.counts > rank)
+        jet = np.repeat(np.arange(len(present)), constituents.counts)
+        sums = [np.bincount(jet, c, len(present)) for c in constituents.momenta.stack()]
+        leading = jets.leading(rank).stack()[:, present]
+        np.testing.assert_allclose(sums, leading, rtol=1e-10, atol=1e-9)
+        np.testing.assert_array_equal(event_of_particle[constituents.particle], present[jet])
+
+
+def test_events_are_clustered_alone() -> None:
+    random = np.random.default_rng(5)
+    events = [_random_event(random, n) for n in (30, 0, 50, 2)]
+    together = cluster(_particles(*events), JetsConfig())
+    for index, event in enumerate(events):
+        alone = cluster(_particles(event), JetsConfig())
+        for rank in range(2):
+            np.testing.assert_array_equal(
+                alone.leading(rank).stack()[:, 0], together.leading(rank).stack()[:, index]
+            )
+
+
+def test_eta_max_cuts_jets_not_particles() -> None:
+    # One jet at eta = 1.05 made of particles on both sides of eta = 1.1, one jet beyond.
+    event = [(100.0, 0.9, 0.0), (100.0, 1.2, 0.0), (150.0, -2.0, 2.0)]
+    everything = cluster(_particles(event), JetsConfig())
+    central = cluster(_particles(event), JetsConfig(eta_max=1.1))
+    assert everything.counts.tolist() == [2]
+    assert central.counts.tolist() == [1]
+    assert central.leading(0).pt[0] == pytest.approx(200.0)
+    assert central.constituents(0).counts.tolist() == [2]
+
+
+def test_pt_min_cuts_soft_jets() -> None:
+    event = [(100.0, 0.0, 0.0), (30.0, 0.0, 3.0)]
+    assert cluster(_particles(event), JetsConfig(pt_min=20)).counts.tolist() == [2]
+    assert cluster(_particles(event), JetsConfig(pt_min=40)).counts.tolist() == [1]
+
+
+def test_a_jet_across_the_edge_of_phi_is_one_jet() -> None:
+    event = [(50.0, 0.0, np.pi - 0.1), (50.0, 0.0, -np.pi + 0.1)]
+    jets = cluster(_particles(event), JetsConfig())
+    assert jets.counts.tolist() == [1]
+    assert abs(jets.leading(0).phi[0]) == pytest.approx(np.pi)
+
+
+def test_no_particles_no_jets() -> None:
+    jets = cluster(_particles([], []), JetsConfig())
+    assert jets.counts.tolist() == [0, 0]
+    assert np.isnan(jets.leading(0).stack()).all()
+    assert len(jets.constituents(0).counts) == 0
+
+
+def test_tau_of_one_particle_is_zero_and_higher_ones_are_missing() -> None:
+    particles = _particles([(100.0, 0.3, 1.0)])
+    taus = n_subjettiness(particles.momenta(), particles.counts, 1.0)
+    assert taus[0, 0] == pytest.approx(0, abs=1e-6)
+    assert np.isnan(taus[0, 1:]).all()
+
+
+@pytest.mark.parametrize("radius", [0.5, 1.0])
+def test_tau1_of_two_particles(radius: float) -> None:
+    """The winner-takes-all axis is the harder one: tau1 = pT_soft dR / (sum pT R0)."""
+    particles = _particles([(100.0, 0.1, 1.0), (40.0, 0.3, 1.2)])
+    taus = n_subjettiness(particles.momenta(), particles.counts, radius)
+    expected = 40 * np.hypot(0.2, 0.2) / (140 * radius)
+    assert taus[0, 0] == pytest.approx(expected, rel=1e-6)
+    assert taus[0, 1] == pytest.approx(0, abs=1e-6)
+    assert np.isnan(taus[0, 2])
+
+
+def test_tau2_of_three_particles() -> None:
+    """kt merges the soft particle into its near neighbour, and each prong's hardest is an axis."""
+    particles = _particles([(100.0, 0.0, 0.0), (80.0, 0.5, 0.0), (10.0, 0.6, 0.0)])
+    taus = n_subjettiness(particles.momenta(), particles.counts, 1.0)
+    assert taus[0, 1] == pytest.approx(10 * 0.1 / 190, rel=1e-6)
+    assert taus[0, 0] == pytest.approx((80 * 0.5 + 10 * 0.6) / 190, rel=1e-6)
+    assert taus[0, 2] == pytest.approx(0, abs=1e-6)
+
+
+def test_taus_of_jets_do_not_mix() -> None:
+    first, second = [(100.0, 0.1, 1.0), (40.0, 0.3, 1.2)], [(50.0, 0.0, 0.0), (30.0, 0.4, 0.1)]
+    both = _particles(first, [], second)
+    taus = n_subjettiness(both.momenta(), both.counts, 1.0)
+    assert np.isnan(taus[1]).all()
+    for row, event in ((0, first), (2, second)):
+        alone = _particles(event)
+        np.testing.assert_array_equal(
+            taus[row], n_subjettiness(alone.momenta(), alone.counts, 1.0)[0]
+        )
+
+
+@pytest.mark.parametrize("kind", [Axes, Measure])
+def test_unknown_axes_and_measures_are_refused(kind: type[Axes | Measure]) -> None:
+    particles = _particles([(100.0, 0.1, 1.0), (40.0, 0.3, 1.2)])
+    wrong = {"axes": "WTA_KT"} if kind is Axes else {"measure": "Normalized"}
+    with pytest.raises(ValueError, match="is not a valid"):
+        n_subjettiness(particles.momenta(), particles.counts, 1.0, **wrong)  # type: ignore[arg-type]
+
+
+def test_no_banner_on_standard_output(capfd: pytest.CaptureFixture[str]) -> None:
+    cluster(_particles([(100.0, 0.1, 1.0)]), JetsConfig())
+    assert capfd.readouterr().out == ""
