@@ -1,0 +1,301 @@
+"""A dataset on disk: Parquet shards with one row an event, and a manifest that is written last.
+
+Without a manifest a folder is no dataset. The contents depend on the input files and on the
+settings that the manifest records, never on how the work was divided.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hepllm.errors import InputError
+from hepllm.schema import BACKGROUND, FEATURES, SCHEMA_VERSION, SIGNAL, SPLITS, UNKNOWN
+
+MANIFEST = "manifest.json"
+
+LABEL_NAMES: Mapping[int, str] = {SIGNAL: "signal", BACKGROUND: "background", UNKNOWN: "unknown"}
+
+PARTICLE_COLUMNS: Mapping[str, pa.DataType] = {
+    "particles_pt": pa.float32(),
+    "particles_eta": pa.float32(),
+    "particles_phi": pa.float32(),
+    "particles_jet": pa.int8(),
+}
+"""Optional lists: the hardest constituents of the leading jets, and the number of their jet."""
+
+_ROW_SCHEMA = pa.schema(
+    [
+        pa.field("event_id", pa.int64(), nullable=False),
+        pa.field("source", pa.dictionary(pa.int32(), pa.string()), nullable=False),
+        pa.field("event_digest", pa.uint64(), nullable=False),
+        pa.field("label", pa.int8(), nullable=False),
+        pa.field("label_raw", pa.int16(), nullable=False),
+        pa.field("weight", pa.float64(), nullable=False),
+        pa.field("split", pa.dictionary(pa.int8(), pa.string()), nullable=False),
+    ]
+)
+
+
+def table_schema(particles: bool = False) -> pa.Schema:
+    """The columns of a shard; with ``particles``, the lists of constituents too."""
+    columns = [*_ROW_SCHEMA, *(pa.field(name, pa.float64()) for name in FEATURES)]
+    if particles:
+        columns += [pa.field(name, pa.list_(kind)) for name, kind in PARTICLE_COLUMNS.items()]
+    return pa.schema(columns)
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SourceFile(_Record):
+    """A file that events came from; ``name`` is what the column ``source`` holds."""
+
+    name: str
+    file: str
+    size: int
+    sha256: str
+    events: int
+    masterkey: str | None = None
+    masterkey_sha256: str | None = None
+
+
+class Cut(_Record):
+    """Events left after a step of the selection."""
+
+    name: str
+    events: int
+
+
+class Shard(_Record):
+    """One Parquet file of the dataset."""
+
+    file: str
+    events: int
+    sha256: str
+
+
+class Manifest(_Record):
+    """What a dataset contains and what it was made from.
+
+    Attributes:
+        config: the resolved configuration, less the settings that do not change the contents.
+        counts: events by label, for each split and for ``all``.
+        duplicate_events: events whose content stood in an earlier row of the same source.
+        packages: versions that made it.
+    """
+
+    schema_version: int
+    config: dict[str, Any]
+    sources: list[SourceFile]
+    cut_flow: list[Cut]
+    n_events: int
+    counts: dict[str, dict[str, int]]
+    duplicate_events: int
+    packages: dict[str, str]
+    features: list[str]
+    shards: list[Shard]
+
+
+@dataclass(frozen=True)
+class EventTable:
+    """Events in memory, one entry each.
+
+    Attributes:
+        features: shape (N, F), NaN where a value is missing.
+        names: the F feature names.
+        label: 1 signal, 0 background, -1 unknown, shape (N,) as all below.
+        label_raw: what the source said, e.g. 2 for black box 3's second decay; -1 unknown.
+        weight: event weights, may be negative.
+        event_id: row in the source.
+        source: name of the source.
+        event_digest: 64-bit digest of the event's content.
+        split: ``train``, ``val`` or ``test``.
+    """
+
+    features: NDArray[np.float64]
+    names: tuple[str, ...]
+    label: NDArray[np.int8]
+    label_raw: NDArray[np.int16]
+    weight: NDArray[np.float64]
+    event_id: NDArray[np.int64]
+    source: NDArray[np.object_]
+    event_digest: NDArray[np.uint64]
+    split: NDArray[np.object_]
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def take(self, events: NDArray[Any]) -> EventTable:
+        """The events of a mask, shape (N,), or of an array of positions."""
+        rows = {name: getattr(self, name)[events] for name in _row_fields()}
+        return EventTable(names=self.names, **rows)
+
+    def column(self, name: str) -> NDArray[np.float64]:
+        """One feature, shape (N,)."""
+        values: NDArray[np.float64] = self.features[:, self.names.index(name)]
+        return values
+
+
+def _row_fields() -> tuple[str, ...]:
+    return tuple(field.name for field in fields(EventTable) if field.name != "names")
+
+
+def concatenate(tables: Sequence[EventTable]) -> EventTable:
+    """Events of several tables with the same features, in order."""
+    rows = {
+        name: np.concatenate([getattr(table, name) for table in tables]) for name in _row_fields()
+    }
+    return EventTable(names=tables[0].names, **rows)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A complete dataset; made by ``read_dataset``.
+
+    Attributes:
+        folder: where it lies.
+        manifest: what it contains.
+    """
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def n_events(self) -> int:
+        """Number of events in all splits."""
+        return self.manifest.n_events
+
+    @property
+    def digest(self) -> str:
+        """Identifies the contents: equal for equal shards, wherever and however they were made."""
+        content = [shard.model_dump() for shard in self.manifest.shards]
+        text = json.dumps([self.manifest.schema_version, content])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def load(self, features: Sequence[str], split: str | None = None) -> EventTable:
+        """Reads features of all events, or of one split, into memory.
+
+        Raises:
+            InputError: for an unknown feature or split, or a shard that is missing or damaged.
+        """
+        self._check(features, split)
+        nothing = _to_events(table_schema().empty_table(), tuple(features))
+        shards = [nothing, *self._shard_tables(features, split)]
+        return concatenate(shards)
+
+    def batches(
+        self, features: Sequence[str], size: int, split: str | None = None
+    ) -> Iterator[EventTable]:
+        """Reads features in file order, ``size`` events at a time, fewer at the end."""
+        self._check(features, split)
+        kept: list[EventTable] = []
+        n_kept = 0
+        for table in self._shard_tables(features, split):
+            kept.append(table)
+            n_kept += len(table)
+            if n_kept < size:
+                continue
+            whole = concatenate(kept)
+            n_full = n_kept - n_kept % size
+            for start in range(0, n_full, size):
+                yield whole.take(np.arange(start, start + size))
+            kept, n_kept = [whole.take(np.arange(n_full, n_kept))], n_kept - n_full
+        if n_kept:
+            yield concatenate(kept)
+
+    def _check(self, features: Sequence[str], split: str | None) -> None:
+        unknown = [name for name in features if name not in self.manifest.features]
+        if unknown:
+            msg = f"{self.folder}: no feature '{unknown[0]}' in this dataset"
+            raise InputError(msg)
+        if split is not None and split not in SPLITS:
+            msg = f"{self.folder}: no split '{split}'; there are {', '.join(SPLITS)}"
+            raise InputError(msg)
+
+    def _shard_tables(self, features: Sequence[str], split: str | None) -> Iterator[EventTable]:
+        columns = [*_ROW_SCHEMA.names, *features]
+        for shard in self.manifest.shards:
+            file = self.folder / shard.file
+            try:
+                table = pq.read_table(file, columns=columns, partitioning=None)
+            except (OSError, pa.ArrowException) as error:
+                msg = f"{file}: cannot be read, make the dataset again: {error}"
+                raise InputError(msg) from None
+            if table.num_rows != shard.events:
+                msg = f"{file}: {table.num_rows} events, the manifest says {shard.events}"
+                raise InputError(msg)
+            if split is not None:
+                table = table.filter(pc.equal(table["split"], split))
+            yield _to_events(table, tuple(features))
+
+
+def read_dataset(folder: Path) -> Dataset:
+    """Opens a dataset.
+
+    Raises:
+        InputError: the folder does not exist, is no dataset, or is one that never was completed.
+    """
+    file = folder / MANIFEST
+    if not folder.is_dir():
+        msg = f"{folder}: no such dataset; make it with 'hepllm preprocess'"
+        raise InputError(msg)
+    if not file.is_file():
+        msg = f"{folder}: not a dataset, or an unfinished one: there is no {MANIFEST}"
+        raise InputError(msg)
+    try:
+        tree = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(tree, dict) and tree.get("schema_version") != SCHEMA_VERSION:
+            msg = (
+                f"{file}: schema version {tree.get('schema_version')}, this program reads "
+                f"{SCHEMA_VERSION}; run 'hepllm preprocess' again"
+            )
+            raise InputError(msg)
+        manifest = Manifest.model_validate(tree)
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, ValidationError) as error:
+        msg = f"{file}: damaged manifest: {' '.join(str(error).split())[:200]}"
+        raise InputError(msg) from None
+    return Dataset(folder, manifest)
+
+
+def overlap(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> int:
+    """The number of distinct events, by digest, that stand in both."""
+    return len(np.intersect1d(first, second))
+
+
+def _to_events(table: pa.Table, names: tuple[str, ...]) -> EventTable:
+    def column(name: str) -> NDArray[Any]:
+        values: NDArray[Any] = table[name].to_numpy()
+        return values
+
+    features = np.empty((table.num_rows, len(names)))
+    for position, name in enumerate(names):
+        features[:, position] = column(name)
+    return EventTable(
+        features=features,
+        names=names,
+        **{
+            name: column(name)
+            for name in _row_fields()
+            if name not in ("features", "source", "split")
+        },
+        source=_strings(table["source"]),
+        split=_strings(table["split"]),
+    )
+
+
+def _strings(column: pa.ChunkedArray) -> NDArray[np.object_]:
+    values: NDArray[np.object_] = column.cast(pa.string()).to_numpy(zero_copy_only=False)
+    return values.astype(object)
