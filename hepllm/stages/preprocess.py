@@ -1,0 +1,299 @@
+"""``hepllm preprocess``: event files in chunks to a dataset of features.
+
+Finished chunks lie in ``<output>.partial`` until all are there; a run that was stopped goes on
+with those that are missing. The dataset appears under its own name only when it is complete.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepllm.config import Config, PreprocessConfig, dump_config
+from hepllm.dataset import MANIFEST, Cut, Dataset, SourceFile, read_dataset
+from hepllm.errors import InputError, RunError
+from hepllm.executor import Retry, run_tasks
+from hepllm.logs import progress_bar
+from hepllm.physics.chunks import READ, VALID, Chunk, ChunkResult, make_chunks, process_chunk
+from hepllm.physics.readers import EventFile, open_event_file
+from hepllm.physics.readers.masterkey import read_masterkey
+from hepllm.schema import SCHEMA_VERSION, UNKNOWN
+from hepllm.shards import DatasetWriter, file_digest, make_table, write_atomically
+from hepllm.workfolder import WorkFolder
+
+logger = logging.getLogger(__name__)
+
+RAW_FOLDER = Path("data/raw")
+PROCESSED_FOLDER = Path("data/processed")
+
+NOT_CONTENT = ("chunk_size", "workers", "executor", "dask_scheduler", "retries", "chunk_timeout")
+"""Settings of the section that decide how the work is done, not what comes out."""
+
+
+@dataclass(frozen=True)
+class PreprocessedDataset:
+    """A dataset that was made, and how quickly.
+
+    Attributes:
+        dataset: what is on disk.
+        seconds: wall-clock time of this run.
+        n_read: events that this run read; fewer than the files hold when it resumed another.
+    """
+
+    dataset: Dataset
+    seconds: float
+    n_read: int
+
+    @property
+    def events_per_second(self) -> float:
+        """Events read by this run, per second."""
+        return self.n_read / self.seconds
+
+
+@dataclass(frozen=True)
+class _Source:
+    """An opened event file, what it is called in the dataset, and its key."""
+
+    name: str
+    file: EventFile
+    masterkey: Path | None
+    key: NDArray[np.int16] | None
+
+    def describe(self) -> SourceFile:
+        path = self.file.path
+        return SourceFile(
+            name=self.name,
+            file=path.name,
+            size=path.stat().st_size,
+            sha256=file_digest(path),
+            events=self.file.n_events,
+            masterkey=self.masterkey.name if self.masterkey else None,
+            masterkey_sha256=file_digest(self.masterkey) if self.masterkey else None,
+        )
+
+    def labels(self, result: ChunkResult) -> NDArray[np.int16]:
+        """The events' raw labels: from the file, else from the key, else unknown."""
+        if self.key is not None:
+            labels: NDArray[np.int16] = self.key[result.rows["event_id"]]
+            return labels
+        raw = result.rows["label_raw"]
+        return np.where(np.isnan(raw), UNKNOWN, raw).astype(np.int16)
+
+
+def preprocess(
+    inputs: Sequence[Path],
+    output: Path | None,
+    config: Config,
+    *,
+    masterkey: Path | None = None,
+    overwrite: bool = False,
+) -> list[PreprocessedDataset]:
+    """Makes datasets from event files.
+
+    Args:
+        inputs: files, or folders of which every ``*.h5`` is taken; none stands for ``data/raw``.
+        output: one dataset for all files; None makes one a file, ``data/processed/<stem>``.
+        config: the section ``preprocess`` and, for the record, all others.
+        masterkey: labels of a file that has none itself; without it, ``<stem>.masterkey`` or
+            ``<file>.masterkey`` beside the file is taken where there is one.
+        overwrite: replace datasets and unfinished runs that are in the way.
+
+    Raises:
+        InputError: an input is missing, damaged or not what it should be, or an output exists.
+        ChunkError: a worker failed; finished chunks are kept for the next run.
+        RunError: the output cannot be written.
+    """
+    files = _input_files(inputs or [RAW_FOLDER])
+    if masterkey is not None and len(files) > 1:
+        msg = f"{masterkey}: one master key belongs to one file, found {len(files)} files"
+        raise InputError(msg)
+    if output is not None:
+        jobs = {output: files}
+    else:
+        jobs = {PROCESSED_FOLDER / file.stem: [file] for file in files}
+        _refuse_equal_names(files, [file.stem for file in files])
+    for folder in jobs:
+        _check_output(folder, overwrite)
+    opened = {folder: _open_sources(paths, masterkey) for folder, paths in jobs.items()}
+    return [_make(folder, sources, config, overwrite) for folder, sources in opened.items()]
+
+
+def _input_files(inputs: Sequence[Path]) -> list[Path]:
+    files: list[Path] = []
+    for path in inputs:
+        if path.is_dir():
+            found = sorted(path.glob("*.h5"))
+            if not found:
+                msg = f"{path}: no *.h5 file in this folder"
+                raise InputError(msg)
+            files += found
+        elif not path.exists():
+            hint = "; make events with 'hepllm simulate'" if path == RAW_FOLDER else ""
+            msg = f"{path}: no such file or folder{hint}"
+            raise InputError(msg)
+        else:
+            files.append(path)
+    _refuse_equal_names(files, [str(file.resolve()) for file in files])
+    return files
+
+
+def _refuse_equal_names(files: Sequence[Path], names: Sequence[str]) -> None:
+    seen: dict[str, Path] = {}
+    for file, name in zip(files, names, strict=True):
+        if name in seen:
+            msg = f"{file}: has the name of {seen[name]}; rename one, or give each once"
+            raise InputError(msg)
+        seen[name] = file
+
+
+def _check_output(folder: Path, overwrite: bool) -> None:
+    if not folder.name:
+        msg = f"{folder}: the output needs a name of its own"
+        raise InputError(msg)
+    if not folder.exists():
+        return
+    is_dataset = (folder / MANIFEST).is_file()
+    if not is_dataset and (not folder.is_dir() or any(folder.iterdir())):
+        msg = f"{folder}: exists and is not a dataset; choose another output"
+        raise InputError(msg)
+    if is_dataset and not overwrite:
+        msg = f"{folder}: exists already; give --overwrite to replace it"
+        raise InputError(msg)
+
+
+def _open_sources(files: Sequence[Path], masterkey: Path | None) -> list[_Source]:
+    _refuse_equal_names(files, [file.stem for file in files])
+    sources = []
+    for path in files:
+        file = open_event_file(path)
+        if file.has_labels and masterkey is not None:
+            msg = f"{path}: has its own labels; leave the master key {masterkey} out"
+            raise InputError(msg)
+        key_file = None if file.has_labels else masterkey or _key_beside(path)
+        key = read_masterkey(key_file, file.n_events) if key_file else None
+        sources.append(_Source(path.stem, file, key_file, key))
+    return sources
+
+
+def _key_beside(file: Path) -> Path | None:
+    candidates = (file.with_suffix(".masterkey"), file.with_name(file.name + ".masterkey"))
+    found = next((path for path in candidates if path.is_file()), None)
+    if found is not None:
+        logger.info("%s: labels from %s", file, found.name)
+    return found
+
+
+def _make(
+    folder: Path, sources: Sequence[_Source], config: Config, overwrite: bool
+) -> PreprocessedDataset:
+    started = time.monotonic()
+    described = [source.describe() for source in sources]
+    try:
+        with WorkFolder(folder, _fingerprint(described, config), overwrite) as work:
+            n_read = _process(work, sources, config.preprocess)
+            _assemble(work, sources, described, config)
+    except OSError as error:
+        msg = f"{error.filename or folder}: cannot be written: {error.strerror or error}"
+        raise RunError(msg) from None
+    result = PreprocessedDataset(read_dataset(folder), time.monotonic() - started, n_read)
+    message = "%s: %d events in %.1f s, %.0f events/s"
+    n_events = result.dataset.n_events
+    logger.info(message, folder, n_events, result.seconds, result.events_per_second)
+    return result
+
+
+def content_settings(config: Config) -> dict[str, object]:
+    """The resolved configuration, less the settings that cannot change the dataset."""
+    tree = config.model_dump(mode="json")
+    section = tree["preprocess"]
+    tree["preprocess"] = {key: section[key] for key in section if key not in NOT_CONTENT}
+    return tree
+
+
+def _fingerprint(described: Sequence[SourceFile], config: Config) -> dict[str, object]:
+    """What unfinished work must have in common with a run that takes it up."""
+    section = config.preprocess.model_dump(mode="json")
+    free = set(NOT_CONTENT) - {"chunk_size"} | {"on_bad_event"}
+    settings = {key: value for key, value in section.items() if key not in free}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "inputs": {source.name: source.model_dump() for source in described},
+        "preprocess": settings,
+    }
+
+
+def _process(work: WorkFolder, sources: Sequence[_Source], config: PreprocessConfig) -> int:
+    """Does the chunks that are not done yet; returns the number of events read."""
+    by_file = {source.file.path: source for source in sources}
+    names = [source.name for source in sources]
+    chunks = list(make_chunks([source.file for source in sources], config.chunk_size))
+    missing = [chunk for chunk in chunks if not _is_done(work, chunk, config)]
+    total, n_missing = _n_rows(chunks), _n_rows(missing)
+    if n_missing < total:
+        logger.info("%s: goes on with %d of %d events", work.folder, n_missing, total)
+    results = run_tasks(
+        functools.partial(process_chunk, config=config),
+        missing,
+        kind=config.executor,
+        workers=config.workers,
+        retry=Retry(config.retries, config.chunk_timeout),
+        scheduler=config.dask_scheduler,
+    )
+    with closing(results), progress_bar(total, "preprocess") as progress:
+        progress.update(total - n_missing)
+        for chunk, result in results:
+            source = by_file[chunk.file.path]
+            table = make_table(
+                {**result.rows, "label_raw": source.labels(result)},
+                result.features,
+                (names.index(source.name), names),
+                config.splits,
+                result.particles,
+            )
+            work.save(_part(chunk), table, result.cut_flow)
+            progress.update(chunk.stop - chunk.start)
+    return n_missing
+
+
+def _is_done(work: WorkFolder, chunk: Chunk, config: PreprocessConfig) -> bool:
+    """Whether an earlier run did this chunk; one that skipped bad events may not count now."""
+    cut_flow = work.cut_flow(_part(chunk))
+    if cut_flow is None:
+        return False
+    steps = dict(cut_flow)
+    return config.on_bad_event == "skip" or steps[READ] == steps[VALID]
+
+
+def _n_rows(chunks: Sequence[Chunk]) -> int:
+    return sum(chunk.stop - chunk.start for chunk in chunks)
+
+
+def _part(chunk: Chunk) -> str:
+    return f"{chunk.file.path.stem}-{chunk.start:010d}-{chunk.stop:010d}"
+
+
+def _assemble(
+    work: WorkFolder, sources: Sequence[_Source], described: Sequence[SourceFile], config: Config
+) -> None:
+    """Writes the dataset from its parts, in the order of the events."""
+    writer = DatasetWriter(work.result)
+    steps: dict[str, int] = {}
+    for chunk in make_chunks([source.file for source in sources], config.preprocess.chunk_size):
+        part = _part(chunk)
+        writer.write(work.load(part))
+        for name, events in work.cut_flow(part) or ():
+            steps[name] = steps.get(name, 0) + events
+    if steps[READ] > steps[VALID]:
+        logger.warning("%s: %d bad events skipped", work.result, steps[READ] - steps[VALID])
+    cut_flow = [Cut(name=name, events=events) for name, events in steps.items()]
+    write_atomically(work.result / "config.yaml", dump_config(config).encode())
+    writer.finish(content_settings(config), described, cut_flow)
+    work.publish()
