@@ -1,0 +1,1 @@
+"""Metrics with their uncertainty, classifiers to compare with, plots and the report."""

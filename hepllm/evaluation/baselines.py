@@ -1,0 +1,124 @@
+"""Classifiers that a physicist would use instead, trained on the same events and features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.ensemble import HistGradientBoostingClassifier
+from threadpoolctl import threadpool_limits
+
+from hepllm.errors import InputError
+from hepllm.schema import BACKGROUND, SIGNAL
+
+Floats = NDArray[np.float64]
+
+_STOPPING_SHARE = 0.15
+_MIN_EVENTS = 20
+
+# Below this the threads of a tree wait for one another longer than they work: 0.1 s against 22 s
+# for 1,000 events on two busy cores.
+_PARALLEL_FROM = 50_000
+
+
+class Scorer(Protocol):
+    """A trained classifier."""
+
+    def score(self, features: Floats) -> Floats:
+        """Scores events.
+
+        Args:
+            features: (N, F) in the units and the order of the training; NaN where missing.
+
+        Returns:
+            (N,) logits, larger for signal, in the balance of the training events.
+        """
+        ...
+
+
+Fit = Callable[[Floats, NDArray[np.integer], Floats | None, int], Scorer]
+"""Features (N, F), labels (N,), weights (N,) or None, seed; to a trained classifier."""
+
+
+@dataclass(frozen=True, eq=False)
+class Boosting:
+    """Gradient-boosted trees; made by ``fit_boosting``."""
+
+    classifier: HistGradientBoostingClassifier
+
+    def score(self, features: Floats) -> Floats:
+        """Logits of (N, F) features, shape (N,)."""
+        with _threads_for(len(features)):
+            return np.asarray(self.classifier.decision_function(features), dtype=np.float64)
+
+
+def fit_boosting(
+    features: Floats, label: NDArray[np.integer], weight: Floats | None, seed: int
+) -> Boosting:
+    """Trains histogram gradient boosting (Ke et al., LightGBM, NeurIPS 2017).
+
+    Trees of 15 leaves at a learning rate of 0.05 are added until the loss on a held-out 15 % of
+    the training events has not improved for 20 trees, so that the same settings serve 1,000 and
+    1,000,000 events. Missing values take their own branch.
+
+    Args:
+        features: (N, F), NaN where missing.
+        label: (N,) of 1 (signal) and 0 (background).
+        weight: (N,), may be negative; None for 1 each.
+        seed: of the held-out part.
+
+    Raises:
+        InputError: for infinite features, other labels, fewer than 20 events of a class, or a
+            class whose weights do not sum to a positive number.
+    """
+    table = np.asarray(features, dtype=np.float64)
+    _check_training(table, label, weight)
+    classifier = HistGradientBoostingClassifier(
+        learning_rate=0.05,
+        max_iter=1000,
+        max_leaf_nodes=15,
+        min_samples_leaf=20,
+        l2_regularization=1.0,
+        early_stopping=True,
+        validation_fraction=_STOPPING_SHARE,
+        n_iter_no_change=20,
+        random_state=seed,
+    )
+    with _threads_for(len(table)):
+        classifier.fit(table, label, sample_weight=weight)
+    return Boosting(classifier)
+
+
+BASELINES: Mapping[str, Fit] = {"boosting": fit_boosting}
+"""Every baseline of a report by name."""
+
+
+def _threads_for(n_events: int) -> threadpool_limits:
+    return threadpool_limits(None if n_events >= _PARALLEL_FROM else 1, user_api="openmp")
+
+
+def _check_training(features: Floats, label: ArrayLike, weight: Floats | None) -> None:
+    labels = np.asarray(label)
+    if features.ndim != 2 or labels.shape != features.shape[:1]:
+        msg = f"training features of shape {features.shape} do not fit labels of {labels.shape}"
+        raise InputError(msg)
+    infinite = np.flatnonzero(np.isinf(features).any(axis=1))
+    if len(infinite):
+        msg = f"training features are infinite in {len(infinite)} rows, the first is {infinite[0]}"
+        raise InputError(msg)
+    if not np.isin(labels, (SIGNAL, BACKGROUND)).all():
+        msg = f"training labels must be {SIGNAL} or {BACKGROUND}, found {np.unique(labels)}"
+        raise InputError(msg)
+    for name, chosen in (("signal", labels == SIGNAL), ("background", labels == BACKGROUND)):
+        if np.count_nonzero(chosen) < _MIN_EVENTS:
+            msg = (
+                f"a baseline needs {_MIN_EVENTS} training events of each class, "
+                f"found {np.count_nonzero(chosen)} {name} events"
+            )
+            raise InputError(msg)
+        if weight is not None and not weight[chosen].sum() > 0:
+            msg = f"the {name} weights of the training events do not sum to a positive number"
+            raise InputError(msg)

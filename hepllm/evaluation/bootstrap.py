@@ -1,0 +1,240 @@
+"""Bootstrap uncertainties of AUC and SIC, paired between scores of the same events.
+
+Each replica draws as many signal and as many background events as there are, with replacement
+(Efron, Ann. Statist. 7 (1979) 1); all scores see the same draws, so that the difference of two
+scores has the uncertainty of a paired comparison. Intervals are percentiles of the replicas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepllm.evaluation.metrics import ROUNDING
+from hepllm.evaluation.scores import ScoredEvents
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A central bootstrap interval.
+
+    Attributes:
+        low: lower end; None where the interval is undefined.
+        high: upper end.
+        confidence: its probability content.
+        n_replicas: replicas drawn.
+        n_undefined: replicas in which the metric did not exist (no background passed).
+        reason: why the interval is undefined; None otherwise.
+    """
+
+    low: float | None
+    high: float | None
+    confidence: float
+    n_replicas: int
+    n_undefined: int = 0
+    reason: str | None = None
+
+    @property
+    def pair(self) -> list[float] | None:
+        """Low and high; None where the interval is undefined."""
+        return None if self.low is None or self.high is None else [self.low, self.high]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The difference of a metric between two scores of the same events.
+
+    Attributes:
+        estimate: first minus second on the sample itself; None where either is undefined.
+        interval: from the paired replicas.
+        reason: why the estimate is None.
+    """
+
+    estimate: float | None
+    interval: Interval
+    reason: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Replicas:
+    """Metrics of one score in R replicas; NaN where a replica leaves one undefined.
+
+    Attributes:
+        auc: (R,).
+        eps_s: (R, K) signal efficiencies at the K fixed thresholds.
+        eps_b: (R, K) background efficiencies there.
+        accuracy: (R, K) share of the weights on the right side of the K fixed thresholds.
+        eps_b_at: (R, E) background efficiencies where the E signal efficiencies are reached.
+        eps_s_at: (R, E) the signal efficiencies that were reached.
+    """
+
+    auc: Floats
+    eps_s: Floats
+    eps_b: Floats
+    accuracy: Floats
+    eps_s_at: Floats
+    eps_b_at: Floats
+
+    def sic(self, index: int) -> Floats:
+        """SIC in each replica at one of the fixed thresholds, shape (R,)."""
+        return sic_of(self.eps_s[:, index], self.eps_b[:, index])
+
+    def sic_at(self) -> Floats:
+        """SIC in each replica at each stated signal efficiency, shape (R, E)."""
+        return sic_of(self.eps_s_at, self.eps_b_at)
+
+
+def sic_of(eps_s: Floats, eps_b: Floats) -> Floats:
+    """eps_s / sqrt(eps_b), NaN where no background passes."""
+    defined = eps_b > 0
+    return np.where(defined, eps_s / np.sqrt(np.where(defined, eps_b, 1.0)), np.nan)
+
+
+@dataclass(frozen=True, eq=False)
+class _Ranking:
+    """The order of one score's events, from which any reweighting gives its metrics quickly.
+
+    Attributes:
+        signal: order of the signal events, falling in score.
+        background: order of the background events.
+        above: (S,) background events with a higher score, for each signal event in order.
+        reached: (S,) background events with at least that score.
+        group_end: (D,) number of signal events at or above each distinct signal score.
+        cut_signal: (K,) signal events that pass each fixed threshold.
+        cut_background: (K,) background events that do.
+    """
+
+    signal: NDArray[np.intp]
+    background: NDArray[np.intp]
+    above: NDArray[np.intp]
+    reached: NDArray[np.intp]
+    group_end: NDArray[np.intp]
+    cut_signal: NDArray[np.intp]
+    cut_background: NDArray[np.intp]
+
+
+def bootstrap(
+    samples: Mapping[str, ScoredEvents],
+    thresholds: Mapping[str, Sequence[float]],
+    eps_s: Sequence[float],
+    n_replicas: int,
+    seed: int,
+) -> dict[str, Replicas]:
+    """Draws replicas, the same for every score, and measures each score in each of them.
+
+    Args:
+        samples: scores of the same events by name, with equal labels and weights.
+        thresholds: K fixed cuts by name of the score.
+        eps_s: E signal efficiencies at which the background efficiency is wanted.
+        n_replicas: number of replicas R.
+        seed: of the draws; the same seed gives the same replicas.
+
+    Returns:
+        By name of the score; all NaN where a class is missing or cannot be normalised.
+    """
+    first = next(iter(samples.values()))
+    weight_s, weight_b = first.weight[first.is_signal], first.weight[~first.is_signal]
+    n_s, n_b = len(weight_s), len(weight_b)
+    replicas = {name: _empty(n_replicas, len(thresholds[name]), len(eps_s)) for name in samples}
+    if first.problem is not None:
+        return replicas
+    rankings = {name: _rank(events, thresholds[name]) for name, events in samples.items()}
+    targets = np.asarray(eps_s, dtype=np.float64) * (1 - ROUNDING)
+    generator = np.random.default_rng(seed)
+    for replica in range(n_replicas):
+        drawn_s = np.bincount(generator.integers(n_s, size=n_s), minlength=n_s) * weight_s
+        drawn_b = np.bincount(generator.integers(n_b, size=n_b), minlength=n_b) * weight_b
+        if drawn_s.sum() <= 0 or drawn_b.sum() <= 0:
+            continue  # possible with negative weights; the replica stays undefined
+        for name, ranking in rankings.items():
+            _measure(ranking, drawn_s, drawn_b, targets, into=replicas[name], row=replica)
+    return replicas
+
+
+def interval(values: Floats, confidence: float, max_undefined: float) -> Interval:
+    """The central percentile interval of replicas.
+
+    Args:
+        values: (R,), NaN where the metric is undefined.
+        confidence: probability content.
+        max_undefined: the share of undefined replicas above which there is no interval.
+    """
+    defined = values[np.isfinite(values)]
+    n_undefined = len(values) - len(defined)
+    if not len(defined) or n_undefined > max_undefined * len(values):
+        reason = f"undefined in {n_undefined} of {len(values)} bootstrap replicas"
+        return Interval(None, None, confidence, len(values), n_undefined, reason)
+    low, high = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(low), float(high), confidence, len(values), n_undefined)
+
+
+def no_interval(confidence: float, n_replicas: int, reason: str | None) -> Interval:
+    """An interval that does not exist, since its metric does not."""
+    return Interval(None, None, confidence, n_replicas, 0, reason)
+
+
+def _rank(events: ScoredEvents, thresholds: Sequence[float]) -> _Ranking:
+    score_s, score_b = events.score[events.is_signal], events.score[~events.is_signal]
+    signal = np.argsort(-score_s, kind="stable")
+    background = np.argsort(-score_b, kind="stable")
+    falling_s, falling_b = -score_s[signal], -score_b[background]
+    cuts = -np.asarray(thresholds, dtype=np.float64)
+    return _Ranking(
+        signal=signal,
+        background=background,
+        above=np.searchsorted(falling_b, falling_s, side="left"),
+        reached=np.searchsorted(falling_b, falling_s, side="right"),
+        group_end=np.append(np.flatnonzero(np.diff(falling_s)), len(signal) - 1) + 1,
+        cut_signal=np.searchsorted(falling_s, cuts, side="right"),
+        cut_background=np.searchsorted(falling_b, cuts, side="right"),
+    )
+
+
+def _empty(n_replicas: int, n_thresholds: int, n_efficiencies: int) -> Replicas:
+    def missing(*shape: int) -> Floats:
+        return np.full(shape, np.nan)
+
+    return Replicas(
+        auc=missing(n_replicas),
+        eps_s=missing(n_replicas, n_thresholds),
+        eps_b=missing(n_replicas, n_thresholds),
+        accuracy=missing(n_replicas, n_thresholds),
+        eps_s_at=missing(n_replicas, n_efficiencies),
+        eps_b_at=missing(n_replicas, n_efficiencies),
+    )
+
+
+def _measure(
+    ranking: _Ranking,
+    weight_s: Floats,
+    weight_b: Floats,
+    targets: Floats,
+    *,
+    into: Replicas,
+    row: int,
+) -> None:
+    """Fills one row of the replicas of one score."""
+    ordered_s = weight_s[ranking.signal]
+    passing_s = np.concatenate(([0.0], np.cumsum(ordered_s)))
+    passing_b = np.concatenate(([0.0], np.cumsum(weight_b[ranking.background])))
+    total_s, total_b = passing_s[-1], passing_b[-1]
+
+    ahead = (passing_b[ranking.above] + passing_b[ranking.reached]) / 2
+    into.auc[row] = 1 - np.sum(ordered_s * ahead) / (total_s * total_b)
+
+    kept_s, kept_b = passing_s[ranking.cut_signal], passing_b[ranking.cut_background]
+    into.eps_s[row] = kept_s / total_s
+    into.eps_b[row] = kept_b / total_b
+    into.accuracy[row] = (kept_s + total_b - kept_b) / (total_s + total_b)
+
+    # A cut reaches an efficiency first at a signal score; the running maximum keeps "first" true
+    # with negative weights too.
+    reached_s = passing_s[ranking.group_end] / total_s
+    group = np.searchsorted(np.maximum.accumulate(reached_s), targets, side="left")
+    into.eps_s_at[row] = reached_s[group]
+    into.eps_b_at[row] = passing_b[ranking.reached[ranking.group_end[group] - 1]] / total_b

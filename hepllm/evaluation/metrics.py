@@ -1,0 +1,240 @@
+"""Efficiencies, AUC and the significance improvement characteristic of a score.
+
+SIC = eps_S / sqrt(eps_B) (Gallicchio et al., arXiv:1001.4818). An event passes when its score is
+at or above a threshold, and thresholds fall at distinct scores only, so that tied events pass
+together. What cannot be measured is None with the reason beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepllm.evaluation.scores import ScoredEvents
+
+SIGNAL_EFFICIENCIES = (0.1, 0.3, 0.5)
+"""The signal efficiencies at which a SIC is quoted."""
+
+ROUNDING = 1e-9
+"""Relative slack for sums of weights: 3 of 10 equal weights reach an efficiency of 0.3."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number, or the reason for its absence.
+
+    Attributes:
+        value: None where it is undefined.
+        reason: why it is; None otherwise.
+    """
+
+    value: float | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A cut on the score, or the reason why none could be chosen.
+
+    Attributes:
+        value: events at or above pass; None where no cut could be chosen.
+        chosen_by: rule and sample in words.
+        reason: why there is none.
+    """
+
+    value: float | None
+    chosen_by: str
+    reason: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class RocCurve:
+    """Efficiencies at each distinct score, from the tightest cut to none.
+
+    Attributes:
+        threshold: (T,) distinct scores, falling; empty when a class is missing.
+        eps_s: (T,) weighted signal efficiency.
+        eps_b: (T,) weighted background efficiency.
+        n_signal_passing: (T,) events, without weights.
+        n_background_passing: (T,) events, without weights.
+        n_background_effective: (T,) (sum w)^2 / sum w^2 of the background that passes, the number
+            of unweighted events with the same relative uncertainty.
+        reason: why the curve is empty; None otherwise.
+    """
+
+    threshold: NDArray[np.float64]
+    eps_s: NDArray[np.float64]
+    eps_b: NDArray[np.float64]
+    n_signal_passing: NDArray[np.int64]
+    n_background_passing: NDArray[np.int64]
+    n_background_effective: NDArray[np.float64]
+    reason: str | None = None
+
+    def sic(self, min_background: int) -> NDArray[np.float64]:
+        """SIC at each threshold, shape (T,), NaN where too little background passes.
+
+        Args:
+            min_background: the effective number of background events that must pass.
+        """
+        enough = self.n_background_effective >= min_background * (1 - ROUNDING)
+        defined = enough & (self.eps_b > 0)
+        root = np.sqrt(np.where(defined, self.eps_b, 1.0))
+        return np.where(defined, self.eps_s / root, np.nan)
+
+
+@dataclass(frozen=True)
+class WorkingPoint:
+    """One cut read on a sample.
+
+    Attributes:
+        threshold: events at or above pass; None where no cut was found.
+        eps_s: signal efficiency.
+        eps_b: background efficiency.
+        n_signal_passing: events, without weights.
+        n_background_passing: events, without weights.
+        sic: eps_s / sqrt(eps_b); None where too little background passes.
+        reason: why ``sic`` is None.
+    """
+
+    threshold: float | None = None
+    eps_s: float | None = None
+    eps_b: float | None = None
+    n_signal_passing: int | None = None
+    n_background_passing: int | None = None
+    sic: float | None = None
+    reason: str | None = None
+
+    @property
+    def inverse_eps_b(self) -> float | None:
+        """Background rejection 1 / eps_b, None wherever the SIC is."""
+        return None if self.sic is None or not self.eps_b else 1 / self.eps_b
+
+
+def roc(events: ScoredEvents) -> RocCurve:
+    """Efficiencies of both classes at every distinct score."""
+    if events.problem is not None:
+        nothing, none = np.empty(0), np.empty(0, dtype=np.int64)
+        return RocCurve(nothing, nothing, nothing, none, none, nothing, events.problem)
+    order = np.argsort(-events.score, kind="stable")
+    score = events.score[order]
+    last_of_ties = np.append(np.flatnonzero(np.diff(score)), len(score) - 1)
+
+    def passing(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(np.cumsum(values[order])[last_of_ties], dtype=np.float64)
+
+    is_signal = events.is_signal
+    signal = passing(np.where(is_signal, events.weight, 0.0))
+    background = passing(np.where(is_signal, 0.0, events.weight))
+    squared = passing(np.where(is_signal, 0.0, events.weight**2))
+    effective = np.divide(background**2, squared, out=np.zeros(len(squared)), where=squared > 0)
+    return RocCurve(
+        threshold=score[last_of_ties],
+        eps_s=signal / signal[-1],
+        eps_b=background / background[-1],
+        n_signal_passing=passing(is_signal.astype(np.float64)).astype(np.int64),
+        n_background_passing=passing((~is_signal).astype(np.float64)).astype(np.int64),
+        n_background_effective=np.where(background > 0, effective, 0.0),
+    )
+
+
+def auc(events: ScoredEvents) -> Metric:
+    """Area under the ROC curve: the Mann-Whitney statistic, where ties count one half."""
+    curve = roc(events)
+    if curve.reason is not None:
+        return Metric(None, curve.reason)
+    signal_steps = np.diff(curve.eps_s, prepend=0.0)
+    background_steps = np.diff(curve.eps_b, prepend=0.0)
+    below = 1 - curve.eps_b + background_steps / 2
+    return Metric(float(np.sum(signal_steps * below)))
+
+
+def sic_ceiling(n_background: int, min_background: int) -> float:
+    """The largest SIC that a sample can show, sqrt(N_b / N_min), reached with all signal kept."""
+    return float(np.sqrt(n_background / min_background))
+
+
+def read_at(curve: RocCurve, threshold: Threshold, min_background: int) -> WorkingPoint:
+    """Reads a cut that was chosen elsewhere.
+
+    Args:
+        curve: of the sample that is judged.
+        threshold: chosen on another sample.
+        min_background: the effective number of background events that must pass.
+    """
+    if curve.reason is not None or threshold.value is None:
+        return WorkingPoint(threshold=threshold.value, reason=curve.reason or threshold.reason)
+    index = int(np.searchsorted(-curve.threshold, -threshold.value, side="right")) - 1
+    if index < 0:
+        reason = "no event passes"
+        return WorkingPoint(threshold.value, 0.0, 0.0, 0, 0, None, reason)
+    return _point(curve, index, min_background, threshold.value)
+
+
+def sic_at(curve: RocCurve, eps_s: float, min_background: int) -> WorkingPoint:
+    """The tightest cut that keeps at least a stated share of the signal.
+
+    Args:
+        curve: of the sample that is judged.
+        eps_s: the signal efficiency to reach.
+        min_background: the effective number of background events that must pass.
+    """
+    if curve.reason is not None:
+        return WorkingPoint(reason=curve.reason)
+    index = int(np.argmax(curve.eps_s >= eps_s * (1 - ROUNDING)))
+    return _point(curve, index, min_background, float(curve.threshold[index]))
+
+
+def max_sic_in_sample(curve: RocCurve, min_background: int) -> WorkingPoint:
+    """The largest SIC of a sample, at the cut that this same sample prefers: biased upwards."""
+    if curve.reason is not None:
+        return WorkingPoint(reason=curve.reason)
+    sic = curve.sic(min_background)
+    if np.isnan(sic).all():
+        return WorkingPoint(reason=f"fewer than {min_background} background events")
+    index = int(np.nanargmax(sic))
+    return _point(curve, index, min_background, float(curve.threshold[index]))
+
+
+def choose_max_sic(
+    validation: RocCurve, min_background: int, n_background: int | None = None
+) -> Threshold:
+    """Chooses the cut of the largest SIC on validation data, to be read on other data.
+
+    Only cuts are considered after which the sample that will be judged is likely to keep the
+    minimum: its expectation less one Poisson standard deviation must reach it.
+
+    Args:
+        validation: of the sample that may be looked at.
+        min_background: the effective number of background events that must pass.
+        n_background: size of the background sample on which the cut will be read.
+    """
+    rule = "largest SIC on validation data"
+    if validation.reason is not None:
+        return Threshold(None, rule, f"validation data: {validation.reason}")
+    sic = validation.sic(min_background)
+    if n_background is not None:
+        expected = np.maximum(validation.eps_b, 0) * n_background
+        sic = np.where(expected - np.sqrt(expected) >= min_background, sic, np.nan)
+    if np.isnan(sic).all():
+        reason = f"too few background events for a cut that keeps {min_background} of them"
+        return Threshold(None, rule, reason)
+    return Threshold(float(validation.threshold[np.nanargmax(sic)]), rule)
+
+
+def _point(curve: RocCurve, index: int, min_background: int, threshold: float) -> WorkingPoint:
+    sic = float(curve.sic(min_background)[index])
+    n_background = int(curve.n_background_passing[index])
+    effective = float(curve.n_background_effective[index])
+    weighted = "" if abs(effective - n_background) < 0.5 else f" ({effective:.1f} effective)"
+    reason = f"background passing: {n_background}{weighted}, below min_background {min_background}"
+    return WorkingPoint(
+        threshold=threshold,
+        eps_s=float(curve.eps_s[index]),
+        eps_b=float(curve.eps_b[index]),
+        n_signal_passing=int(curve.n_signal_passing[index]),
+        n_background_passing=n_background,
+        sic=None if np.isnan(sic) else sic,
+        reason=reason if np.isnan(sic) else None,
+    )

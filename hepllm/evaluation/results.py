@@ -1,0 +1,152 @@
+"""What is reported about the scores of one sample; made by ``hepllm.evaluation.assessment``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hepllm.config import EvaluationConfig
+from hepllm.evaluation.bootstrap import Difference, Floats, Interval
+from hepllm.evaluation.metrics import Metric, RocCurve, Threshold, WorkingPoint, sic_ceiling
+from hepllm.evaluation.scores import ScoredEvents
+from hepllm.evaluation.selection import Confusion
+
+Role = Literal["llm", "baseline", "ablation"]
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreTable:
+    """One sample of N events, scored by several classifiers.
+
+    Attributes:
+        label: (N,) of 1 (signal) and 0 (background).
+        scores: (N,) a classifier, larger for signal; the first is the one that is judged and the
+            others are its baselines.
+        ablations: (N,) scores of the first classifier with part of its input destroyed.
+        weight: (N,); None for 1 each.
+    """
+
+    label: ArrayLike
+    scores: Mapping[str, NDArray[np.floating]]
+    ablations: Mapping[str, NDArray[np.floating]] = field(default_factory=dict)
+    weight: ArrayLike | None = None
+
+
+@dataclass(frozen=True)
+class SicEstimate:
+    """SIC and background rejection at a cut, with their intervals.
+
+    Attributes:
+        point: the cut and what passes it.
+        sic: interval of the SIC.
+        inverse_eps_b: interval of 1 / eps_b.
+    """
+
+    point: WorkingPoint
+    sic: Interval
+    inverse_eps_b: Interval
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A cut chosen on validation data and what it calls the events of the sample.
+
+    Attributes:
+        threshold: the cut, and by which rule.
+        table: weights by true and assigned class; None without a cut.
+        point: efficiencies and counts at the cut.
+    """
+
+    threshold: Threshold
+    table: Confusion | None
+    point: WorkingPoint
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of events called what they are; None without a cut."""
+        return None if self.table is None else self.table.accuracy
+
+
+@dataclass(frozen=True, eq=False)
+class SicBand:
+    """SIC against the signal efficiency; NaN where too little background passes.
+
+    Attributes:
+        eps_s: (E,) efficiencies that are asked for.
+        sic: (E,).
+        low: (E,) lower end of the bootstrap interval.
+        high: (E,) upper end.
+    """
+
+    eps_s: Floats
+    sic: Floats
+    low: Floats
+    high: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreResult:
+    """Everything that is reported about one score.
+
+    Attributes:
+        name: of the classifier or ablation.
+        role: the judged model, a baseline, or an ablation of the model.
+        events: what was measured.
+        curve: efficiencies at each distinct score.
+        band: SIC curve with its interval.
+        auc: with ``auc_interval``.
+        max_sic: at the cut chosen on validation data.
+        max_sic_in_sample: at the cut that the sample itself prefers; biased upwards.
+        sic_at: by stated signal efficiency.
+        accuracy_interval: of the accuracy of the first selection.
+        selections: the cut of largest balanced accuracy first, then stated efficiencies.
+    """
+
+    name: str
+    role: Role
+    events: ScoredEvents
+    curve: RocCurve
+    band: SicBand
+    auc: Metric
+    auc_interval: Interval
+    max_sic: SicEstimate
+    max_sic_chosen: Threshold
+    max_sic_in_sample: WorkingPoint
+    sic_at: Mapping[float, SicEstimate]
+    accuracy_interval: Interval
+    selections: tuple[Selection, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationResults:
+    """All scores of one sample and their paired differences.
+
+    Attributes:
+        sample: name of the sample, such as ``test``.
+        view: its mixture of classes, such as ``natural`` or ``1:10``.
+        config: the rules that were followed.
+        seed: of the bootstrap.
+        scores: results by name, the judged model first.
+        differences: judged model minus the other, by its name and then by metric.
+    """
+
+    sample: str
+    view: str
+    config: EvaluationConfig
+    seed: int
+    scores: Mapping[str, ScoreResult]
+    differences: Mapping[str, Mapping[str, Difference]]
+
+    @property
+    def model(self) -> ScoreResult:
+        """The judged model."""
+        return next(iter(self.scores.values()))
+
+    @property
+    def sic_ceiling(self) -> float:
+        """The largest SIC that this sample can show."""
+        return sic_ceiling(self.model.events.n_background, self.config.min_background)

@@ -1,0 +1,90 @@
+"""Scores with their labels and weights: what every metric takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hepllm.errors import InputError
+from hepllm.schema import BACKGROUND, SIGNAL
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredEvents:
+    """Events of known class with one score each; made by ``scored_events``.
+
+    Attributes:
+        score: (N,), larger for signal; only its order matters to the metrics.
+        label: (N,), 1 for signal and 0 for background.
+        weight: (N,), may be negative.
+    """
+
+    score: NDArray[np.float64]
+    label: NDArray[np.int64]
+    weight: NDArray[np.float64]
+
+    @property
+    def is_signal(self) -> NDArray[np.bool_]:
+        """Mask of the signal events, shape (N,)."""
+        return np.equal(self.label, SIGNAL)
+
+    @property
+    def n_signal(self) -> int:
+        """Number of signal events, without weights."""
+        return int(np.count_nonzero(self.is_signal))
+
+    @property
+    def n_background(self) -> int:
+        """Number of background events, without weights."""
+        return len(self.label) - self.n_signal
+
+    @property
+    def problem(self) -> str | None:
+        """Why no efficiency exists, in words; None when both classes can be normalised."""
+        for name, chosen in (("signal", self.is_signal), ("background", ~self.is_signal)):
+            if not chosen.any():
+                return f"no {name} events"
+            if self.weight[chosen].sum() <= 0:
+                return f"the {name} weights do not sum to a positive number"
+        return None
+
+
+def scored_events(
+    score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None, name: str = "score"
+) -> ScoredEvents:
+    """Checks scores once, so that no metric has to.
+
+    Args:
+        score: (N,) real numbers, larger for signal.
+        label: (N,) of 1 (signal) and 0 (background).
+        weight: (N,); None for 1 each.
+        name: what the scores are called in an error message.
+
+    Raises:
+        InputError: for lengths that differ, values that are not finite, or other labels.
+    """
+    scores = np.asarray(score, dtype=np.float64)
+    labels = np.asarray(label)
+    weights = np.ones(len(labels)) if weight is None else np.asarray(weight, dtype=np.float64)
+    for what, array in ((name, scores), (f"{name}: weight", weights)):
+        if array.shape != labels.shape or array.ndim != 1:
+            msg = f"{what} has shape {array.shape}, the labels have {labels.shape}"
+            raise InputError(msg)
+        bad = np.flatnonzero(~np.isfinite(array))
+        if len(bad):
+            msg = (
+                f"{what}: {len(bad)} of {len(array)} values are not finite, "
+                f"the first is {array[bad[0]]} in row {bad[0]}; repair or leave out these events"
+            )
+            raise InputError(msg)
+    unknown = np.flatnonzero(~np.isin(labels, (SIGNAL, BACKGROUND)))
+    if len(unknown):
+        msg = (
+            f"{name}: {len(unknown)} of {len(labels)} labels are neither {SIGNAL} nor "
+            f"{BACKGROUND}, the first is {labels[unknown[0]]} in row {unknown[0]}; "
+            "metrics need events of known class"
+        )
+        raise InputError(msg)
+    return ScoredEvents(scores, labels.astype(np.int64), weights)

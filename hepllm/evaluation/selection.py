@@ -1,0 +1,106 @@
+"""Events called signal or background by a cut: confusion table, accuracy, precision, recall."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepllm.evaluation.metrics import ROUNDING, RocCurve, Threshold
+from hepllm.evaluation.scores import ScoredEvents
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Sums of weights by true class and by what the cut calls the event.
+
+    Attributes:
+        signal_as_signal: true positives.
+        signal_as_background: false negatives.
+        background_as_signal: false positives.
+        background_as_background: true negatives.
+    """
+
+    signal_as_signal: float
+    signal_as_background: float
+    background_as_signal: float
+    background_as_background: float
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of events that are called what they are, in the mixture of the sample."""
+        right = self.signal_as_signal + self.background_as_background
+        wrong = self.signal_as_background + self.background_as_signal
+        return _share(right, right + wrong)
+
+    @property
+    def recall(self) -> float | None:
+        """Share of the signal that is called signal: eps_s."""
+        return _share(self.signal_as_signal, self.signal_as_signal + self.signal_as_background)
+
+    @property
+    def specificity(self) -> float | None:
+        """Share of the background that is called background: 1 - eps_b."""
+        right = self.background_as_background
+        return _share(right, right + self.background_as_signal)
+
+    @property
+    def precision(self) -> float | None:
+        """Share of signal among what is called signal: the purity, in this sample's mixture."""
+        return _share(self.signal_as_signal, self.signal_as_signal + self.background_as_signal)
+
+    @property
+    def f1(self) -> float | None:
+        """Harmonic mean of precision and recall."""
+        wrong = self.signal_as_background + self.background_as_signal
+        return _share(2 * self.signal_as_signal, 2 * self.signal_as_signal + wrong)
+
+    @property
+    def balanced_accuracy(self) -> float | None:
+        """Mean of recall and specificity: the accuracy in a 1:1 mixture."""
+        if self.recall is None or self.specificity is None:
+            return None
+        return (self.recall + self.specificity) / 2
+
+    def to_dict(self) -> dict[str, float]:
+        """The four sums by name."""
+        return asdict(self)
+
+
+def confusion(events: ScoredEvents, threshold: float) -> Confusion:
+    """Counts weights by true class and by whether the score reaches a threshold."""
+    passes = events.score >= threshold
+    signal = events.is_signal
+
+    def total(chosen: NDArray[np.bool_]) -> float:
+        return float(events.weight[chosen].sum())
+
+    return Confusion(
+        signal_as_signal=total(signal & passes),
+        signal_as_background=total(signal & ~passes),
+        background_as_signal=total(~signal & passes),
+        background_as_background=total(~signal & ~passes),
+    )
+
+
+def choose_balanced_accuracy(validation: RocCurve) -> Threshold:
+    """Chooses the cut of the largest balanced accuracy on validation data."""
+    rule = "largest balanced accuracy on validation data"
+    if validation.reason is not None:
+        return Threshold(None, rule, f"validation data: {validation.reason}")
+    index = int(np.argmax(validation.eps_s - validation.eps_b))
+    return Threshold(float(validation.threshold[index]), rule)
+
+
+def choose_eps_s(validation: RocCurve, eps_s: float) -> Threshold:
+    """Chooses the tightest cut with at least a stated signal efficiency on validation data."""
+    rule = f"eps_s >= {eps_s:g} on validation data"
+    if validation.reason is not None:
+        return Threshold(None, rule, f"validation data: {validation.reason}")
+    index = int(np.argmax(validation.eps_s >= eps_s * (1 - ROUNDING)))
+    return Threshold(float(validation.threshold[index]), rule)
+
+
+def _share(part: float, whole: float) -> float | None:
+    return part / whole if whole > 0 else None
