@@ -1,0 +1,301 @@
+"""Signal and background events from Pythia 8, through the detector and the trigger.
+
+The processes are those of the LHC Olympics R&D sample (Kasieczka et al., arXiv:2101.08320): QCD
+dijets, and Z' -> X Y with X, Y -> q qbar, in pp collisions at 13 TeV.
+
+Three choices were made by comparing with the real R&D events (``tools/fidelity.py``): no
+multiparton interactions, long-lived strange hadrons left to the detector, and vector bosons for X
+and Y. ``docs/simulation.md`` has the numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import awkward as ak
+import numpy as np
+from numpy.typing import NDArray
+
+from hepllm.config import JetsConfig, SignalConfig, SimulateConfig
+from hepllm.errors import InputError, RunError
+from hepllm.physics.detector import detect
+from hepllm.physics.events import Particles
+from hepllm.physics.generated import GeneratedParticles
+from hepllm.physics.jets import cluster
+from hepllm.physics.lhco_writer import SLOTS, to_padded
+from hepllm.schema import BACKGROUND, SIGNAL
+
+Purpose = Literal["rnd", "blackbox"]
+
+COLLISION_ENERGY = 13000.0
+"""GeV."""
+
+MAX_DECAY_LENGTH = 10.0
+"""mm; particles with a longer mean c tau (K0_S, Lambda, ...) reach the detector undecayed."""
+
+MAX_SEED = 900_000_000
+"""Pythia accepts seeds in 1..900,000,000; 0 would take the clock."""
+
+_SEED_STRIDE = 556_230_599
+"""Shares no factor with MAX_SEED = 2^8 3^2 5^8, so that multiples of it are distinct modulo it."""
+
+RELATIVE_WIDTH = 1e-3
+"""Natural width of the resonance over its mass: far below the detector's resolution."""
+
+LIGHT_QUARKS = (1, 2, 3, 4)
+
+_BATCH_RANGE = (8, 64)
+"""Fewest and most events that are generated between two looks at how many are still missing."""
+
+_HOPELESS = 10_000
+"""Events tried without one that triggers before the run is given up."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows of a file that one worker makes; what it makes depends on nothing else.
+
+    Attributes:
+        purpose: which file.
+        index: number of the block within it.
+        start: first row.
+        labels: ``SIGNAL`` or ``BACKGROUND`` of each row, one byte a row.
+        seed: the user's.
+    """
+
+    purpose: Purpose
+    index: int
+    start: int
+    labels: bytes
+    seed: int
+
+    @property
+    def stop(self) -> int:
+        """The row after the last."""
+        return self.start + len(self.labels)
+
+    def __str__(self) -> str:
+        return f"simulated {self.purpose} events: rows {self.start}-{self.stop - 1}"
+
+
+@dataclass(frozen=True)
+class SimulatedBlock:
+    """Events of a block.
+
+    Attributes:
+        rows: shape (events, 2100), the official layout without label.
+        n_tried: events generated for the trigger to choose from, by process.
+    """
+
+    rows: NDArray[np.float64]
+    n_tried: dict[int, int]
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Events that pass the trigger.
+
+    Attributes:
+        particles: N events.
+        n_tried: events generated to find them.
+    """
+
+    particles: Particles
+    n_tried: int
+
+
+def plan_blocks(
+    purpose: Purpose, n_events: int, signal_fraction: float, block_size: int, seed: int
+) -> tuple[Block, ...]:
+    """Deals the rows of a file out to blocks.
+
+    Exactly round(n_events * signal_fraction) rows are signal, at places drawn with the seed.
+    """
+    labels = np.full(n_events, BACKGROUND, dtype=np.uint8)
+    labels[: round(n_events * signal_fraction)] = SIGNAL
+    np.random.default_rng([seed, get_args(Purpose).index(purpose)]).shuffle(labels)
+    return tuple(
+        Block(purpose, index, start, labels[start : start + block_size].tobytes(), seed)
+        for index, start in enumerate(range(0, n_events, block_size))
+    )
+
+
+def simulate_block(block: Block, config: SimulateConfig) -> SimulatedBlock:
+    """Makes the events of a block; a function of its arguments alone."""
+    labels = np.frombuffer(block.labels, dtype=np.uint8)
+    rows = np.empty((len(labels), 3 * SLOTS))
+    n_tried = {}
+    for process in (BACKGROUND, SIGNAL):
+        chosen = labels == process
+        seed = block_seed(block.seed, block.purpose, block.index, process)
+        generated = generate(process, int(chosen.sum()), seed, config)
+        rows[chosen] = to_padded(generated.particles)
+        n_tried[process] = generated.n_tried
+    return SimulatedBlock(rows, n_tried)
+
+
+def generate(process: int, n_events: int, seed: int, config: SimulateConfig) -> Generated:
+    """Makes events of one process that pass the trigger.
+
+    Args:
+        process: ``SIGNAL`` or ``BACKGROUND``.
+        n_events: how many.
+        seed: 1..900,000,000; with the configuration it determines every event.
+        config: process, detector and trigger.
+
+    Raises:
+        InputError: Pythia is not installed or refuses the configuration.
+        RunError: Pythia stops making events, or none of them triggers.
+    """
+    if n_events == 0:
+        return Generated(concatenate([]), 0)
+    pythia = start_pythia(process, seed, config)
+    generator = np.random.default_rng(seed)
+    parts: list[Particles] = []
+    n_found = n_tried = 0
+    while n_found < n_events:
+        # A share of a quarter triggers, or more.
+        batch = int(np.clip(4 * (n_events - n_found), *_BATCH_RANGE))
+        generated = next_events(pythia, batch)
+        particles = detect(generated, config.detector, generator)
+        # Only events up to the last one needed count as tried, or the efficiency would be biased.
+        passed = np.flatnonzero(triggers(particles, config))[: n_events - n_found]
+        n_found += len(passed)
+        n_tried += int(passed[-1]) + 1 if n_found == n_events else len(particles)
+        parts.append(particles.take(np.isin(np.arange(len(particles)), passed)))
+        if n_found == 0 and n_tried >= _HOPELESS:
+            msg = (
+                f"none of {n_tried} events has a jet with pT > {config.trigger_pt:g} GeV;"
+                " lower simulate.trigger_pt"
+            )
+            raise RunError(msg)
+    return Generated(concatenate(parts), n_tried)
+
+
+def triggers(particles: Particles, config: SimulateConfig) -> NDArray[np.bool_]:
+    """Whether each event has an anti-kT jet above the trigger's pT within its pseudorapidity."""
+    jets = JetsConfig(
+        radius=config.trigger_radius, pt_min=config.trigger_pt, eta_max=config.trigger_eta
+    )
+    return cluster(particles, jets).counts > 0
+
+
+def block_seed(seed: int, purpose: Purpose, block: int, process: int) -> int:
+    """The random seed of one process in one block of one file, in 1..900,000,000.
+
+    A hash of the user's seed says where the sequence begins; along it, blocks, files and processes
+    all have different seeds, not only probably so: no two files of a run share an event.
+    """
+    digest = hashlib.blake2b(str(seed).encode(), digest_size=8).digest()
+    begin = int.from_bytes(digest, "little")
+    position = 2 * (2 * block + get_args(Purpose).index(purpose)) + process
+    return 1 + (begin + _SEED_STRIDE * position) % MAX_SEED
+
+
+def start_pythia(process: int, seed: int, config: SimulateConfig) -> Any:
+    """Makes a Pythia that is ready for ``nextBatch``, silent on standard output."""
+    try:
+        pythia8: Any = importlib.import_module("pythia8mc")
+    except ImportError:
+        msg = (
+            "simulation needs Pythia 8, which is not installed; run: pip install 'hepllm[simulate]'"
+        )
+        raise InputError(msg) from None
+    pythia = pythia8.Pythia("", False)
+    settings = [
+        "Print:quiet = on",
+        f"Beams:eCM = {COLLISION_ENERGY}",
+        "Random:setSeed = on",
+        f"Random:seed = {seed}",
+        "ParticleDecays:limitTau0 = on",
+        f"ParticleDecays:tau0Max = {MAX_DECAY_LENGTH}",
+        f"PartonLevel:MPI = {'on' if config.multiparton_interactions else 'off'}",
+        *(signal_settings(config.signal) if process == SIGNAL else qcd_settings(config)),
+    ]
+    for setting in settings:
+        if not pythia.readString(setting):
+            msg = f"Pythia does not know the setting '{setting}'"
+            raise InputError(msg)
+    if not pythia.init():
+        name = "signal" if process == SIGNAL else "background"
+        msg = f"Pythia refuses the {name} process; its settings were: {'; '.join(settings)}"
+        raise InputError(msg)
+    return pythia
+
+
+def qcd_settings(config: SimulateConfig) -> list[str]:
+    """Pythia settings of the background."""
+    return ["HardQCD:all = on", f"PhaseSpace:pTHatMin = {config.pt_hat_min}"]
+
+
+def signal_settings(signal: SignalConfig) -> list[str]:
+    """Pythia settings of Z' -> X Y -> q qbar q qbar.
+
+    Pythia's Z' decays to fermions only. Its W' -> W Z, with the masses of W and Z changed to those
+    of X and Y and their decays restricted to light quarks, has the wanted topology, natural widths
+    and the angular distributions of two longitudinal vector bosons. These matter: with scalars,
+    which decay isotropically, tau21 differs visibly from that of the R&D sample.
+    """
+    settings = [
+        "NewGaugeBoson:ffbar2Wprime = on",
+        "Wprime:coup2WZ = 1.",
+        f"34:m0 = {signal.m_zprime}",
+        f"34:mWidth = {signal.m_zprime * RELATIVE_WIDTH}",
+        "34:doForceWidth = on",
+        "34:onMode = off",
+        "34:onIfAll = 23 24",
+    ]
+    for boson, mass in ((24, signal.m_x), (23, signal.m_y)):
+        settings += [
+            f"{boson}:mMin = {min(10.0, mass / 2)}",
+            f"{boson}:m0 = {mass}",
+            f"{boson}:onMode = off",
+            f"{boson}:onIfAny = {' '.join(map(str, LIGHT_QUARKS))}",
+            f"{boson}:offIfAny = 5 6",
+        ]
+    return settings
+
+
+def next_events(pythia: Any, n_events: int) -> GeneratedParticles:
+    """The stable particles of the next events, read as arrays; failed events are missing.
+
+    Raises:
+        RunError: every one of them failed.
+    """
+    events = pythia.nextBatch(n_events, "skip")
+    if len(events) == 0:
+        msg = f"Pythia failed to make any of {n_events} events in a row"
+        raise RunError(msg)
+    stable = events.prt[events.prt.status > 0]
+    counts = ak.to_numpy(ak.num(stable, axis=1)).astype(np.int64)
+    flat = ak.flatten(stable, axis=1)
+    pdg_id = ak.to_numpy(flat.id).astype(np.int64)
+    codes, index = np.unique(pdg_id, return_inverse=True)
+    charges = np.array([pythia.particleData.chargeType(int(code)) / 3 for code in codes])
+    # Pythia names the coordinates of a vertex like those of a momentum; None is the origin.
+    vertex = [ak.to_numpy(ak.fill_none(flat.vProd[axis], 0.0)) for axis in ("px", "py", "pz")]
+    px, py, pz, energy = (ak.to_numpy(flat.p[axis]) for axis in ("px", "py", "pz", "e"))
+    return GeneratedParticles(
+        px=px,
+        py=py,
+        pz=pz,
+        energy=energy,
+        pdg_id=pdg_id,
+        charge=charges[index],
+        vertex=np.stack(vertex, axis=1),
+        counts=counts,
+    )
+
+
+def concatenate(parts: list[Particles]) -> Particles:
+    """The events of several batches after one another."""
+    empty = np.empty(0)
+    return Particles(
+        np.concatenate([empty, *(part.pt for part in parts)]),
+        np.concatenate([empty, *(part.eta for part in parts)]),
+        np.concatenate([empty, *(part.phi for part in parts)]),
+        np.concatenate([empty.astype(np.int64), *(part.counts for part in parts)]),
+    )
