@@ -1,0 +1,172 @@
+"""``hepllm simulate``: an R&D file and a black box from the event generator."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hepllm.config import Config, SimulateConfig, dump_config
+from hepllm.errors import ConfigError, InputError
+from hepllm.executor import run_tasks
+from hepllm.logs import progress_bar
+from hepllm.physics.lhco_writer import LhcoWriter
+from hepllm.physics.simulation import Block, Purpose, plan_blocks, simulate_block
+from hepllm.schema import BACKGROUND, SIGNAL
+
+logger = logging.getLogger(__name__)
+
+RND_FILE = "rnd.h5"
+BLACKBOX_FILE = "blackbox.h5"
+MASTERKEY_FILE = "blackbox.masterkey"
+CONFIG_FILE = "simulate.yaml"
+
+_SAFE_PT_HAT = 0.75
+"""Of the trigger's pT: parton showers and jet resolution lift few events by more than a third."""
+
+
+@dataclass(frozen=True)
+class SimulatedFile:
+    """One file of simulated events.
+
+    Attributes:
+        path: where it is.
+        n_events: its rows.
+        n_signal: those that are signal.
+        signal_efficiency: share of generated signal events that trigger; None without any.
+        background_efficiency: the same of QCD events above ``simulate.pt_hat_min``.
+        seconds: time it took.
+    """
+
+    path: Path
+    n_events: int
+    n_signal: int
+    signal_efficiency: float | None
+    background_efficiency: float | None
+    seconds: float
+
+
+def simulate(config: Config, output: Path, *, overwrite: bool = False) -> list[SimulatedFile]:
+    """Makes ``rnd.h5``, ``blackbox.h5`` with ``blackbox.masterkey``, and ``simulate.yaml``.
+
+    The events depend on the seed, the sizes and ``simulate.block_size``, not on the number of
+    workers or the executor. All files appear together when the last is complete.
+
+    Args:
+        config: section ``simulate`` and the seed; a file of size 0 is left out.
+        output: folder, made if it is not there.
+        overwrite: replace files that are there already.
+
+    Raises:
+        ConfigError: both files have size 0.
+        InputError: a file is there already, or Pythia is not installed.
+        RunError: the generator or a worker failed.
+    """
+    settings = config.simulate
+    if settings.rnd == 0 and settings.blackbox == 0:
+        msg = "simulate.rnd and simulate.blackbox are both 0: there is nothing to make"
+        raise ConfigError(msg)
+    wanted = [RND_FILE] if settings.rnd else []
+    wanted += [BLACKBOX_FILE, MASTERKEY_FILE] if settings.blackbox else []
+    present = [name for name in [*wanted, CONFIG_FILE] if (output / name).exists()]
+    if present and not overwrite:
+        msg = f"{output}: {', '.join(present)} there already; use --overwrite to replace"
+        raise InputError(msg)
+    if settings.pt_hat_min > _SAFE_PT_HAT * settings.trigger_pt:
+        logger.warning(
+            "simulate.pt_hat_min = %g GeV is so near the trigger that QCD events which would pass"
+            " it are never generated; at most %g GeV loses none to speak of",
+            settings.pt_hat_min,
+            _SAFE_PT_HAT * settings.trigger_pt,
+        )
+    with _folder_aside(output) as aside:
+        records = []
+        if settings.rnd:
+            records.append(_make_file("rnd", aside / RND_FILE, config))
+        if settings.blackbox:
+            records.append(_make_file("blackbox", aside / BLACKBOX_FILE, config))
+        (aside / CONFIG_FILE).write_text(dump_config(config), encoding="utf-8")
+        for name in [*wanted, CONFIG_FILE]:
+            (aside / name).replace(output / name)
+    return [_moved(record, output) for record in records]
+
+
+def _make_file(purpose: Purpose, path: Path, config: Config) -> SimulatedFile:
+    settings = config.simulate
+    labelled = purpose == "rnd"
+    n_events = settings.rnd if labelled else settings.blackbox
+    fraction = settings.signal_fraction if labelled else settings.blackbox_signal_fraction
+    blocks = plan_blocks(purpose, n_events, fraction, settings.block_size, config.seed)
+    labels = np.frombuffer(b"".join(block.labels for block in blocks), dtype=np.uint8)
+    if not labelled:
+        key = "".join(f"{label:.1f}\n" for label in labels)
+        path.with_name(MASTERKEY_FILE).write_text(key, encoding="ascii")
+    began = time.monotonic()
+    n_tried = _write_blocks(blocks, path, settings, labelled=labelled)
+    seconds = time.monotonic() - began
+    n_signal = int(labels.sum())
+    n_made = {SIGNAL: n_signal, BACKGROUND: n_events - n_signal}
+    efficiency = {
+        process: made / n_tried[process] if made else None for process, made in n_made.items()
+    }
+    logger.info("%s: %d events in %.0f s", path.name, n_events, seconds)
+    return SimulatedFile(
+        path, n_events, n_signal, efficiency[SIGNAL], efficiency[BACKGROUND], seconds
+    )
+
+
+def _write_blocks(
+    blocks: tuple[Block, ...], path: Path, settings: SimulateConfig, *, labelled: bool
+) -> Counter[int]:
+    """Makes the events of all blocks; returns how many had to be generated, by process."""
+    n_tried: Counter[int] = Counter()
+    results = run_tasks(
+        functools.partial(simulate_block, config=settings),
+        blocks,
+        kind=settings.executor,
+        workers=settings.workers,
+        ordered=True,
+    )
+    n_events = sum(len(block.labels) for block in blocks)
+    with (
+        LhcoWriter(path, n_events, labelled=labelled) as writer,
+        progress_bar(n_events, path.stem) as progress,
+        closing(results),
+    ):
+        for block, result in results:
+            labels = np.frombuffer(block.labels, dtype=np.uint8)
+            writer.append(result.rows, labels if labelled else None)
+            n_tried.update(result.n_tried)
+            progress.update(len(labels))
+    return n_tried
+
+
+@contextmanager
+def _folder_aside(output: Path) -> Iterator[Path]:
+    """A folder for unfinished files within the output folder, gone afterwards."""
+    made = not output.exists()
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=".simulate-", dir=output))
+    except OSError as error:
+        msg = f"{output}: cannot be written to: {error.strerror}"
+        raise InputError(msg) from None
+    try:
+        yield aside
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+        if made and not any(output.iterdir()):
+            output.rmdir()
+
+
+def _moved(record: SimulatedFile, folder: Path) -> SimulatedFile:
+    return SimulatedFile(**{**vars(record), "path": folder / record.path.name})

@@ -1,0 +1,177 @@
+"""``hepllm simulate`` as its users see it: files, keys, sameness and failures."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hepllm.config import Config, JetsConfig, load_config, override_config
+from hepllm.errors import ConfigError, InputError, RunError
+from hepllm.physics.features import compute_features
+from hepllm.physics.readers import open_event_file
+from hepllm.physics.readers.masterkey import read_masterkey
+from hepllm.stages import simulate as stage
+from hepllm.stages.simulate import simulate
+
+SMALL = [
+    "simulate.rnd=14",
+    "simulate.blackbox=11",
+    "simulate.signal_fraction=0.4",
+    "simulate.blackbox_signal_fraction=0.3",
+    "simulate.block_size=5",
+    "simulate.executor=serial",
+]
+
+
+def small(*overrides: str) -> Config:
+    return override_config(Config(), [*SMALL, *overrides])
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("simulated") / "new" / "raw"
+    simulate(small(), folder)
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files that hold events."""
+    return {
+        path.name: path.read_bytes() for path in folder.iterdir() if path.name != "simulate.yaml"
+    }
+
+
+def test_files_are_complete_and_nothing_else_is_there(simulated: Path) -> None:
+    names = {path.name for path in simulated.iterdir()}
+    assert names == {"rnd.h5", "blackbox.h5", "blackbox.masterkey", "simulate.yaml"}
+    rnd, blackbox = (open_event_file(simulated / name) for name in ("rnd.h5", "blackbox.h5"))
+    assert (rnd.n_events, rnd.has_labels) == (14, True)
+    assert (blackbox.n_events, blackbox.has_labels) == (11, False)
+    labels = rnd.read(0, 14).label_raw
+    assert labels.sum() == round(14 * 0.4)
+    key = (simulated / "blackbox.masterkey").read_text().splitlines()
+    assert set(key) == {"0.0", "1.0"}
+    assert read_masterkey(simulated / "blackbox.masterkey", 11).sum() == round(11 * 0.3)
+    assert load_config(simulated / "simulate.yaml") == small()
+
+
+def test_no_event_occurs_twice_in_all_files(simulated: Path) -> None:
+    digests = np.concatenate(
+        [
+            open_event_file(simulated / name).read(0, n).particles.digests()
+            for name, n in (("rnd.h5", 14), ("blackbox.h5", 11))
+        ]
+    )
+    assert len(np.unique(digests)) == 25
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("simulate.executor=processes", "simulate.workers=1"),
+        ("simulate.executor=processes", "simulate.workers=2"),
+    ],
+)
+def test_files_do_not_depend_on_the_workers(
+    simulated: Path, tmp_path: Path, overrides: tuple[str, ...]
+) -> None:
+    simulate(small(*overrides), tmp_path)
+    assert contents(tmp_path) == contents(simulated)
+
+
+def test_files_do_not_depend_on_dask(simulated: Path, tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    simulate(small("simulate.executor=dask", "simulate.workers=2"), tmp_path)
+    assert contents(tmp_path) == contents(simulated)
+
+
+def test_another_seed_makes_other_events(simulated: Path, tmp_path: Path) -> None:
+    simulate(small("seed=2", "simulate.blackbox=0"), tmp_path)
+    ours, theirs = (
+        open_event_file(folder / "rnd.h5").read(0, 14).particles.digests()
+        for folder in (tmp_path, simulated)
+    )
+    assert not set(ours) & set(theirs)
+
+
+def test_the_key_marks_the_resonance(tmp_path: Path) -> None:
+    overrides = ["simulate.rnd=0", "simulate.blackbox=60", "simulate.blackbox_signal_fraction=0.5"]
+    (record,) = simulate(small(*overrides, "simulate.block_size=60"), tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "blackbox.h5",
+        "blackbox.masterkey",
+        "simulate.yaml",
+    }
+    assert (record.path, record.n_events, record.n_signal) == (tmp_path / "blackbox.h5", 60, 30)
+    assert 0.5 < (record.signal_efficiency or 0) <= 1
+    assert 0.1 < (record.background_efficiency or 0) < 0.5
+    key = read_masterkey(tmp_path / "blackbox.masterkey", 60) == 1
+    particles = open_event_file(tmp_path / "blackbox.h5").read(0, 60).particles
+    m_jj = compute_features(particles, JetsConfig())["m_jj"]
+    at_resonance = np.abs(m_jj - 3500) < 300
+    assert at_resonance[key].mean() > 0.75
+    assert at_resonance[~key].mean() < 0.5
+
+
+def test_records_without_signal_have_no_efficiency_for_it(tmp_path: Path) -> None:
+    overrides = ["simulate.rnd=3", "simulate.signal_fraction=0", "simulate.blackbox=0"]
+    (record,) = simulate(small(*overrides), tmp_path)
+    assert record.signal_efficiency is None
+    assert record.n_signal == 0
+    assert record.seconds > 0
+
+
+def test_files_are_not_replaced_unless_asked(simulated: Path) -> None:
+    before = contents(simulated)
+    with pytest.raises(InputError, match=r"rnd\.h5.*--overwrite"):
+        simulate(small("seed=5"), simulated)
+    assert contents(simulated) == before
+
+
+def test_overwrite_replaces_them(tmp_path: Path) -> None:
+    config = small("simulate.rnd=2", "simulate.blackbox=0")
+    (tmp_path / "rnd.h5").write_text("old")
+    simulate(config, tmp_path, overwrite=True)
+    assert open_event_file(tmp_path / "rnd.h5").n_events == 2
+
+
+def test_nothing_wanted_is_a_wrong_configuration(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="both 0"):
+        simulate(small("simulate.rnd=0", "simulate.blackbox=0"), tmp_path / "raw")
+    assert not (tmp_path / "raw").exists()
+
+
+@pytest.mark.parametrize("error", [RunError("the generator failed"), KeyboardInterrupt()])
+def test_a_failure_in_the_second_file_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    original = stage.simulate_block
+
+    def fail_late(block: Any, config: Any) -> Any:
+        if block.purpose == "blackbox" and block.index == 1:
+            raise error
+        return original(block, config)
+
+    monkeypatch.setattr(stage, "simulate_block", fail_late)
+    with pytest.raises(type(error)):
+        simulate(small(), tmp_path / "a" / "raw")
+    assert not (tmp_path / "a" / "raw").exists()
+
+
+def test_an_output_that_cannot_be_made_is_an_input_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written to"):
+        simulate(small(), tmp_path / "file" / "raw")
+
+
+def test_a_generator_cut_too_near_the_trigger_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = small("simulate.rnd=1", "simulate.blackbox=0", "simulate.pt_hat_min=1100")
+    with caplog.at_level(logging.WARNING, logger="hepllm"):
+        simulate(config, tmp_path)
+    assert "at most 900 GeV" in caplog.text
