@@ -26,8 +26,11 @@ def configure_logging(verbosity: int = 0) -> None:
     logger.propagate = False
     logging.captureWarnings(capture=True)
     logging.getLogger("py.warnings").handlers[:] = [handler]
-    # PEFT 0.21 with transformers 5.23 warns on each gradient checkpointing call; nothing is wrong.
-    warnings.filterwarnings("ignore", message=".*gradient.checkpointing.*", category=FutureWarning)
+    # It offers an optional kernel that we do not want (it would be downloaded).
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    # PEFT 0.21 asks transformers 5.23 for this; there is nothing that a user could do about it.
+    message = "`is_gradient_checkpointing` is deprecated"
+    warnings.filterwarnings("ignore", message=message, category=FutureWarning)
 
 
 def progress_bar(total: int, description: str, unit: str = "events") -> tqdm:

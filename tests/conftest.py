@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,9 @@ import hdf5plugin
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
+from hepllm.config import Config, load_config
+from hepllm.dataset import EventTable
 
 _SLOTS = 700
 
@@ -117,3 +120,44 @@ def lhco_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A labelled file of 60 synthetic events in storage chunks of 7."""
     path = tmp_path_factory.mktemp("lhco") / "rnd.h5"
     return _write_lhco(path, _dijet_events(60), chunks=(7, 2101), **hdf5plugin.Blosc())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def model_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Converted models of the tests lie in a folder of their own, shared by all of them."""
+    folder = tmp_path_factory.mktemp("model-cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HEPLLM_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> Callable[..., Config]:
+    """``tiny_config("train.lr=1")`` is ``configs/tiny.yaml`` with changes."""
+    file = Path(__file__).parents[1] / "configs" / "tiny.yaml"
+    return lambda *overrides: load_config(file, overrides)
+
+
+def _event_table(n_events: int, names: tuple[str, ...], seed: int = 1) -> EventTable:
+    """Events whose classes differ in every feature, with some values missing."""
+    random = np.random.default_rng(seed)
+    label = (np.arange(n_events) % 2).astype(np.int8)
+    features = random.gamma(4.0, 1.0, (n_events, len(names))) * (1 + 0.8 * label[:, np.newaxis])
+    features[random.random(features.shape) < 0.05] = np.nan
+    return EventTable(
+        features=features,
+        names=names,
+        label=label,
+        label_raw=label.astype(np.int16),
+        weight=np.ones(n_events),
+        event_id=np.arange(n_events),
+        source=np.full(n_events, "made", dtype=object),
+        event_digest=random.integers(0, 2**63, n_events).astype(np.uint64),
+        split=np.full(n_events, "train", dtype=object),
+    )
+
+
+@pytest.fixture(scope="session")
+def event_table() -> Callable[..., EventTable]:
+    """``event_table(n_events, names, seed)`` makes labelled feature rows."""
+    return _event_table

