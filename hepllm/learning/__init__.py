@@ -1,0 +1,1 @@
+"""Batches, losses, optimizer groups, the training loop, checkpoints and their monitor."""

@@ -1,0 +1,103 @@
+"""Learning rates and the order of events, both pure functions, so that a resumed run is exact."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepllm.config import TrainConfig
+from hepllm.schema import BACKGROUND, SIGNAL
+
+
+def one_cycle(step: int, total_steps: int, warmup_fraction: float) -> float:
+    """Share of the peak learning rate: linear warm-up, then half a cosine towards 0.
+
+    Args:
+        step: steps already done, 0 for the first.
+        total_steps: of the whole training.
+        warmup_fraction: share of the steps spent warming up.
+    """
+    warmup = max(1, round(warmup_fraction * total_steps))
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / max(1, total_steps - warmup)
+    return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def balanced_view(labels: NDArray[np.int8], balance: str, seed: int) -> NDArray[np.int64]:
+    """Chooses events so that signal stands to background as stated.
+
+    All of the class that is rarer with respect to the ratio stay; the other is sampled without
+    replacement.
+
+    Args:
+        labels: shape (N,); events of unknown label are never chosen.
+        balance: ``natural`` or ``signal:background``, such as ``1:10``.
+        seed: of the sampling.
+
+    Returns:
+        Rising indices of the chosen events.
+    """
+    signal = np.flatnonzero(labels == SIGNAL)
+    background = np.flatnonzero(labels == BACKGROUND)
+    if balance == "natural":
+        return np.sort(np.concatenate([signal, background]))
+    share_signal, share_background = (int(part) for part in balance.split(":"))
+    unit = min(len(signal) / share_signal, len(background) / share_background)
+    generator = np.random.default_rng([seed, 0])
+    chosen = [
+        generator.choice(indices, size=min(len(indices), round(unit * share)), replace=False)
+        for indices, share in ((signal, share_signal), (background, share_background))
+    ]
+    return np.sort(np.concatenate(chosen))
+
+
+def validation_view(labels: NDArray[np.int8], limit: int, seed: int) -> NDArray[np.int64]:
+    """Chooses at most ``limit`` events with as much of the rarer class as there is.
+
+    AUC and SIC are ratios within a class, so this makes them more certain and biases nothing.
+
+    Args:
+        labels: shape (N,); events of unknown label are never chosen.
+        limit: events at most.
+        seed: of the sampling.
+
+    Returns:
+        Rising indices of the chosen events.
+    """
+    classes = [np.flatnonzero(labels == SIGNAL), np.flatnonzero(labels == BACKGROUND)]
+    rarer, commoner = sorted(classes, key=len)
+    n_rarer = min(len(rarer), limit // 2)
+    n_commoner = min(len(commoner), limit - n_rarer)
+    generator = np.random.default_rng([seed, 3])
+    chosen = [
+        generator.choice(indices, size=size, replace=False)
+        for indices, size in ((rarer, n_rarer), (commoner, n_commoner))
+    ]
+    return np.sort(np.concatenate(chosen))
+
+
+def batch_of_step(step: int, n_events: int, config: TrainConfig, seed: int) -> NDArray[np.int64]:
+    """The events of a step: a slice of the epoch's permutation.
+
+    A last, smaller batch of an epoch is left out; the permutation differs in the next epoch, so
+    no event is always missed.
+
+    Args:
+        step: counted over all epochs.
+        n_events: events in the training view.
+        config: the batch size.
+        seed: of the permutations.
+    """
+    size = min(config.batch_size, n_events)
+    epoch, place = divmod(step, n_events // size)
+    order = np.random.default_rng([seed, 1, epoch]).permutation(n_events)
+    return order[place * size : (place + 1) * size]
+
+
+def count_steps(n_events: int, config: TrainConfig) -> int:
+    """Steps of the whole training."""
+    per_epoch = n_events // min(config.batch_size, n_events)
+    return max(1, round(config.epochs * per_epoch))
