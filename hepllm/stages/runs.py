@@ -1,0 +1,222 @@
+"""A run on disk: what ``hepllm train`` leaves behind and the later commands open.
+
+runs/<name>/  config.yaml  run.json  history.jsonl  tensorboard/  checkpoints/
+              events.parquet (what was trained and validated on)  validation.parquet (scores)
+              eval/<set>/
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from hepllm import __version__
+from hepllm.config import Config, load_config
+from hepllm.dataset import Dataset, EventTable, read_dataset
+from hepllm.errors import InputError
+from hepllm.learning.checkpoint import best_checkpoint, load_weights
+from hepllm.learning.encoding import PromptEncoder
+from hepllm.learning.schedule import balanced_view, validation_view
+from hepllm.model.backbone import load_backbone
+from hepllm.model.classifier import EventClassifier, build_classifier
+from hepllm.schema import BACKGROUND, SIGNAL
+
+RUNS_FOLDER = Path("runs")
+LATEST = RUNS_FOLDER / "latest"
+
+_CONFIG, _RECORD, _EVENTS, _VALIDATION = (
+    "config.yaml",
+    "run.json",
+    "events.parquet",
+    "validation.parquet",
+)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run was trained on.
+
+    Attributes:
+        dataset: absolute path of the dataset.
+        dataset_digest: of its contents.
+        n_train: training events by class name.
+        n_validation: validation events by class name.
+    """
+
+    dataset: Path
+    dataset_digest: str
+    n_train: dict[str, int]
+    n_validation: dict[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of ``run.json``."""
+        return {
+            "hepllm": __version__,
+            "dataset": str(self.dataset),
+            "dataset_digest": self.dataset_digest,
+            "n_train": self.n_train,
+            "n_validation": self.n_validation,
+        }
+
+
+@dataclass(frozen=True)
+class Run:
+    """An existing run folder, not yet loaded into memory."""
+
+    folder: Path
+    config: Config
+    record: RunRecord
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where its checkpoints lie."""
+        return self.folder / "checkpoints"
+
+    def dataset(self) -> Dataset:
+        """The dataset that it was trained on.
+
+        Raises:
+            InputError: if it is gone or has other contents now.
+        """
+        dataset = read_dataset(self.record.dataset)
+        if dataset.digest != self.record.dataset_digest:
+            msg = (
+                f"{self.record.dataset}: its contents have changed since {self.folder} was "
+                "trained; train again, or restore the dataset"
+            )
+            raise InputError(msg)
+        return dataset
+
+    def used_events(self) -> NDArray[np.uint64]:
+        """Digests of all events that it was trained or validated on."""
+        digests: NDArray[np.uint64] = _read_table(self.folder / _EVENTS)["event_digest"].to_numpy()
+        return digests
+
+    def validation_scores(self) -> NDArray[np.float64]:
+        """Scores of the validation events, in the order of ``validation_events``."""
+        scores: NDArray[np.float64] = _read_table(self.folder / _VALIDATION)["score"].to_numpy()
+        return scores
+
+    def load_classifier(self) -> tuple[EventClassifier, PromptEncoder]:
+        """Loads the backbone and the weights that did best on validation data."""
+        checkpoint = best_checkpoint(self.checkpoints)
+        classifier, encoder = make_classifier(self.config)
+        load_weights(checkpoint, classifier)
+        return classifier, encoder
+
+
+def open_run(folder: Path) -> Run:
+    """Opens a run folder.
+
+    Raises:
+        InputError: if it is none, or a file is missing or broken.
+    """
+    record_file = folder / _RECORD
+    if not folder.is_dir():
+        msg = f"{folder}: no such run; train one with 'hepllm train'"
+        raise InputError(msg)
+    for file in (record_file, folder / _CONFIG):
+        if not file.is_file():
+            msg = f"{folder}: not a run: {file.name} is missing; train it again"
+            raise InputError(msg)
+    try:
+        tree = json.loads(record_file.read_text(encoding="utf-8"))
+        record = RunRecord(
+            dataset=Path(tree["dataset"]),
+            dataset_digest=str(tree["dataset_digest"]),
+            n_train=dict(tree["n_train"]),
+            n_validation=dict(tree["n_validation"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        msg = f"{record_file}: not readable: {error!r}"
+        raise InputError(msg) from None
+    return Run(folder, load_config(folder / _CONFIG), record)
+
+
+def make_classifier(config: Config) -> tuple[EventClassifier, PromptEncoder]:
+    """Loads the backbone and joins it with fresh LoRA and NFA weights."""
+    backbone = load_backbone(config.backbone, config.seed)
+    encoder = PromptEncoder(backbone.tokenizer, config)
+    return build_classifier(backbone, encoder.label_tokens, config), encoder
+
+
+def training_events(dataset: Dataset, config: Config) -> EventTable:
+    """The training split in the balance asked for."""
+    table = dataset.load(config.train.feature_names(), "train")
+    return table.take(balanced_view(table.label, config.train.balance, config.seed))
+
+
+def validation_events(dataset: Dataset, config: Config) -> EventTable:
+    """The validation split, or as much of it as ``train.validation_events`` allows."""
+    table = dataset.load(config.train.feature_names(), "val")
+    limit = config.train.validation_events
+    return table.take(validation_view(table.label, limit, config.seed))
+
+
+def count_classes(table: EventTable) -> dict[str, int]:
+    """Events by class name."""
+    return {
+        "signal": int((table.label == SIGNAL).sum()),
+        "background": int((table.label == BACKGROUND).sum()),
+    }
+
+
+def write_used_events(folder: Path, *tables: EventTable) -> None:
+    """Records which events a run has seen, so that no evaluation counts them."""
+    digests = np.unique(np.concatenate([table.event_digest for table in tables]))
+    write_table(folder / _EVENTS, {"event_digest": digests})
+
+
+def write_validation_scores(folder: Path, table: EventTable, scores: NDArray[np.float64]) -> None:
+    """Keeps the validation scores, on which thresholds are chosen later."""
+    columns = {
+        "event_digest": table.event_digest,
+        "label": table.label,
+        "weight": table.weight,
+        "score": scores,
+    }
+    write_table(folder / _VALIDATION, columns)
+
+
+def write_table(file: Path, columns: dict[str, Any]) -> None:
+    """Writes columns as Parquet, whole or not at all."""
+    aside = file.with_name(f".{file.name}.partial")
+    try:
+        pq.write_table(pa.table(columns), aside, compression="zstd")
+        aside.replace(file)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_text(file: Path, text: str) -> None:
+    """Writes a text file, whole or not at all."""
+    aside = file.with_name(f".{file.name}.partial")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(file)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_run_files(folder: Path, config_text: str, record: RunRecord) -> None:
+    """Makes a folder a run."""
+    write_text(folder / _CONFIG, config_text)
+    write_text(folder / _RECORD, json.dumps(record.to_dict(), indent=1) + "\n")
+
+
+def _read_table(file: Path) -> pa.Table:
+    try:
+        return pq.read_table(file)
+    except FileNotFoundError:
+        msg = f"{file}: missing; the training was not finished, go on with: hepllm train --resume"
+        raise InputError(msg) from None
+    except (OSError, pa.ArrowException) as error:
+        msg = f"{file}: not readable: {error}"
+        raise InputError(msg) from None

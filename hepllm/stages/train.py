@@ -1,0 +1,172 @@
+"""``hepllm train``: a dataset in, a run folder with a classifier out."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from hepllm.config import Config, dump_config, override_config
+from hepllm.dataset import Dataset, EventTable, overlap, read_dataset
+from hepllm.errors import InputError, RunError
+from hepllm.executor import resolve_workers
+from hepllm.learning.checkpoint import best_checkpoint, load_weights, newest_checkpoint
+from hepllm.learning.loop import TrainingData, TrainingResult, fit
+from hepllm.learning.scoring import score_events
+from hepllm.stages.runs import (
+    LATEST,
+    RUNS_FOLDER,
+    RunRecord,
+    count_classes,
+    make_classifier,
+    open_run,
+    training_events,
+    validation_events,
+    write_run_files,
+    write_used_events,
+    write_validation_scores,
+)
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished training.
+
+    Attributes:
+        folder: of the run.
+        result: steps and validations.
+        record: what it was trained on.
+        seconds: wall-clock time.
+    """
+
+    folder: Path
+    result: TrainingResult
+    record: RunRecord
+    seconds: float
+
+
+def train(dataset_folder: Path, output: Path, config: Config, *, overwrite: bool) -> TrainedRun:
+    """Trains a classifier from the start.
+
+    Args:
+        dataset_folder: made by ``hepllm preprocess``, with labels.
+        output: the run folder to make.
+        config: of the whole experiment.
+        overwrite: replace a run that is there already.
+
+    Raises:
+        InputError: if the dataset has no two classes, or the output exists.
+        RunError: if the training fails.
+    """
+    _check_output(output, overwrite)
+    dataset = read_dataset(dataset_folder)
+    data = _load_data(dataset, config)
+    record = RunRecord(
+        dataset=dataset_folder.resolve(),
+        dataset_digest=dataset.digest,
+        n_train=count_classes(data.train),
+        n_validation=count_classes(data.validation),
+    )
+    if overwrite:
+        shutil.rmtree(output, ignore_errors=True)
+    output.mkdir(parents=True, exist_ok=True)
+    write_run_files(output, dump_config(config), record)
+    return _train(output, config, record, data, resume_from=None)
+
+
+def resume(output: Path, overrides: Sequence[str]) -> TrainedRun:
+    """Goes on with a training that was stopped.
+
+    Args:
+        output: the run folder.
+        overrides: settings to change from here on, like ``train.lr=1e-4``.
+
+    Raises:
+        InputError: if there is no such run, or its dataset has changed.
+    """
+    run = open_run(output)
+    config = override_config(run.config, overrides)
+    data = _load_data(run.dataset(), config)
+    if overrides:
+        LOG.info("going on with changed settings: %s", ", ".join(overrides))
+        write_run_files(output, dump_config(config), run.record)
+    return _train(output, config, run.record, data, newest_checkpoint(run.checkpoints))
+
+
+def _train(
+    output: Path,
+    config: Config,
+    record: RunRecord,
+    data: TrainingData,
+    resume_from: Path | None,
+) -> TrainedRun:
+    started = time.perf_counter()
+    torch.set_num_threads(resolve_workers(config.train.threads))
+    LOG.info(
+        "training on %d signal and %d background events; loading %s",
+        record.n_train["signal"],
+        record.n_train["background"],
+        config.backbone.name,
+    )
+    write_used_events(output, data.train, data.validation)
+    classifier, encoder = make_classifier(config)
+    result = fit(classifier, encoder, data, config, folder=output, resume_from=resume_from)
+    load_weights(best_checkpoint(output / "checkpoints"), classifier)
+    scores = score_events(
+        classifier, encoder, data.validation.features, batch_size=config.evaluation.batch_size
+    )
+    write_validation_scores(output, data.validation, scores)
+    _link_latest(output)
+    return TrainedRun(output, result, record, time.perf_counter() - started)
+
+
+def _load_data(dataset: Dataset, config: Config) -> TrainingData:
+    data = TrainingData(training_events(dataset, config), validation_events(dataset, config))
+    _check_classes(dataset, "train", data.train)
+    _check_classes(dataset, "val", data.validation)
+    shared = overlap(data.train.event_digest, data.validation.event_digest)
+    if shared:
+        msg = f"{dataset.folder}: {shared} events are in both the training and validation split"
+        raise RunError(msg)
+    return data
+
+
+def _check_classes(dataset: Dataset, split: str, table: EventTable) -> None:
+    counts = count_classes(table)
+    missing = [name for name, number in counts.items() if number == 0]
+    if missing:
+        msg = (
+            f"{dataset.folder}: no {' and no '.join(missing)} events in its {split} split; "
+            "training needs both classes: give a labelled file, or its --masterkey, to preprocess"
+        )
+        raise InputError(msg)
+
+
+def _check_output(output: Path, overwrite: bool) -> None:
+    if output.exists() and not output.is_dir():
+        msg = f"{output}: exists and is not a folder"
+        raise InputError(msg)
+    if output.is_dir() and any(output.iterdir()):
+        if not overwrite:
+            msg = f"{output}: exists; go on with --resume, or start anew with --overwrite"
+            raise InputError(msg)
+        if not (output / "run.json").is_file():
+            msg = f"{output}: holds something that is not a run; choose another --output"
+            raise InputError(msg)
+
+
+def _link_latest(output: Path) -> None:
+    """Points ``runs/latest`` at a run that lies beside it."""
+    if output.resolve().parent != RUNS_FOLDER.resolve():
+        return
+    aside = LATEST.with_name(".latest.partial")
+    aside.unlink(missing_ok=True)
+    aside.symlink_to(output.name)
+    aside.replace(LATEST)

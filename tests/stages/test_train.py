@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from numpy.typing import NDArray
+
+from hepllm.config import Config
+from hepllm.dataset import read_dataset
+from hepllm.errors import InputError
+from hepllm.stages.evaluate import SetReport, evaluate
+from hepllm.stages.preprocess import preprocess
+from hepllm.stages.runs import open_run, training_events, validation_events
+from hepllm.stages.train import TrainedRun, resume, train
+
+
+@pytest.fixture(scope="module")
+def config(tiny_config: Callable[..., Config]) -> Config:
+    return tiny_config("preprocess.workers=1", "preprocess.executor=serial")
+
+
+@pytest.fixture(scope="module")
+def folder(
+    tmp_path_factory: pytest.TempPathFactory,
+    config: Config,
+    dijet_events: Callable[..., NDArray[np.float64]],
+    write_lhco: Callable[..., Path],
+) -> Path:
+    """A training dataset, a labelled and an unlabelled black box, and a trained run."""
+    folder = tmp_path_factory.mktemp("chain")
+    rnd, blackbox = dijet_events(200, seed=1), dijet_events(60, seed=2)
+    write_lhco(folder / "rnd.h5", rnd)
+    write_lhco(folder / "bb.h5", blackbox[:, :-1])
+    (folder / "bb.key").write_text("".join(f"{label:.1f}\n" for label in blackbox[:, -1]))
+    preprocess([folder / "rnd.h5"], folder / "data" / "rnd", config)
+    preprocess([folder / "bb.h5"], folder / "data" / "bb", config, masterkey=folder / "bb.key")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path, config: Config) -> TrainedRun:
+    return train(folder / "data" / "rnd", folder / "run", config, overwrite=False)
+
+
+@pytest.fixture(scope="module")
+def reports(folder: Path, trained: TrainedRun) -> dict[str, SetReport]:
+    return {report.name: report for report in evaluate(trained.folder, all_blackboxes=True)}
+
+
+def test_a_run_says_what_it_was_trained_on(trained: TrainedRun, config: Config) -> None:
+    run = open_run(trained.folder)
+    assert run.config == config
+    dataset = run.dataset()
+    events = training_events(dataset, config)
+    assert run.record.n_train == {
+        "signal": int((events.label == 1).sum()),
+        "background": int((events.label == 0).sum()),
+    }
+    assert run.record.n_train["signal"] == run.record.n_train["background"]
+    seen = set(run.used_events().tolist())
+    assert seen == set(events.event_digest.tolist()) | set(
+        validation_events(dataset, config).event_digest.tolist()
+    )
+    test_events = dataset.load((), "test").event_digest
+    assert not seen & set(test_events.tolist())
+
+
+def test_training_beats_chance(trained: TrainedRun) -> None:
+    assert trained.result.best["auc"] > 0.7
+
+
+def test_evaluation_writes_what_it_promises(reports: dict[str, SetReport]) -> None:
+    assert set(reports) == {"rnd-test", "bb"}
+    for report in reports.values():
+        names = {file.name for file in report.files}
+        assert names == {"metrics.json", "scores.parquet", "sic.png", "roc.png", "scores.png"}
+        written = json.loads(report.files[0].read_text())
+        assert written == report.metrics
+        for key in (
+            "n_signal n_background auc max_sic max_sic_interval sic_at_0.3 sic_at_0.5 accuracy"
+        ).split():
+            assert key in written
+            assert key in written["baselines"]["boosting"]
+        assert report.metrics["run"] in report.text or "llm" in report.text
+    assert set(reports["rnd-test"].metrics["ablation"]) == {
+        "nfa_permuted",
+        "nfa_zeroed",
+        "text_permuted",
+    }
+
+
+def test_scores_stand_beside_their_events(folder: Path, reports: dict[str, SetReport]) -> None:
+    table = pq.read_table(reports["bb"].files[1])
+    assert table.column_names == ["event_id", "source", "label", "score", "probability"]
+    assert sorted(table["event_id"].to_pylist()) == list(range(60))
+    key = np.loadtxt(folder / "bb.key")
+    np.testing.assert_array_equal(table["label"], key[table["event_id"].to_numpy()])
+    score, probability = (table[name].to_numpy() for name in ("score", "probability"))
+    np.testing.assert_allclose(np.log(probability / (1 - probability)), score, atol=1e-6)
+
+
+def test_a_fresh_process_gives_the_same_scores(
+    folder: Path, trained: TrainedRun, reports: dict[str, SetReport]
+) -> None:
+    expected = pq.read_table(reports["rnd-test"].files[1])["score"].to_numpy()
+    reports["rnd-test"].files[1].unlink()
+    command = [sys.executable, "-m", "hepllm.cli", "eval", str(trained.folder), "--json", "-q"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, env=dict(os.environ), timeout=300
+    )
+    assert set(json.loads(done.stdout)) == {"rnd-test"}
+    again = pq.read_table(reports["rnd-test"].files[1])["score"].to_numpy()
+    np.testing.assert_allclose(again, expected, atol=1e-3)
+
+
+def test_a_raw_black_box_gives_what_its_dataset_gives(
+    folder: Path, trained: TrainedRun, reports: dict[str, SetReport]
+) -> None:
+    (raw,) = evaluate(trained.folder, blackbox=folder / "bb.h5", masterkey=folder / "bb.key")
+    assert raw.metrics["auc"] == pytest.approx(reports["bb"].metrics["auc"], abs=1e-6)
+
+
+def test_events_that_were_trained_on_are_left_out(
+    folder: Path, trained: TrainedRun, config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    # The same events in a dataset of another split seed: the split alone would not protect.
+    other = config.model_copy(
+        update={
+            "preprocess": config.preprocess.model_copy(
+                update={"splits": config.preprocess.splits.model_copy(update={"seed": 7})}
+            )
+        }
+    )
+    preprocess([folder / "rnd.h5"], folder / "other" / "again", other)
+    (report,) = evaluate(trained.folder, dataset=folder / "other" / "again")
+    n_seen = len(open_run(trained.folder).used_events())
+    assert report.metrics["n_excluded_as_seen"] == n_seen
+    assert report.metrics["n_signal"] + report.metrics["n_background"] == 200 - n_seen
+    assert "were seen in training" in caplog.text
+
+
+def test_without_labels_there_are_scores_only(folder: Path, trained: TrainedRun) -> None:
+    (report,) = evaluate(trained.folder, blackbox=folder / "bb.h5")
+    assert report.metrics["n_signal"] is None
+    assert pq.read_table(report.files[1])["label"].unique().to_pylist() == [-1]
+
+
+def test_a_model_that_follows_m_jj_takes_no_box_without_labels(
+    folder: Path, tiny_config: Callable[..., Config]
+) -> None:
+    config = tiny_config("train.features=all", "train.epochs=1")
+    train(folder / "data" / "rnd", folder / "run-all", config, overwrite=False)
+    with pytest.raises(InputError, match="carves a bump"):
+        evaluate(folder / "run-all", blackbox=folder / "bb.h5")
+
+
+def test_a_finished_run_resumes_to_itself_and_longer_training_goes_on(
+    folder: Path, config: Config, trained: TrainedRun
+) -> None:
+    again = resume(trained.folder, [])
+    assert again.result.validations == trained.result.validations
+
+
+def test_an_existing_run_is_not_overwritten(
+    folder: Path, config: Config, trained: TrainedRun, tmp_path: Path
+) -> None:
+    dataset = folder / "data" / "rnd"
+    with pytest.raises(InputError, match="--resume, or start anew with --overwrite"):
+        train(dataset, trained.folder, config, overwrite=False)
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(InputError, match="not a run; choose another"):
+        train(dataset, tmp_path, config, overwrite=True)
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_a_dataset_without_labels_cannot_train(
+    folder: Path, config: Config, tmp_path: Path
+) -> None:
+    preprocess([folder / "bb.h5"], tmp_path / "bb", config)
+    with pytest.raises(InputError, match="no signal and no background events in its train split"):
+        train(tmp_path / "bb", tmp_path / "run", config, overwrite=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dataset_that_changed_is_noticed(
+    folder: Path,
+    config: Config,
+    tmp_path: Path,
+    write_lhco: Callable[..., Path],
+    dijet_events: Callable[..., NDArray[np.float64]],
+) -> None:
+    file = write_lhco(tmp_path / "a.h5", dijet_events(80, seed=5))
+    preprocess([file], tmp_path / "a", config)
+    short = config.model_copy(update={"train": config.train.model_copy(update={"epochs": 1.0})})
+    train(tmp_path / "a", tmp_path / "run", short, overwrite=False)
+    write_lhco(tmp_path / "a.h5", dijet_events(80, seed=6))
+    preprocess([file], tmp_path / "a", config, overwrite=True)
+    with pytest.raises(InputError, match="contents have changed"):
+        evaluate(tmp_path / "run")
+    assert read_dataset(tmp_path / "a").n_events == 80
+
+
+@pytest.mark.parametrize(
+    ("missing", "expected"),
+    [
+        ("run.json", "not a run"),
+        ("config.yaml", "not a run"),
+        ("checkpoints/best.json", "no checkpoint here"),
+        ("events.parquet", "was not finished"),
+        ("validation.parquet", "was not finished"),
+    ],
+)
+def test_a_run_without_one_of_its_files_is_named(
+    missing: str, expected: str, trained: TrainedRun, tmp_path: Path
+) -> None:
+    subprocess.run(["cp", "-r", str(trained.folder), str(tmp_path / "copy")], check=True)
+    (tmp_path / "copy" / missing).unlink()
+    with pytest.raises(InputError, match=expected):
+        evaluate(tmp_path / "copy")
