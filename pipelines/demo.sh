@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# The whole job on simulated events, in the folder given; steps that are done are skipped.
+#   pipelines/demo.sh build/demo
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+mkdir -p "$1"
+cd "$1"
+config=(--config "$root/configs/demo.yaml")
+
+[ -e data/raw/simulate.yaml ] || hepllm simulate "${config[@]}"
+[ -e data/processed/blackbox/manifest.json ] || hepllm preprocess "${config[@]}"
+[ -e runs/demo/validation.parquet ] || hepllm train --balance 1:1 "${config[@]}"
+if [ -e runs/demo/eval/blackbox/metrics.json ]; then
+    cat runs/demo/eval/rnd-test/table.txt runs/demo/eval/blackbox/table.txt
+else
+    hepllm eval runs/demo --blackbox
+fi
+python "$root/tools/check_results.py" runs/demo/eval/rnd-test/metrics.json --min-nfa-drop 0.05
+echo "pictures: $(pwd)/runs/demo/eval/*/*.png"
+echo "training curves: tensorboard --logdir $(pwd)/runs"
