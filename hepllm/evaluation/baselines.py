@@ -45,14 +45,21 @@ Fit = Callable[[Floats, NDArray[np.integer], Floats | None, int], Scorer]
 
 @dataclass(frozen=True, eq=False)
 class Boosting:
-    """Gradient-boosted trees; made by ``fit_boosting``."""
+    """Gradient-boosted trees; made by ``fit_boosting``.
+
+    Attributes:
+        classifier: the trees.
+        columns: the features that they see; one that training never had is left out.
+    """
 
     classifier: HistGradientBoostingClassifier
+    columns: NDArray[np.intp]
 
     def score(self, features: Floats) -> Floats:
         """Logits of (N, F) features, shape (N,)."""
         with _threads_for(len(features)):
-            return np.asarray(self.classifier.decision_function(features), dtype=np.float64)
+            logits = self.classifier.decision_function(features[:, self.columns])
+        return np.asarray(logits, dtype=np.float64)
 
 
 def fit_boosting(
@@ -87,9 +94,11 @@ def fit_boosting(
         n_iter_no_change=20,
         random_state=seed,
     )
+    # Binning has no answer for a column without a single value.
+    columns = np.flatnonzero(~np.isnan(table).all(axis=0))
     with _threads_for(len(table)):
-        classifier.fit(table, label, sample_weight=weight)
-    return Boosting(classifier)
+        classifier.fit(table[:, columns], label, sample_weight=weight)
+    return Boosting(classifier, columns)
 
 
 BASELINES: Mapping[str, Fit] = {"boosting": fit_boosting}

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from hepllm.config import Config, dump_config, override_config
@@ -131,6 +132,7 @@ def _load_data(dataset: Dataset, config: Config) -> TrainingData:
     data = TrainingData(training_events(dataset, config), validation_events(dataset, config))
     _check_classes(dataset, "train", data.train)
     _check_classes(dataset, "val", data.validation)
+    _check_features(dataset, data.train)
     shared = overlap(data.train.event_digest, data.validation.event_digest)
     if shared:
         msg = f"{dataset.folder}: {shared} events are in both the training and validation split"
@@ -147,6 +149,20 @@ def _check_classes(dataset: Dataset, split: str, table: EventTable) -> None:
             "training needs both classes: give a labelled file, or its --masterkey, to preprocess"
         )
         raise InputError(msg)
+
+
+def _check_features(dataset: Dataset, table: EventTable) -> None:
+    """Tells of features that no training event has, and refuses to train on nothing else."""
+    is_missing = np.isnan(table.features).all(axis=0)
+    names = [name for name, missing in zip(table.names, is_missing, strict=True) if missing]
+    if len(names) == len(table.names):
+        msg = (
+            f"{dataset.folder}: all of the features {', '.join(names)} are missing in every "
+            "training event; choose others with train.features"
+        )
+        raise InputError(msg)
+    if names:
+        LOG.warning("missing in every training event, so of no use: %s", ", ".join(names))
 
 
 def _check_output(output: Path, overwrite: bool) -> None:

@@ -77,3 +77,12 @@ def test_unfit_training_events_are_refused() -> None:
     features[7, 0] = np.inf
     with pytest.raises(InputError, match="infinite in 1 rows, the first is 7"):
         fit_boosting(features, label, None, 1)
+
+
+def test_a_feature_that_is_always_missing_changes_nothing() -> None:
+    random = np.random.default_rng(1)
+    label = np.arange(200) % 2
+    features = random.normal(size=(200, 2)) + label[:, np.newaxis]
+    with_gap = np.column_stack([features[:, 0], np.full(200, np.nan), features[:, 1]])
+    plain = fit_boosting(features, label, None, 1).score(features)
+    np.testing.assert_array_equal(fit_boosting(with_gap, label, None, 1).score(with_gap), plain)
