@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from hepllm.errors import ChunkError, InputError
+from hepllm.errors import ChunkError, InputError, RunError
 from hepllm.executor import Retry, resolve_workers, run_tasks, usable_cores
 
 
@@ -242,7 +244,7 @@ def test_dask_names_the_item_of_a_killed_worker() -> None:
 
 
 def test_dask_scheduler_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hepllm.executor._DASK_TIMEOUT", 0.5)
+    monkeypatch.setattr("hepllm.executor.cluster.CONNECT_TIMEOUT", 0.5)
     pytest.importorskip("distributed", reason="the dask extra is not installed")
     with pytest.raises(InputError, match=r"^dask scheduler tcp://127.0.0.1:9: cannot be reached"):
         list(run_tasks(_square, [1], kind="dask", scheduler="tcp://127.0.0.1:9"))
@@ -252,3 +254,101 @@ def test_dask_missing_is_told_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(InputError, match=r"pip install 'hepllm\[dask\]'"):
         list(run_tasks(_square, [1], kind="dask"))
+
+
+def _raises_once(path: Path) -> str:
+    if not path.exists():
+        path.touch()
+        msg = "out of luck"
+        raise RuntimeError(msg)
+    return "survived"
+
+
+def _hangs_once(path: Path) -> str:
+    if not path.exists():
+        path.touch()
+        time.sleep(60)
+    return "survived"
+
+
+@pytest.mark.parametrize("kind", ["processes", "dask"])
+@pytest.mark.parametrize(
+    ("function", "cause"),
+    [
+        (_raises_once, "RuntimeError: out of luck"),
+        (_dies_once, "the worker was killed"),
+        (_hangs_once, "no result after 4 s; the worker was stopped"),
+    ],
+)
+def test_what_fails_once_is_told_and_tried_again(
+    *,
+    kind: str,
+    function: Callable[[Path], str],
+    cause: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    if kind == "dask":
+        pytest.importorskip("distributed", reason="the dask extra is not installed")
+    marks = [tmp_path / "a", tmp_path / "b", tmp_path / "c"]
+    marks[0].touch()
+    marks[2].touch()
+    retry = Retry(times=1, timeout=4.0)
+    with caplog.at_level(logging.WARNING, "hepllm"):
+        results = dict(
+            run_tasks(
+                function, marks, kind=kind, workers=2, retry=retry, describe=lambda path: path.name
+            )
+        )
+    assert results == dict.fromkeys(marks, "survived")
+    told = [record.message for record in caplog.records if record.name.startswith("hepllm")]
+    assert len(told) == 1
+    assert told[0].startswith(f"b: {cause}")
+    assert told[0].endswith("; trying again")
+
+
+def test_dask_stops_a_hanging_worker() -> None:
+    pytest.importorskip("distributed", reason="the dask extra is not installed")
+    started = time.monotonic()
+    with pytest.raises(ChunkError, match=r"rows 7-7: no result after 1 s"):
+        list(
+            run_tasks(_hangs, [7], kind="dask", workers=1, describe=_name, retry=Retry(timeout=1.0))
+        )
+    assert time.monotonic() - started < 30
+
+
+def test_dask_uses_a_scheduler_that_runs() -> None:
+    distributed = pytest.importorskip("distributed", reason="the dask extra is not installed")
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=True, dashboard_address=None
+    ) as cluster:
+        address = cluster.scheduler_address
+        results = list(run_tasks(_square, range(9), kind="dask", scheduler=address, ordered=True))
+        assert results == [(value, value * value) for value in range(9)]
+
+
+def test_dask_scheduler_that_goes_away() -> None:
+    distributed = pytest.importorskip("distributed", reason="the dask extra is not installed")
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+    ) as cluster:
+        address = cluster.scheduler_address
+        with closing(run_tasks(_pid, range(200), kind="dask", scheduler=address)) as results:
+            next(results)
+            cluster.close()
+            with pytest.raises(RunError, match="connection to the scheduler was lost; run again"):
+                list(results)
+
+
+def test_dask_workers_use_one_thread() -> None:
+    pytest.importorskip("distributed", reason="the dask extra is not installed")
+    assert [n for _, n in run_tasks(_threads, [0], kind="dask", workers=1)] == ["1"]
+
+
+def test_a_process_that_cannot_be_started_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(_: object) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr("multiprocessing.context.SpawnProcess.start", no_memory)
+    with pytest.raises(RunError, match="worker process cannot be started: Cannot allocate memory"):
+        list(run_tasks(_square, [1], workers=1))

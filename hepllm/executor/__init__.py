@@ -1,0 +1,79 @@
+"""Runs one function over many work items: serially, in worker processes, or on a Dask cluster.
+
+Workers keep no state; each result comes with its item; a failure names the item, stops the rest
+and leaves no process behind. Items and results must be picklable, the function importable.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
+from typing import Literal
+
+from hepllm.executor.cluster import run_on_dask
+from hepllm.executor.jobs import Item, Queue, Result, Retry, in_order, run_serially
+from hepllm.executor.processes import run_in_processes
+
+__all__ = ["Kind", "Retry", "resolve_workers", "run_tasks", "usable_cores"]
+
+Kind = Literal["serial", "processes", "dask"]
+
+_ONCE = Retry()
+
+
+def usable_cores() -> int:
+    """Cores that this process may use; a batch system often grants fewer than there are."""
+    return len(os.sched_getaffinity(0))
+
+
+def resolve_workers(workers: int) -> int:
+    """The number of workers, where 0 stands for one a usable core."""
+    return workers or usable_cores()
+
+
+def run_tasks(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    kind: Kind = "processes",
+    workers: int = 0,
+    describe: Callable[[Item], str] = str,
+    ordered: bool = False,
+    retry: Retry = _ONCE,
+    scheduler: str | None = None,
+) -> Generator[tuple[Item, Result], None, None]:
+    """Applies a function to items and yields each item with its result.
+
+    Items are taken only when a worker is free, so their iterable may be lazy and long. Close the
+    generator (``contextlib.closing``) to stop early; workers end at once.
+
+    Args:
+        function: importable by name, or a ``functools.partial`` of such a function.
+        items: frozen work items.
+        kind: where the work is done.
+        workers: number of workers; 0 takes one a usable core.
+        describe: names an item in an error, e.g. ``data/rnd.h5: rows 0-999``.
+        ordered: yield in the order of the items instead of that of completion.
+        retry: what to do about failures; a serial run cannot stop itself when it hangs.
+        scheduler: address of a running Dask scheduler; None starts a local cluster.
+
+    Raises:
+        ChunkError: a worker raised, was killed or hung; the message names the item.
+        HepllmError: raised by the function itself, passed on as it is.
+        InputError: ``dask`` is wanted and not installed, or its scheduler cannot be reached.
+        RunError: a worker process cannot be started.
+    """
+    queue = Queue(items, describe, retry, ordered, resolve_workers(workers))
+    if kind == "serial":
+        finished = run_serially(function, queue)
+    elif kind == "processes":
+        finished = run_in_processes(function, queue)
+    else:
+        finished = run_on_dask(function, queue, scheduler)
+    with closing(finished):
+        yield from (
+            in_order(finished, queue)
+            if ordered
+            else ((job.item, result) for job, result in finished)
+        )

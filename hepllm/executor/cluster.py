@@ -1,0 +1,151 @@
+"""Work items on a Dask cluster: one of this machine, or one whose scheduler runs somewhere."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import logging
+import time
+from collections.abc import Callable, Generator
+from concurrent.futures import CancelledError
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Generic
+
+from hepllm.errors import InputError, RunError
+from hepllm.executor.jobs import Failure, Item, Job, Queue, Result, attempt, hanging
+from hepllm.executor.processes import THREAD_VARIABLES
+
+logger = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT = 10.0
+"""Seconds within which a scheduler must answer."""
+
+RESTART_TIMEOUT = 30.0
+"""Seconds that a hanging worker has to come back after its restart."""
+
+
+@dataclass(frozen=True)
+class _Submitted(Generic[Item]):
+    job: Job[Item]
+    since: float
+
+
+def run_on_dask(
+    function: Callable[[Item], Result], queue: Queue[Item], scheduler: str | None
+) -> Generator[tuple[Job[Item], Result], None, None]:
+    """Does the jobs on a Dask cluster.
+
+    No more jobs are submitted than there are threads, so that a job's time counts from its
+    submission, and a worker that dies takes no job with it that only waited there.
+
+    Args:
+        function: as in ``run_tasks``.
+        queue: the jobs.
+        scheduler: address; None starts a cluster of ``queue.workers`` processes here.
+    """
+    distributed = _import_distributed()
+    with ExitStack() as stack:
+        client = _connect(distributed, queue, scheduler, stack)
+        work = functools.partial(attempt, function)
+        submitted: dict[Any, _Submitted[Item]] = {}
+        while True:
+            while len(submitted) < _slots(client, queue) and (job := queue.take()) is not None:
+                future = client.submit(work, job.item, pure=False)
+                submitted[future] = _Submitted(job, time.monotonic())
+            if not submitted:
+                return
+            for future in _finished(distributed, submitted, queue.retry.timeout):
+                job = submitted.pop(future).job
+                outcome = _outcome(future)
+                if isinstance(outcome, Failure):
+                    queue.fail(job, outcome)
+                else:
+                    yield job, outcome
+            _stop_overdue(client, submitted, queue)
+
+
+def _import_distributed() -> Any:
+    try:
+        return importlib.import_module("distributed")
+    except ImportError:
+        msg = "executor dask: not installed; run: pip install 'hepllm[dask]'"
+        raise InputError(msg) from None
+
+
+def _connect(distributed: Any, queue: Queue[Any], scheduler: str | None, stack: ExitStack) -> Any:
+    if scheduler is not None:
+        try:
+            return stack.enter_context(distributed.Client(scheduler, timeout=CONNECT_TIMEOUT))
+        except (OSError, ValueError) as error:
+            msg = f"dask scheduler {scheduler}: cannot be reached: {error}"
+            raise InputError(msg) from None
+    dask: Any = importlib.import_module("dask")
+    # Our own retries count; Dask's would hide how often a worker died.
+    stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 0}))
+    cluster = stack.enter_context(
+        distributed.LocalCluster(
+            n_workers=queue.workers,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            silence_logs=logging.ERROR,
+            env=dict.fromkeys(THREAD_VARIABLES, "1"),
+        )
+    )
+    return stack.enter_context(distributed.Client(cluster))
+
+
+def _slots(client: Any, queue: Queue[Any]) -> int:
+    """Jobs that can run at once; a cluster may grow, and start with no worker at all."""
+    try:
+        threads = sum(client.nthreads().values())
+    except OSError as error:
+        raise _lost(error) from None
+    return max(1, threads or queue.workers)
+
+
+def _finished(distributed: Any, submitted: dict[Any, Any], timeout: float | None) -> list[Any]:
+    """Waits until a future is done, or a while where there is a time limit to watch."""
+    tick = None if timeout is None else min(1.0, timeout / 4)
+    try:
+        distributed.wait(list(submitted), timeout=tick, return_when="FIRST_COMPLETED")
+    except TimeoutError:
+        pass
+    except CancelledError as error:
+        raise _lost(error) from None
+    return [future for future in submitted if future.done()]
+
+
+def _lost(error: Exception) -> RunError:
+    cause = " ".join(str(error).split())[:160]
+    return RunError(f"dask: the connection to the scheduler was lost; run again ({cause})")
+
+
+def _outcome(future: Any) -> Any:
+    """The outcome of a finished future; a failure where its worker died."""
+    if future.status == "finished":
+        return future.result()
+    error = future.exception() if future.status == "error" else None
+    name = type(error).__name__ if error is not None else future.status
+    return Failure(None, "the worker was killed" if name == "KilledWorker" else f"{name}: {error}")
+
+
+def _stop_overdue(client: Any, submitted: dict[Any, _Submitted[Item]], queue: Queue[Item]) -> None:
+    """Takes jobs back whose time is up, and restarts the workers that have them."""
+    timeout = queue.retry.timeout
+    if timeout is None:
+        return
+    now = time.monotonic()
+    overdue = [future for future, one in submitted.items() if now - one.since > timeout]
+    if not overdue:
+        return
+    keys = {future.key for future in overdue}
+    holders = [worker for worker, tasks in client.processing().items() if keys & set(tasks)]
+    client.cancel(overdue, force=True)
+    try:
+        client.restart_workers(holders, timeout=RESTART_TIMEOUT, raise_for_error=False)
+    except ValueError as error:  # workers without a nanny cannot be restarted
+        logger.warning("%s: cannot be restarted: %s", ", ".join(holders), error)
+    for future in overdue:
+        queue.fail(submitted.pop(future).job, hanging(timeout))

@@ -1,0 +1,195 @@
+"""Work items in processes of this machine, one item at a time each."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import multiprocessing.connection
+import multiprocessing.context
+import multiprocessing.resource_tracker
+import os
+import signal
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from typing import Any, Generic
+
+from hepllm.errors import ChunkError, RunError
+from hepllm.executor.jobs import Failure, Item, Job, Queue, Result, attempt, hanging
+
+logger = logging.getLogger(__name__)
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "BLOSC_NTHREADS",
+)
+"""Set to 1 in a worker: the workers together have the cores."""
+
+
+class _Worker(Generic[Item]):
+    """A spawned process with its own pipe, so that a death is known to belong to its job.
+
+    Forking is no choice: threads of torch and pyarrow in the parent may hold locks.
+    """
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        try:
+            with _interrupts_deferred():
+                self.process.start()
+        except OSError as error:
+            self.connection.close()
+            msg = f"a worker process cannot be started: {error.strerror or error}"
+            raise RunError(msg) from None
+        finally:
+            theirs.close()
+        self.job: Job[Item] | None = None
+        self.started = 0.0
+
+    def start(self, function: Callable[[Item], Any], job: Job[Item]) -> None:
+        self.job, self.started = job, time.monotonic()
+        try:
+            self.connection.send((function, job.item))
+        except BrokenPipeError:
+            logger.debug("worker %s is gone; receive() will tell", self.process.pid)
+
+    def receive(self) -> Any:
+        """The outcome of the job, a failure if the process died instead."""
+        try:
+            return self.connection.recv()
+        except (EOFError, OSError):
+            self.process.join(5)
+            return Failure(None, _cause_of_death(self.process.exitcode))
+
+    def overdue(self, timeout: float | None) -> bool:
+        return timeout is not None and time.monotonic() - self.started > timeout
+
+    def stop(self) -> None:
+        """Ends the process now, whatever it does."""
+        self.connection.close()
+        self.process.terminate()
+        self.process.join(2)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+        self.process.close()
+
+
+def run_in_processes(
+    function: Callable[[Item], Result], queue: Queue[Item]
+) -> Generator[tuple[Job[Item], Result], None, None]:
+    """Does the jobs in ``queue.workers`` processes; ends them when closed."""
+    workers: list[_Worker[Item]] = []
+    try:
+        while True:
+            _feed(workers, function, queue)
+            busy = {worker.connection: worker for worker in workers if worker.job is not None}
+            if not busy:
+                return
+            tick = None if queue.retry.timeout is None else min(1.0, queue.retry.timeout / 4)
+            ready = multiprocessing.connection.wait(list(busy), tick)
+            _stop_overdue([w for c, w in busy.items() if c not in ready], workers, queue)
+            for worker in [worker for connection, worker in busy.items() if connection in ready]:
+                outcome, job, worker.job = worker.receive(), worker.job, None
+                if isinstance(outcome, Failure):
+                    if not worker.process.is_alive():
+                        _discard(worker, workers)
+                    queue.fail(_known(job), outcome)
+                else:
+                    yield _known(job), outcome
+    finally:
+        for worker in workers:
+            worker.stop()
+
+
+def _feed(
+    workers: list[_Worker[Item]], function: Callable[[Item], Result], queue: Queue[Item]
+) -> None:
+    """Gives each free worker a job; starts workers only as jobs need them."""
+    while True:
+        free = next((worker for worker in workers if worker.job is None), None)
+        if free is None and len(workers) >= queue.workers:
+            return
+        job = queue.take()
+        if job is None:
+            return
+        if free is None:
+            free = _Worker()
+            workers.append(free)
+        free.start(function, job)
+
+
+def _stop_overdue(
+    waiting: list[_Worker[Item]], workers: list[_Worker[Item]], queue: Queue[Item]
+) -> None:
+    for worker in waiting:
+        if worker.overdue(queue.retry.timeout):
+            _discard(worker, workers)
+            queue.fail(_known(worker.job), hanging(queue.retry.timeout))
+
+
+def _discard(worker: _Worker[Item], workers: list[_Worker[Item]]) -> None:
+    workers.remove(worker)
+    worker.stop()
+
+
+def _known(job: Job[Item] | None) -> Job[Item]:
+    if job is None:
+        msg = "a worker answered without a job"
+        raise ChunkError(msg)
+    return job
+
+
+def _cause_of_death(exit_code: int | None) -> str:
+    if exit_code is None:
+        return "the worker closed its connection"
+    if exit_code >= 0:
+        return f"the worker ended with exit code {exit_code}"
+    named = {member.value: member.name for member in signal.Signals}
+    name = named.get(-exit_code, f"signal {-exit_code}")
+    hint = ", perhaps for lack of memory" if name == "SIGKILL" else ""
+    return f"the worker was killed by {name}{hint}"
+
+
+def _serve(connection: multiprocessing.connection.Connection) -> None:
+    """What a worker process does until its pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    # Set before the job's function brings its libraries in.
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    try:
+        while True:
+            _answer(connection)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return
+
+
+def _answer(connection: multiprocessing.connection.Connection) -> None:
+    content = connection.recv_bytes()
+    outcome = attempt(_unpack_and_call, content)
+    try:
+        connection.send(outcome)
+    except (BrokenPipeError, ConnectionResetError):
+        raise
+    except Exception as error:  # a result that cannot be pickled
+        connection.send(Failure(None, f"{type(error).__name__}: {error}"))
+
+
+def _unpack_and_call(content: bytes) -> Any:
+    function, item = multiprocessing.reduction.ForkingPickler.loads(content)
+    return function(item)
+
+
+@contextmanager
+def _interrupts_deferred() -> Iterator[None]:
+    """Lets a process start with Ctrl-C blocked, which it inherits, so that only we handle it."""
+    multiprocessing.resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
