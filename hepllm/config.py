@@ -14,22 +14,15 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from hepllm.errors import ConfigError, InputError
+from hepllm.errors import ConfigError, InputError, nearest_name
+from hepllm.inputs import Column, ColumnMap, EnergyUnit, Format, RootConfig
 from hepllm.schema import FEATURES, FeatureSet, feature_names
+from hepllm.section import Count, Fraction, Positive, Section, Workers
 
+Layout = Literal["minimal", "compact", "full"]
 Balance = Annotated[str, Field(pattern=r"^(natural|[1-9]\d*:[1-9]\d*)$")]
-Positive = Annotated[float, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-Workers = Annotated[int, Field(ge=0)]
-
-
-class Section(BaseModel):
-    """Base of all sections: frozen, no unknown keys, no silent conversions from text."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DetectorConfig(Section):
@@ -82,6 +75,13 @@ class SimulateConfig(Section):
     executor: Literal["serial", "processes", "dask"] = "processes"
 
 
+class SoftDropConfig(Section):
+    """Grooming with soft drop (Larkoski et al., arXiv:1402.2657, equation 1.1)."""
+
+    z_cut: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
+    beta: float = 0.0
+
+
 class JetsConfig(Section):
     """anti-kT clustering; GeV and radians."""
 
@@ -90,6 +90,9 @@ class JetsConfig(Section):
     eta_max: Positive | None = Field(default=None, description="cuts jets, not particles")
     n_jets: Annotated[int, Field(ge=2, le=3)] = Field(
         default=3, description="leading jets that get features; 2 leaves jet3_* and m_jjj null"
+    )
+    soft_drop: SoftDropConfig | None = Field(
+        default=None, description="None leaves the soft-drop masses null"
     )
 
 
@@ -114,6 +117,19 @@ class PreprocessConfig(Section):
     """How events become a dataset."""
 
     preset: Literal["lhco", "diary"] | None = None
+    format: Format = Field(default="auto", description="'auto' looks into each file")
+    label: Column | None = Field(
+        default=None, description="column or branch; None takes the usual one, 'none' has none"
+    )
+    weight: Column | None = Field(default=None, description="the same for event weights")
+    source_labels: dict[str, Annotated[int, Field(ge=0, le=2)]] = Field(
+        default_factory=dict, description="labels of whole files without any, by file stem"
+    )
+    energy_unit: EnergyUnit = Field(default="GeV", description="of the input files")
+    columns: ColumnMap | None = Field(
+        default=None, description="feature tables: feature -> column; None goes by known names"
+    )
+    root: RootConfig = RootConfig()
     jets: JetsConfig = JetsConfig()
     splits: SplitConfig = SplitConfig()
     select: str | None = Field(
@@ -193,7 +209,7 @@ class BackboneConfig(Section):
 
 def _check_features(names: list[str]) -> None:
     problems = [
-        f"unknown feature '{name}'{_nearest(name, FEATURES)}"
+        f"unknown feature '{name}'{nearest_name(name, FEATURES)}"
         for name in names
         if name not in FEATURES
     ]
@@ -206,11 +222,12 @@ def _check_features(names: list[str]) -> None:
 class PromptConfig(Section):
     """What the model reads as text.
 
-    ``features`` are the numbers that a compact prompt prints; None takes those that the registry
-    marks ``in_prompt`` among the model's features.
+    ``layout`` auto is minimal, the fastest, where an adapter brings the numbers and no features to
+    print are named, and compact otherwise. ``features`` are the numbers that a compact prompt
+    prints; None takes those that the registry marks ``in_prompt`` among the model's features.
     """
 
-    layout: Literal["minimal", "compact", "full"] = "compact"
+    layout: Literal["auto", "minimal", "compact", "full"] = "auto"
     features: list[str] | None = None
     chat_template: bool = False
 
@@ -228,6 +245,10 @@ class FusionConfig(Section):
     enabled: bool = True
     embedding: Literal["periodic", "plain"] = "periodic"
     n_tokens: Annotated[int, Field(ge=1, le=64)] = 1
+    per_jet: bool = Field(
+        default=False,
+        description="n_tokens for each jet's features and for the event's, in place of all",
+    )
     n_frequencies: Count = 24
     frequency_scale: Positive = 0.3
     embedding_size: Count = 16
@@ -236,23 +257,63 @@ class FusionConfig(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
+class LossConfig(Section):
+    """What is added to the cross-entropy of the label words; all may be combined."""
+
+    class_weights: Literal["none", "balanced"] = Field(
+        default="none", description="'balanced' gives both classes the same total weight"
+    )
+    focal_gamma: Annotated[float, Field(ge=0)] = Field(
+        default=0.0, description="focal loss; 0 is cross-entropy"
+    )
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    r_drop: Annotated[float, Field(ge=0)] = Field(
+        default=0.0, description="weight of the divergence between two dropout masks; 2 passes"
+    )
+
+
+Schedule = Literal["one_cycle", "linear", "constant"]
+
+
 class TrainConfig(Section):
-    """The optimisation; learning rates are peak values of a one-cycle schedule."""
+    """The optimisation; learning rates are peak values of their schedules."""
 
     features: FeatureSet | list[str] = "search"
     balance: Balance = "1:1"
-    epochs: Positive = 2.0
+    epochs: Positive = 4.0
     batch_size: Count = 32
     micro_batch_size: Count | None = None
+    loss: LossConfig = LossConfig()
     lr: Positive = 2e-4
     nfa_lr: Positive = 2e-3
     lora_optimizer: Literal["auto", "adamw", "adamw8bit"] = "auto"
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     nfa_weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    schedule: Schedule = "one_cycle"
+    nfa_schedule: Schedule | None = Field(default=None, description="None takes schedule")
     warmup_fraction: Fraction = 0.1
-    clip_norm: Positive = 1.0
+    nfa_warmup_fraction: Fraction | None = Field(
+        default=None, description="None takes warmup_fraction"
+    )
+    warmup_fusion_steps: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="first steps, in which only the adapter learns"
+    )
+    layerwise_lr_decay: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1.0, description="factor from each layer's LoRA rate to that of the layer below"
+    )
+    clip_norm: Positive = Field(default=1.0, description="of each group's gradient")
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None, description="moving average of the weights, which is validated and kept"
+    )
     validations_per_epoch: Count = 2
     validation_events: Count = 2000
+    patience: Count | None = Field(
+        default=None, description="validations without a better AUC after which training ends"
+    )
+    checkpoint_every: Count | None = Field(
+        default=None, description="steps; None saves at each validation"
+    )
+    keep_checkpoints: Count = Field(default=1, description="newest ones kept beside the best")
     log_every: Count = 5
     threads: Workers = Field(default=0, description="0 takes all cores")
 
@@ -275,16 +336,43 @@ class EvaluationConfig(Section):
 
     bootstrap: Count = 1000
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    background_rule: Literal["events", "relative_error", "eps_b", "cathode"] = Field(
+        default="events", description="when enough background passes; see evaluation.background"
+    )
     min_background: Count = Field(
         default=10, description="background events that must pass for a SIC value to be quoted"
+    )
+    max_relative_error: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.2, description="of eps_B, for the rule relative_error"
+    )
+    min_eps_b: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=1e-4, description="for the rule eps_b"
     )
     max_undefined: Fraction = Field(
         default=0.05,
         description="share of bootstrap replicas without a value above which no interval is quoted",
     )
+    views: tuple[Balance, ...] = Field(
+        default=("1:1", "1:10"),
+        description="mixtures reported beside the sample's own, from the same scores",
+    )
     batch_size: Count = 128
     ablations: bool = True
     baselines: bool = True
+    peers: tuple[Literal["boosting", "mlp", "logistic", "cut"], ...] = Field(
+        default=("boosting", "mlp", "logistic", "cut"),
+        description="the baselines, trained on the same events and features",
+    )
+    stack: bool = Field(
+        default=False, description="combine the model and the boosting on validation data"
+    )
+    calibration: Literal["none", "temperature", "platt", "isotonic"] = Field(
+        default="platt", description="of the scores, on validation data"
+    )
+    prior: Literal["training", "estimate"] | Annotated[float, Field(gt=0, lt=1)] = Field(
+        default="training",
+        description="signal fraction that probabilities assume; 'estimate' finds the sample's own",
+    )
 
 
 class Config(Section):
@@ -302,7 +390,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _model_sees_something(self) -> Self:
-        if not self.fusion.enabled and self.prompt.layout == "minimal":
+        if not self.fusion.enabled and self.prompt_layout == "minimal":
             msg = "prompt.layout 'minimal' carries no numbers: it needs fusion.enabled: true"
             raise ValueError(msg)
         unseen = set(self.prompt.features or ()) - set(self.train.feature_names())
@@ -310,7 +398,7 @@ class Config(Section):
             names = ", ".join(sorted(unseen))
             msg = f"prompt.features must be among train.features; not there: {names}"
             raise ValueError(msg)
-        if self.prompt.layout != "minimal" and not self.prompt_features():
+        if self.prompt_layout != "minimal" and not self.prompt_features():
             msg = (
                 "train.features has no feature that the registry marks for prompts: "
                 "name some in prompt.features, or take prompt.layout: minimal"
@@ -318,14 +406,38 @@ class Config(Section):
             raise ValueError(msg)
         return self
 
+    @model_validator(mode="after")
+    def _training_options_have_their_parts(self) -> Self:
+        has_dropout = self.backbone.lora.dropout > 0 or (
+            self.fusion.enabled and self.fusion.dropout > 0
+        )
+        if self.train.loss.r_drop and not has_dropout:
+            msg = (
+                "train.loss.r_drop compares two dropout masks, and there is no dropout: "
+                "set backbone.lora.dropout or fusion.dropout"
+            )
+            raise ValueError(msg)
+        if self.train.warmup_fusion_steps and not self.fusion.enabled:
+            msg = "train.warmup_fusion_steps trains the adapter first: it needs fusion.enabled"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def prompt_layout(self) -> Layout:
+        """The layout, with ``auto`` resolved."""
+        if self.prompt.layout != "auto":
+            return self.prompt.layout
+        only_numbers = self.fusion.enabled and self.prompt.features is None
+        return "minimal" if only_numbers else "compact"
+
     def prompt_features(self) -> tuple[str, ...]:
         """The features that the prompt prints, in registry order."""
-        if self.prompt.layout == "minimal":
+        if self.prompt_layout == "minimal":
             return ()
         features = self.train.feature_names()
         if self.prompt.features is not None:
             return tuple(name for name in features if name in self.prompt.features)
-        if self.prompt.layout == "full":
+        if self.prompt_layout == "full":
             return features
         return tuple(name for name in features if FEATURES[name].in_prompt)
 
@@ -356,6 +468,31 @@ def override_config(config: Config, overrides: Sequence[str]) -> Config:
     for override in overrides:
         _apply_override(tree, override, problems)
     return _validate(tree, "--set", problems)
+
+
+def changed_settings(before: Config, now: Config) -> dict[str, tuple[Any, Any]]:
+    """Settings that differ, as (before, now) by dotted path."""
+    old, new = settings_by_path(before), settings_by_path(now)
+    return {
+        path: (old.get(path), new.get(path))
+        for path in dict.fromkeys([*old, *new])
+        if old.get(path) != new.get(path)
+    }
+
+
+def settings_by_path(config: Config) -> dict[str, Any]:
+    """Every setting by its dotted path."""
+    return _leaves(config.model_dump(mode="json"))
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            found |= _leaves(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = value
+    return found
 
 
 def config_from_tree(tree: Mapping[str, Any], source: str) -> Config:
@@ -457,15 +594,15 @@ def _is_key(part: Any) -> bool:
 _UNION_TAGS = frozenset({"str", "int", "float", "constrained-float", "constrained-int"})
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
-    """A hint at the known name most like this one, comparing the last parts of dotted paths."""
+def _nearest(path: str, known: Iterable[str]) -> str:
+    """A hint at the known path most like this one; failing that, at one that ends like it."""
     known = list(known)
-    matches = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if not matches:
-        leaf = name.rsplit(".", 1)[-1]
-        by_leaf = {path.rsplit(".", 1)[-1]: path for path in known}
-        matches = [by_leaf[match] for match in difflib.get_close_matches(leaf, list(by_leaf), n=1)]
-    return f" (did you mean '{matches[0]}'?)" if matches else ""
+    hint = nearest_name(path, known)
+    if hint:
+        return hint
+    by_leaf = {path.rsplit(".", 1)[-1]: path for path in known}
+    matches = difflib.get_close_matches(path.rsplit(".", 1)[-1], list(by_leaf), n=1)
+    return f" (did you mean '{by_leaf[matches[0]]}'?)" if matches else ""
 
 
 def _paths(model: type[BaseModel], prefix: str = "") -> Iterable[str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class HepllmError(Exception):
     """The run failed for a reason that is known and can be told in one line.
@@ -15,6 +18,19 @@ class HepllmError(Exception):
 
 class RunError(HepllmError):
     """Work that had started could not be finished."""
+
+
+class StoppedError(HepllmError):
+    """Work was stopped by a signal after its state had been saved; the message says how to go on.
+
+    Args:
+        message: one line.
+        signal_number: the shell gets 128 plus this.
+    """
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
 
 
 class ChunkError(RunError):
@@ -31,3 +47,9 @@ class ConfigError(HepllmError):
     """The configuration has errors; all of them stand in the message, one a line."""
 
     exit_code = 2
+
+
+def nearest_name(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """A hint at the known name most like this one, to stand at the end of a message, or nothing."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    return f" (did you mean '{matches[0]}'?)" if matches else ""

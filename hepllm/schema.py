@@ -41,6 +41,7 @@ class Feature:
         in_prompt: worth its tokens in a compact prompt.
         symbol: short name in a compact prompt; the column name where empty.
         integral: a count.
+        optional: computed on request only, so in no set of model inputs unless it is named.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Feature:
     in_prompt: bool = False
     symbol: str = ""
     integral: bool = False
+    optional: bool = False
 
     @property
     def axis_label(self) -> str:
@@ -92,6 +94,8 @@ def _substructure_features(jet: str, who: str) -> Iterator[Feature]:
         yield Feature(f"{jet}_tau{n}", "", f"{n}-subjettiness of the {who}", "identity", 1, 3)
     yield Feature(f"{jet}_tau21", "", f"tau2 / tau1 of the {who}", "identity", 1, 2)
     yield Feature(f"{jet}_tau32", "", f"tau3 / tau2 of the {who}", "identity", 1, 2)
+    groomed = f"soft-drop mass of the {who}"
+    yield Feature(f"{jet}_softdrop_mass", "GeV", groomed, "log", 4, optional=True)
 
 
 def _event_features() -> Iterator[Feature]:
@@ -142,6 +146,16 @@ def _registry() -> dict[str, Feature]:
 FEATURES: Mapping[str, Feature] = _registry()
 """Every feature by name, in the order of the columns on disk."""
 
+TABLE_QUANTITIES: Mapping[str, str] = {
+    **{f"jet{jet}_{axis}": "GeV" for jet in (1, 2, 3) for axis in ("px", "py", "pz")},
+    **{f"jet{jet}_tau{n}_unnormalized": "" for jet in (1, 2) for n in (1, 2, 3)},
+    "jet_mass_heavy": "GeV",
+}
+"""Units of what a feature table may hold besides features, which follow from it.
+
+Of unnormalized N-subjettiness only the ratios are features.
+"""
+
 CATHODE_FEATURES: tuple[str, ...] = (
     "jet_mass_light",
     "jet_mass_delta",
@@ -160,7 +174,9 @@ def feature_names(selection: FeatureSet) -> tuple[str, ...]:
     """
     if selection == "cathode":
         return CATHODE_FEATURES
-    inputs = [feature for feature in FEATURES.values() if feature.model_input]
+    inputs = [
+        feature for feature in FEATURES.values() if feature.model_input and not feature.optional
+    ]
     if selection == "search":
         inputs = [feature for feature in inputs if not feature.mass_like]
     return tuple(feature.name for feature in inputs)

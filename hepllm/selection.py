@@ -7,7 +7,6 @@ and ``not`` are all there is.
 from __future__ import annotations
 
 import ast
-import difflib
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hepllm.errors import InputError
+from hepllm.errors import InputError, nearest_name
 from hepllm.schema import FEATURES
 
 Columns = Mapping[str, NDArray[np.float64]]
@@ -109,8 +108,7 @@ def _check_number(node: ast.expr, text: str) -> None:
         case ast.Name(id=name) if name in FEATURES:
             return
         case ast.Name(id=name):
-            near = difflib.get_close_matches(name, FEATURES, n=1, cutoff=0.4)
-            hint = f" (did you mean '{near[0]}'?)" if near else ""
+            hint = nearest_name(name, FEATURES, cutoff=0.4)
             msg = f"selection '{text}': unknown feature '{name}'{hint}"
             raise InputError(msg)
         case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):

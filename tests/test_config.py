@@ -97,7 +97,20 @@ def test_printed_features_must_be_among_the_inputs() -> None:
     with pytest.raises(ConfigError, match="not there: m_jj"):
         load_config(None, ["prompt.features=[m_jj]"])
     with pytest.raises(ConfigError, match="no feature that the registry marks"):
-        load_config(None, ["train.features=[n_jets]"])
+        load_config(None, ["train.features=[n_jets]", "prompt.layout=compact"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "layout"),
+    [
+        ([], "minimal"),
+        (["fusion.enabled=false"], "compact"),
+        (["prompt.features=[tau21_light]"], "compact"),
+        (["prompt.layout=full"], "full"),
+    ],
+)
+def test_the_layout_goes_by_what_has_to_be_said(overrides: list[str], layout: str) -> None:
+    assert load_config(None, overrides).prompt_layout == layout
 
 
 @pytest.mark.parametrize("balance", ["1:1", "1:10", "3:2", "natural"])

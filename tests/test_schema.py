@@ -2,12 +2,20 @@ from __future__ import annotations
 
 import pytest
 
-from hepllm.schema import CATHODE_FEATURES, FEATURE_SETS, FEATURES, feature_names, is_search_safe
+from hepllm.schema import (
+    CATHODE_FEATURES,
+    FEATURE_SETS,
+    FEATURES,
+    TABLE_QUANTITIES,
+    feature_names,
+    is_search_safe,
+)
 
 
 def test_the_features_of_the_design_are_all_there() -> None:
     per_jet = (
-        "pt eta phi energy mass n_particles pt_lead tau1 tau2 tau3 tau21 tau32".split()  # noqa: SIM905
+        *"pt eta phi energy mass n_particles pt_lead".split(),  # noqa: SIM905
+        *"tau1 tau2 tau3 tau21 tau32 softdrop_mass".split(),  # noqa: SIM905
     )
     expected = {f"jet{jet}_{name}" for jet in (1, 2) for name in per_jet}
     expected |= {f"jet3_{name}" for name in ("pt", "eta", "phi", "mass")}
@@ -49,3 +57,14 @@ def test_units_are_gev_or_radians() -> None:
         for name, feature in FEATURES.items()
         if name.endswith(("_pt", "_mass", "_energy")) or name in {"m_jj", "m_jjj", "ht"}
     )
+
+
+def test_what_is_computed_on_request_only_is_in_no_set() -> None:
+    optional = {name for name, feature in FEATURES.items() if feature.optional}
+    assert optional == {"jet1_softdrop_mass", "jet2_softdrop_mass"}
+    assert not any(optional & set(feature_names(selection)) for selection in ("all", "search"))
+
+
+def test_quantities_of_tables_are_no_features() -> None:
+    assert not set(TABLE_QUANTITIES) & set(FEATURES)
+    assert set(TABLE_QUANTITIES.values()) == {"GeV", ""}
