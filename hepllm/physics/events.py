@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -128,19 +129,56 @@ class Particles:
         Values enter in single precision, so a copy of an event that went through a float32 file
         has the digest of the original.
         """
-        flat = np.stack([self.pt, self.eta, self.phi], axis=1).astype("<f4") + np.float32(0)
-        bounds = np.concatenate([[0], np.cumsum(self.counts)]) * flat.itemsize * 3
-        content = memoryview(flat.tobytes())
-        return np.fromiter(
-            (
-                int.from_bytes(
-                    hashlib.blake2b(content[start:stop], digest_size=8).digest(), "little"
-                )
-                for start, stop in itertools.pairwise(bounds)
-            ),
-            dtype=np.uint64,
-            count=len(self),
-        )
+        return digest_runs([self.pt, self.eta, self.phi], self.counts)
+
+
+def digest_runs(
+    columns: Sequence[NDArray[np.float64]], counts: NDArray[np.int64]
+) -> NDArray[np.uint64]:
+    """A 64-bit digest of each event, from the single-precision values of its runs.
+
+    Args:
+        columns: flat arrays, all events after one another.
+        counts: length of each event's run, shape (N,).
+    """
+    flat = np.stack(columns, axis=1).astype("<f4") + np.float32(0)
+    flat[np.isnan(flat)] = np.nan  # of the many kinds of NaN, one
+    bounds = np.concatenate([[0], np.cumsum(counts)]) * flat.itemsize * len(columns)
+    content = memoryview(flat.tobytes())
+    return np.fromiter(
+        (
+            int.from_bytes(hashlib.blake2b(content[start:stop], digest_size=8).digest(), "little")
+            for start, stop in itertools.pairwise(bounds)
+        ),
+        dtype=np.uint64,
+        count=len(counts),
+    )
+
+
+@dataclass(frozen=True)
+class TabulatedEvents:
+    """N events of which a file holds features, not particles.
+
+    Attributes:
+        values: features and ``schema.TABLE_QUANTITIES`` by name, shape (N,), in GeV and radians,
+            NaN where missing; at least one.
+        content: the events' digests.
+    """
+
+    values: Mapping[str, NDArray[np.float64]]
+    content: NDArray[np.uint64]
+
+    def __len__(self) -> int:
+        return len(self.content)
+
+    def take(self, events: NDArray[np.bool_]) -> TabulatedEvents:
+        """The events where the mask, shape (N,), is true."""
+        values = {name: column[events] for name, column in self.values.items()}
+        return TabulatedEvents(values, self.content[events])
+
+    def digests(self) -> NDArray[np.uint64]:
+        """A 64-bit digest of each event's values."""
+        return self.content
 
 
 @dataclass(frozen=True)
@@ -149,36 +187,79 @@ class EventBatch:
 
     Attributes:
         event_id: row in the file, shape (N,) as all below.
-        particles: what was measured.
+        content: what the file holds of them.
         label_raw: the file's own label, NaN where it has none.
         weight: event weights; 1 where the file has none.
     """
 
     event_id: NDArray[np.int64]
-    particles: Particles
+    content: Particles | TabulatedEvents
     label_raw: NDArray[np.float64]
     weight: NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.event_id)
 
+    @property
+    def particles(self) -> Particles:
+        """The content, of a file that holds particles."""
+        if not isinstance(self.content, Particles):
+            msg = "these events have features, not particles"
+            raise TypeError(msg)
+        return self.content
+
     def take(self, events: NDArray[np.bool_]) -> EventBatch:
         """The events where the mask, shape (N,), is true."""
         return EventBatch(
             self.event_id[events],
-            self.particles.take(events),
+            self.content.take(events),
             self.label_raw[events],
             self.weight[events],
         )
 
 
-def describe_bad_particles(particles: Particles) -> list[tuple[str, NDArray[np.bool_]]]:
-    """Finds particles that clustering would lose or turn into false jets without a word.
+Defects = list[tuple[str, NDArray[np.bool_]]]
+"""For each kind of defect that occurs, its description (``3 particles with pT < 0``) and the mask
+of the events that have it, shape (N,)."""
 
-    Returns:
-        For each kind of defect that occurs, its description (``3 particles with pT < 0``) and the
-        mask of the events that have it, shape (N,).
-    """
+
+def describe_defects(batch: EventBatch) -> Defects:
+    """Finds what physics would lose or turn into something false without a word."""
+    content = batch.content
+    if isinstance(content, Particles):
+        found = describe_bad_particles(content)
+    else:
+        found = describe_bad_values(content)
+    unweighted = ~np.isfinite(batch.weight)
+    if unweighted.any():
+        found.append((f"{int(unweighted.sum())} with a weight that is no number", unweighted))
+    return found
+
+
+def describe_bad_values(tabulated: TabulatedEvents) -> Defects:
+    """Finds values that a feature cannot have; NaN is a missing one."""
+    found: Defects = []
+    for name, column in tabulated.values.items():
+        with np.errstate(invalid="ignore"):
+            checks = {"an infinite": np.isinf(column)}
+            if _is_never_negative(name):
+                checks["a negative"] = column < 0
+        found += [
+            (f"{int(bad.sum())} with {what} {name}", bad)
+            for what, bad in checks.items()
+            if bad.any()
+        ]
+    return found
+
+
+def _is_never_negative(name: str) -> bool:
+    """Whether a value below 0 is a defect; masses are clipped instead."""
+    ends = ("_pt", "_pt_lead", "_energy", "n_particles", "n_jets")
+    return name.endswith(ends) or "tau" in name or name == "ht"
+
+
+def describe_bad_particles(particles: Particles) -> Defects:
+    """Finds particles that clustering would lose or turn into false jets without a word."""
     pt, eta, phi = particles.pt, particles.eta, particles.phi
     with np.errstate(invalid="ignore"):
         defects = {
@@ -190,7 +271,7 @@ def describe_bad_particles(particles: Particles) -> list[tuple[str, NDArray[np.b
             "with |phi| > 4 pi": np.isfinite(phi) & (np.abs(phi) > 4 * np.pi),
         }
     event = particles.event_of_particle()
-    found: list[tuple[str, NDArray[np.bool_]]] = []
+    found: Defects = []
     for description, bad in defects.items():
         number = int(bad.sum())
         if number:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from hepllm.config import JetsConfig
 from hepllm.physics.events import Momenta, Particles, starts_of
-from hepllm.physics.jets import Jets, cluster, n_subjettiness
+from hepllm.physics.jets import Jets, cluster, n_subjettiness, soft_drop_mass
 from hepllm.schema import FEATURES
 
 Columns = dict[str, NDArray[np.float64]]
@@ -32,7 +34,7 @@ def compute_features(particles: Particles, config: JetsConfig) -> Columns:
 def features_of_jets(particles: Particles, jets: Jets, config: JetsConfig) -> Columns:
     """Computes every feature of the registry from jets that are clustered already."""
     leading = [_missing_above(config.n_jets, index, jets) for index in range(3)]
-    substructure = _substructure(particles, jets, config.radius)
+    substructure = _substructure(particles, jets, config)
     columns = {
         **_kinematics("jet1", leading[0]),
         **_kinematics("jet2", leading[1]),
@@ -40,9 +42,10 @@ def features_of_jets(particles: Particles, jets: Jets, config: JetsConfig) -> Co
         **substructure,
         "n_particles": particles.counts.astype(np.float64),
         "n_jets": jets.counts.astype(np.float64),
-        **_event_columns(leading, jets),
+        **leading_jet_columns(leading),
+        "ht": _scalar_sum(jets),
     }
-    columns |= _mass_ordered(columns)
+    columns |= mass_ordered_columns(columns)
     return {name: columns[name] for name in FEATURES}
 
 
@@ -65,34 +68,38 @@ def _kinematics(jet: str, momenta: Momenta) -> Columns:
     }
 
 
-def _substructure(particles: Particles, jets: Jets, radius: float) -> Columns:
+def _substructure(particles: Particles, jets: Jets, config: JetsConfig) -> Columns:
     """What the constituents of the two leading jets say, in one N-subjettiness call for both."""
     constituents = [jets.constituents(index) for index in range(2)]
     both = np.concatenate([of_jet.momenta.stack() for of_jet in constituents], axis=1)
     counts = np.concatenate([of_jet.counts for of_jet in constituents])
-    taus = n_subjettiness(Momenta(*both), counts, radius)
+    of_jets = np.full((len(counts), 4), np.nan)
+    of_jets[:, :3] = n_subjettiness(Momenta(*both), counts, config.radius)
+    if config.soft_drop is not None:
+        of_jets[:, 3] = soft_drop_mass(Momenta(*both), counts, config.radius, config.soft_drop)
     n_first = len(constituents[0].counts)
     columns: Columns = {}
     for index, of_jet in enumerate(constituents):
         present = jets.counts > index
-        rows = np.full((len(particles), 5), np.nan)
-        rows[present, :3] = taus[:n_first] if index == 0 else taus[n_first:]
-        rows[present, 3] = of_jet.counts
-        rows[present, 4] = _largest(particles.pt[of_jet.particle], of_jet.counts)
+        rows = np.full((len(particles), 6), np.nan)
+        rows[present, :4] = of_jets[:n_first] if index == 0 else of_jets[n_first:]
+        rows[present, 4] = of_jet.counts
+        rows[present, 5] = _largest(particles.pt[of_jet.particle], of_jet.counts)
         columns |= _substructure_columns(f"jet{index + 1}", rows)
     return columns
 
 
 def _substructure_columns(jet: str, rows: NDArray[np.float64]) -> Columns:
-    tau1, tau2, tau3, n_particles, pt_lead = np.ascontiguousarray(rows.T)
+    tau1, tau2, tau3, softdrop_mass, n_particles, pt_lead = np.ascontiguousarray(rows.T)
     return {
         f"{jet}_n_particles": n_particles,
         f"{jet}_pt_lead": pt_lead,
         f"{jet}_tau1": tau1,
         f"{jet}_tau2": tau2,
         f"{jet}_tau3": tau3,
-        f"{jet}_tau21": _ratio(tau2, tau1),
-        f"{jet}_tau32": _ratio(tau3, tau2),
+        f"{jet}_tau21": ratio(tau2, tau1, _ROUNDING),
+        f"{jet}_tau32": ratio(tau3, tau2, _ROUNDING),
+        f"{jet}_softdrop_mass": softdrop_mass,
     }
 
 
@@ -104,27 +111,31 @@ def _largest(values: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[
     return largest
 
 
-def _event_columns(leading: list[Momenta], jets: Jets) -> Columns:
+def leading_jet_columns(leading: Sequence[Momenta]) -> Columns:
+    """Masses and distances of the three leading jets, NaN where one of those meant is missing."""
     first, second, third = leading
     delta_eta = first.eta - second.eta
     delta_phi = _angle_between(first.phi, second.phi)
-    event = np.repeat(np.arange(len(jets.counts)), jets.counts)
     return {
         "m_jj": (first + second).mass,
         "m_jjj": (first + second + third).mass,
         "delta_eta": delta_eta,
         "delta_phi": delta_phi,
         "delta_r": np.hypot(delta_eta, delta_phi),
-        "ht": np.bincount(event, jets.momenta.pt, len(jets.counts)).astype(np.float64),
     }
 
 
-def _mass_ordered(columns: Columns) -> Columns:
+def _scalar_sum(jets: Jets) -> NDArray[np.float64]:
+    event = np.repeat(np.arange(len(jets.counts)), jets.counts)
+    return np.bincount(event, jets.momenta.pt, len(jets.counts)).astype(np.float64)
+
+
+def mass_ordered_columns(columns: Columns) -> Columns:
     """The two leading jets ordered by mass, as CATHODE has them (arXiv:2109.00546)."""
     first_is_light = columns["jet1_mass"] <= columns["jet2_mass"]
     light = np.where(first_is_light, columns["jet1_mass"], columns["jet2_mass"])
     heavy = np.where(first_is_light, columns["jet2_mass"], columns["jet1_mass"])
-    paired = ~np.isnan(columns["jet2_mass"])
+    paired = ~np.isnan(columns["jet1_mass"] + columns["jet2_mass"])
     tau21_light = np.where(first_is_light, columns["jet1_tau21"], columns["jet2_tau21"])
     tau21_heavy = np.where(first_is_light, columns["jet2_tau21"], columns["jet1_tau21"])
     return {
@@ -135,9 +146,11 @@ def _mass_ordered(columns: Columns) -> Columns:
     }
 
 
-def _ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:
+def ratio(
+    numerator: NDArray[np.float64], denominator: NDArray[np.float64], rounding: float = 0.0
+) -> NDArray[np.float64]:
     """The quotient, NaN where the denominator is missing or 0 up to rounding."""
-    defined = denominator > _ROUNDING
+    defined = denominator > rounding
     return np.divide(numerator, denominator, out=np.full_like(numerator, np.nan), where=defined)
 
 

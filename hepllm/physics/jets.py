@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
-from enum import StrEnum
 
 import awkward as ak
 import fastjet
@@ -11,27 +11,16 @@ import fastjet._swig
 import numpy as np
 from numpy.typing import NDArray
 
-from hepllm.config import JetsConfig
+from hepllm.config import JetsConfig, SoftDropConfig
 from hepllm.physics.events import Momenta, Particles, starts_of
 
 # The banner would stand in the way of machine-readable standard output.
 fastjet._swig.ClusterSequence.set_fastjet_banner_stream(None)
 
-# N-subjettiness finds its own axes among the particles of a sequence; the wrapper clusters them
-# before that without need, so let it be done as quickly as it can.
-_CHEAPEST = fastjet.JetDefinition(fastjet.cambridge_algorithm, 0.01)
+_WHOLE_JET = 1000.0
+"""A radius within which all particles of a jet end up in one."""
 
-
-class Axes(StrEnum):
-    """Axes that fastjet-contrib knows; it accepts a wrong name silently and gives nonsense."""
-
-    WTA_KT = "WTA_KT_Axes"
-
-
-class Measure(StrEnum):
-    """Normalised as in Thaler and Van Tilburg, arXiv:1011.2268, equation 2.2."""
-
-    NORMALIZED = "NormalizedMeasure"
+_WTA_KT = fastjet.JetDefinition(fastjet.kt_algorithm, _WHOLE_JET, fastjet.WTA_pt_scheme)
 
 
 @dataclass(frozen=True)
@@ -124,38 +113,90 @@ def cluster(particles: Particles, config: JetsConfig) -> Jets:
 
 
 def n_subjettiness(
-    momenta: Momenta,
-    counts: NDArray[np.int64],
-    radius: float,
-    axes: Axes = Axes.WTA_KT,
-    measure: Measure = Measure.NORMALIZED,
+    momenta: Momenta, counts: NDArray[np.int64], radius: float
 ) -> NDArray[np.float64]:
-    """tau1, tau2, tau3 with beta = 1 (Thaler and Van Tilburg, arXiv:1011.2268).
+    """tau1, tau2, tau3 with beta = 1 (Thaler and Van Tilburg, arXiv:1011.2268, equation 2.2).
+
+    The axes are the exclusive kt jets with the winner-take-all scheme, the measure is normalised:
+    fastjet-contrib's ``WTA_KT_Axes`` and ``NormalizedMeasure``, three times faster because one
+    clustering serves all N (a test holds them against each other).
 
     Args:
         momenta: constituents of M jets, jet after jet.
         counts: number of constituents of each jet, shape (M,).
         radius: R0 of the normalisation.
-        axes: how the axes are found.
-        measure: how particles are assigned to them.
 
     Returns:
         Shape (M, 3); NaN for tau_N of a jet with fewer than N constituents.
     """
     taus = np.full((len(counts), 3), np.nan)
+    for n in (1, 2, 3):  # jets with exactly n constituents, or 3 and more
+        chosen = counts == n if n < 3 else counts >= n
+        if chosen.any():
+            particles = np.repeat(chosen, counts)
+            of_chosen = Momenta(*momenta.stack()[:, particles])
+            taus[chosen, :n] = _taus_up_to(n, of_chosen, counts[chosen], radius)
+    return taus
+
+
+def _taus_up_to(
+    n_max: int, momenta: Momenta, counts: NDArray[np.int64], radius: float
+) -> NDArray[np.float64]:
+    """tau1 to tau_n_max of jets that have at least so many constituents, shape (M, n_max)."""
+    sequence = fastjet.ClusterSequence(_to_awkward(momenta, counts), _WTA_KT)
+    starts, pt = starts_of(counts), momenta.pt
+    eta, phi = momenta.eta, momenta.phi
+    taus = np.empty((len(counts), n_max))
+    for n in range(1, n_max + 1):
+        axes = _exclusive(sequence, n)
+        nearest = np.full(len(pt), np.inf)
+        for i in range(n):
+            axis = axes.take(np.repeat(np.arange(i, n * len(counts), n), counts))
+            angle = np.abs(phi - axis.phi)
+            angle = np.minimum(angle, 2 * np.pi - angle)
+            nearest = np.minimum(nearest, np.hypot(eta - axis.eta, angle))
+        taus[:, n - 1] = np.add.reduceat(pt * nearest, starts)
+    return taus / (radius * np.add.reduceat(pt, starts))[:, np.newaxis]
+
+
+def _exclusive(sequence: fastjet.ClusterSequence, n: int) -> Momenta:
+    """The n exclusive jets of each of M events, flat: those of event 0, then those of event 1."""
+    # The wrapper warns of kt too, for it compares a definition with an algorithm.
+    how_to_format = warnings.formatwarning
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = sequence.exclusive_jets(n_jets=n).layout
+    warnings.formatwarning = how_to_format
+    return Momenta(*(found.content[name].data for name in _COMPONENTS))
+
+
+def soft_drop_mass(
+    momenta: Momenta, counts: NDArray[np.int64], radius: float, config: SoftDropConfig
+) -> NDArray[np.float64]:
+    """Jet masses after soft drop (Larkoski et al., arXiv:1402.2657), with scalar z.
+
+    Each jet is reclustered with Cambridge/Aachen; of two branches the softer is dropped until
+    min(pt1, pt2) / (pt1 + pt2) > z_cut (dR / radius)^beta.
+
+    Args:
+        momenta: constituents of M jets, jet after jet.
+        counts: number of constituents of each jet, shape (M,).
+        radius: R0 of the condition.
+        config: z_cut and beta.
+
+    Returns:
+        Shape (M,), GeV; 0 where one particle is left, NaN for a jet without any.
+    """
+    masses = np.full(len(counts), np.nan)
     filled = counts > 0
     if filled.any():
-        sequence = fastjet.ClusterSequence(_to_awkward(momenta, counts[filled]), _CHEAPEST)
-        found = sequence.njettiness(
-            measure_definition=Measure(measure).value,
-            axes_definition=Axes(axes).value,
-            njets=[1, 2, 3],
-            beta=1,
-            R0=radius,
+        definition = fastjet.JetDefinition(fastjet.cambridge_algorithm, _WHOLE_JET)
+        sequence = fastjet.ClusterSequence(_to_awkward(momenta, counts[filled]), definition)
+        groomed = sequence.exclusive_jets_softdrop_grooming(
+            njets=1, beta=config.beta, symmetry_cut=config.z_cut, R0=radius
         )
-        taus[filled] = ak.to_numpy(found).reshape(-1, 3)
-    taus[counts[:, np.newaxis] < np.array([1, 2, 3])] = np.nan
-    return taus
+        masses[filled] = np.maximum(ak.to_numpy(groomed.msoftdrop), 0.0)
+    return masses
 
 
 _COMPONENTS = ("px", "py", "pz", "E")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from hepllm.config import JetsConfig
+from hepllm.config import JetsConfig, SoftDropConfig
 from hepllm.physics.events import Particles
 from hepllm.physics.features import compute_features
 from hepllm.physics.readers import open_event_file
@@ -237,6 +237,68 @@ def test_a_collinear_split_changes_nothing(events: Particles) -> None:
     unsafe = ("n_particles", "jet1_n_particles", "jet2_n_particles")
     unsafe += ("jet1_pt_lead", "jet2_pt_lead")
     _assert_equal(_features(events), _features(split), without=unsafe)
+
+
+@pytest.mark.parametrize("change", ["rotation", "boost", "order", "soft", "collinear", "scale"])
+def test_soft_drop_mass_is_invariant(change: str, events: Particles) -> None:
+    first = np.cumsum(events.counts) - events.counts
+    soft = np.stack([np.full(40, 1e-9), events.eta[first] + 0.1, events.phi[first]], axis=1)
+    half = np.stack([events.pt[first] / 2, events.eta[first], events.phi[first]], axis=1)
+    halved = events.pt.copy()
+    halved[first] /= 2
+    order = np.concatenate([np.arange(s, s + n)[::-1] for s, n in zip(first, events.counts)])  # noqa: B905
+    changed = {
+        "rotation": _map(events, phi=1.3),
+        "boost": _map(events, eta=-0.8),
+        "order": Particles(events.pt[order], events.eta[order], events.phi[order], events.counts),
+        "soft": _with_extra(events, soft),
+        "collinear": _with_extra(Particles(halved, events.eta, events.phi, events.counts), half),
+        "scale": Particles(3 * events.pt, events.eta, events.phi, events.counts),
+    }[change]
+    factor = 3 if change == "scale" else 1
+    before = compute_features(events, JetsConfig(soft_drop=SoftDropConfig()))
+    config = JetsConfig(soft_drop=SoftDropConfig(), pt_min=20 * factor)
+    after = compute_features(changed, config)
+    for jet in ("jet1", "jet2"):
+        groomed = before[f"{jet}_softdrop_mass"]
+        assert (groomed > 1).sum() > 20
+        assert (groomed <= before[f"{jet}_mass"] * (1 + 1e-9)).all()
+        np.testing.assert_allclose(
+            after[f"{jet}_softdrop_mass"], factor * groomed, rtol=1e-6, atol=1e-3
+        )
+
+
+def test_soft_drop_mass_is_there_on_request_only(events: Particles) -> None:
+    without = _features(events)
+    assert np.isnan([without["jet1_softdrop_mass"], without["jet2_softdrop_mass"]]).all()
+    groomed = compute_features(events, JetsConfig(soft_drop=SoftDropConfig()))
+    _assert_equal(without, groomed, without=("jet1_softdrop_mass", "jet2_softdrop_mass"))
+
+
+def test_eta_zero_is_a_direction_like_any_other() -> None:
+    event = _one((500.0, 0.0, 0.0), (300.0, 0.0, 0.4), (600.0, 0.0, -3.0))
+    assert event["n_particles"] == 3
+    assert event["n_jets"] == 2
+    assert event["jet1_pt_lead"] == pytest.approx(500)
+    assert event["delta_eta"] == pytest.approx(0, abs=1e-9)
+    assert event["m_jj"] == pytest.approx(
+        np.sqrt(
+            1400**2
+            - (500 + 300 * np.cos(0.4) + 600 * np.cos(3.0)) ** 2
+            - (300 * np.sin(0.4) - 600 * np.sin(3.0)) ** 2
+        )
+    )
+
+
+def test_phi_at_plus_and_minus_pi_is_one_direction() -> None:
+    events = [
+        _one((500.0, 0.1, phi), (200.0, 0.3, -3.0), (150.0, 0.2, 3.0), (900.0, -0.2, 0.1))
+        for phi in (np.pi, -np.pi)
+    ]
+    for name, value in events[0].items():
+        if name != "jet2_phi":
+            np.testing.assert_allclose(events[1][name], value, rtol=1e-7, atol=1e-4, err_msg=name)
+    assert abs(np.cos(events[0]["jet2_phi"]) - np.cos(events[1]["jet2_phi"])) < 1e-9
 
 
 def test_scaling_all_momenta(events: Particles) -> None:

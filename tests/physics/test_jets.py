@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import awkward as ak
+import fastjet
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hepllm.config import JetsConfig
+from hepllm.config import JetsConfig, SoftDropConfig
 from hepllm.physics.events import Particles
-from hepllm.physics.jets import Axes, Measure, cluster, n_subjettiness
+from hepllm.physics.jets import cluster, n_subjettiness, soft_drop_mass
 
 Vectors = NDArray[np.float64]
 
@@ -184,14 +188,109 @@ def test_taus_of_jets_do_not_mix() -> None:
         )
 
 
-@pytest.mark.parametrize("kind", [Axes, Measure])
-def test_unknown_axes_and_measures_are_refused(kind: type[Axes | Measure]) -> None:
-    particles = _particles([(100.0, 0.1, 1.0), (40.0, 0.3, 1.2)])
-    wrong = {"axes": "WTA_KT"} if kind is Axes else {"measure": "Normalized"}
-    with pytest.raises(ValueError, match="is not a valid"):
-        n_subjettiness(particles.momenta(), particles.counts, 1.0, **wrong)  # type: ignore[arg-type]
+@pytest.mark.parametrize("radius", [0.5, 1.0])
+def test_taus_are_those_of_fastjet_contrib(radius: float) -> None:
+    random = np.random.default_rng(3)
+    events = [
+        [
+            (float(pt), float(eta), float(phi))
+            for pt, eta, phi in zip(
+                random.exponential(30, n) + 0.1,
+                random.normal(0.5, 0.3, n),
+                random.normal(np.pi, 0.3, n),  # across the seam of the azimuth
+                strict=True,
+            )
+        ]
+        for n in random.integers(1, 120, 80)
+    ]
+    particles = _particles(*events)
+    momenta = particles.momenta()
+    taus = n_subjettiness(momenta, particles.counts, radius)
+    fields = dict(zip(("px", "py", "pz", "E"), momenta.stack(), strict=True))
+    lists = ak.unflatten(ak.zip(fields, with_name="Momentum4D"), particles.counts)
+    definition = fastjet.JetDefinition(fastjet.antikt_algorithm, radius)
+    contrib = fastjet.ClusterSequence(lists, definition).njettiness(
+        measure_definition="NormalizedMeasure",
+        axes_definition="WTA_KT_Axes",
+        njets=[1, 2, 3],
+        beta=1,
+        R0=radius,
+    )
+    defined = particles.counts[:, np.newaxis] >= [1, 2, 3]
+    np.testing.assert_allclose(taus[defined], ak.to_numpy(contrib)[defined], atol=1e-12)
+    assert np.isnan(taus[~defined]).all()
 
 
 def test_no_banner_on_standard_output(capfd: pytest.CaptureFixture[str]) -> None:
     cluster(_particles([(100.0, 0.1, 1.0)]), JetsConfig())
     assert capfd.readouterr().out == ""
+
+
+def _declustered(event: list[tuple[float, float, float]]) -> list[Any]:
+    """Cambridge/Aachen taken literally: the nearest two merge; a tree of [vector, branches]."""
+    nodes: list[Any] = [
+        [np.array([pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta), pt * np.cosh(eta)]), []]
+        for pt, eta, phi in event
+    ]
+    while len(nodes) > 1:
+        pairs = [(i, j) for i in range(len(nodes)) for j in range(i)]
+        i, j = min(pairs, key=lambda pair: _distance(nodes[pair[0]][0], nodes[pair[1]][0]))
+        merged = [nodes[i][0] + nodes[j][0], [nodes[i], nodes[j]]]
+        nodes = [node for k, node in enumerate(nodes) if k not in (i, j)] + [merged]
+    return nodes[0]  # type: ignore[no-any-return]
+
+
+def _soft_drop(
+    event: list[tuple[float, float, float]], radius: float, config: SoftDropConfig
+) -> float:
+    """Equation 1.1 of arXiv:1402.2657, taken literally."""
+    vector, branches = _declustered(event)
+    while branches:
+        first, second = sorted(branches, key=lambda node: -np.hypot(*node[0][:2]))
+        pt = [np.hypot(*node[0][:2]) for node in (first, second)]
+        angle = np.sqrt(_distance(first[0], second[0])) / radius
+        if pt[1] / sum(pt) > config.z_cut * angle**config.beta:
+            break
+        vector, branches = first
+    return float(np.sqrt(max(vector[3] ** 2 - (vector[:3] ** 2).sum(), 0)))
+
+
+def _jet_like(random: np.random.Generator, n: int) -> list[tuple[float, float, float]]:
+    prong = random.integers(0, 2, n)
+    pt = random.exponential(np.where(prong == 1, 25, 60)) + 0.1
+    eta = 0.4 * prong + random.normal(0, 0.15, n)
+    return list(zip(pt, eta, 3.0 + random.normal(0, 0.2, n), strict=True))
+
+
+@pytest.mark.parametrize("radius", [0.5, 1.0])
+@pytest.mark.parametrize(("z_cut", "beta"), [(0.1, 0.0), (0.2, 0.0), (0.1, 1.0), (0.05, 2.0)])
+def test_soft_drop_agrees_with_the_definition(radius: float, z_cut: float, beta: float) -> None:
+    random = np.random.default_rng(17)
+    events = [_jet_like(random, n) for n in (1, 2, 3, 7, 15, 25, 30)]
+    config = SoftDropConfig(z_cut=z_cut, beta=beta)
+    jets = _particles(events[0], [], *events[1:])
+    found = soft_drop_mass(jets.momenta(), jets.counts, radius, config)
+    assert np.isnan(found[1])
+    expected = [_soft_drop(event, radius, config) for event in events]
+    np.testing.assert_allclose(np.delete(found, 1), expected, rtol=1e-6, atol=1e-3)
+
+
+def test_soft_drop_of_two_particles() -> None:
+    """min(pt) / sum = 0.2: kept for z_cut below, one massless particle left for z_cut above."""
+    jet = _particles([(80.0, 0.0, 0.0), (20.0, 0.4, 0.3)])
+    mass = np.sqrt(2 * 80 * 20 * (np.cosh(0.4) - np.cos(0.3)))
+    for z_cut, expected in ((0.19, mass), (0.21, 0.0)):
+        found = soft_drop_mass(jet.momenta(), jet.counts, 1.0, SoftDropConfig(z_cut=z_cut))
+        assert found[0] == pytest.approx(expected, abs=1e-3)
+
+
+def test_soft_drop_only_takes_away() -> None:
+    random = np.random.default_rng(3)
+    jets = _particles(*[_jet_like(random, 40) for _ in range(30)])
+    groomed = soft_drop_mass(jets.momenta(), jets.counts, 1.0, SoftDropConfig())
+    whole = soft_drop_mass(jets.momenta(), jets.counts, 1.0, SoftDropConfig(z_cut=0.0))
+    sums = [np.add.reduceat(c, np.arange(0, 1200, 40)) for c in jets.momenta().stack()]
+    mass = np.sqrt(sums[3] ** 2 - sums[0] ** 2 - sums[1] ** 2 - sums[2] ** 2)
+    np.testing.assert_allclose(whole, mass)
+    assert (groomed <= mass * (1 + 1e-9)).all()
+    assert (groomed < 0.9 * mass).any()
