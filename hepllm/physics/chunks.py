@@ -11,8 +11,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from hepllm.config import PreprocessConfig
+from hepllm.dataset import PARTICLE_COLUMNS
 from hepllm.errors import InputError
-from hepllm.physics.events import EventBatch, Particles, describe_bad_particles, starts_of
+from hepllm.physics.derivation import derive_features
+from hepllm.physics.events import (
+    EventBatch,
+    Particles,
+    TabulatedEvents,
+    describe_defects,
+    starts_of,
+)
 from hepllm.physics.features import features_of_jets
 from hepllm.physics.jets import Jets, cluster
 from hepllm.physics.readers import EventFile
@@ -70,15 +78,13 @@ def process_chunk(chunk: Chunk, config: PreprocessConfig) -> ChunkResult:
     good = _good_events(batch, chunk, config.on_bad_event)
     batch = batch.take(good) if not good.all() else batch
     cut_flow.append((VALID, len(batch)))
-    jets = cluster(batch.particles, config.jets)
-    features = features_of_jets(batch.particles, jets, config.jets)
+    features, particles = _describe_events(batch.content, config)
     rows = {
         "event_id": batch.event_id,
-        "event_digest": batch.particles.digests(),
+        "event_digest": batch.content.digests(),
         "label_raw": batch.label_raw,
         "weight": batch.weight,
     }
-    particles = _hardest_constituents(batch.particles, jets, config) or None
     if config.select is not None:
         passed = parse_selection(config.select).mask(features)
         rows = {name: values[passed] for name, values in rows.items()}
@@ -89,11 +95,27 @@ def process_chunk(chunk: Chunk, config: PreprocessConfig) -> ChunkResult:
     return ChunkResult(rows, features, particles, tuple(cut_flow))
 
 
+def _describe_events(
+    content: Particles | TabulatedEvents, config: PreprocessConfig
+) -> tuple[Mapping[str, NDArray[np.float64]], dict[str, pa.Array] | None]:
+    """Every feature, and the lists of constituents if they are asked for."""
+    if isinstance(content, TabulatedEvents):
+        lists = _empty_lists(len(content)) if config.particles_per_jet else None
+        return derive_features(content), lists
+    jets = cluster(content, config.jets)
+    features = features_of_jets(content, jets, config.jets)
+    return features, _hardest_constituents(content, jets, config)
+
+
+def _empty_lists(n_events: int) -> dict[str, pa.Array]:
+    return {name: pa.nulls(n_events, pa.list_(kind)) for name, kind in PARTICLE_COLUMNS.items()}
+
+
 def _good_events(
     batch: EventBatch, chunk: Chunk, on_bad_event: Literal["fail", "skip"]
 ) -> NDArray[np.bool_]:
     """The events that can be clustered and have a label that means something."""
-    defects = describe_bad_particles(batch.particles)
+    defects = describe_defects(batch)
     if chunk.file.has_labels:
         wrong = ~np.isin(batch.label_raw, (0, 1))
         if wrong.any():
@@ -115,11 +137,11 @@ def _good_events(
 
 def _hardest_constituents(
     particles: Particles, jets: Jets, config: PreprocessConfig
-) -> dict[str, pa.Array]:
+) -> dict[str, pa.Array] | None:
     """Lists of the hardest constituents of each leading jet, jet after jet, in falling pT."""
     per_jet = config.particles_per_jet
     if per_jet == 0:
-        return {}
+        return None
     chosen, events, ranks = [], [], []
     for index in range(config.jets.n_jets):
         constituents = jets.constituents(index)

@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 
 from hepllm.config import Config, PreprocessConfig, dump_config
 from hepllm.dataset import MANIFEST, Cut, Dataset, SourceFile, read_dataset
-from hepllm.errors import InputError, RunError
+from hepllm.errors import InputError, RunError, nearest_name
 from hepllm.executor import Retry, run_tasks
 from hepllm.logs import progress_bar
 from hepllm.physics.chunks import READ, VALID, Chunk, ChunkResult, make_chunks, process_chunk
 from hepllm.physics.readers import EventFile, open_event_file
+from hepllm.physics.readers.content import SUFFIXES
 from hepllm.physics.readers.masterkey import read_masterkey
 from hepllm.schema import SCHEMA_VERSION, UNKNOWN
 from hepllm.shards import DatasetWriter, file_digest, make_table, write_atomically
@@ -60,12 +61,21 @@ class PreprocessedDataset:
 
 @dataclass(frozen=True)
 class _Source:
-    """An opened event file, what it is called in the dataset, and its key."""
+    """An opened event file, what it is called in the dataset, and who labels its events.
+
+    Attributes:
+        name: the file's stem.
+        file: the events.
+        masterkey: file of the labels of a black box.
+        key: what is in it.
+        label: of all events, of a file without labels.
+    """
 
     name: str
     file: EventFile
-    masterkey: Path | None
-    key: NDArray[np.int16] | None
+    masterkey: Path | None = None
+    key: NDArray[np.int16] | None = None
+    label: int = UNKNOWN
 
     def describe(self) -> SourceFile:
         path = self.file.path
@@ -80,12 +90,12 @@ class _Source:
         )
 
     def labels(self, result: ChunkResult) -> NDArray[np.int16]:
-        """The events' raw labels: from the file, else from the key, else unknown."""
+        """The events' raw labels: from the key, or the file, else the same for all."""
         if self.key is not None:
             labels: NDArray[np.int16] = self.key[result.rows["event_id"]]
             return labels
         raw = result.rows["label_raw"]
-        return np.where(np.isnan(raw), UNKNOWN, raw).astype(np.int16)
+        return np.where(np.isnan(raw), self.label, raw).astype(np.int16)
 
 
 def preprocess(
@@ -99,7 +109,8 @@ def preprocess(
     """Makes datasets from event files.
 
     Args:
-        inputs: files, or folders of which every ``*.h5`` is taken; none stands for ``data/raw``.
+        inputs: files, or folders of which every event file is taken; none stands for
+            ``data/raw``.
         output: one dataset for all files; None makes one a file, ``data/processed/<stem>``.
         config: the section ``preprocess`` and, for the record, all others.
         masterkey: labels of a file that has none itself; without it, ``<stem>.masterkey`` or
@@ -115,14 +126,18 @@ def preprocess(
     if masterkey is not None and len(files) > 1:
         msg = f"{masterkey}: one master key belongs to one file, found {len(files)} files"
         raise InputError(msg)
+    _refuse_equal_names(files, [file.stem for file in files])
+    _check_source_labels(files, config.preprocess)
     if output is not None:
         jobs = {output: files}
     else:
         jobs = {PROCESSED_FOLDER / file.stem: [file] for file in files}
-        _refuse_equal_names(files, [file.stem for file in files])
     for folder in jobs:
         _check_output(folder, overwrite)
-    opened = {folder: _open_sources(paths, masterkey) for folder, paths in jobs.items()}
+    opened = {
+        folder: [_open_source(path, masterkey, config.preprocess) for path in paths]
+        for folder, paths in jobs.items()
+    }
     return [_make(folder, sources, config, overwrite) for folder, sources in opened.items()]
 
 
@@ -130,11 +145,7 @@ def _input_files(inputs: Sequence[Path]) -> list[Path]:
     files: list[Path] = []
     for path in inputs:
         if path.is_dir():
-            found = sorted(path.glob("*.h5"))
-            if not found:
-                msg = f"{path}: no *.h5 file in this folder"
-                raise InputError(msg)
-            files += found
+            files += _files_of_folder(path)
         elif not path.exists():
             hint = "; make events with 'hepllm simulate'" if path == RAW_FOLDER else ""
             msg = f"{path}: no such file or folder{hint}"
@@ -142,6 +153,17 @@ def _input_files(inputs: Sequence[Path]) -> list[Path]:
         else:
             files.append(path)
     _refuse_equal_names(files, [str(file.resolve()) for file in files])
+    return files
+
+
+def _files_of_folder(folder: Path) -> list[Path]:
+    if (folder / MANIFEST).exists():
+        msg = f"{folder}: is a dataset already; give the files that it was made from"
+        raise InputError(msg)
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
+    if not files:
+        msg = f"{folder}: no event file in this folder: none ends in {', '.join(SUFFIXES)}"
+        raise InputError(msg)
     return files
 
 
@@ -169,18 +191,29 @@ def _check_output(folder: Path, overwrite: bool) -> None:
         raise InputError(msg)
 
 
-def _open_sources(files: Sequence[Path], masterkey: Path | None) -> list[_Source]:
-    _refuse_equal_names(files, [file.stem for file in files])
-    sources = []
-    for path in files:
-        file = open_event_file(path)
-        if file.has_labels and masterkey is not None:
-            msg = f"{path}: has its own labels; leave the master key {masterkey} out"
+def _check_source_labels(files: Sequence[Path], config: PreprocessConfig) -> None:
+    names = [file.stem for file in files]
+    for name in config.source_labels:
+        if name not in names:
+            hint = nearest_name(name, names)
+            msg = f"preprocess.source_labels: no input file is called '{name}'{hint}"
             raise InputError(msg)
-        key_file = None if file.has_labels else masterkey or _key_beside(path)
-        key = read_masterkey(key_file, file.n_events) if key_file else None
-        sources.append(_Source(path.stem, file, key_file, key))
-    return sources
+
+
+def _open_source(path: Path, masterkey: Path | None, config: PreprocessConfig) -> _Source:
+    file = open_event_file(path, config)
+    label = config.source_labels.get(path.stem)
+    if file.has_labels:
+        if masterkey is not None or label is not None:
+            what = f"the master key {masterkey}" if masterkey else "preprocess.source_labels"
+            msg = f"{path}: has its own labels; leave {what} out, or give --label none"
+            raise InputError(msg)
+        return _Source(path.stem, file)
+    if label is not None:
+        return _Source(path.stem, file, label=label)
+    key_file = masterkey or _key_beside(path)
+    key = read_masterkey(key_file, file.n_events) if key_file else None
+    return _Source(path.stem, file, key_file, key)
 
 
 def _key_beside(file: Path) -> Path | None:

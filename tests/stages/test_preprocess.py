@@ -302,7 +302,7 @@ def _wrong_inputs(rows: Rows, lhco_file: Path, folder: Path) -> dict[str, tuple[
     (folder / "short.h5").write_bytes(lhco_file.read_bytes()[:40_000])
     return {
         "missing": ([folder / "absent.h5"], "no such file or folder"),
-        "folder without files": ([folder / "empty"], r"no \*.h5 file"),
+        "folder without files": ([folder / "empty"], "no event file in this folder"),
         "not HDF5": ([folder / "text.h5"], "not an HDF5 file"),
         "truncated": ([folder / "short.h5"], "truncated"),
         "twice": ([lhco_file, lhco_file], "give each once"),

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from hepllm.config import PreprocessConfig
+from hepllm.errors import InputError
 from hepllm.physics.events import EventBatch
-from hepllm.physics.readers.lhco import open_lhco
+from hepllm.physics.readers.columns import Table
+from hepllm.physics.readers.content import kind_of_content
+from hepllm.physics.readers.delimited import open_delimited
+from hepllm.physics.readers.features import knows_columns, open_features
+from hepllm.physics.readers.frames import open_frame
+from hepllm.physics.readers.lhco import N_COLUMNS, lhco_of_frame
+from hepllm.physics.readers.npy import open_npy
+from hepllm.physics.readers.parquet import open_parquet
 
 
 class EventFile(Protocol):
@@ -28,10 +38,38 @@ class EventFile(Protocol):
         """Reads rows, start included and stop not."""
 
 
-def open_event_file(path: Path) -> EventFile:
+_TABLES: Mapping[str, Callable[[Path], Table]] = {
+    "hdf5": open_frame,
+    "csv": open_delimited,
+    "parquet": open_parquet,
+    "npy": open_npy,
+}
+
+
+def open_event_file(path: Path, config: PreprocessConfig | None = None) -> EventFile:
     """Opens an event file of any known format.
+
+    Args:
+        path: the file.
+        config: its format, and which columns or branches hold what; None leaves all to detection.
 
     Raises:
         InputError: the file is missing, damaged, empty or of no known format.
     """
-    return open_lhco(path)
+    config = config or PreprocessConfig()
+    kind = kind_of_content(path)
+    expected = {"lhco": "hdf5", "auto": kind, "features": kind}.get(config.format, config.format)
+    if kind != expected:
+        msg = f"{path}: --format {config.format} does not fit its content, which is {kind.upper()}"
+        raise InputError(msg)
+    if kind == "root":
+        from hepllm.physics.readers.root import open_root  # noqa: PLC0415 (uproot loads slowly)
+
+        return open_root(path, config)
+    if kind == "hdf5" and config.format != "features":
+        frame = open_frame(path)
+        named = config.columns is not None or knows_columns(frame)
+        if config.format == "lhco" or frame.n_columns >= N_COLUMNS or not named:
+            return lhco_of_frame(frame, config)
+        return open_features(frame, config)
+    return open_features(_TABLES[kind](path), config)

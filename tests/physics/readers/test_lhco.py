@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from hepllm.config import PreprocessConfig
 from hepllm.errors import InputError
 from hepllm.physics.events import EventBatch, Particles
 from hepllm.physics.readers import open_event_file
-from hepllm.physics.readers.masterkey import read_masterkey
 
 Rows = NDArray[np.float64]
 
@@ -97,19 +97,119 @@ def test_pickled_names_are_not_needed(
     np.testing.assert_array_equal(batch.label_raw, rows[:, 2100])
 
 
-@pytest.mark.parametrize("complib", ["zlib", "blosc", "blosc:lz4", "bzip2", None])
-@pytest.mark.filterwarnings("ignore")  # pandas and PyTables have their own
-def test_files_of_pandas_itself(complib: str | None, rows: Rows, tmp_path: Path) -> None:
+def _frame(rows: Rows, label: str | int = 2100) -> Any:
+    """A frame with an integer label, as pandas has it; skips without pandas or PyTables."""
     pytest.importorskip("tables", reason="PyTables is not installed")
     pandas = pytest.importorskip("pandas", reason="pandas is not installed")
     frame = pandas.DataFrame(rows)
     frame[2100] = frame[2100].astype(np.int64)
+    return frame.rename(columns={2100: label})
+
+
+@pytest.mark.parametrize("layout", ["fixed", "table"])
+@pytest.mark.parametrize("complib", ["zlib", "blosc", "blosc:lz4", "blosc:zstd", "bzip2", None])
+@pytest.mark.filterwarnings("ignore")  # pandas and PyTables have their own
+def test_files_of_pandas_itself(
+    layout: str, complib: str | None, rows: Rows, tmp_path: Path
+) -> None:
     path = tmp_path / "pandas.h5"
-    frame.to_hdf(path, key="df", complevel=5 if complib else None, complib=complib)
+    complevel = 5 if complib else None
+    _frame(rows).to_hdf(path, key="df", format=layout, complevel=complevel, complib=complib)
     file = open_event_file(path)
+    assert (file.n_events, file.has_labels) == (23, True)
     batch = file.read(2, 20)
     _assert_holds(batch, rows[2:20], 2)
     np.testing.assert_array_equal(batch.label_raw, rows[2:20, 2100])
+
+
+@pytest.mark.parametrize("layout", ["fixed", "table"])
+@pytest.mark.filterwarnings("ignore")
+def test_a_label_between_the_particles(layout: str, rows: Rows, tmp_path: Path) -> None:
+    frame = _frame(rows, "is_signal")
+    frame = frame[["is_signal", *range(2100)]]
+    frame.to_hdf(tmp_path / "a.h5", key="df", format=layout)
+    for label in ("is_signal", -2101):
+        batch = open_event_file(tmp_path / "a.h5", PreprocessConfig(label=label)).read(0, 23)
+        _assert_holds(batch, rows)
+        np.testing.assert_array_equal(batch.label_raw, rows[:, 2100])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_table_with_a_label_to_search_by(rows: Rows, tmp_path: Path) -> None:
+    """pandas stores a data column apart from the blocks."""
+    frame = _frame(rows, "label")
+    frame.to_hdf(tmp_path / "a.h5", key="df", format="table", data_columns=["label"])
+    batch = open_event_file(tmp_path / "a.h5").read(5, 23)
+    _assert_holds(batch, rows[5:], 5)
+    np.testing.assert_array_equal(batch.label_raw, rows[5:, 2100])
+
+
+@pytest.mark.parametrize("layout", ["fixed", "table"])
+@pytest.mark.parametrize("dtype", [">f8", "<f4", ">f4"])
+@pytest.mark.filterwarnings("ignore")
+def test_types_of_pandas(layout: str, dtype: str, rows: Rows, tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    pytest.importorskip("tables", reason="PyTables is not installed")
+    typed = rows.astype(dtype)
+    pandas.DataFrame(typed).to_hdf(tmp_path / "a.h5", key="df", format=layout)
+    _assert_holds(open_event_file(tmp_path / "a.h5").read(0, 23), typed.astype(np.float64))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_appended_table(rows: Rows, tmp_path: Path) -> None:
+    frame = _frame(rows)
+    for part in (frame[:10], frame[10:]):
+        part.to_hdf(tmp_path / "a.h5", key="df", format="table", append=True)
+    _assert_holds(open_event_file(tmp_path / "a.h5").read(8, 15), rows[8:15], 8)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_table_of_text_is_refused(rows: Rows, tmp_path: Path) -> None:
+    frame = _frame(rows, "label")
+    frame["label"] = "signal"
+    frame.to_hdf(tmp_path / "a.h5", key="df", format="table", data_columns=["label"])
+    _refused(tmp_path / "a.h5", "does not hold numbers")
+
+
+def test_a_stated_label(rows: Rows, write_lhco: Callable[..., Path], tmp_path: Path) -> None:
+    names = np.array([f"c{i}".encode() for i in range(2101)])
+    path = write_lhco(tmp_path / "a.h5", rows, names=names)
+    for label in ("c2100", 2100, -1, "2100"):
+        batch = open_event_file(path, PreprocessConfig(label=label)).read(0, 23)
+        np.testing.assert_array_equal(batch.label_raw, rows[:, 2100])
+    _refused(path, "no column 'c21000' for 'label' (did you mean 'c2100'?)", label="c21000")
+    _refused(path, "no column 2101 for 'label': there are 2101", label=2101)
+
+
+def test_a_label_that_is_to_be_ignored(
+    rows: Rows, write_lhco: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = write_lhco(tmp_path / "a.h5", rows)
+    file = open_event_file(path, PreprocessConfig(label="none"))
+    assert not file.has_labels
+    _assert_holds(file.read(0, 23), rows)
+    assert np.isnan(file.read(0, 23).label_raw).all()
+
+
+def test_a_stated_label_and_weight(
+    rows: Rows, write_lhco: Callable[..., Path], tmp_path: Path
+) -> None:
+    weight = np.linspace(-1, 2, 23)
+    path = write_lhco(tmp_path / "a.h5", np.column_stack([rows, weight]))
+    batch = open_event_file(path, PreprocessConfig(label=2100, weight=2101)).read(0, 23)
+    np.testing.assert_array_equal(batch.weight, weight)
+    np.testing.assert_array_equal(batch.label_raw, rows[:, 2100])
+    _refused(path, "2101 columns in 'df' besides the 1 of label and weight", label=2100)
+
+
+def test_energies_in_tev(rows: Rows, write_lhco: Callable[..., Path], tmp_path: Path) -> None:
+    in_tev = rows.copy()
+    in_tev[:, :2100:3] /= 1000
+    path = write_lhco(tmp_path / "a.h5", in_tev)
+    batch = open_event_file(path, PreprocessConfig(energy_unit="TeV")).read(0, 23)
+    expected = Particles.from_padded(rows[:, :2100])
+    np.testing.assert_allclose(batch.particles.pt, expected.pt, rtol=1e-12)
+    np.testing.assert_array_equal(batch.particles.eta, expected.eta)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -135,9 +235,9 @@ def test_a_reader_can_be_sent_to_a_worker(lhco_file: Path) -> None:
     assert pickle.loads(pickle.dumps(file)) == file  # noqa: S301 (our own)
 
 
-def _refused(path: Path, message: str) -> None:
+def _refused(path: Path, message: str, **settings: Any) -> None:
     with pytest.raises(InputError) as caught:
-        open_event_file(path)
+        open_event_file(path, PreprocessConfig(**settings))
     text = str(caught.value)
     assert text.startswith(f"{path}: ")
     assert message in text
@@ -174,14 +274,18 @@ def test_wrong_number_of_columns(
 
 
 def test_another_key(rows: Rows, write_lhco: Callable[..., Path], tmp_path: Path) -> None:
-    _refused(write_lhco(tmp_path / "a.h5", rows, key="events"), "no key 'df', found 'events'")
+    path = write_lhco(tmp_path / "a.h5", rows, key="events")
+    _assert_holds(open_event_file(path).read(0, 23), rows)
+    with h5py.File(path, "a") as file:
+        file.create_group("more")
+    _refused(path, "no key 'df', found 'events', 'more'")
 
 
 def test_no_frame(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     with h5py.File(path, "w") as file:
         file["df"] = np.zeros((3, 2101))
-    _refused(path, "not a pandas frame in fixed format")
+    _refused(path, "not a pandas frame")
 
 
 def test_no_events(write_lhco: Callable[..., Path], tmp_path: Path) -> None:
@@ -232,43 +336,3 @@ def test_damaged_rows_are_named(
     opened.read(0, 14)
     with pytest.raises(InputError, match=rf"^{path}: rows 10-17: damaged: [^\n]*$"):
         opened.read(10, 18)
-
-
-def test_masterkey_of_the_official_form(tmp_path: Path) -> None:
-    path = tmp_path / "bb.masterkey"
-    path.write_text("0.0\n1.0\n0.0\n2.0\n")
-    assert read_masterkey(path, 4).tolist() == [0, 1, 0, 2]
-
-
-def test_the_real_masterkey(reference_data: Path) -> None:
-    path = reference_data / "lhco" / "events_LHCO2020_BlackBox1.masterkey"
-    key = read_masterkey(path, 1_000_000)
-    assert (key == 1).sum() == 834
-    with pytest.raises(InputError, match="1000000 labels for 5000 events"):
-        read_masterkey(path, 5000)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("0.0\n1.0\n", "2 labels for 3 events"),
-        ("0.0\n1.0\n0.0\n0.0\n", "4 labels for 3 events"),
-        ("", "0 labels for 3 events"),
-        ("0.0\nsignal\n0.0\n", "entry 2: expected 0.0 or 1.0, found 'signal'"),
-        ("0.0\n1.0\n0.5\n", "entry 3: expected 0.0 or 1.0, found 0.5"),
-        ("0.0\n-1\n0\n", "entry 2: expected 0.0 or 1.0, found -1"),
-        ("0.0\nnan\n0\n", "entry 2: expected 0.0 or 1.0, found nan"),
-        ("3\n0\n0\n", "entry 1: expected 0.0 or 1.0, found 3"),
-    ],
-)
-def test_wrong_masterkeys(content: str, message: str, tmp_path: Path) -> None:
-    path = tmp_path / "bb.masterkey"
-    path.write_text(content)
-    with pytest.raises(InputError) as caught:
-        read_masterkey(path, 3)
-    assert str(caught.value).startswith(f"{path}: {message}")
-
-
-def test_missing_masterkey(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such master key"):
-        read_masterkey(tmp_path / "absent", 3)

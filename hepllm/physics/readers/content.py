@@ -1,0 +1,93 @@
+"""What kind of file something is, by its first bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hepllm.errors import InputError
+
+_MAGIC = {
+    b"\x89HDF\r\n\x1a\n": "hdf5",
+    b"PAR1": "parquet",
+    b"\x93NUMPY": "npy",
+    b"root": "root",
+    b"\x1f\x8b": "gzip",
+    b"PK\x03\x04": "zip",
+    b"BZh": "bzip2",
+    b"<LesHouchesEvents": "lhe",
+    b"HepMC::": "hepmc",
+}
+
+_SUFFIXES = {
+    **dict.fromkeys((".h5", ".hdf5", ".hdf"), "hdf5"),
+    **dict.fromkeys((".csv", ".txt", ".tsv", ".dat"), "csv"),
+    ".parquet": "parquet",
+    ".npy": "npy",
+    ".root": "root",
+}
+
+SUFFIXES = (".h5", ".hdf5", ".root", ".csv", ".parquet", ".npy")
+"""Endings of the files that are taken from a folder of inputs; others must be named one by one."""
+
+_NAMES = {
+    "hdf5": "an HDF5 file",
+    "parquet": "a Parquet file",
+    "npy": "a NumPy .npy file",
+    "root": "a ROOT file",
+    "csv": "a text table",
+}
+
+_HDF5_OFFSETS = (0, 512, 1024, 2048)
+"""Where the signature of an HDF5 file may stand after a user block."""
+
+
+def kind_of_content(path: Path) -> str:
+    """The container format, from the content; a name that claims another one is an error.
+
+    Returns:
+        ``hdf5``, ``parquet``, ``npy``, ``root`` or ``csv``.
+
+    Raises:
+        InputError: no such file, or a content that is not read.
+    """
+    if not path.is_file():
+        what = "is a folder, expected a file of events" if path.is_dir() else "no such file"
+        msg = f"{path}: {what}"
+        raise InputError(msg)
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(4096)
+    except OSError as error:
+        msg = f"{path}: cannot be read: {error.strerror}"
+        raise InputError(msg) from None
+    kind = _kind_of(head)
+    claimed = _SUFFIXES.get(path.suffix.lower())
+    is_nothing_binary = kind == "csv" and claimed not in (None, "csv")
+    if is_nothing_binary or (kind == "binary" and claimed):
+        msg = f"{path}: not {_NAMES[str(claimed)]}; its name says so, its content does not"
+        raise InputError(msg)
+    if kind not in _NAMES:
+        raise InputError(_describe_unread(path, kind))
+    return kind
+
+
+def _kind_of(head: bytes) -> str:
+    for magic, kind in _MAGIC.items():
+        if head.startswith(magic):
+            return kind
+    if any(head[offset:].startswith(b"\x89HDF\r\n\x1a\n") for offset in _HDF5_OFFSETS):
+        return "hdf5"
+    return "binary" if b"\x00" in head or not head.strip() else "csv"
+
+
+def _describe_unread(path: Path, kind: str) -> str:
+    if kind in ("gzip", "bzip2", "zip"):
+        return f"{path}: compressed with {kind}, in which no row can be found; unpack it first"
+    if kind in ("lhe", "hepmc"):
+        return f"{path}: {kind.upper()} events; convert them to ROOT or LHCO HDF5 first"
+    return f"{path}: of no known format; known are LHCO HDF5, ROOT, CSV, Parquet and NPY"
+
+
+def one_line(error: Exception) -> str:
+    """An error of a library on one line."""
+    return " ".join(str(error).split())

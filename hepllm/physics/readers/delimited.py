@@ -1,0 +1,157 @@
+"""Feature tables as text: CSV, or columns parted by semicolons, tabs or blanks.
+
+Opening a file reads it once to note where every thousandth row begins, so that a worker finds its
+rows without reading those before them.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+from numpy.typing import NDArray
+
+from hepllm.errors import InputError
+from hepllm.physics.readers.content import one_line
+
+_STRIDE = 1000
+"""Rows between two noted places."""
+
+_MISSING = ["", "nan", "NaN", "NAN", "NA", "N/A", "null", "NULL", "None"]
+
+
+@dataclass(frozen=True)
+class DelimitedTable:
+    """A text table; see ``columns.Table``.
+
+    Attributes:
+        delimiter: between the numbers; empty for blanks.
+        offsets: in bytes, of rows 0, 1000, 2000, ...
+    """
+
+    path: Path
+    n_rows: int
+    n_columns: int
+    names: tuple[str, ...] | None
+    delimiter: str
+    offsets: tuple[int, ...]
+
+    def read(
+        self, start: int, stop: int, columns: Sequence[int] | None = None
+    ) -> NDArray[np.float64]:
+        """Reads rows, start included and stop not, and at most 999 before them.
+
+        Raises:
+            InputError: something in them is no number, or a row has another length.
+        """
+        places = range(self.n_columns) if columns is None else columns
+        table = self._parse(self._lines(start, stop), [f"f{i}" for i in places], start, stop)
+        return np.stack([table[f"f{i}"].to_numpy() for i in places], axis=1)
+
+    def _lines(self, start: int, stop: int) -> list[bytes]:
+        with self.path.open("rb") as stream:
+            stream.seek(self.offsets[start // _STRIDE])
+            rows = (line for _, line in _rows(stream))
+            skip = start % _STRIDE
+            return [next(rows) for _ in range(skip + stop - start)][skip:]
+
+    def _parse(self, lines: list[bytes], names: list[str], start: int, stop: int) -> pa.Table:
+        if not self.delimiter:
+            lines = [b",".join(line.split()) for line in lines]
+        try:
+            return pa_csv.read_csv(
+                io.BytesIO(b"\n".join(line.strip(b"\r\n") for line in lines)),
+                read_options=pa_csv.ReadOptions(
+                    column_names=[f"f{i}" for i in range(self.n_columns)], use_threads=False
+                ),
+                parse_options=pa_csv.ParseOptions(delimiter=self.delimiter or ","),
+                convert_options=pa_csv.ConvertOptions(
+                    column_types=dict.fromkeys(names, pa.float64()),
+                    include_columns=names,
+                    null_values=_MISSING,
+                    quoted_strings_can_be_null=True,
+                ),
+            )
+        except pa.ArrowException as error:
+            msg = f"{self.path}: rows {start}-{stop - 1}: {one_line(error)}"
+            raise InputError(msg) from None
+
+
+def open_delimited(path: Path) -> DelimitedTable:
+    """Opens a text table and notes where its rows are.
+
+    Names are in the first row if it is not of numbers, or in a comment before it.
+
+    Raises:
+        InputError: it is empty.
+    """
+    with path.open("rb") as stream:
+        first = next(_rows(stream), None)
+        if first is None:
+            msg = f"{path}: there are no events in it"
+            raise InputError(msg)
+        delimiter = _delimiter_of(first[1])
+        fields = _split(first[1], delimiter)
+        named = any(not _is_number(field) for field in fields)
+        stream.seek(first[0] if not named else first[0] + len(first[1]))
+        offsets, n_rows = [], 0
+        for offset, _ in _rows(stream):
+            if n_rows % _STRIDE == 0:
+                offsets.append(offset)
+            n_rows += 1
+        names = (
+            tuple(fields) if named else _names_in_comment(path, first[0], delimiter, len(fields))
+        )
+    if n_rows == 0:
+        msg = f"{path}: there are no events in it"
+        raise InputError(msg)
+    return DelimitedTable(path, n_rows, len(fields), names, delimiter, tuple(offsets))
+
+
+def _rows(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Rows with their places, without comments and empty lines, from where the stream stands."""
+    offset = stream.tell()
+    for line in stream:
+        stripped = line.lstrip(b"\xef\xbb\xbf \t\r\n")
+        if stripped and not stripped.startswith(b"#"):
+            yield offset, line
+        offset += len(line)
+
+
+def _delimiter_of(line: bytes) -> str:
+    counts = {delimiter: line.count(delimiter.encode()) for delimiter in (",", ";", "\t")}
+    delimiter = max(counts, key=lambda one: counts[one])
+    return delimiter if counts[delimiter] else ""
+
+
+def _split(line: bytes, delimiter: str) -> list[str]:
+    text = line.decode("utf-8-sig", errors="replace").strip("\r\n")
+    fields = next(csv.reader([text], delimiter=delimiter)) if delimiter else text.split()
+    return [field.strip() for field in fields]
+
+
+def _is_number(field: str) -> bool:
+    if field in _MISSING:
+        return True
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return True
+
+
+def _names_in_comment(
+    path: Path, end: int, delimiter: str, n_columns: int
+) -> tuple[str, ...] | None:
+    """Names in the last line before the rows, as ``numpy.savetxt(header=...)`` puts them."""
+    with path.open("rb") as stream:
+        lines = stream.read(end).splitlines()
+    fields = _split(lines[-1].lstrip(b"#"), delimiter) if lines else []
+    return tuple(fields) if len(fields) == n_columns else None

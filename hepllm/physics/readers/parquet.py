@@ -1,0 +1,101 @@
+"""Feature tables in Parquet, read by row groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from hepllm.errors import InputError
+from hepllm.physics.readers.content import one_line
+
+_BATCH_ROWS = 65_536
+
+
+@dataclass(frozen=True)
+class ParquetTable:
+    """A Parquet file; see ``columns.Table``.
+
+    Attributes:
+        group_starts: the first row of each row group, and the number of rows at the end.
+    """
+
+    path: Path
+    names: tuple[str, ...]
+    group_starts: tuple[int, ...]
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return self.group_starts[-1]
+
+    @property
+    def n_columns(self) -> int:
+        """Number of columns."""
+        return len(self.names)
+
+    def read(
+        self, start: int, stop: int, columns: Sequence[int] | None = None
+    ) -> NDArray[np.float64]:
+        """Reads rows, start included and stop not, from the row groups that hold them.
+
+        Raises:
+            InputError: the rows are damaged, or a column does not hold numbers.
+        """
+        names = self.names if columns is None else [self.names[i] for i in columns]
+        groups = [
+            group
+            for group in range(len(self.group_starts) - 1)
+            if self.group_starts[group] < stop and self.group_starts[group + 1] > start
+        ]
+        parts: list[pa.RecordBatch] = []
+        row = self.group_starts[groups[0]] if groups else stop
+        try:
+            with pq.ParquetFile(self.path) as file:
+                for batch in file.iter_batches(_BATCH_ROWS, groups, list(names)):
+                    first, last = max(start - row, 0), min(stop - row, len(batch))
+                    if first < last:
+                        parts.append(batch.slice(first, last - first))
+                    row += len(batch)
+                    if row >= stop:
+                        break
+        except (OSError, pa.ArrowException) as error:
+            msg = f"{self.path}: rows {start}-{stop - 1}: damaged: {one_line(error)}"
+            raise InputError(msg) from None
+        table = pa.Table.from_batches(parts)
+        return np.stack([self._numbers(table, name) for name in names], axis=1)
+
+    def _numbers(self, table: pa.Table, name: str) -> NDArray[np.float64]:
+        """A column as numbers, NaN where it is null."""
+        try:
+            column = table[name].cast(pa.float64())
+        except pa.ArrowException:
+            msg = f"{self.path}: column '{name}' is of type {table[name].type}, expected numbers"
+            raise InputError(msg) from None
+        numbers: NDArray[np.float64] = column.to_numpy()
+        return numbers
+
+
+def open_parquet(path: Path) -> ParquetTable:
+    """Opens a Parquet file; the rows themselves are not read.
+
+    Raises:
+        InputError: it is damaged or empty.
+    """
+    try:
+        metadata = pq.read_metadata(path)
+        names = tuple(pq.read_schema(path).names)
+    except (OSError, pa.ArrowException) as error:
+        msg = f"{path}: not a readable Parquet file: {one_line(error)}"
+        raise InputError(msg) from None
+    if metadata.num_rows == 0 or not names:
+        msg = f"{path}: there are no events in it"
+        raise InputError(msg)
+    counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    return ParquetTable(path, names, tuple(starts.tolist()))

@@ -1,0 +1,191 @@
+"""ROOT files through uproot: Delphes trees, NanoAOD-like trees, and any other with a branch map.
+
+Either collections of particles are read, which are clustered then, or a collection of jets, of
+which the kinematics and substructure are taken as they stand.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import uproot
+from numpy.typing import NDArray
+
+from hepllm.errors import InputError, nearest_name
+from hepllm.physics.readers.columns import listing
+from hepllm.physics.readers.content import one_line
+
+_USUAL_TREES = ("Delphes", "Events")
+
+_INDEXED = re.compile(r"(?P<branch>.+)\[(?P<index>\d+)\]")
+
+Jagged = tuple[NDArray[np.float64], NDArray[np.int64]]
+"""Values of all events after one another, and the number of them in each event."""
+
+
+@dataclass(frozen=True)
+class RootTree:
+    """A tree of a ROOT file; frozen and picklable, it is opened where rows are read.
+
+    Attributes:
+        path: the file.
+        name: of the tree.
+        n_rows: number of entries.
+        branches: full names of the branches.
+    """
+
+    path: Path
+    name: str
+    n_rows: int
+    branches: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the branches, without those of the branches that they lie in."""
+        return tuple(branch.rpartition("/")[2] for branch in self.branches)
+
+    @property
+    def n_columns(self) -> int:
+        """Number of branches."""
+        return len(self.branches)
+
+    def has(self, *branches: str) -> bool:
+        """Whether there are all of these."""
+        names = {*self.names, *self.branches}
+        return all(
+            branch in names or ((indexed := _INDEXED.fullmatch(branch)) and indexed[1] in names)
+            for branch in branches
+        )
+
+    def require(self, branch: str, what: str) -> None:
+        """Refuses a branch that is not there, with the nearest name."""
+        if not self.has(branch):
+            hint = nearest_name(branch, self.names)
+            msg = (
+                f"{self.path}: no branch '{branch}' for {what} in the tree '{self.name}'{hint}; "
+                f"there are {listing(self.names)}"
+            )
+            raise InputError(msg)
+
+    def read(
+        self, start: int, stop: int, columns: Sequence[int] | None = None
+    ) -> NDArray[np.float64]:
+        """Reads branches with one number an event, as a table; see ``columns.Table``."""
+        places = range(self.n_columns) if columns is None else columns
+        return np.stack([self.scalars(self.branches[i], start, stop) for i in places], axis=1)
+
+    def scalars(self, branch: str, start: int, stop: int) -> NDArray[np.float64]:
+        """One number an event, shape (N,); of a list the first, NaN where it is empty."""
+        array = self._array(branch, start, stop)
+        if array.ndim > 1:
+            array = ak.fill_none(ak.firsts(array, axis=1), np.nan)
+        return self._numbers(array, branch)
+
+    def lists(self, branch: str, start: int, stop: int) -> Jagged:
+        """A list of numbers an event; ``Jet.Tau[5][0]`` is the first of five for each jet."""
+        indexed = _INDEXED.fullmatch(branch)
+        inner = None
+        if indexed and branch not in (*self.names, *self.branches):
+            branch, inner = indexed["branch"], int(indexed["index"])
+        array = self._array(branch, start, stop)
+        if array.ndim != (2 if inner is None else 3):
+            found = {1: "one number", 2: "one list"}.get(array.ndim, "lists of lists")
+            msg = (
+                f"{self.path}: branch '{branch}' holds {found} an event, "
+                f"expected {'a list' if inner is None else f'lists for [{inner}]'}"
+            )
+            raise InputError(msg)
+        counts = np.asarray(ak.num(array, axis=1), dtype=np.int64)
+        flat = ak.flatten(array, axis=1)
+        if inner is not None:
+            flat = ak.fill_none(ak.pad_none(flat, inner + 1, axis=1)[:, inner], np.nan)
+        return self._numbers(flat, branch), counts
+
+    def _array(self, branch: str, start: int, stop: int) -> Any:
+        full = next(
+            full
+            for full, name in zip(self.branches, self.names, strict=True)
+            if branch in (full, name)
+        )
+        state = self.path.stat()
+        try:
+            tree = _opened(self.path, self.name, state.st_mtime_ns, state.st_size)
+            return tree[full].array(entry_start=start, entry_stop=stop, library="ak")
+        except Exception as error:  # whatever uproot's codecs and interpretations raise
+            msg = (
+                f"{self.path}: rows {start}-{stop - 1}: branch '{branch}' cannot be read: "
+                f"{one_line(error)[:200]}"
+            )
+            raise InputError(msg) from None
+
+    def _numbers(self, array: Any, branch: str) -> NDArray[np.float64]:
+        try:
+            return np.asarray(ak.to_numpy(array, allow_missing=False)).astype(np.float64)
+        except (ValueError, TypeError):
+            msg = f"{self.path}: branch '{branch}' does not hold numbers"
+            raise InputError(msg) from None
+
+
+@functools.lru_cache(maxsize=4)
+def _opened(path: Path, tree: str, _mtime: int, _size: int) -> Any:
+    """The tree of a file, opened once by each worker: wide ones take a second."""
+    return uproot.open(path, num_workers=1)[tree]
+
+
+def open_tree(path: Path, name: str | None) -> RootTree:
+    """Opens a tree; its entries are not read.
+
+    Args:
+        path: the file.
+        name: of the tree; None takes the only one, or the one of Delphes or NanoAOD.
+
+    Raises:
+        InputError: the file is damaged, has no such tree, or the tree is empty.
+    """
+    try:
+        with uproot.open(path) as file:
+            _check_length(path, int(file.file.fEND))
+            classes = file.classnames(cycle=False)
+            trees = [key for key, kind in classes.items() if kind == "TTree"]
+            name = _choose_tree(path, trees, name)
+            tree = file[name]
+            n_rows, branches = int(tree.num_entries), tuple(tree.keys(recursive=True))
+    except InputError:
+        raise
+    except Exception as error:  # whatever uproot makes of a damaged file
+        msg = f"{path}: not a readable ROOT file: {one_line(error)[:200]}"
+        raise InputError(msg) from None
+    if n_rows == 0:
+        msg = f"{path}: there are no events in the tree '{name}'"
+        raise InputError(msg)
+    return RootTree(path, name, n_rows, branches)
+
+
+def _check_length(path: Path, expected: int) -> None:
+    """Refuses a file that is shorter than its header says: its first baskets might still read."""
+    size = path.stat().st_size
+    if size < expected:
+        msg = f"{path}: truncated at {size} of {expected} bytes; copy it again"
+        raise InputError(msg)
+
+
+def _choose_tree(path: Path, trees: list[str], name: str | None) -> str:
+    if name is not None and name not in trees:
+        hint = nearest_name(name, trees)
+        msg = f"{path}: no tree '{name}'{hint}; there are {listing(trees) or 'none'}"
+        raise InputError(msg)
+    if name is not None:
+        return name
+    usual = [tree for tree in _USUAL_TREES if tree in trees]
+    if not usual and len(trees) != 1:
+        found = listing(trees) or "none"
+        msg = f"{path}: which tree? There are {found}; name one in preprocess.root.tree"
+        raise InputError(msg)
+    return (usual or trees)[0]
