@@ -13,7 +13,7 @@ from hepllm.evaluation.results import EvaluationResults, ScoreResult
 # Okabe and Ito's palette, which survives colour blindness; line styles tell the curves apart too.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
-_SIGNAL_COLOUR, _BACKGROUND_COLOUR = "#D55E00", "#0072B2"
+SIGNAL_COLOUR, BACKGROUND_COLOUR = "#D55E00", "#0072B2"
 _MAX_BINS = 50
 
 
@@ -32,7 +32,7 @@ def plot_sic(results: EvaluationResults, path: Path) -> None:
         _mark_working_points(axes, result, colour)
     efficiency = np.linspace(0, 1, 201)
     axes.plot(efficiency, np.sqrt(efficiency), color="0.55", linewidth=1, label="random")
-    ceiling, n_min = results.sic_ceiling, results.config.min_background
+    ceiling, n_min = results.sic_ceiling, results.n_min
     axes.plot(
         efficiency,
         efficiency * ceiling,
@@ -47,7 +47,7 @@ def plot_sic(results: EvaluationResults, path: Path) -> None:
     stated = ", ".join(f"{eps_s:g}" for eps_s in results.model.sic_at)
     marks = f"▼ cut from validation data\n● at $\\epsilon_S$ = {stated}"
     _legend(axes, f"{results.config.confidence:.0%} bootstrap band\n{marks}")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_roc(results: EvaluationResults, path: Path) -> None:
@@ -60,7 +60,7 @@ def plot_roc(results: EvaluationResults, path: Path) -> None:
     figure, axes = _canvas(results)
     for index, result in enumerate(_classifiers(results)):
         colour, curve = _COLOURS[index % len(_COLOURS)], result.curve
-        shown = ~np.isnan(curve.sic(results.config.min_background))
+        shown = ~np.isnan(curve.sic(results.n_min))
         axes.plot(
             curve.eps_s[shown],
             1 / curve.eps_b[shown],
@@ -70,7 +70,7 @@ def plot_roc(results: EvaluationResults, path: Path) -> None:
         )
     efficiency = np.linspace(1e-3, 1, 500)
     axes.plot(efficiency, 1 / efficiency, color="0.55", linewidth=1, label="random")
-    n_min, n_background = results.config.min_background, results.model.events.n_background
+    n_min, n_background = results.n_min, results.model.events.n_background
     top = max(n_background / n_min, 2.0)
     axes.axhline(top, color="0.3", linewidth=1, linestyle=(0, (2, 2)))
     axes.text(0.02, top * 1.06, f"{n_min} background events pass", color="0.3", fontsize=10)
@@ -78,7 +78,7 @@ def plot_roc(results: EvaluationResults, path: Path) -> None:
     axes.set_xlabel(r"signal efficiency $\epsilon_S$")
     axes.set_ylabel(r"background rejection $1/\epsilon_B$")
     _legend(axes, None)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_scores(results: EvaluationResults, path: Path) -> None:
@@ -92,8 +92,8 @@ def plot_scores(results: EvaluationResults, path: Path) -> None:
     events, name = results.model.events, results.model.name
     edges = np.histogram_bin_edges(events.score, bins=_n_bins(len(events.score)))
     classes = (
-        ("background", ~events.is_signal, _BACKGROUND_COLOUR, None),
-        ("signal", events.is_signal, _SIGNAL_COLOUR, "////"),
+        ("background", ~events.is_signal, BACKGROUND_COLOUR, None),
+        ("signal", events.is_signal, SIGNAL_COLOUR, "////"),
     )
     for label, chosen, colour, hatch in classes:
         counts, _ = np.histogram(events.score[chosen], edges, weights=events.weight[chosen])
@@ -116,7 +116,7 @@ def plot_scores(results: EvaluationResults, path: Path) -> None:
     axes.set_ylabel("events per bin")
     axes.set_ylim(top=axes.get_ylim()[1] * 8)
     _legend(axes, None)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _canvas(results: EvaluationResults) -> tuple[Figure, Axes]:
@@ -191,7 +191,8 @@ def _legend(axes: Axes, title: str | None) -> None:
     )
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Writes a figure as PNG, whole or not at all."""
     part = path.with_name(f"{path.name}.part")
     try:
         figure.savefig(part, format="png", metadata={"Software": "hepllm"})

@@ -1,0 +1,161 @@
+"""``hepllm export``: a dataset as JSON lines for other tool chains, one file a class.
+
+Events go through in batches, so that memory does not grow with the dataset; the files take their
+names when all are complete.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+
+from hepllm.config import Config, override_config
+from hepllm.dataset import LABEL_NAMES, Dataset, EventTable, read_dataset
+from hepllm.errors import InputError, RunError
+from hepllm.logs import progress_bar
+from hepllm.prompts import LABEL_WORDS, render
+from hepllm.schema import BACKGROUND, FEATURES, SIGNAL
+
+Style = Literal["record", "completion", "messages"]
+
+BATCH = 2000
+
+_ANSWERS = {label: LABEL_WORDS[label].strip() for label in (BACKGROUND, SIGNAL)}
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """A file that was written.
+
+    Attributes:
+        path: where.
+        n_events: its lines.
+    """
+
+    path: Path
+    n_events: int
+
+
+def export(
+    folder: Path,
+    output: Path,
+    config: Config,
+    *,
+    style: Style = "record",
+    split: str | None = None,
+    overwrite: bool = False,
+) -> list[ExportedFile]:
+    """Writes ``signal.jsonl``, ``background.jsonl`` and ``unknown.jsonl``, those that have events.
+
+    A line of style ``record`` holds the event's identity, its features as numbers (null where
+    missing) and the prompt; ``completion`` has ``prompt`` and ``completion``; ``messages`` is a
+    chat with the class as answer. Events without a label get no completion and no answer.
+
+    Args:
+        folder: the dataset.
+        output: folder, made if it is not there.
+        config: ``train.features`` are the numbers, ``prompt`` says what the text shows; layout
+            ``auto`` is compact here.
+        style: what a line looks like.
+        split: events of this split only.
+        overwrite: replace files of an earlier export.
+
+    Raises:
+        InputError: no dataset, no such split, a prompt without numbers, or files in the way.
+        RunError: the output cannot be written.
+    """
+    dataset = read_dataset(folder)
+    if config.prompt.layout == "auto":
+        config = override_config(config, ["prompt.layout=compact"])
+    if config.prompt_layout == "minimal":
+        msg = "prompt.layout 'minimal' prints no numbers; export compact or full prompts"
+        raise InputError(msg)
+    names = [f"{label}.jsonl" for label in LABEL_NAMES.values()]
+    present = [name for name in names if (output / name).exists()]
+    if present and not overwrite:
+        msg = f"{output}: {', '.join(present)} there already; give --overwrite to replace"
+        raise InputError(msg)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        return _write(dataset, output, config, style, split)
+    except OSError as error:
+        msg = f"{error.filename or output}: cannot be written: {error.strerror or error}"
+        raise RunError(msg) from None
+
+
+def _write(
+    dataset: Dataset, output: Path, config: Config, style: Style, split: str | None
+) -> list[ExportedFile]:
+    counts = dict.fromkeys(LABEL_NAMES, 0)
+    asides = {label: output / f"{name}.jsonl.part" for label, name in LABEL_NAMES.items()}
+    total = sum(dataset.manifest.counts.get(split or "all", {}).values())
+    try:
+        with ExitStack() as stack, progress_bar(total, "export") as progress:
+            files: dict[int, IO[str]] = {
+                label: stack.enter_context(path.open("w", encoding="utf-8"))
+                for label, path in asides.items()
+            }
+            for events in dataset.batches(config.train.feature_names(), BATCH, split):
+                for label, line in _lines(events, config, style):
+                    files[label].write(line)
+                    counts[label] += 1
+                progress.update(len(events))
+        for path in asides.values():  # an earlier export may have had other classes
+            path.with_suffix("").unlink(missing_ok=True)
+        return [_finish(asides[label], number) for label, number in counts.items() if number]
+    finally:
+        for path in asides.values():
+            path.unlink(missing_ok=True)
+
+
+def _finish(aside: Path, n_events: int) -> ExportedFile:
+    return ExportedFile(aside.replace(aside.with_suffix("")), n_events)
+
+
+def _lines(events: EventTable, config: Config, style: Style) -> Iterator[tuple[int, str]]:
+    """The label and the line of each event."""
+    shown, layout = config.prompt_features(), config.prompt_layout
+    for i, row in enumerate(events.features.tolist()):
+        event = dict(zip(events.names, row, strict=True))
+        label = int(events.label[i])
+        text = render(event, shown, layout, fusion=False)
+        if style == "record":
+            content = _record(events, i, event) | {"prompt": text}
+        elif style == "completion":
+            answer = {"completion": LABEL_WORDS[label]} if label in _ANSWERS else {}
+            content = {"prompt": text, **answer}
+        else:
+            content = {"messages": _messages(text, _ANSWERS.get(label))}
+        yield label, json.dumps(content, allow_nan=False) + "\n"
+
+
+def _record(events: EventTable, i: int, event: dict[str, float]) -> dict[str, Any]:
+    return {
+        "source": events.source[i],
+        "event_id": int(events.event_id[i]),
+        "event_digest": f"{int(events.event_digest[i]):016x}",
+        "split": events.split[i],
+        "label": LABEL_NAMES[int(events.label[i])],
+        "weight": float(np.float64(events.weight[i])),
+        "features": {name: _number(name, value) for name, value in event.items()},
+    }
+
+
+def _number(name: str, value: float) -> float | int | None:
+    if math.isnan(value):
+        return None
+    return int(value) if FEATURES[name].integral else value
+
+
+def _messages(text: str, answer: str | None) -> list[dict[str, str]]:
+    messages = [{"role": "user", "content": text}]
+    if answer is not None:
+        messages.append({"role": "assistant", "content": answer})
+    return messages
