@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,19 @@ from hepllm.config import Config, load_config
 from hepllm.dataset import EventTable
 
 _SLOTS = 700
+
+# As the command line does, before torch loads: tests share their cores with other processes.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """Undoes what a command line that ran inside a test did to the package's logger."""
+    logger = logging.getLogger("hepllm")
+    before = logger.handlers[:], logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.level, logger.propagate = before
+    logging.captureWarnings(capture=False)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,62 @@
+"""Progress is one line on a terminal, with rate and time left, and nothing anywhere else."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+
+_WORK = """
+import logging, sys, time
+from hepllm.logs import configure_logging, progress_bar
+configure_logging(int(sys.argv[1]))
+with progress_bar(1000, "preprocess") as progress:
+    for _ in range(5):
+        time.sleep(0.25)
+        progress.update(150)
+"""
+
+
+def _on_a_terminal(verbosity: int) -> str:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 90, 0, 0))
+    with subprocess.Popen(  # noqa: S603 (our own script)
+        [sys.executable, "-c", _WORK, str(verbosity)], stderr=theirs
+    ):
+        os.close(theirs)
+        text = b""
+        try:
+            while block := os.read(ours, 4096):
+                text += block
+        except OSError:  # how Linux tells that the other side has closed
+            pass
+    os.close(ours)
+    return text.decode()
+
+
+def test_a_terminal_gets_one_line() -> None:
+    text = _on_a_terminal(0)
+    assert "\n" not in text
+    states = [state for state in text.split("\r") if state.strip()]
+    assert len(states) >= 3
+    last = states[-1]
+    assert "preprocess" in last
+    assert "750/1000" in last
+    assert "events/s" in last
+    assert "<00:0" in last  # time left
+    assert all(len(state) <= 90 for state in states)
+
+
+def test_quiet_is_quiet() -> None:
+    assert _on_a_terminal(-1).strip() == ""
+
+
+def test_a_file_gets_nothing() -> None:
+    done = subprocess.run(  # noqa: S603 (our own script)
+        [sys.executable, "-c", _WORK, "0"], capture_output=True, check=True
+    )
+    assert done.stderr == done.stdout == b""
