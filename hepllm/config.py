@@ -144,7 +144,7 @@ class PreprocessConfig(Section):
     dask_scheduler: str | None = None
     retries: Annotated[int, Field(ge=0)] = 1
     chunk_timeout: Positive | None = Field(
-        default=None, description="seconds after which a worker counts as hanging"
+        default=1800.0, description="seconds after which a worker counts as hanging; null waits"
     )
     on_bad_event: Literal["fail", "skip"] = "fail"
 
@@ -505,13 +505,26 @@ def dump_config(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
+_INT, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
+
+
 class _Loader(yaml.SafeLoader):
-    """Safe YAML whose numbers include ``1e-3``, which YAML 1.1 takes for text."""
+    """Safe YAML with the numbers of version 1.2: ``1e-3`` is one, ``1:10`` is none."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 (yaml's own way)
+        first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_INT, _FLOAT)]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
+_Loader.add_implicit_resolver(_INT, re.compile(r"^[-+]?(?:0|[1-9][\d_]*)$"), list("-+0123456789"))
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"),
+    _FLOAT,
+    re.compile(
+        r"^(?:[-+]?(?:\d[\d_]*\.[\d_]*|\.\d[\d_]*)(?:[eE][-+]?\d+)?"
+        r"|[-+]?\d[\d_]*[eE][-+]?\d+|[-+]?\.inf|\.nan)$",
+        re.IGNORECASE,
+    ),
     list("-+.0123456789"),
 )
 

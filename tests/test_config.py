@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -130,3 +131,17 @@ def test_a_preset_fills_the_jets_and_contradicting_it_is_an_error() -> None:
     assert override_config(resolved, ["seed=3"]).preprocess == resolved.preprocess
     with pytest.raises(ConfigError, match=r"'diary' means jets.radius = 0.5, but it is set to 1"):
         load_config(None, ["preprocess.jets.radius=1.0", "preprocess.preset=diary"])
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1:10", "1:10"), ("1e-3", 0.001), ("2.5", 2.5), ("-3", -3), ("09", "09"), (".5", 0.5)],
+)
+def test_numbers_are_those_of_yaml_1_2(text: str, value: object, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(f"name: [{text}]\n")
+    with pytest.raises(ConfigError, match=re.escape(f"found [{value!r}]")):
+        load_config(tmp_path / "a.yaml")
+
+
+def test_a_balance_needs_no_quotes() -> None:
+    assert load_config(overrides=["train.balance=1:10"]).train.balance == "1:10"
