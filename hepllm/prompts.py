@@ -15,6 +15,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from hepllm.errors import nearest_name
 from hepllm.schema import FEATURES, Feature
 
 Layout = Literal["minimal", "compact", "full"]
@@ -27,10 +28,37 @@ LABEL_WORDS: tuple[str, str] = (" background", " signal")
 
 _CUE = "\nclass:"
 _MISSING = "missing"
-_NUMBER = r"[-+]?\d+(?:\.\d+)?"
-_ENTRY = re.compile(
-    rf"(?P<name>[A-Za-z]\w*)\s*(?:\[[^\]]*\])?\s*[=:]\s*(?P<value>{_NUMBER}|{_MISSING})"
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_ABSENT = r"missing|nan|null|none"
+_UNITS = {"TeV": 1e3, "GeV": 1.0, "MeV": 1e-3}
+_UNIT = "|".join(_UNITS)
+_PIECE = re.compile(
+    # An unindented line ends what belonged to a jet, and so does the word event.
+    r"(?P<end>\n(?=\S)|\bevent\b\s*:?(?!\s*[=\d]))"
+    r"|\bjet[\s_]?(?P<jet>[123])\s*:"
+    rf"|(?P<name>[A-Za-z][\w/]*)\s*(?:\[(?P<label_unit>[^\]]*)\])?\s*[=:]\s*"
+    rf"(?:(?P<value>{_NUMBER})\s*(?P<unit>{_UNIT})?|(?i:{_ABSENT}))(?!\w|\.\d)"
 )
+_JET_NAMES = {
+    "pt": "pt",
+    "eta": "eta",
+    "phi": "phi",
+    "energy": "energy",
+    "e": "energy",
+    "mass": "mass",
+    "m": "mass",
+    "nparticles": "n_particles",
+    "nconstituents": "n_particles",
+    "ptlead": "pt_lead",
+    **{f"tau{n}": f"tau{n}" for n in (1, 2, 3, 21, 32)},
+    "tau2/tau1": "tau21",
+    "tau3/tau2": "tau32",
+    "softdropmass": "softdrop_mass",
+    "msd": "softdrop_mass",
+}
+_EVENT_NAMES = {"deta": "delta_eta", "dphi": "delta_phi", "dr": "delta_r"}
+_OTHER_NAMES = frozenset({"event", "eventid", "id", "run", "lumi", "label", "weight"})
+"""What a pasted event may say about itself beside its features."""
 
 
 def render(
@@ -76,28 +104,95 @@ def format_compact(value: float, feature: Feature) -> str:
 
 
 def parse(text: str) -> dict[str, float]:
-    """Reads a prompt back.
+    """Reads an event back that was written as a prompt of any layout, or freely.
+
+    Freely means entries like ``P_T=1306.5`` or ``M_jj: 3.5 TeV``, those of a jet after its name
+    and a colon, as in ``jet1: P_T=1306.5 eta=1.04 jet2: ...``; GeV where no unit is given. What is
+    called by its symbol or column name and has all nines where a compact prompt would have them is
+    missing.
 
     Returns:
         Values by feature name as far as their digits were printed; NaN for a missing one.
 
     Raises:
-        ValueError: if the text names no known feature.
+        ValueError: if the text names no feature, an unknown one, or one twice.
     """
-    by_symbol = {_symbol(name): name for name in FEATURES}
     event: dict[str, float] = {}
-    for entry in _ENTRY.finditer(text):
-        written = entry["name"]
-        value = entry["value"]
-        if written in FEATURES and (value == _MISSING or _is_full(value)):
-            event[written] = math.nan if value == _MISSING else float(value)
-        elif written in by_symbol:
-            name = by_symbol[written]
-            event[name] = _parse_compact(value, FEATURES[name])
+    unknown: list[str] = []
+    jet = ""
+    for piece in _PIECE.finditer(text):
+        if piece["name"] is None:
+            jet = f"jet{piece['jet']}" if piece["jet"] else ""
+            continue
+        name = _feature_called(piece["name"], jet)
+        if name is None:
+            unknown += [] if _plain(piece["name"]) in _OTHER_NAMES else [piece["name"]]
+            continue
+        value = _value(piece, FEATURES[name], jet)
+        if name in event and not _same(event[name], value):
+            msg = f"the text has {name} twice, as {event[name]:g} and {value:g}; give one event"
+            raise ValueError(msg)
+        event[name] = value
+    if unknown:
+        hint = nearest_name(unknown[0], FEATURES)
+        msg = f"the text has entries that are no features: {', '.join(unknown)}{hint}; remove them"
+        raise ValueError(msg)
     if not event:
         msg = f"no feature found in {text[:60]!r}; expected entries like 'm=0123' or 'jet1_mass: 1'"
         raise ValueError(msg)
     return event
+
+
+def _feature_called(written: str, jet: str) -> str | None:
+    """The feature that a name means, alone or within a jet's entries."""
+    plain = _plain(written)
+    if jet and plain in _JET_NAMES:
+        name = f"{jet}_{_JET_NAMES[plain]}"
+        return name if name in FEATURES else None
+    if written in FEATURES:
+        return written
+    if written in _BY_SYMBOL and not jet:
+        return _BY_SYMBOL[written]
+    return _BY_PLAIN_NAME.get(plain)
+
+
+def _value(piece: re.Match[str], feature: Feature, jet: str) -> float:
+    written, unit = piece["value"], piece["unit"] or piece["label_unit"]
+    if written is None:
+        return math.nan
+    if unit in _UNITS and feature.unit != "GeV":
+        msg = f"{feature.name} is given in {unit}, but has {feature.unit or 'no unit'}"
+        raise ValueError(msg)
+    is_compact = not jet and not unit and piece["name"] in (feature.name, feature.symbol)
+    if is_compact and _is_all_nines(written, feature):
+        return math.nan
+    return float(written) * _UNITS.get(unit or "GeV", 1.0)
+
+
+def _is_all_nines(written: str, feature: Feature) -> bool:
+    digits = written.lstrip("+-")
+    return set(digits) <= {"9", "."} and digits == format_compact(math.nan, feature).lstrip("+-")
+
+
+def _plain(name: str) -> str:
+    """A name without capitals and underscores, so that ``P_T`` is ``pt``."""
+    return name.lower().replace("_", "")
+
+
+def _plain_names() -> dict[str, str]:
+    """Features by plain name, with jets before or after the quantity: ``jet1pt``, ``ptj1``."""
+    names = {_plain(name): name for name in FEATURES} | _EVENT_NAMES
+    for jet in "123":
+        for plain, quantity in _JET_NAMES.items():
+            name = f"jet{jet}_{quantity}"
+            if name in FEATURES:
+                names |= {f"{who}{jet}{plain}": name for who in ("jet", "j")}
+                names |= {f"{plain}{who}{jet}": name for who in ("jet", "j")}
+    return names
+
+
+def _same(first: float, second: float) -> bool:
+    return first == second or (math.isnan(first) and math.isnan(second))
 
 
 def _symbol(name: str) -> str:
@@ -109,14 +204,5 @@ def _full_line(feature: Feature, value: float) -> str:
     return f"{label}: {_MISSING if math.isnan(value) else f'{value:.10f}'}"
 
 
-def _is_full(value: str) -> bool:
-    """Whether a number has the ten decimals of the full layout."""
-    return len(value.partition(".")[2]) == 10
-
-
-def _parse_compact(value: str, feature: Feature) -> float:
-    digits = value.lstrip("+-").replace(".", "")
-    is_missing = (
-        len(digits) == feature.integers + feature.decimals and set(digits) == {"9"}
-    ) or value == _MISSING
-    return math.nan if is_missing else float(value)
+_BY_SYMBOL = {feature.symbol: feature.name for feature in FEATURES.values() if feature.symbol}
+_BY_PLAIN_NAME = _plain_names()

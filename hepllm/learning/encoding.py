@@ -13,8 +13,8 @@ from torch import Tensor
 
 from hepllm.config import Config
 from hepllm.errors import RunError
+from hepllm.model.fusion import count_soft_tokens
 from hepllm.prompts import FUSION_MARK, LABEL_WORDS, render
-
 
 _SENTENCEPIECE_START = "<s>"
 
@@ -33,6 +33,12 @@ class EncodedPrompts:
     attention_mask: Tensor | None
     fusion_positions: Tensor | None
 
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of all prompts together, padding apart."""
+        mask = self.attention_mask
+        return self.token_ids.numel() if mask is None else int(mask.sum())
+
 
 class PromptEncoder:
     """Writes feature rows as prompts and tokenises them.
@@ -44,11 +50,11 @@ class PromptEncoder:
 
     def __init__(self, tokenizer: Any, config: Config) -> None:
         self._tokenizer = tokenizer
-        self._layout = config.prompt.layout
+        self._layout = config.prompt_layout
         self._chat_template = config.prompt.chat_template
         self._features = config.train.feature_names()
         self._printed = config.prompt_features()
-        self._n_soft = config.fusion.n_tokens if config.fusion.enabled else 0
+        self._n_soft = count_soft_tokens(self._features, config.fusion)
         pad = tokenizer.pad_token_id
         self._filler = pad if pad is not None else tokenizer.eos_token_id
         self.label_tokens = self._find_label_tokens()

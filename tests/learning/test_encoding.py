@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
@@ -14,7 +17,7 @@ from hepllm.config import Config
 from hepllm.errors import RunError
 from hepllm.learning.encoding import PromptEncoder
 from hepllm.model.backbone import locate_model
-from hepllm.schema import feature_names
+from hepllm.schema import FEATURE_SETS, feature_names
 
 N_FEATURES = len(feature_names("search"))
 numbers = st.one_of(st.just(np.nan), st.floats(-3e4, 3e4), st.integers(0, 20000).map(float))
@@ -26,21 +29,91 @@ def tokenizer() -> Any:
 
 
 @pytest.fixture(scope="module")
+def token_tool() -> ModuleType:
+    file = Path(__file__).parents[2] / "tools" / "prompt_tokens.py"
+    spec = importlib.util.spec_from_file_location("prompt_tokens", file)
+    assert spec is not None
+    assert spec.loader is not None
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    return tool
+
+
+@pytest.fixture(scope="module")
+def mistral(token_tool: ModuleType) -> Any:
+    """The real tokenizer of Mistral-7B-Instruct-v0.3."""
+    try:
+        return token_tool.mistral_tokenizer()
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module", params=["smollm2", "mistral"])
+def real_tokenizer(request: pytest.FixtureRequest) -> Any:
+    return request.getfixturevalue("tokenizer" if request.param == "smollm2" else "mistral")
+
+
+@pytest.fixture(scope="module")
 def compact(tokenizer: Any, tiny_config: Callable[..., Config]) -> PromptEncoder:
     return PromptEncoder(tokenizer, tiny_config())
 
 
-@given(
-    st.lists(st.lists(numbers, min_size=N_FEATURES, max_size=N_FEATURES), min_size=2, max_size=4)
-)
-def test_every_compact_prompt_has_as_many_tokens(
-    compact: PromptEncoder, rows: list[list[float]]
+@pytest.fixture(scope="module")
+def encoders(real_tokenizer: Any, tiny_config: Callable[..., Config]) -> list[PromptEncoder]:
+    """Compact prompts of all feature sets, with and without a chat template."""
+    return [
+        PromptEncoder(
+            real_tokenizer,
+            tiny_config(
+                "prompt.layout=compact",
+                f"train.features={features}",
+                f"prompt.chat_template={template}",
+            ),
+        )
+        for features in FEATURE_SETS
+        for template in ("false", "true")
+    ]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.lists(numbers, min_size=40, max_size=40), min_size=2, max_size=4))
+def test_every_compact_prompt_has_as_many_tokens_and_at_most_a_hundred(
+    encoders: list[PromptEncoder], rows: list[list[float]]
 ) -> None:
-    prompts = compact.encode(np.array(rows))
-    assert prompts.attention_mask is None
-    assert prompts.token_ids.shape[1] <= 60
-    assert prompts.fusion_positions is not None
-    assert prompts.fusion_positions.unique().numel() == 1
+    for encoder in encoders:
+        prompts = encoder.encode(np.array(rows))
+        assert prompts.attention_mask is None
+        assert prompts.token_ids.shape[1] <= 100
+        assert prompts.n_tokens == prompts.token_ids.numel()
+        assert prompts.fusion_positions is not None
+        assert prompts.fusion_positions.unique().numel() == 1
+
+
+def test_label_words_are_single_tokens(
+    real_tokenizer: Any, tiny_config: Callable[..., Config]
+) -> None:
+    for layout in ("minimal", "compact", "full"):
+        encoder = PromptEncoder(real_tokenizer, tiny_config(f"prompt.layout={layout}"))
+        words = [real_tokenizer.convert_ids_to_tokens(token) for token in encoder.label_tokens]
+        assert [word.strip("\u2581\u0120") for word in words] == ["background", "signal"]
+
+
+def test_mistral_prompts_begin_with_its_start_token(
+    mistral: Any, tiny_config: Callable[..., Config]
+) -> None:
+    for template in ("false", "true"):
+        config = tiny_config("prompt.layout=compact", f"prompt.chat_template={template}")
+        ids = PromptEncoder(mistral, config).encode(np.zeros((1, 40))).token_ids[0].tolist()
+        assert ids[0] == mistral.bos_token_id
+        assert ids.count(mistral.bos_token_id) == 1
+        assert (mistral.convert_tokens_to_ids("[/INST]") in ids) == (template == "true")
+
+
+def test_the_page_on_prompts_has_the_counts(
+    token_tool: ModuleType, mistral: Any, tokenizer: Any
+) -> None:
+    page = token_tool.PAGE.read_text(encoding="utf-8")
+    assert token_tool.with_table(page) == page
 
 
 @pytest.mark.parametrize("layout", ["minimal", "compact", "full"])
