@@ -37,6 +37,12 @@ class EventClassifier(nn.Module):
         self.autocast_dtype = backbone.autocast_dtype
         self.label_tokens = tuple(label_tokens)
         self._fusion_gain = 1.0
+        # Named now: they may be frozen later for a while.
+        self._lora = {
+            name: weight
+            for name, weight in self.language_model.named_parameters()
+            if weight.requires_grad
+        }
 
     @contextmanager
     def silenced_fusion(self) -> Iterator[None]:
@@ -98,16 +104,21 @@ class EventClassifier(nn.Module):
         return logits
 
     def lora_parameters(self) -> dict[str, nn.Parameter]:
-        """Trainable weights of the language model, by name."""
-        return {
-            name: parameter
-            for name, parameter in self.language_model.named_parameters()
-            if parameter.requires_grad
-        }
+        """LoRA weights of the language model, by name, frozen or not."""
+        return dict(self._lora)
 
     def nfa_parameters(self) -> dict[str, nn.Parameter]:
         """Weights of the adapter, by name; none for text only."""
         return dict(self.nfa.named_parameters()) if self.nfa is not None else {}
+
+    def trained_parameters(self) -> dict[str, nn.Parameter]:
+        """LoRA and NFA weights by name, each prefixed with its group."""
+        groups = {"lora": self.lora_parameters(), "nfa": self.nfa_parameters()}
+        return {
+            f"{group}.{name}": weight
+            for group, weights in groups.items()
+            for name, weight in weights.items()
+        }
 
 
 def build_classifier(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,8 +14,32 @@ from torch import Tensor, nn
 from hepllm.config import FusionConfig
 from hepllm.schema import FEATURES
 
+_JET = re.compile(r"jet\d+(?=_)")
 _RANGE = 5.0
 """Standardised values are clipped here: an adapter has learnt nothing beyond the training data."""
+
+
+def token_groups(names: Sequence[str], config: FusionConfig) -> tuple[tuple[int, ...], ...]:
+    """Columns that are read together, each group making ``config.n_tokens`` soft tokens.
+
+    Args:
+        names: the features, in the order of the columns.
+        config: with ``per_jet`` there is a group for each jet that has features, in order, and a
+            last one for those of the whole event; else there is one group.
+    """
+    if not config.per_jet:
+        return (tuple(range(len(names))),)
+    owners = [match[0] if (match := _JET.match(name)) else "" for name in names]
+    ordered = sorted(set(owners), key=lambda owner: (owner == "", owner))
+    return tuple(
+        tuple(column for column, owner in enumerate(owners) if owner == wanted)
+        for wanted in ordered
+    )
+
+
+def count_soft_tokens(names: Sequence[str], config: FusionConfig) -> int:
+    """Soft tokens of an event; 0 without an adapter."""
+    return len(token_groups(names, config)) * config.n_tokens if config.enabled else 0
 
 
 class Standardizer(nn.Module):
@@ -115,7 +140,7 @@ class NumericFusionAdapter(nn.Module):
     ) -> None:
         super().__init__()
         self.names = tuple(names)
-        self.n_tokens = config.n_tokens
+        self.n_tokens = count_soft_tokens(names, config)
         self.hidden_size = hidden_size
         self.standardizer = Standardizer(names)
         self.register_buffer("rms", torch.tensor(embedding_rms))
@@ -127,16 +152,9 @@ class NumericFusionAdapter(nn.Module):
                 len(names), config.n_frequencies, config.frequency_scale, size
             )
         self.missing = nn.Parameter(torch.zeros(len(names), size))
-        layers: list[nn.Module] = []
-        width = len(names) * size
-        for _ in range(config.depth):
-            layers += [
-                nn.Linear(width, config.hidden_size),
-                nn.SiLU(),
-                nn.Dropout(config.dropout),
-            ]
-            width = config.hidden_size
-        self.mlp = nn.Sequential(*layers, nn.Linear(width, config.n_tokens * hidden_size))
+        groups = token_groups(names, config)
+        mlps = [_mlp(len(group) * size, config, hidden_size) for group in groups]
+        self.mlp: nn.Module = mlps[0] if len(mlps) == 1 else _GroupedMlp(groups, mlps, size)
 
     def forward(self, values: Tensor) -> Tensor:
         """Makes soft tokens.
@@ -155,3 +173,47 @@ class NumericFusionAdapter(nn.Module):
             embedded = torch.where(missing.unsqueeze(-1), self.missing, embedded)
             tokens = self.mlp(embedded.flatten(1)).view(-1, self.n_tokens, self.hidden_size)
             return nn.functional.rms_norm(tokens, (self.hidden_size,)) * self.rms
+
+    @torch.no_grad()
+    def relative_rms(self, values: Tensor) -> float:
+        """Root mean square of soft tokens over that of the language model's embeddings.
+
+        Args:
+            values: shape (B, F), float64, in GeV and radians; NaN where missing.
+        """
+        return float(self(values).square().mean().sqrt() / self.rms)
+
+
+class _GroupedMlp(nn.Module):
+    """An MLP for each group of features; their tokens stand one after another.
+
+    Args:
+        groups: columns of each group.
+        mlps: of each group.
+        size: length of each number's embedding.
+    """
+
+    def __init__(
+        self, groups: Sequence[Sequence[int]], mlps: Sequence[nn.Module], size: int
+    ) -> None:
+        super().__init__()
+        self._groups = [list(group) for group in groups]
+        self._size = size
+        self.mlps = nn.ModuleList(mlps)
+
+    def forward(self, embedded: Tensor) -> Tensor:
+        """Maps (B, F * size) to (B, all tokens * hidden size)."""
+        by_feature = embedded.view(len(embedded), -1, self._size)
+        parts = [
+            mlp(by_feature[:, group].flatten(1))
+            for group, mlp in zip(self._groups, self.mlps, strict=True)
+        ]
+        return torch.cat(parts, dim=1)
+
+
+def _mlp(width: int, config: FusionConfig, hidden_size: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for _ in range(config.depth):
+        layers += [nn.Linear(width, config.hidden_size), nn.SiLU(), nn.Dropout(config.dropout)]
+        width = config.hidden_size
+    return nn.Sequential(*layers, nn.Linear(width, config.n_tokens * hidden_size))

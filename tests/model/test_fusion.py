@@ -6,7 +6,13 @@ import torch
 from numpy.typing import NDArray
 
 from hepllm.config import FusionConfig
-from hepllm.model.fusion import NumericFusionAdapter, PeriodicEmbedding, Standardizer
+from hepllm.model.fusion import (
+    NumericFusionAdapter,
+    PeriodicEmbedding,
+    Standardizer,
+    count_soft_tokens,
+    token_groups,
+)
 from hepllm.schema import feature_names
 
 NAMES = feature_names("search")
@@ -68,6 +74,42 @@ def test_tokens_have_the_size_and_rms_of_the_model(embedding: str, n_tokens: int
     tokens = nfa(torch.from_numpy(rows()))
     assert tokens.shape == (16, n_tokens, 48)
     np.testing.assert_allclose(tokens.square().mean(-1).sqrt().detach(), RMS, rtol=1e-3)
+
+
+def test_each_jet_has_tokens_of_its_own() -> None:
+    nfa = adapter(per_jet=True, n_tokens=2)
+    nfa.standardizer.fit(rows())
+    owners = [name.partition("_")[0] for name in NAMES]
+    jets = [jet for jet in ("jet1", "jet2", "jet3") if jet in owners]
+    tokens = nfa(torch.from_numpy(rows()))
+    assert tokens.shape == (16, 2 * (len(jets) + 1), 48)
+    assert nfa.n_tokens == count_soft_tokens(NAMES, FusionConfig(per_jet=True, n_tokens=2))
+    base = rows(1)
+    reference = nfa(torch.from_numpy(base))[0]
+    for column, owner in enumerate(owners):
+        changed = base.copy()
+        changed[0, column] *= 1.5
+        moved = (nfa(torch.from_numpy(changed))[0] - reference).abs().amax(-1) > 1e-6
+        group = jets.index(owner) if owner in jets else len(jets)
+        assert moved.nonzero().flatten().tolist() == [2 * group, 2 * group + 1], NAMES[column]
+
+
+def test_one_group_of_features_is_one_token() -> None:
+    names = ("m_jj", "jet_mass_light")  # of the event, whatever their names begin with
+    assert token_groups(names, FusionConfig(per_jet=True)) == ((0, 1),)
+    assert count_soft_tokens(NAMES, FusionConfig(enabled=False)) == 0
+
+
+def test_dropout_acts_in_training_only() -> None:
+    nfa = adapter(dropout=0.5)
+    values = torch.from_numpy(rows())
+    assert not torch.equal(nfa(values), nfa(values))
+    nfa.eval()
+    assert torch.equal(nfa(values), nfa(values))
+
+
+def test_the_root_mean_square_is_that_of_the_embeddings() -> None:
+    assert adapter().relative_rms(torch.from_numpy(rows())) == pytest.approx(1, rel=1e-3)
 
 
 def test_every_number_matters_and_so_does_its_absence() -> None:
