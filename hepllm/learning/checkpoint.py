@@ -1,6 +1,7 @@
 """Checkpoints: a folder of safetensors and JSON, written aside and renamed.
 
     step-000120/  lora.safetensors  nfa.safetensors  optimizer-<group>.safetensors  state.json
+                  average.safetensors, with ``train.ema_decay``
 
 Nothing else need be kept: the order of events, the learning rates and the random numbers of a
 step are functions of the seed and the step.
@@ -9,6 +10,7 @@ step are functions of the seed and the step.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,12 +22,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from hepllm.errors import InputError
+from hepllm.learning.averaging import WeightAverage
 from hepllm.learning.optimizers import OptimizerGroup
 from hepllm.model.backbone import load_lora_state, lora_state
 from hepllm.model.classifier import EventClassifier
 
 _FORMAT = 1
 _BEST = "best.json"
+_AVERAGE = "average.safetensors"
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,29 @@ class Progress:
     step: int
     validations: tuple[Mapping[str, float], ...] = ()
 
+    @property
+    def best(self) -> Mapping[str, float] | None:
+        """The validation with the highest AUC, the first of equals; None before the first."""
+        return max(self.validations, key=lambda found: found["auc"], default=None)
+
+    @property
+    def is_best(self) -> bool:
+        """Whether the last validation was made at this step and is the best so far."""
+        return self.best is not None and self.best["step"] == self.step
+
+    @property
+    def is_validated(self) -> bool:
+        """Whether a validation was made at this step."""
+        return bool(self.validations) and self.validations[-1]["step"] == self.step
+
+    @property
+    def validations_since_best(self) -> int:
+        """Validations in a row that did no better."""
+        best = self.best
+        if best is None:
+            return 0
+        return sum(found["step"] > best["step"] for found in self.validations)
+
 
 def save_checkpoint(
     folder: Path,
@@ -47,40 +74,74 @@ def save_checkpoint(
     groups: Sequence[OptimizerGroup],
     progress: Progress,
     *,
-    is_best: bool,
+    keep: int = 1,
+    average: WeightAverage | None = None,
 ) -> Path:
     """Writes a checkpoint below ``folder`` and removes those no longer needed.
 
-    The newest and the best one stay.
+    Args:
+        folder: of the run's checkpoints.
+        classifier: its LoRA and NFA weights are saved.
+        groups: their optimizer states are saved.
+        progress: if its last validation is the best one, the checkpoint becomes the best.
+        keep: newest checkpoints to keep; the best one stays anyway.
+        average: saved too.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"step-{progress.step:06d}"
+    name = _name(progress.step)
+    for unfinished in folder.glob(".step-*.partial"):  # of a run that was killed
+        shutil.rmtree(unfinished)
     aside = folder / f".{name}.partial"
-    shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
-    save_file(lora_state(classifier.language_model), aside / "lora.safetensors")
+    _write(aside, classifier, groups, progress, average)
+    for file in aside.iterdir():
+        _sync(file)  # or a power cut might leave a renamed folder of empty files
+    target = folder / name
+    shutil.rmtree(target, ignore_errors=True)
+    aside.rename(target)
+    if progress.is_best:
+        mark_best(folder, progress)
+    _remove_old(folder, keep)
+    return target
+
+
+def _write(
+    folder: Path,
+    classifier: EventClassifier,
+    groups: Sequence[OptimizerGroup],
+    progress: Progress,
+    average: WeightAverage | None,
+) -> None:
+    save_file(lora_state(classifier.language_model), folder / "lora.safetensors")
     if classifier.nfa is not None:
-        save_file(_contiguous(classifier.nfa.state_dict()), aside / "nfa.safetensors")
+        save_file(_contiguous(classifier.nfa.state_dict()), folder / "nfa.safetensors")
+    if average is not None:
+        save_file(_contiguous(average.averages), folder / _AVERAGE)
     scalars: dict[str, dict[str, Any]] = {}
     for group in groups:
         tensors, scalars[group.name] = _flatten(group.optimizer.state_dict()["state"])
-        save_file(tensors, aside / f"optimizer-{group.name}.safetensors")
+        save_file(tensors, folder / f"optimizer-{group.name}.safetensors")
     state = {
         "format": _FORMAT,
         "step": progress.step,
         "validations": [dict(validation) for validation in progress.validations],
         "label_tokens": list(classifier.label_tokens),
         "has_nfa": classifier.nfa is not None,
+        "has_average": average is not None,
         "optimizer_scalars": scalars,
     }
-    (aside / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
-    target = folder / name
-    shutil.rmtree(target, ignore_errors=True)
-    aside.rename(target)
-    if is_best:
-        _write_json(folder / _BEST, {"checkpoint": name})
-    _remove_all_but(folder, {name, best_checkpoint(folder).name})
-    return target
+    (folder / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
+
+
+def mark_best(folder: Path, progress: Progress) -> None:
+    """Points at the checkpoint of the best validation, where it is there.
+
+    A run that was killed between writing a checkpoint and pointing at it needs this.
+    """
+    if progress.best is not None:
+        name = _name(int(progress.best["step"]))
+        if (folder / name).is_dir():
+            _write_json(folder / _BEST, {"checkpoint": name})
 
 
 def best_checkpoint(folder: Path) -> Path:
@@ -92,7 +153,7 @@ def best_checkpoint(folder: Path) -> Path:
     try:
         name = json.loads((folder / _BEST).read_text(encoding="utf-8"))["checkpoint"]
     except FileNotFoundError:
-        msg = f"{folder}: no checkpoint here ({_BEST} is missing); train first"
+        msg = f"{folder}: no checkpoint here that was validated ({_BEST} is missing); train first"
         raise InputError(msg) from None
     except (ValueError, KeyError, TypeError) as error:
         msg = f"{folder / _BEST}: not readable: {error}"
@@ -102,11 +163,19 @@ def best_checkpoint(folder: Path) -> Path:
 
 def newest_checkpoint(folder: Path) -> Path | None:
     """The checkpoint with most steps, or None before the first."""
-    return max(folder.glob("step-*"), default=None, key=lambda path: path.name)
+    return max(folder.glob("step-*"), default=None, key=_step_of)
 
 
-def load_weights(checkpoint: Path, classifier: EventClassifier) -> Progress:
+def load_weights(
+    checkpoint: Path, classifier: EventClassifier, *, averaged: bool = True
+) -> Progress:
     """Puts LoRA and NFA weights in place.
+
+    Args:
+        checkpoint: its folder.
+        classifier: of the same kind.
+        averaged: take the moving average where there is one, which was validated; a training
+            goes on from the weights themselves.
 
     Raises:
         InputError: if a file is missing, broken, or does not fit the model.
@@ -126,6 +195,10 @@ def load_weights(checkpoint: Path, classifier: EventClassifier) -> Progress:
         except RuntimeError as error:
             msg = f"{checkpoint}: the adapter does not fit: {' '.join(str(error).split())[:300]}"
             raise InputError(msg) from None
+    if averaged and state.get("has_average"):
+        average = WeightAverage(classifier.trained_parameters(), decay=0.5)
+        load_average(checkpoint, average)
+        average.put_in_place()
     return Progress(int(state["step"]), tuple(state["validations"]))
 
 
@@ -141,6 +214,21 @@ def load_optimizers(checkpoint: Path, groups: Sequence[OptimizerGroup]) -> None:
         state = _unflatten(tensors, scalars[group.name])
         settings = group.optimizer.state_dict()["param_groups"]
         group.optimizer.load_state_dict({"state": state, "param_groups": settings})
+
+
+def load_average(checkpoint: Path, average: WeightAverage) -> None:
+    """Takes a saved moving average over; where none was saved, it starts from the weights.
+
+    Raises:
+        InputError: if the file is missing, broken, or does not fit the model.
+    """
+    if not _read_state(checkpoint).get("has_average"):
+        return
+    try:
+        average.load(_read_tensors(checkpoint / _AVERAGE))
+    except (KeyError, RuntimeError) as error:
+        msg = f"{checkpoint / _AVERAGE}: does not fit the model: {error}"
+        raise InputError(msg) from None
 
 
 def _read_state(checkpoint: Path) -> dict[str, Any]:
@@ -211,7 +299,22 @@ def _write_json(file: Path, content: Any) -> None:
     aside.replace(file)
 
 
-def _remove_all_but(folder: Path, keep: set[str]) -> None:
-    for checkpoint in folder.glob("step-*"):
-        if checkpoint.name not in keep:
+def _sync(file: Path) -> None:
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())
+
+
+def _name(step: int) -> str:
+    return f"step-{step:06d}"
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step-"))
+
+
+def _remove_old(folder: Path, keep: int) -> None:
+    checkpoints = sorted(folder.glob("step-*"), key=_step_of)
+    best = best_checkpoint(folder).name if (folder / _BEST).exists() else None
+    for checkpoint in checkpoints[:-keep]:
+        if checkpoint.name != best:
             shutil.rmtree(checkpoint)

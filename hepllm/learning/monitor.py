@@ -1,24 +1,25 @@
-"""TensorBoard scalars, a history file, and watchdogs with plain sentences."""
+"""What happens in a training, for TensorBoard and as a history file."""
 
 from __future__ import annotations
 
 import json
-import logging
+import resource
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
+from torch import nn
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
+from hepllm.config import Config, settings_by_path
+from hepllm.learning.figures import pixels, roc_figure, score_figure, sic_figure
 from hepllm.learning.optimizers import OptimizerGroup
+from hepllm.learning.validation import Validation
 
-LOG = logging.getLogger(__name__)
-
-_COLLAPSED = 0.02
-_UNRESPONSIVE = 1e-3
+_HYPER_PARAMETERS = ("seed", "backbone.", "prompt.", "fusion.", "train.")
 
 
 class Monitor:
@@ -32,7 +33,7 @@ class Monitor:
     def __init__(self, folder: Path, start_step: int = 0) -> None:
         self._history = folder / "history.jsonl"
         self._drop_after(start_step)
-        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start_step or None)
+        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start_step + 1)
 
     def __enter__(self) -> Self:
         return self
@@ -63,10 +64,57 @@ class Monitor:
             scalars[f"{group.name}/update_ratio"] = group.update_ratio
         self._record(step, scalars)
 
-    def validation(self, step: int, values: Mapping[str, float]) -> None:
-        """Records a validation."""
-        self._record(step, {f"validation/{name}": value for name, value in values.items()})
+    def validation(
+        self,
+        step: int,
+        validation: Validation,
+        adapter: nn.Module | None,
+        min_background: int,
+    ) -> None:
+        """Records a validation: numbers, curves, scores, and the adapter's weights.
+
+        Args:
+            step: steps done.
+            validation: what was found.
+            adapter: the NFA, if there is one.
+            min_background: events that must pass for a SIC value.
+        """
+        found = validation.found
+        self._record(step, {f"validation/{name}": value for name, value in found.items()})
+        figures = {
+            "roc": roc_figure(validation.curve, min_background),
+            "sic": sic_figure(validation.curve, min_background),
+            "scores": score_figure(validation.events),
+        }
+        for name, figure in figures.items():
+            image = pixels(figure)
+            self._writer.add_image(f"validation/{name}", image, step, dataformats="HWC")
+        events = validation.events
+        for name, chosen in (("signal", events.is_signal), ("background", ~events.is_signal)):
+            self._writer.add_histogram(f"score/{name}", events.score[chosen], step)
+        if adapter is not None:
+            for name, weight in adapter.named_parameters():
+                self._writer.add_histogram(f"nfa_weights/{name}", weight.detach(), step)
         self._writer.flush()
+
+    def hyper_parameters(self, config: Config, metrics: Mapping[str, float]) -> None:
+        """Records settings beside the figures that they led to, for the HPARAMS page.
+
+        Args:
+            config: of the whole experiment.
+            metrics: final figures by name.
+        """
+        settings = {
+            path: value if isinstance(value, int | float) else str(value)
+            for path, value in settings_by_path(config).items()
+            if path.startswith(_HYPER_PARAMETERS)
+        }
+        named = {f"validation_best/{name}": value for name, value in metrics.items()}
+        # The writer's own method would open a second run for this.
+        for summary in hparams(settings, named):  # type: ignore[no-untyped-call]
+            self._writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
+        for name, value in named.items():
+            self._writer.add_scalar(name, value, 0)
 
     def text(self, name: str, text: str) -> None:
         """Records a text, such as a sample prompt."""
@@ -86,38 +134,8 @@ class Monitor:
         self._history.write_text("".join(kept if step else []), encoding="utf-8")
 
 
-def warn_of_collapse(predicted_signal: float, true_signal: float) -> bool:
-    """Warns when a model calls nearly everything one class.
-
-    Args:
-        predicted_signal: share of validation events with a positive score.
-        true_signal: share of signal among them.
-    """
-    both_classes = _COLLAPSED < true_signal < 1 - _COLLAPSED
-    if both_classes and not _COLLAPSED < predicted_signal < 1 - _COLLAPSED:
-        LOG.warning(
-            "the model calls %.1f %% of the validation events signal (%.1f %% are): it has "
-            "collapsed to one class; lower the learning rates or check the input features",
-            100 * predicted_signal,
-            100 * true_signal,
-        )
-        return True
-    return False
-
-
-def warn_of_deafness(scores: NDArray[np.float64], permuted: NDArray[np.float64]) -> bool:
-    """Warns when scores stay as they are although the numbers were exchanged between events.
-
-    Args:
-        scores: shape (N,).
-        permuted: the same events with the adapter's numbers of others.
-    """
-    reaction = float(np.mean(np.abs(scores - permuted)))
-    if reaction < _UNRESPONSIVE * max(float(np.std(scores)), _UNRESPONSIVE):
-        LOG.warning(
-            "scores do not react to the numbers that the adapter gets (mean change %.2g): "
-            "the fusion is not used",
-            reaction,
-        )
-        return True
-    return False
+def memory_gib() -> float:
+    """Most memory used so far: on the GPU if there is one, else by this process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_reserved() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hepllm.config import TrainConfig
 from hepllm.errors import RunError
+from hepllm.learning.schedule import RateSchedule
 from hepllm.model.backbone import eight_bit_adamw
 from hepllm.model.classifier import EventClassifier
 
 _BETAS = (0.9, 0.999)
+_RATE_FACTOR = "rate_factor"
+_LAYER = re.compile(r"\.layers\.(\d+)\.")
 
 
 @dataclass
@@ -25,6 +32,7 @@ class OptimizerGroup:
         parameters: the weights by name.
         optimizer: updates them and nothing else.
         peak_lr: top of the learning-rate schedule.
+        schedule: of the learning rate.
         clip_norm: gradients are scaled down to this norm.
         gradient_norm: before clipping, at the last step.
         update_ratio: norm of the last measured update over norm of the weights.
@@ -34,6 +42,7 @@ class OptimizerGroup:
     parameters: Mapping[str, nn.Parameter]
     optimizer: torch.optim.Optimizer
     peak_lr: float
+    schedule: RateSchedule
     clip_norm: float
     gradient_norm: float = 0.0
     update_ratio: float = 0.0
@@ -41,32 +50,41 @@ class OptimizerGroup:
     _largest_gradient: float = field(default=0.0, repr=False)
     _largest_update: float = field(default=0.0, repr=False)
 
-    def step(self, schedule: float, *, measure: bool) -> None:
+    def step(self, step: int, total_steps: int, *, measure: bool) -> None:
         """Updates the weights and forgets their gradients.
 
         Args:
-            schedule: share of the peak learning rate.
+            step: steps already done.
+            total_steps: of the whole training.
             measure: whether to compare the weights before and after, which copies them.
 
         Raises:
             RunError: if a gradient is not finite.
         """
+        if step < self.schedule.first_step:
+            return
         weights = list(self.parameters.values())
         norm = nn.utils.clip_grad_norm_(weights, self.clip_norm)
         self.gradient_norm = float(norm)
-        if not torch.isfinite(norm):
-            msg = f"the gradient of the {self.name} weights is {float(norm)}: lower its rate"
+        if not math.isfinite(self.gradient_norm):
+            msg = f"the gradient of the {self.name} weights is {self.gradient_norm}: lower its rate"
             raise RunError(msg)
         self._largest_gradient = max(self._largest_gradient, self.gradient_norm)
-        self.lr = schedule * self.peak_lr
+        self.lr = self.schedule.share(step, total_steps) * self.peak_lr
         for settings in self.optimizer.param_groups:
-            settings["lr"] = self.lr
+            settings["lr"] = self.lr * settings.get(_RATE_FACTOR, 1.0)
         before = [weight.detach().clone() for weight in weights] if measure else []
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if measure:
             self.update_ratio = _relative_change(before, weights)
             self._largest_update = max(self._largest_update, self.update_ratio)
+
+    def set_trainable(self, trainable: bool) -> None:
+        """Freezes the weights, so that no gradient is computed for them, or thaws them."""
+        if next(iter(self.parameters.values())).requires_grad != trainable:
+            for weight in self.parameters.values():
+                weight.requires_grad_(trainable)
 
     @property
     def weight_norm(self) -> float:
@@ -114,28 +132,64 @@ def build_groups(classifier: EventClassifier, config: TrainConfig) -> list[Optim
             name="lora",
             parameters=lora,
             optimizer=_lora_optimizer(config)(
-                list(lora.values()), lr=config.lr, betas=_BETAS, weight_decay=config.weight_decay
+                _by_layer(lora, config.layerwise_lr_decay),
+                lr=config.lr,
+                betas=_BETAS,
+                weight_decay=config.weight_decay,
             ),
             peak_lr=config.lr,
+            schedule=RateSchedule(
+                config.schedule, config.warmup_fraction, config.warmup_fusion_steps
+            ),
             clip_norm=config.clip_norm,
         )
     ]
     if nfa:
-        groups.append(
-            OptimizerGroup(
-                name="nfa",
-                parameters=nfa,
-                optimizer=torch.optim.AdamW(
-                    list(nfa.values()),
-                    lr=config.nfa_lr,
-                    betas=_BETAS,
-                    weight_decay=config.nfa_weight_decay,
-                ),
-                peak_lr=config.nfa_lr,
-                clip_norm=config.clip_norm,
-            )
-        )
+        groups.append(_nfa_group(nfa, config))
     return groups
+
+
+def _nfa_group(nfa: dict[str, nn.Parameter], config: TrainConfig) -> OptimizerGroup:
+    own_warmup = config.nfa_warmup_fraction
+    return OptimizerGroup(
+        name="nfa",
+        parameters=nfa,
+        optimizer=torch.optim.AdamW(
+            list(nfa.values()),
+            lr=config.nfa_lr,
+            betas=_BETAS,
+            weight_decay=config.nfa_weight_decay,
+        ),
+        peak_lr=config.nfa_lr,
+        schedule=RateSchedule(
+            config.nfa_schedule or config.schedule,
+            config.warmup_fraction if own_warmup is None else own_warmup,
+        ),
+        clip_norm=config.clip_norm,
+    )
+
+
+def _by_layer(weights: Mapping[str, nn.Parameter], decay: float) -> list[dict[str, Any]]:
+    """Parameter groups whose rates fall from the last layer to the first (arXiv:1801.06146).
+
+    The weights keep their order, so that saved optimizer states fit whatever the decay is.
+    """
+    if decay == 1:
+        return [{"params": list(weights.values())}]
+    found = {name: _LAYER.search(name) for name in weights}
+    if not all(found.values()):
+        strange = next(name for name, match in found.items() if match is None)
+        msg = f"train.layerwise_lr_decay: no layer number in the name of {strange}; set it to 1"
+        raise RunError(msg)
+    layers = {name: int(match[1]) for name, match in found.items() if match is not None}
+    last = max(layers.values())
+    return [
+        {
+            "params": [weights[name] for name in names],
+            _RATE_FACTOR: decay ** (last - layer),
+        }
+        for layer, names in groupby(weights, key=layers.__getitem__)
+    ]
 
 
 def _lora_optimizer(config: TrainConfig) -> Callable[..., torch.optim.Optimizer]:

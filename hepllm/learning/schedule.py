@@ -3,27 +3,47 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hepllm.config import TrainConfig
+from hepllm.config import Schedule, TrainConfig
 from hepllm.schema import BACKGROUND, SIGNAL
 
 
-def one_cycle(step: int, total_steps: int, warmup_fraction: float) -> float:
-    """Share of the peak learning rate: linear warm-up, then half a cosine towards 0.
+@dataclass(frozen=True)
+class RateSchedule:
+    """Share of the peak learning rate: linear warm-up, then a fall that depends on the kind.
 
-    Args:
-        step: steps already done, 0 for the first.
-        total_steps: of the whole training.
+    Attributes:
+        kind: ``one_cycle`` falls along half a cosine, ``linear`` along a line, both towards 0;
+            ``constant`` stays.
         warmup_fraction: share of the steps spent warming up.
+        first_step: until then the rate is 0.
     """
-    warmup = max(1, round(warmup_fraction * total_steps))
-    if step < warmup:
-        return (step + 1) / warmup
-    progress = (step - warmup) / max(1, total_steps - warmup)
-    return 0.5 * (1 + math.cos(math.pi * progress))
+
+    kind: Schedule
+    warmup_fraction: float
+    first_step: int = 0
+
+    def share(self, step: int, total_steps: int) -> float:
+        """Share of the peak at one step.
+
+        Args:
+            step: steps already done, 0 for the first.
+            total_steps: of the whole training.
+        """
+        step, total = step - self.first_step, total_steps - self.first_step
+        if step < 0:
+            return 0.0
+        warmup = max(1, round(self.warmup_fraction * total))
+        if step < warmup:
+            return (step + 1) / warmup
+        progress = (step - warmup) / max(1, total - warmup)
+        if self.kind == "one_cycle":
+            return 0.5 * (1 + math.cos(math.pi * progress))
+        return 1 - progress if self.kind == "linear" else 1.0
 
 
 def balanced_view(labels: NDArray[np.int8], balance: str, seed: int) -> NDArray[np.int64]:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hepllm.learning.encoding import PromptEncoder
+from hepllm.learning.encoding import EncodedPrompts, PromptEncoder
 from hepllm.model.classifier import EventClassifier
 
 
@@ -30,7 +30,19 @@ def forward_rows(
     Returns:
         Shape (B, 2), background then signal.
     """
-    prompts = encoder.encode(text_rows)
+    return forward_prompts(classifier, encoder.encode(text_rows), number_rows)
+
+
+def forward_prompts(
+    classifier: EventClassifier, prompts: EncodedPrompts, number_rows: NDArray[np.float64]
+) -> torch.Tensor:
+    """Logits of one batch of encoded prompts, shape (B, 2).
+
+    Args:
+        classifier: the model.
+        prompts: of B events.
+        number_rows: shape (B, F), what the adapter reads.
+    """
     device = classifier.device
     has_nfa = classifier.nfa is not None
     logits: torch.Tensor = classifier(

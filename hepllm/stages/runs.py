@@ -104,6 +104,11 @@ class Run:
         scores: NDArray[np.float64] = _read_table(self.folder / _VALIDATION)["score"].to_numpy()
         return scores
 
+    def validation_labels(self) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
+        """Labels and weights of the validation events, beside their scores."""
+        table = _read_table(self.folder / _VALIDATION)
+        return table["label"].to_numpy(), table["weight"].to_numpy()
+
     def load_classifier(self) -> tuple[EventClassifier, PromptEncoder]:
         """Loads the backbone and the weights that did best on validation data."""
         checkpoint = best_checkpoint(self.checkpoints)
@@ -169,8 +174,14 @@ def count_classes(table: EventTable) -> dict[str, int]:
 
 
 def write_used_events(folder: Path, *tables: EventTable) -> None:
-    """Records which events a run has seen, so that no evaluation counts them."""
+    """Records which events a run has seen, so that no evaluation counts them.
+
+    Those recorded before stay: a resumed run may go on with another balance.
+    """
     digests = np.unique(np.concatenate([table.event_digest for table in tables]))
+    if (folder / _EVENTS).exists():
+        earlier = _read_table(folder / _EVENTS)["event_digest"].to_numpy()
+        digests = np.union1d(digests, earlier)
     write_table(folder / _EVENTS, {"event_digest": digests})
 
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from hepllm.config import Config, dump_config, override_config
+from hepllm.config import Config, changed_settings, dump_config, override_config
 from hepllm.dataset import Dataset, EventTable, overlap, read_dataset
 from hepllm.errors import InputError, RunError
 from hepllm.executor import resolve_workers
 from hepllm.learning.checkpoint import best_checkpoint, load_weights, newest_checkpoint
-from hepllm.learning.loop import TrainingData, TrainingResult, fit
+from hepllm.learning.loop import TrainingResult, fit
 from hepllm.learning.scoring import score_events
+from hepllm.learning.steps import TrainingData
 from hepllm.stages.runs import (
     LATEST,
     RUNS_FOLDER,
@@ -34,6 +36,20 @@ from hepllm.stages.runs import (
 )
 
 LOG = logging.getLogger(__name__)
+
+_FIXED = (
+    "seed",
+    "preprocess.",
+    "backbone.name",
+    "backbone.quantization",
+    "backbone.lora.",
+    "prompt.",
+    "fusion.",
+    "train.features",
+)
+"""Settings, or their beginnings, that stay as they are on resume."""
+
+_FREE = ("backbone.lora.dropout", "fusion.dropout")
 
 
 @dataclass(frozen=True)
@@ -90,15 +106,39 @@ def resume(output: Path, overrides: Sequence[str]) -> TrainedRun:
         overrides: settings to change from here on, like ``train.lr=1e-4``.
 
     Raises:
-        InputError: if there is no such run, or its dataset has changed.
+        InputError: if there is no such run, its dataset has changed, or a setting is changed
+            that must stay.
     """
     run = open_run(output)
     config = override_config(run.config, overrides)
+    changes = changed_settings(run.config, config)
+    _check_changes(output, changes)
     data = _load_data(run.dataset(), config)
-    if overrides:
-        LOG.info("going on with changed settings: %s", ", ".join(overrides))
-        write_run_files(output, dump_config(config), run.record)
-    return _train(output, config, run.record, data, newest_checkpoint(run.checkpoints))
+    record = replace(
+        run.record,
+        n_train=count_classes(data.train),
+        n_validation=count_classes(data.validation),
+    )
+    if changes:
+        for path, (before, now) in changes.items():
+            LOG.info("from here on %s is %s (it was %s)", path, now, before)
+        write_run_files(output, dump_config(config), record)
+    return _train(output, config, record, data, newest_checkpoint(run.checkpoints))
+
+
+def _check_changes(output: Path, changes: Mapping[str, tuple[Any, Any]]) -> None:
+    """Refuses changes under which the weights so far would mean something else.
+
+    Raises:
+        InputError: naming them.
+    """
+    wrong = [path for path in changes if path.startswith(_FIXED) and path not in _FREE]
+    if wrong:
+        msg = (
+            f"{output}: {', '.join(wrong)} cannot change in a training that has begun; "
+            "leave it as it was, or train another run"
+        )
+        raise InputError(msg)
 
 
 def _train(
@@ -153,7 +193,7 @@ def _check_classes(dataset: Dataset, split: str, table: EventTable) -> None:
 
 def _check_features(dataset: Dataset, table: EventTable) -> None:
     """Tells of features that no training event has, and refuses to train on nothing else."""
-    is_missing = np.isnan(table.features).all(axis=0)
+    is_missing = [bool(np.isnan(column).all()) for column in table.features.T]
     names = [name for name, missing in zip(table.names, is_missing, strict=True) if missing]
     if len(names) == len(table.names):
         msg = (

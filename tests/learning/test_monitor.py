@@ -1,21 +1,31 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from torch import nn
 
-from hepllm.learning.monitor import Monitor, warn_of_collapse, warn_of_deafness
+from hepllm.config import Config
+from hepllm.evaluation.metrics import roc
+from hepllm.evaluation.scores import scored_events
+from hepllm.learning.monitor import Monitor
+from hepllm.learning.validation import Validation
+
+
+def validation() -> Validation:
+    events = scored_events(np.linspace(-2, 2, 40), np.arange(40) % 2)
+    return Validation({"auc": 0.75}, events, roc(events))
 
 
 def test_scalars_reach_tensorboard_and_the_history(tmp_path: Path) -> None:
     with Monitor(tmp_path) as monitor:
         for step in (1, 2, 3):
             monitor.step(step, {"train/loss": 1.0 / step}, [])
-        monitor.validation(3, {"auc": 0.75})
+        monitor.validation(3, validation(), nn.Linear(2, 2), 1)
         monitor.text("prompt", "class:")
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
@@ -25,8 +35,30 @@ def test_scalars_reach_tensorboard_and_the_history(tmp_path: Path) -> None:
         (3, pytest.approx(1 / 3)),
     ]
     assert [e.value for e in events.Scalars("validation/auc")] == [0.75]
+    tags = events.Tags()
+    assert set(tags["images"]) == {"validation/roc", "validation/sic", "validation/scores"}
+    assert set(tags["histograms"]) == {
+        "score/signal",
+        "score/background",
+        "nfa_weights/weight",
+        "nfa_weights/bias",
+    }
     lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
     assert lines[-1] == {"step": 3, "validation/auc": 0.75}
+
+
+def test_settings_stand_beside_the_final_figures(tmp_path: Path) -> None:
+    with Monitor(tmp_path) as monitor:
+        monitor.hyper_parameters(Config(), {"auc": 0.9})
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert events.Scalars("validation_best/auc")[0].value == pytest.approx(0.9)
+    assert events.Tags()["scalars"] == ["validation_best/auc"]
+    content = events.SummaryMetadata("_hparams_/session_start_info")
+    started = HParamsPluginData.FromString(content.plugin_data.content).session_start_info
+    assert started.hparams["train.lr"].number_value == pytest.approx(Config().train.lr)
+    assert started.hparams["train.balance"].string_value == "1:1"
+    assert "simulate.rnd" not in started.hparams
 
 
 def test_what_a_killed_run_wrote_too_much_is_dropped(tmp_path: Path) -> None:
@@ -39,24 +71,6 @@ def test_what_a_killed_run_wrote_too_much_is_dropped(tmp_path: Path) -> None:
         monitor.step(3, {"train/loss": 30.0}, [])
     lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
     assert [(line["step"], line["train/loss"]) for line in lines] == [(1, 1.0), (2, 2.0), (3, 30.0)]
-
-
-@pytest.mark.parametrize(
-    ("predicted", "true", "warns"),
-    [(0.0, 0.5, True), (1.0, 0.5, True), (0.5, 0.5, False), (0.001, 0.001, False)],
-)
-def test_collapse(
-    predicted: float, true: float, warns: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.WARNING, logger="hepllm"):
-        assert warn_of_collapse(predicted, true) is warns
-    assert ("collapsed" in caplog.text) is warns
-
-
-def test_deafness(caplog: pytest.LogCaptureFixture) -> None:
-    scores = np.random.default_rng(1).normal(size=100)
-    assert not warn_of_deafness(scores, scores[::-1])
-    with caplog.at_level(logging.WARNING, logger="hepllm"):
-        assert warn_of_deafness(scores, scores + 1e-6)
-        assert warn_of_deafness(np.zeros(10), np.zeros(10))
-    assert "do not react" in caplog.text
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [(e.step, e.value) for e in events.Scalars("train/loss")] == [(1, 1), (2, 2), (3, 30)]

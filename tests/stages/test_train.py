@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from hepllm.config import Config
 from hepllm.dataset import read_dataset
-from hepllm.errors import InputError
+from hepllm.errors import InputError, RunError
 from hepllm.stages.evaluate import SetReport, evaluate
 from hepllm.stages.preprocess import preprocess
 from hepllm.stages.runs import open_run, training_events, validation_events
@@ -80,7 +81,14 @@ def test_evaluation_writes_what_it_promises(reports: dict[str, SetReport]) -> No
     assert set(reports) == {"rnd-test", "bb"}
     for report in reports.values():
         names = {file.name for file in report.files}
-        assert names == {"metrics.json", "scores.parquet", "sic.png", "roc.png", "scores.png"}
+        assert names == {
+            "metrics.json",
+            "scores.parquet",
+            "sic.png",
+            "roc.png",
+            "scores.png",
+            "reliability.png",
+        }
         written = json.loads(report.files[0].read_text())
         assert written == report.metrics
         for key in (
@@ -103,7 +111,11 @@ def test_scores_stand_beside_their_events(folder: Path, reports: dict[str, SetRe
     key = np.loadtxt(folder / "bb.key")
     np.testing.assert_array_equal(table["label"], key[table["event_id"].to_numpy()])
     score, probability = (table[name].to_numpy() for name in ("score", "probability"))
-    np.testing.assert_allclose(np.log(probability / (1 - probability)), score, atol=1e-6)
+    found = reports["bb"].metrics["calibration"]
+    assert (found["method"], found["training_fraction"]) == ("platt", 0.5)
+    expected = found["slope"] * score + found["offset"]
+    np.testing.assert_allclose(np.log(probability / (1 - probability)), expected, atol=1e-6)
+    assert table.schema.metadata[b"probability_prior"] == b"training balance 1:1"
 
 
 def test_a_fresh_process_gives_the_same_scores(
@@ -146,6 +158,15 @@ def test_events_that_were_trained_on_are_left_out(
     assert "were seen in training" in caplog.text
 
 
+def test_a_dataset_of_other_jets_is_refused(
+    folder: Path, trained: TrainedRun, tmp_path: Path, tiny_config: Callable[..., Config]
+) -> None:
+    other = tiny_config("preprocess.preset=diary", "preprocess.executor=serial")
+    preprocess([folder / "rnd.h5"], tmp_path / "other", other)
+    with pytest.raises(InputError, match="preprocess it with the same settings"):
+        evaluate(trained.folder, dataset=tmp_path / "other")
+
+
 def test_without_labels_there_are_scores_only(folder: Path, trained: TrainedRun) -> None:
     (report,) = evaluate(trained.folder, blackbox=folder / "bb.h5")
     assert report.metrics["n_signal"] is None
@@ -166,6 +187,53 @@ def test_a_finished_run_resumes_to_itself_and_longer_training_goes_on(
 ) -> None:
     again = resume(trained.folder, [])
     assert again.result.validations == trained.result.validations
+
+
+def test_balance_and_rate_may_change_on_resume(
+    folder: Path, config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    short = config.model_copy(update={"train": config.train.model_copy(update={"epochs": 1.0})})
+    dataset = folder / "data" / "rnd"
+    first = train(dataset, tmp_path / "run", short, overwrite=False)
+    seen = set(open_run(first.folder).used_events().tolist())
+    with caplog.at_level(logging.INFO, logger="hepllm"):
+        again = resume(first.folder, ["train.balance=natural", "train.lr=5e-4", "train.epochs=2"])
+    assert "from here on train.balance is natural (it was 1:1)" in caplog.text
+    assert "from here on train.lr is 0.0005 (it was 0.001)" in caplog.text
+    run = open_run(first.folder)
+    assert run.config.train.lr == 5e-4
+    natural = training_events(read_dataset(dataset), run.config)
+    assert run.record.n_train == {
+        "signal": int((natural.label == 1).sum()),
+        "background": int((natural.label == 0).sum()),
+    }
+    assert run.record.n_train["background"] > first.record.n_train["background"]
+    assert again.result.steps == 2 * (len(natural) // config.train.batch_size)
+    # What was seen under the first balance still counts as seen under a third.
+    resume(first.folder, ["train.balance=2:1"])
+    assert seen | set(natural.event_digest.tolist()) <= set(run.used_events().tolist())
+
+
+@pytest.mark.parametrize(
+    "change", ["train.features=all", "seed=7", "backbone.lora.r=4", "prompt.layout=full"]
+)
+def test_what_the_weights_rest_on_stays_on_resume(trained: TrainedRun, change: str) -> None:
+    before = (trained.folder / "config.yaml").read_text()
+    with pytest.raises(InputError, match="cannot change in a training that has begun"):
+        resume(trained.folder, [change])
+    assert (trained.folder / "config.yaml").read_text() == before
+
+
+def test_events_in_two_splits_stop_the_training(
+    folder: Path, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "hepllm.stages.train.validation_events",
+        lambda dataset, config: training_events(dataset, config).take(np.arange(3, 40)),
+    )
+    with pytest.raises(RunError, match="37 events are in both the training and validation split"):
+        train(folder / "data" / "rnd", tmp_path / "run", config, overwrite=False)
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_existing_run_is_not_overwritten(

@@ -1,0 +1,177 @@
+"""One optimizer step: which events, their loss, its gradient, the update of each group."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hepllm.config import Config
+from hepllm.dataset import EventTable
+from hepllm.learning.averaging import WeightAverage
+from hepllm.learning.encoding import PromptEncoder
+from hepllm.learning.losses import balanced_class_weights, label_word_loss, r_drop_loss
+from hepllm.learning.monitor import memory_gib
+from hepllm.learning.optimizers import OptimizerGroup
+from hepllm.learning.schedule import batch_of_step, count_steps
+from hepllm.learning.scoring import forward_prompts
+from hepllm.learning.watchdogs import refuse_loss
+from hepllm.model.classifier import EventClassifier
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Events to learn from, in the balance asked for, and events to validate on."""
+
+    train: EventTable
+    validation: EventTable
+
+
+@dataclass(frozen=True)
+class StepOutcome:
+    """What one step did.
+
+    Attributes:
+        loss: of the whole batch.
+        seconds: wall-clock time.
+        n_events: in the batch.
+        n_tokens: in the batch, padding apart.
+    """
+
+    loss: float
+    seconds: float
+    n_events: int
+    n_tokens: int
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Everything that a step needs and that does not change between steps."""
+
+    classifier: EventClassifier
+    encoder: PromptEncoder
+    data: TrainingData
+    config: Config
+    groups: tuple[OptimizerGroup, ...]
+    average: WeightAverage | None = None
+
+    @property
+    def batch_size(self) -> int:
+        """Events a step."""
+        return min(self.config.train.batch_size, len(self.data.train))
+
+    @property
+    def total_steps(self) -> int:
+        """Of the whole training."""
+        return count_steps(len(self.data.train), self.config.train)
+
+    @cached_property
+    def event_weights(self) -> NDArray[np.float64]:
+        """Weights of the training events in the loss, shape (N,)."""
+        table = self.data.train
+        if self.config.train.loss.class_weights == "none":
+            return table.weight
+        return table.weight * balanced_class_weights(table.label, table.weight)[table.label]
+
+    def is_logged(self, done: int) -> bool:
+        """Whether scalars are recorded after so many steps."""
+        return done % self.config.train.log_every == 0 or done == self.total_steps
+
+    def is_validated(self, done: int) -> bool:
+        """Whether a validation follows after so many steps."""
+        per_epoch = len(self.data.train) // self.batch_size
+        every = max(1, per_epoch // self.config.train.validations_per_epoch)
+        return done % every == 0 or done == self.total_steps
+
+    def is_checkpointed(self, done: int) -> bool:
+        """Whether a checkpoint is due after so many steps, best validations apart."""
+        every = self.config.train.checkpoint_every
+        due = self.is_validated(done) if every is None else done % every == 0
+        return due or done == self.total_steps
+
+    def step(self, step: int, *, measure: bool) -> StepOutcome:
+        """One step of all groups.
+
+        Args:
+            step: steps already done.
+            measure: whether to compare weights before and after.
+
+        Raises:
+            RunError: if the loss or a gradient is not finite.
+        """
+        started = time.perf_counter()
+        indices = batch_of_step(step, len(self.data.train), self.config.train, self.config.seed)
+        torch.manual_seed(_seed_of_step(self.config.seed, step))  # for dropout
+        for group in self.groups:
+            group.set_trainable(step >= group.schedule.first_step)
+        loss, n_tokens = self._backward(indices)
+        if not np.isfinite(loss):
+            refuse_loss(step + 1, loss, self.classifier, self.data.train.features[indices])
+        for group in self.groups:
+            group.step(step, self.total_steps, measure=measure)
+        if self.average is not None:
+            self.average.update(step + 1)
+        return StepOutcome(loss, time.perf_counter() - started, len(indices), n_tokens)
+
+    def scalars(self, step: int, outcome: StepOutcome) -> dict[str, float]:
+        """What TensorBoard shows of a step, beside what its groups know.
+
+        Args:
+            step: steps done before it.
+            outcome: what it did.
+        """
+        found = {
+            "train/loss": outcome.loss,
+            "train/events_per_second": outcome.n_events / outcome.seconds,
+            "train/tokens_per_second": outcome.n_tokens / outcome.seconds,
+            "train/memory_gib": memory_gib(),
+        }
+        nfa = self.classifier.nfa
+        if nfa is not None:
+            size, seed = len(self.data.train), self.config.seed
+            rows = self.data.train.features[batch_of_step(step, size, self.config.train, seed)]
+            numbers = torch.from_numpy(rows).to(self.classifier.device)
+            found["nfa/output_over_embedding_rms"] = nfa.relative_rms(numbers)
+        return found
+
+    def _backward(self, indices: NDArray[np.int64]) -> tuple[float, int]:
+        """Accumulates the gradient of a batch, in micro-batches where the memory asks for it.
+
+        Returns:
+            The loss of the whole batch, and its number of tokens.
+        """
+        table = self.data.train
+        size = self.config.train.micro_batch_size or len(indices)
+        total_weight = max(float(np.abs(self.event_weights[indices]).sum()), 1e-12)
+        batch_loss, n_tokens = 0.0, 0
+        for start in range(0, len(indices), size):
+            part = indices[start : start + size]
+            labels = torch.from_numpy(table.label[part].astype(np.int64))
+            weights = torch.from_numpy(self.event_weights[part]).float()
+            share = float(weights.abs().sum()) / total_weight
+            loss, tokens = self._loss(table.features[part], labels, weights)
+            (loss * share).backward()  # type: ignore[no-untyped-call]
+            batch_loss += float(loss.detach()) * share
+            n_tokens += tokens
+        return batch_loss, n_tokens
+
+    def _loss(
+        self, rows: NDArray[np.float64], labels: Tensor, weights: Tensor
+    ) -> tuple[Tensor, int]:
+        prompts, settings = self.encoder.encode(rows), self.config.train.loss
+        logits = forward_prompts(self.classifier, prompts, rows)
+        labels, weights = labels.to(logits.device), weights.to(logits.device)
+        if settings.r_drop:
+            again = forward_prompts(self.classifier, prompts, rows)
+            loss = r_drop_loss(logits, again, labels, weights, settings)
+            return loss, 2 * prompts.n_tokens
+        return label_word_loss(logits, labels, weights, settings), prompts.n_tokens
+
+
+def _seed_of_step(seed: int, step: int) -> int:
+    return int(np.random.SeedSequence([seed, 2, step]).generate_state(1)[0])

@@ -1,0 +1,98 @@
+"""What the validation events say about a classifier in training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepllm.config import Config
+from hepllm.dataset import EventTable
+from hepllm.errors import RunError
+from hepllm.evaluation.metrics import RocCurve, auc, roc, sic_at
+from hepllm.evaluation.scores import ScoredEvents, scored_events
+from hepllm.learning.encoding import PromptEncoder
+from hepllm.learning.scoring import score_events
+from hepllm.learning.watchdogs import warn_of_collapse, warn_of_deafness
+from hepllm.model.classifier import EventClassifier
+
+_REACTION_EVENTS = 256
+
+
+@dataclass(frozen=True)
+class Validation:
+    """One look at the validation events.
+
+    Attributes:
+        found: ``loss``, ``auc``, ``accuracy`` at score 0, ``predicted_signal``, and
+            ``sic_at_0.3`` and ``sic_at_0.5`` where enough background passes.
+        events: their scores and labels.
+        curve: of efficiencies.
+    """
+
+    found: dict[str, float]
+    events: ScoredEvents
+    curve: RocCurve
+
+
+def validate(
+    classifier: EventClassifier,
+    encoder: PromptEncoder,
+    table: EventTable,
+    config: Config,
+    on_batch: Callable[[int], object] | None = None,
+) -> Validation:
+    """Scores validation events and checks that the scores mean something.
+
+    Args:
+        classifier: its mode is restored.
+        encoder: writes and tokenises prompts.
+        table: the events.
+        config: of the whole experiment.
+        on_batch: called after each batch.
+
+    Raises:
+        RunError: if the events are all of one class.
+    """
+    batch_size = config.evaluation.batch_size
+    scores = score_events(
+        classifier, encoder, table.features, batch_size=batch_size, on_batch=on_batch
+    )
+    events = scored_events(scores, table.label, table.weight)
+    area = auc(events).value
+    if area is None:
+        msg = "the validation events are all of one class; enlarge the dataset or its val share"
+        raise RunError(msg)
+    called = scores > 0
+    margins = np.where(events.is_signal, scores, -scores)
+    found = {
+        "loss": float(np.average(np.logaddexp(0.0, -margins))),
+        "auc": area,
+        "accuracy": float((called == events.is_signal).mean()),
+        "predicted_signal": float(called.mean()),
+    }
+    curve = roc(events)
+    for eps_s in (0.3, 0.5):
+        sic = sic_at(curve, eps_s, config.evaluation.min_background).sic
+        if sic is not None:
+            found[f"sic_at_{eps_s}"] = sic
+    warn_of_collapse(found["predicted_signal"], float(events.is_signal.mean()))
+    if classifier.nfa is not None:
+        _check_reaction(classifier, encoder, table, scores, batch_size)
+    return Validation(found, events, curve)
+
+
+def _check_reaction(
+    classifier: EventClassifier,
+    encoder: PromptEncoder,
+    table: EventTable,
+    scores: NDArray[np.float64],
+    batch_size: int,
+) -> None:
+    """Exchanges the adapter's numbers between events and expects the scores to change."""
+    rows = table.features[:_REACTION_EVENTS]
+    exchanged = np.roll(rows, len(rows) // 2, axis=0)
+    changed = score_events(classifier, encoder, rows, batch_size=batch_size, number_rows=exchanged)
+    warn_of_deafness(scores[: len(rows)], changed)

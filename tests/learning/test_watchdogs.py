@@ -1,0 +1,160 @@
+"""Every watchdog, proved by injecting the fault that it is there for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hepllm.config import Config
+from hepllm.errors import RunError
+from hepllm.learning.encoding import PromptEncoder
+from hepllm.learning.loop import TrainingResult
+from hepllm.learning.optimizers import build_groups
+from hepllm.learning.steps import TrainingData
+from hepllm.learning.watchdogs import warn_of_collapse, warn_of_deafness
+from hepllm.model.classifier import EventClassifier
+
+Make = Callable[[Config], tuple[EventClassifier, PromptEncoder]]
+Train = Callable[..., TrainingResult]
+
+
+@pytest.mark.parametrize(
+    ("predicted", "true", "warns"),
+    [(0.0, 0.5, True), (1.0, 0.5, True), (0.5, 0.5, False), (0.001, 0.001, False)],
+)
+def test_collapse(
+    predicted: float, true: float, warns: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="hepllm"):
+        assert warn_of_collapse(predicted, true) is warns
+    assert ("collapsed" in caplog.text) is warns
+
+
+def test_deafness(caplog: pytest.LogCaptureFixture) -> None:
+    scores = np.random.default_rng(1).normal(size=100)
+    assert not warn_of_deafness(scores, scores[::-1])
+    with caplog.at_level(logging.WARNING, logger="hepllm"):
+        assert warn_of_deafness(scores, scores + 1e-6)
+        assert warn_of_deafness(np.zeros(10), np.zeros(10))
+    assert "do not react" in caplog.text
+
+
+def test_numbers_that_are_not_fed_are_noticed(
+    *,
+    tiny_config: Callable[..., Config],
+    data: TrainingData,
+    tmp_path: Path,
+    make: Make,
+    train: Train,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    config = tiny_config("train.epochs=2")
+    classifier, encoder = make(config)
+    assert classifier.nfa is not None
+    train((classifier, encoder), data, config, tmp_path / "fed")
+    assert "do not react" not in caplog.text
+    classifier.nfa.register_forward_pre_hook(lambda _, args: (torch.zeros_like(args[0]),))
+    train((classifier, encoder), data, config, tmp_path / "starved")
+    assert "do not react to the numbers" in caplog.text
+
+
+def test_a_model_of_one_answer_is_noticed(
+    *,
+    tiny_config: Callable[..., Config],
+    data: TrainingData,
+    tmp_path: Path,
+    make: Make,
+    train: Train,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    config = tiny_config("train.epochs=1")
+    made = make(config)
+    made[0].register_forward_hook(lambda *args: args[-1] + torch.tensor([50.0, 0.0]))
+    train(made, data, config, tmp_path)
+    assert "calls 0.0 % of the validation events signal (50.0 % are)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        ("adapter", "the adapter's soft tokens are not finite, although its weights are"),
+        ("lora", r"the weight lora\..* is not finite: lower train.lr"),
+        ("nfa", r"the weight nfa\.missing is not finite: lower train.nfa_lr"),
+        ("backbone", "all weights and soft tokens are finite: the language model itself overflows"),
+    ],
+)
+def test_what_is_not_finite_is_named(
+    *,
+    fault: str,
+    expected: str,
+    tiny_config: Callable[..., Config],
+    data: TrainingData,
+    tmp_path: Path,
+    make: Make,
+    train: Train,
+) -> None:
+    config = tiny_config()
+    classifier, encoder = make(config)
+    assert classifier.nfa is not None
+    if fault == "adapter":  # in half precision, where 65,504 is the largest number
+        classifier.nfa.register_forward_hook(lambda *args: (args[-1] * 1e9).half().float())
+    elif fault == "backbone":
+        layer = classifier.language_model.get_submodule("base_model.model.model.layers.0.mlp")
+        layer.register_forward_hook(lambda *args: (args[-1] * 1e9).half().float())
+    else:
+        weight = classifier.nfa.missing
+        if fault == "lora":
+            weight = next(iter(classifier.lora_parameters().values()))
+        with torch.no_grad():
+            weight.fill_(torch.inf)
+    with pytest.raises(RunError, match=f"step 1: the loss is (nan|inf); {expected}"):
+        train((classifier, encoder), data, config, tmp_path)
+
+
+def test_a_group_without_gradient_stops_the_training(
+    tiny_config: Callable[..., Config], data: TrainingData, tmp_path: Path, make: Make, train: Train
+) -> None:
+    config = tiny_config()
+    classifier, encoder = make(config)
+    assert classifier.nfa is not None
+    # The adapter is there and is called, but nothing flows back to it.
+    classifier.nfa.register_forward_hook(lambda *args: args[-1].detach())
+    with pytest.raises(RunError, match="nfa weights have received no gradient"):
+        train((classifier, encoder), data, config, tmp_path)
+
+
+def test_a_group_that_does_not_move_stops_the_training(
+    *,
+    tiny_config: Callable[..., Config],
+    data: TrainingData,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    make: Make,
+    train: Train,
+) -> None:
+    config = tiny_config()
+    made = make(config)
+
+    def with_a_forgotten_group(*args: object) -> object:
+        groups = build_groups(*args)  # type: ignore[arg-type]
+        strangers = [torch.nn.Parameter(torch.zeros(1))]
+        groups[0].optimizer = torch.optim.AdamW(strangers, lr=1.0)
+        return groups
+
+    monkeypatch.setattr("hepllm.learning.loop.build_groups", with_a_forgotten_group)
+    with pytest.raises(RunError, match="lora weights do not move"):
+        train(made, data, config, tmp_path)
+
+
+def test_a_trainable_weight_without_optimizer_is_refused(
+    tiny_config: Callable[..., Config], make: Make
+) -> None:
+    classifier, _ = make(tiny_config())
+    classifier.register_parameter("orphan", torch.nn.Parameter(torch.zeros(1)))
+    with pytest.raises(RunError, match="have no optimizer, such as orphan"):
+        build_groups(classifier, tiny_config().train)
