@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from hepllm.config import EvaluationConfig
 from hepllm.errors import InputError
+from hepllm.evaluation.background import required_background
 from hepllm.evaluation.bootstrap import (
     Difference,
     Floats,
@@ -55,6 +56,7 @@ def evaluate_scores(
     *,
     sample: str = "test",
     view: str = "natural",
+    pairs: Sequence[tuple[str, str]] = (),
 ) -> EvaluationResults:
     """Measures every score of a sample; all cuts are chosen on validation data.
 
@@ -68,6 +70,7 @@ def evaluate_scores(
         seed: of the bootstrap.
         sample: name of the sample for the report.
         view: name of its mixture of classes for the report.
+        pairs: names of scores of which the difference is wanted, besides those to the model.
 
     Raises:
         InputError: for scores that are not finite, labels other than 0 and 1, arrays of different
@@ -93,7 +96,11 @@ def evaluate_scores(
     differences = {
         other: _differences(scores[model], scores[other], replicas, config) for other in others
     }
-    return EvaluationResults(sample, view, config, seed, scores, differences)
+    contrasts = {
+        (first, second): _differences(scores[first], scores[second], replicas, config)
+        for first, second in pairs
+    }
+    return EvaluationResults(sample, view, config, seed, scores, differences, contrasts)
 
 
 @dataclass(frozen=True)
@@ -125,6 +132,7 @@ def _roles(table: ScoreTable) -> dict[str, Role]:
     model, *baselines = table.scores
     roles: dict[str, Role] = {model: "llm"}
     roles |= dict.fromkeys(baselines, "baseline")
+    roles |= dict.fromkeys(table.retrained, "retrained")
     roles |= dict.fromkeys(table.ablations, "ablation")
     return roles
 
@@ -143,10 +151,12 @@ def _choose_thresholds(
     for name in test.scores:
         score, label, weight = validation.scores[name], validation.label, validation.weight
         curve = roc(scored_events(score, label, weight, f"validation {name}"))
-        n_background = samples[name].n_background
+        n_there = samples[name].n_background
+        n_here = int(curve.n_background_passing[-1]) if len(curve.n_background_passing) else 0
+        required = [required_background(config, number) for number in (n_here, n_there)]
         selections = [choose_eps_s(curve, eps_s) for eps_s in SIGNAL_EFFICIENCIES]
         chosen[name] = _Thresholds(
-            choose_max_sic(curve, config.min_background, n_background),
+            choose_max_sic(curve, required[0], n_there, required[1]),
             (choose_balanced_accuracy(curve), *selections),
         )
     model = chosen[next(iter(test.scores))]
@@ -162,7 +172,7 @@ def _summarise(
     draws: Replicas,
     config: EvaluationConfig,
 ) -> ScoreResult:
-    curve, n_min = roc(events), config.min_background
+    curve, n_min = roc(events), required_background(config, events.n_background)
     area = auc(events)
     at_maximum = read_at(curve, chosen.max_sic, n_min)
     stated = {
@@ -178,7 +188,7 @@ def _summarise(
         role=role,
         events=events,
         curve=curve,
-        band=_band(curve, draws, config),
+        band=_band(curve, n_min, draws, config),
         auc=area,
         auc_interval=_interval(area.value, area.reason, draws.auc, config),
         max_sic=_estimate(at_maximum, draws.eps_s[:, 0], draws.eps_b[:, 0], config),
@@ -216,9 +226,9 @@ def _estimate(
     )
 
 
-def _band(curve: RocCurve, draws: Replicas, config: EvaluationConfig) -> SicBand:
+def _band(curve: RocCurve, n_min: int, draws: Replicas, config: EvaluationConfig) -> SicBand:
     first = len(SIGNAL_EFFICIENCIES)
-    points = [sic_at(curve, eps_s, config.min_background) for eps_s in _BAND_EFFICIENCIES]
+    points = [sic_at(curve, eps_s, n_min) for eps_s in _BAND_EFFICIENCIES]
     intervals = [
         _interval(point.sic, point.reason, column, config)
         for point, column in zip(points, draws.sic_at().T[first:], strict=True)

@@ -198,7 +198,10 @@ def max_sic_in_sample(curve: RocCurve, min_background: int) -> WorkingPoint:
 
 
 def choose_max_sic(
-    validation: RocCurve, min_background: int, n_background: int | None = None
+    validation: RocCurve,
+    min_background: int,
+    n_background: int | None = None,
+    min_there: int | None = None,
 ) -> Threshold:
     """Chooses the cut of the largest SIC on validation data, to be read on other data.
 
@@ -209,16 +212,18 @@ def choose_max_sic(
         validation: of the sample that may be looked at.
         min_background: the effective number of background events that must pass.
         n_background: size of the background sample on which the cut will be read.
+        min_there: what must pass there; None for ``min_background`` too.
     """
+    min_there = min_background if min_there is None else min_there
     rule = "largest SIC on validation data"
     if validation.reason is not None:
         return Threshold(None, rule, f"validation data: {validation.reason}")
     sic = validation.sic(min_background)
     if n_background is not None:
         expected = np.maximum(validation.eps_b, 0) * n_background
-        sic = np.where(expected - np.sqrt(expected) >= min_background, sic, np.nan)
+        sic = np.where(expected - np.sqrt(expected) >= min_there, sic, np.nan)
     if np.isnan(sic).all():
-        reason = f"too few background events for a cut that keeps {min_background} of them"
+        reason = f"too few background events for a cut that keeps {min_there} of them"
         return Threshold(None, rule, reason)
     return Threshold(float(validation.threshold[np.nanargmax(sic)]), rule)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,6 +16,7 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#
 _LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 SIGNAL_COLOUR, BACKGROUND_COLOUR = "#D55E00", "#0072B2"
 _MAX_BINS = 50
+_MAX_ENTRIES_INSIDE = 5
 
 
 def plot_sic(results: EvaluationResults, path: Path) -> None:
@@ -181,13 +183,15 @@ def _n_bins(n_events: int) -> int:
 
 
 def _legend(axes: Axes, title: str | None) -> None:
+    """A legend within the axes, or beside them where it would hide the curves."""
+    entries = axes.get_legend_handles_labels()[1]
+    place: dict[str, Any] = {"loc": "upper right"}
+    figure = axes.get_figure(root=True)
+    if figure is not None and len(entries) > _MAX_ENTRIES_INSIDE:
+        figure.set_size_inches(9.9, 5.4)
+        place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0}
     axes.legend(
-        framealpha=0.9,
-        edgecolor="none",
-        fontsize=10,
-        title=title,
-        title_fontsize=9,
-        loc="upper right",
+        framealpha=0.9, edgecolor="none", fontsize=10, title=title, title_fontsize=9, **place
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from hepllm.evaluation.bootstrap import Difference
@@ -23,7 +24,8 @@ def results_tree(results: EvaluationResults) -> Tree:
         "view": results.view,
         "classifier": results.model.name,
         **score_tree(results.model),
-        "min_background": results.config.min_background,
+        "min_background": results.n_min,
+        "background_rule": results.rule,
         "sic_ceiling": results.sic_ceiling,
         "bootstrap": {
             "confidence": results.config.confidence,
@@ -32,15 +34,23 @@ def results_tree(results: EvaluationResults) -> Tree:
             "method": "percentile, stratified by class, paired between classifiers",
         },
         "baselines": _by_role(results, "baseline"),
-        "ablation": _by_role(results, "ablation"),
+        "ablation": {
+            **_by_role(results, "ablation"),
+            **{
+                name: {**tree, "retrained": True}
+                for name, tree in _by_role(results, "retrained").items()
+            },
+        },
         "paired": {
-            name: {
-                "difference": f"{results.model.name} - {name}",
-                **{key: _difference_tree(value) for key, value in differences.items()},
-            }
+            name: _paired_tree(results.model.name, name, differences)
             for name, differences in results.differences.items()
         },
     }
+    if results.contrasts:
+        tree["contrasts"] = {
+            f"{first}-{second}": _paired_tree(first, second, differences)
+            for (first, second), differences in results.contrasts.items()
+        }
     json.dumps(tree, allow_nan=False)
     return tree
 
@@ -107,6 +117,13 @@ def _selection_tree(selection: Selection) -> Tree:
         "eps_b": point.eps_b,
         "n_signal_passing": point.n_signal_passing,
         "n_background_passing": point.n_background_passing,
+    }
+
+
+def _paired_tree(first: str, second: str, differences: Mapping[str, Difference]) -> Tree:
+    return {
+        "difference": f"{first} - {second}",
+        **{key: _difference_tree(value) for key, value in differences.items()},
     }
 
 

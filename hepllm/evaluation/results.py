@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hepllm.config import EvaluationConfig
+from hepllm.evaluation.background import describe_rule, required_background
 from hepllm.evaluation.bootstrap import Difference, Floats, Interval
 from hepllm.evaluation.metrics import Metric, RocCurve, Threshold, WorkingPoint, sic_ceiling
 from hepllm.evaluation.scores import ScoredEvents
 from hepllm.evaluation.selection import Confusion
 
-Role = Literal["llm", "baseline", "ablation"]
+Role = Literal["llm", "baseline", "retrained", "ablation"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,12 +29,24 @@ class ScoreTable:
             others are its baselines.
         ablations: (N,) scores of the first classifier with part of its input destroyed.
         weight: (N,); None for 1 each.
+        retrained: names of ``scores`` that are the first classifier trained with part of its input.
     """
 
     label: ArrayLike
     scores: Mapping[str, NDArray[np.floating]]
     ablations: Mapping[str, NDArray[np.floating]] = field(default_factory=dict)
     weight: ArrayLike | None = None
+    retrained: tuple[str, ...] = ()
+
+    def take(self, events: NDArray[np.int64]) -> ScoreTable:
+        """The events at these positions."""
+        return ScoreTable(
+            np.asarray(self.label)[events],
+            {name: score[events] for name, score in self.scores.items()},
+            {name: score[events] for name, score in self.ablations.items()},
+            None if self.weight is None else np.asarray(self.weight)[events],
+            self.retrained,
+        )
 
 
 @dataclass(frozen=True)
@@ -94,7 +107,7 @@ class ScoreResult:
 
     Attributes:
         name: of the classifier or ablation.
-        role: the judged model, a baseline, or an ablation of the model.
+        role: the judged model, a baseline, the model trained with less, or an ablation of it.
         events: what was measured.
         curve: efficiencies at each distinct score.
         band: SIC curve with its interval.
@@ -132,6 +145,7 @@ class EvaluationResults:
         seed: of the bootstrap.
         scores: results by name, the judged model first.
         differences: judged model minus the other, by its name and then by metric.
+        contrasts: first minus second of further pairs of names.
     """
 
     sample: str
@@ -140,6 +154,7 @@ class EvaluationResults:
     seed: int
     scores: Mapping[str, ScoreResult]
     differences: Mapping[str, Mapping[str, Difference]]
+    contrasts: Mapping[tuple[str, str], Mapping[str, Difference]] = field(default_factory=dict)
 
     @property
     def model(self) -> ScoreResult:
@@ -149,4 +164,14 @@ class EvaluationResults:
     @property
     def sic_ceiling(self) -> float:
         """The largest SIC that this sample can show."""
-        return sic_ceiling(self.model.events.n_background, self.config.min_background)
+        return sic_ceiling(self.model.events.n_background, self.n_min)
+
+    @property
+    def n_min(self) -> int:
+        """The background events that must pass for a SIC to be quoted."""
+        return required_background(self.config, self.model.events.n_background)
+
+    @property
+    def rule(self) -> str:
+        """The rule behind ``n_min`` in words."""
+        return describe_rule(self.config, self.model.events.n_background)

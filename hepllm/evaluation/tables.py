@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from hepllm.evaluation.bootstrap import Difference, Interval
 from hepllm.evaluation.metrics import Threshold
@@ -13,6 +13,8 @@ _WIDTHS = (17, 24, 21, 5, 21, 5, 21, 5)
 _HEADS = ("", "AUC", "SIC(0.3)", "N_b", "SIC(0.5)", "N_b", "max SIC", "N_b")
 _CUT_WIDTHS = (47, 11, 11, 9, 9, 10, 9, 9)
 _CUT_HEADS = ("cut", "threshold", "precision", "recall", "F1", "accuracy", "N_s", "N_b")
+_VIEW_WIDTHS = (10, 8, 8, 7, 23, 21, 21, 10, 11)
+_VIEW_HEADS = ("view", "N_s", "N_b", "N_min", "AUC", "SIC(0.5)", "max SIC", "accuracy", "precision")
 _MISSING = "-"
 
 
@@ -27,14 +29,21 @@ def format_table(results: EvaluationResults) -> str:
     """
     model, rule = results.model.name, "-" * sum(_WIDTHS)
     lines = [_title(results), _row(_HEADS, _WIDTHS), rule]
-    for role in ("llm", "baseline", "ablation"):
+    headings = {
+        "retrained": f"{model} trained without part of its input:",
+        "ablation": f"{model} with part of its input destroyed:",
+    }
+    for role in ("llm", "baseline", "retrained", "ablation"):
         rows = [result for result in results.scores.values() if result.role == role]
-        if rows and role == "ablation":
-            lines.append(f"{model} with part of its input destroyed:")
+        if rows and role in headings:
+            lines.append(headings[role])
         lines += [_row(_score_cells(result), _WIDTHS) for result in rows]
     if results.differences:
         lines.append(f"paired differences, {model} minus:")
     lines += [_row(_difference_cells(*item), _WIDTHS) for item in results.differences.items()]
+    for (first, second), difference in results.contrasts.items():
+        lines.append(f"paired difference, {first} minus:")
+        lines.append(_row(_difference_cells(second, difference), _WIDTHS))
     return "\n".join([*lines, rule, *_footer(results)])
 
 
@@ -63,6 +72,41 @@ def format_working_points(results: EvaluationResults) -> str:
     return "\n".join(lines)
 
 
+def format_views(views: Sequence[EvaluationResults]) -> str:
+    """The judged model in several mixtures of the same events, one row each.
+
+    Args:
+        views: results of the sample as it is first.
+
+    Returns:
+        Lines of at most 120 characters, without a line break at the end.
+    """
+    lines = [
+        f"{views[0].model.name}, {views[0].sample} sample in several mixtures of its classes",
+        _row(_VIEW_HEADS, _VIEW_WIDTHS),
+        "-" * sum(_VIEW_WIDTHS),
+    ]
+    for results in views:
+        model, best = results.model, results.model.selections[0].table
+        lines.append(
+            _row(
+                (
+                    results.view,
+                    _count(model.events.n_signal),
+                    _count(model.events.n_background),
+                    str(results.n_min),
+                    _quantity(model.auc.value, model.auc_interval, 3),
+                    _quantity(model.sic_at[0.5].point.sic, model.sic_at[0.5].sic, 2),
+                    _quantity(model.max_sic.point.sic, model.max_sic.sic, 2),
+                    _number(None if best is None else best.accuracy, 3),
+                    _number(None if best is None else best.precision, 3),
+                ),
+                _VIEW_WIDTHS,
+            )
+        )
+    return "\n".join(lines)
+
+
 def _title(results: EvaluationResults) -> str:
     events = results.model.events
     return (
@@ -88,7 +132,7 @@ def _wrap(text: str) -> list[str]:
 def _score_cells(result: ScoreResult) -> tuple[str, ...]:
     estimates = (result.sic_at[0.3], result.sic_at[0.5], result.max_sic)
     return (
-        f"  {result.name}" if result.role == "ablation" else result.name,
+        f"  {result.name}" if result.role in ("ablation", "retrained") else result.name,
         _quantity(result.auc.value, result.auc_interval, 3),
         *(cell for estimate in estimates for cell in _sic_cells(estimate)),
     )
@@ -173,9 +217,9 @@ def _footer(results: EvaluationResults) -> list[str]:
         f"{in_sample}. Ablations are read at the cut of {model.name}."
     )
     limits = (
-        f"A dash: fewer than {config.min_background} background events pass, or there is no cut "
-        f"or class. {model.events.n_background} background events can show no SIC above "
-        f"sqrt(N_b / {config.min_background}) = {results.sic_ceiling:.1f}."
+        f"{results.rule} must pass a cut; a dash: fewer do, or there is no cut or class. "
+        f"{model.events.n_background} background events can show no SIC above "
+        f"sqrt(N_b / {results.n_min}) = {results.sic_ceiling:.1f}."
     )
     paragraphs = [uncertainty, definition, limits]
     if model.events.problem is not None:

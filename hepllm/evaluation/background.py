@@ -1,0 +1,48 @@
+"""The rule by which a SIC is quoted only where enough background passes its cut.
+
+A rule and the size of a background sample give one number, the (effective) background events that
+must pass, which is printed beside every result.
+"""
+
+from __future__ import annotations
+
+import math
+
+from hepllm.config import EvaluationConfig
+from hepllm.evaluation.metrics import ROUNDING
+
+
+def required_background(config: EvaluationConfig, n_background: int) -> int:
+    """The number of background events that must pass a cut for its SIC to be quoted.
+
+    - ``events``: ``min_background`` events.
+    - ``relative_error``: 1 / sqrt(N) of the passing background is at most ``max_relative_error``;
+      0.2 asks for 25 events, as the code of LaCATHODE does (Hallin et al., arXiv:2210.14924).
+    - ``eps_b``: eps_B > ``min_eps_b``; 1e-4 is the cut of the OmniLearn code (Mikuni and Nachman,
+      arXiv:2404.16091).
+    - ``cathode``: eps_B > 0, one event, which is all that the code of CATHODE asks for (Hallin et
+      al., arXiv:2109.00546).
+
+    Args:
+        config: the rule and its parameters.
+        n_background: background events of the sample on which the cut is read.
+    """
+    if config.background_rule == "events":
+        return config.min_background
+    if config.background_rule == "relative_error":
+        return math.ceil(config.max_relative_error**-2 * (1 - ROUNDING))
+    if config.background_rule == "eps_b":
+        return math.floor(config.min_eps_b * n_background * (1 + ROUNDING)) + 1
+    return 1
+
+
+def describe_rule(config: EvaluationConfig, n_background: int) -> str:
+    """The rule in words, with the number of events that it means for this sample."""
+    required = required_background(config, n_background)
+    condition = {
+        "events": "",
+        "relative_error": f" (relative error of eps_B <= {config.max_relative_error:g})",
+        "eps_b": f" (eps_B > {config.min_eps_b:g})",
+        "cathode": " (eps_B > 0, as in CATHODE's code)",
+    }[config.background_rule]
+    return f"N_min = {required} background events{condition}"

@@ -1,0 +1,151 @@
+"""The signal fraction of events without labels, from their calibrated scores.
+
+The fixed point of the EM algorithm of Saerens, Latinne and Decaestecker (Neural Computation 14
+(2002) 21) is the maximum of the likelihood of the fraction p,
+
+    log L(p) = sum_i log(p r_i + 1 - p),   r_i = p(score_i | signal) / p(score_i | background),
+
+which is concave in p, so that it is found here by bisection. It assumes that each class has the
+same score distribution as in the validation data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepllm.errors import InputError
+from hepllm.evaluation.bootstrap import Interval, interval
+from hepllm.evaluation.calibration import (
+    Calibration,
+    Floats,
+    ValidationScores,
+    fit_calibration,
+    logit,
+)
+from hepllm.schema import SIGNAL
+
+ASSUMPTION = (
+    "assumes that the scores of each class are distributed as in the validation data, which a "
+    "signal or background of another kind violates"
+)
+"""What every estimate of a prior stands on; printed with it."""
+
+N_REPLICAS = 200
+
+_N_BINS = 4096
+_MAX_LOG_RATIO = 30.0
+_N_BISECTIONS = 60
+
+
+@dataclass(frozen=True)
+class PriorEstimate:
+    """An estimated signal fraction.
+
+    Attributes:
+        fraction: of the events.
+        interval: from replicas of the events and of the validation data, so that it holds the
+            uncertainty of the calibration too.
+        n_events: events that it was estimated from.
+        sum_of_weights: of these events.
+    """
+
+    fraction: float
+    interval: Interval
+    n_events: int
+    sum_of_weights: float
+
+
+def maximum_likelihood_fraction(log_ratio: Floats, count: Floats) -> float:
+    """The signal fraction of the largest likelihood, within [0, 1].
+
+    Args:
+        log_ratio: (B,) log p(score | signal) - log p(score | background).
+        count: (B,) events with this ratio, at least 0.
+    """
+    excess = np.expm1(np.clip(log_ratio, -_MAX_LOG_RATIO, _MAX_LOG_RATIO))
+
+    def slope(fraction: float) -> float:
+        return float(np.sum(count * excess / (1 + fraction * excess)))
+
+    low, high = 0.0, 1.0
+    if slope(low) <= 0:
+        return low
+    if slope(high) >= 0:
+        return high
+    for _ in range(_N_BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if slope(middle) > 0 else (low, middle)
+    return (low + high) / 2
+
+
+def estimate_prior(
+    score: Floats,
+    weight: Floats,
+    validation: ValidationScores,
+    calibration: Calibration,
+    *,
+    confidence: float,
+    seed: int,
+) -> PriorEstimate:
+    """Estimates the signal fraction of events from their scores.
+
+    Args:
+        score: (N,) of the events, uncalibrated.
+        weight: (N,) of the events, at least 0.
+        validation: what the calibration was fitted on; fitted anew in each replica.
+        calibration: its method must not be ``none``, whose logits are no likelihood ratios.
+        confidence: probability content of the interval.
+        seed: of the replicas.
+
+    Raises:
+        InputError: without events or calibration, or for negative weights.
+    """
+    if calibration.method == "none" or not len(score) or (weight < 0).any():
+        msg = "a prior can be estimated from calibrated scores of events without negative weights"
+        raise InputError(msg)
+    places, count = _binned(score, np.ones(len(score)))
+    sums = _binned(score, weight)[1]
+    share = np.divide(sums, count, out=np.zeros_like(sums), where=count > 0)
+    generator = np.random.default_rng([seed, 6])
+    fractions = np.empty(N_REPLICAS)
+    for replica in range(N_REPLICAS):
+        drawn: Floats = share * generator.multinomial(len(score), count / count.sum())
+        fitted = _refit(validation, calibration, generator)
+        fractions[replica] = np.nan if fitted is None else _fraction(fitted, places, drawn)
+    return PriorEstimate(
+        fraction=_fraction(calibration, places, sums),
+        interval=interval(fractions, confidence, max_undefined=0.05),
+        n_events=len(score),
+        sum_of_weights=float(weight.sum()),
+    )
+
+
+def _fraction(calibration: Calibration, places: Floats, count: Floats) -> float:
+    log_ratio = calibration.logits(places) - logit(calibration.prior)
+    return maximum_likelihood_fraction(log_ratio, count)
+
+
+def _refit(
+    validation: ValidationScores, calibration: Calibration, generator: np.random.Generator
+) -> Calibration | None:
+    """The calibration of as many signal and background events drawn anew; None where it fails."""
+    is_signal = validation.label == SIGNAL
+    drawn = [
+        generator.choice(events, len(events))
+        for events in (np.flatnonzero(is_signal), np.flatnonzero(~is_signal))
+    ]
+    again = validation.take(np.concatenate(drawn))
+    try:
+        return fit_calibration(again, calibration.method, calibration.prior)
+    except InputError:
+        return None
+
+
+def _binned(score: Floats, weight: Floats) -> tuple[Floats, Floats]:
+    """Centres and contents of so many bins that their width does not matter."""
+    count, edges = np.histogram(score, _N_BINS, weights=weight)
+    centres: NDArray[np.float64] = (edges[1:] + edges[:-1]) / 2
+    return centres, count.astype(np.float64)

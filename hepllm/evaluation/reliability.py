@@ -1,0 +1,146 @@
+"""Whether probabilities hold: reliability, calibration error, and signal in the highest scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import beta, chi2
+
+from hepllm.evaluation.calibration import Floats
+from hepllm.evaluation.scores import ScoredEvents
+
+N_BINS = 15
+TOP_SHARES = (0.1, 0.01, 0.001)
+"""The highest scores that are looked at, as shares of the events."""
+
+_ONE_SIGMA = 0.6827
+_N_PERFECT = 200
+
+
+@dataclass(frozen=True, eq=False)
+class Reliability:
+    """Observed shares of signal in bins of equal size in probability.
+
+    Attributes:
+        predicted: (K,) mean probability of each bin.
+        observed: (K,) share of signal.
+        low: (K,) lower end of its 68 % interval (Clopper and Pearson, Biometrika 26 (1934) 404).
+        high: (K,) upper end.
+        ece: expected calibration error, the mean of |observed - predicted| over the events
+            (Naeini et al., AAAI 2015, with bins of equal size).
+        ece_if_perfect: what it would be on average for as many events if the probabilities held
+            exactly; it is not 0.
+    """
+
+    predicted: Floats
+    observed: Floats
+    low: Floats
+    high: Floats
+    ece: float
+    ece_if_perfect: float
+
+
+@dataclass(frozen=True)
+class TopBin:
+    """The events of the highest scores.
+
+    Attributes:
+        share: of all events.
+        n_events: in it.
+        expected: signal by the sum of the probabilities.
+        observed: signal by the labels, in the same mixture.
+        ratio: observed over expected; None where nothing is expected.
+        low: lower end of its 68 % Poisson interval (Garwood, Biometrika 28 (1936) 437).
+        high: upper end.
+    """
+
+    share: float
+    n_events: int
+    expected: float
+    observed: float
+    ratio: float | None
+    low: float | None
+    high: float | None
+
+
+def reliability(probability: Floats, is_signal: NDArray[np.bool_], seed: int) -> Reliability:
+    """Compares probabilities with labels.
+
+    Args:
+        probability: (N,) in the mixture of these very events.
+        is_signal: (N,).
+        seed: of the calibration error that perfect probabilities would have.
+    """
+    order = np.argsort(probability, kind="stable")
+    bins = np.array_split(order, min(N_BINS, max(1, len(order))))
+    predicted = np.array([probability[events].mean() for events in bins])
+    n_events = np.array([len(events) for events in bins])
+    n_signal = np.array([np.count_nonzero(is_signal[events]) for events in bins])
+    tail = (1 - _ONE_SIGMA) / 2
+    low = beta.ppf(tail, n_signal, n_events - n_signal + 1)
+    high = beta.ppf(1 - tail, n_signal + 1, n_events - n_signal)
+    generator = np.random.default_rng([seed, 7])
+    perfect = [
+        _error(predicted, _draw_signal(probability, bins, generator) / n_events, n_events)
+        for _ in range(_N_PERFECT)
+    ]
+    return Reliability(
+        predicted=predicted,
+        observed=n_signal / n_events,
+        low=np.where(n_signal == 0, 0.0, low),
+        high=np.where(n_signal == n_events, 1.0, high),
+        ece=_error(predicted, n_signal / n_events, n_events),
+        ece_if_perfect=float(np.mean(perfect)),
+    )
+
+
+def _draw_signal(
+    probability: Floats, bins: list[NDArray[np.intp]], generator: np.random.Generator
+) -> NDArray[np.int64]:
+    drawn = generator.random(len(probability)) < probability
+    return np.array([np.count_nonzero(drawn[events]) for events in bins])
+
+
+def _error(predicted: Floats, observed: Floats, n_events: NDArray[np.int64]) -> float:
+    return float(np.average(np.abs(observed - predicted), weights=n_events))
+
+
+def top_bins(probability: Floats, events: ScoredEvents, prior: float | None) -> list[TopBin]:
+    """Observed over expected signal among the highest scores, where a search looks.
+
+    Args:
+        probability: (N,) for the mixture ``prior``.
+        events: labels; their score gives the order.
+        prior: signal fraction to which the classes are weighted; None takes the events as they are.
+    """
+    is_signal = events.is_signal
+    weight = np.ones(len(probability))
+    if prior is not None:
+        own = is_signal.mean()
+        weight = np.where(is_signal, prior / own, (1 - prior) / (1 - own))
+    order = np.argsort(-events.score, kind="stable")
+    reached = np.cumsum(weight[order]) / weight.sum()
+    bins = []
+    for share in TOP_SHARES:
+        chosen = order[: int(np.searchsorted(reached, share, side="right"))]
+        if len(chosen):
+            bins.append(_top_bin(share, probability[chosen], is_signal[chosen], weight[chosen]))
+    return bins
+
+
+def _top_bin(
+    share: float, probability: Floats, is_signal: NDArray[np.bool_], weight: Floats
+) -> TopBin:
+    expected = float(np.sum(weight * probability))
+    observed, n_signal = float(weight[is_signal].sum()), int(np.count_nonzero(is_signal))
+    each = observed / n_signal if n_signal else float(weight.mean())
+    tail = (1 - _ONE_SIGMA) / 2
+    low = chi2.ppf(tail, 2 * n_signal) / 2 if n_signal else 0.0
+    high = chi2.ppf(1 - tail, 2 * (n_signal + 1)) / 2
+    ratio, below, above = (
+        float(number / expected) if expected else None
+        for number in (observed, each * low, each * high)
+    )
+    return TopBin(share, len(weight), expected, observed, ratio, below, above)

@@ -1,0 +1,261 @@
+"""Calibrations and priors against classes whose likelihood ratio is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.image import imread
+from numpy.typing import NDArray
+from scipy.special import expit as scipy_expit
+
+from hepllm.config import EvaluationConfig
+from hepllm.errors import InputError
+from hepllm.evaluation.calibration import (
+    Calibration,
+    Method,
+    ValidationScores,
+    expit,
+    fit_calibration,
+    logit,
+)
+from hepllm.evaluation.prior import estimate_prior, maximum_likelihood_fraction
+from hepllm.evaluation.probabilities import (
+    calibration_tree,
+    check_calibration,
+    choose_prior,
+    format_calibration,
+)
+from hepllm.evaluation.reliability import reliability, top_bins
+from hepllm.evaluation.reliability_plot import plot_reliability
+from hepllm.evaluation.scores import scored_events
+
+SLOPE, OFFSET, DISTANCE = 0.4, -0.7, 2.0
+
+
+def draw(
+    n_events: int, fraction: float, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Scores whose true logit in a 1:1 mixture is SLOPE * score + OFFSET, and labels."""
+    generator = np.random.default_rng(seed)
+    label = (np.arange(n_events) < round(n_events * fraction)).astype(np.int64)
+    hidden = generator.normal(size=n_events) + DISTANCE * (label - 0.5)
+    return (DISTANCE * hidden - OFFSET) / SLOPE, label
+
+
+def validation(seed: int = 1, fraction: float = 0.5, n_events: int = 4000) -> ValidationScores:
+    score, label = draw(n_events, fraction, seed)
+    return ValidationScores(score, label, np.ones(n_events))
+
+
+def test_platt_finds_the_map_whatever_the_balance_of_the_validation_data() -> None:
+    for fraction in (0.5, 0.1):
+        found = fit_calibration(validation(fraction=fraction, n_events=40_000), "platt", 0.5)
+        assert found.slope == pytest.approx(SLOPE, rel=0.06)
+        assert found.offset == pytest.approx(OFFSET, abs=0.12)
+
+
+def test_the_training_prior_is_where_the_logits_hold() -> None:
+    found = fit_calibration(validation(n_events=40_000), "platt", 0.1)
+    assert found.offset == pytest.approx(OFFSET + logit(0.1), abs=0.12)
+    score = np.linspace(-5, 5, 11)
+    shifted = found.logits(score, 0.001) - found.logits(score)
+    np.testing.assert_allclose(shifted, logit(0.001) - logit(0.1))
+
+
+def test_temperature_changes_the_scale_only() -> None:
+    score, label = draw(20_000, 0.5, 1)
+    centred = ValidationScores(score + OFFSET / SLOPE, label, np.ones(len(score)))
+    found = fit_calibration(centred, "temperature", 0.5)
+    assert found.slope == pytest.approx(SLOPE, rel=0.06)
+    assert found.offset == 0.0
+
+
+@given(st.sampled_from(["temperature", "platt", "isotonic"]), st.integers(0, 20))
+@settings(deadline=None, max_examples=20)
+def test_calibration_never_reorders_and_is_finite(method: Method, seed: int) -> None:
+    events = validation(seed, n_events=200)
+    found = fit_calibration(events, method, 0.3)
+    score = np.sort(np.append(events.score, [-1e6, 1e6]))
+    for prior in (None, 1e-6, 0.5):
+        probability = found.probabilities(score, prior)
+        assert (np.diff(probability) >= 0).all()
+        assert ((probability >= 0) & (probability <= 1)).all()
+
+
+def test_every_method_repairs_the_calibration_error() -> None:
+    score, label = draw(20_000, 0.5, 5)
+    raw = reliability(expit(score), label == 1, 1)
+    assert raw.ece > 0.05
+    for method in ("platt", "isotonic"):
+        found = fit_calibration(validation(n_events=20_000), method, 0.5)
+        fixed = reliability(found.probabilities(score), label == 1, 1)
+        assert fixed.ece < 0.02
+        assert fixed.ece < raw.ece / 3
+
+
+def test_separated_classes_have_a_finite_slope() -> None:
+    events = ValidationScores(np.array([-2.0, -1.0, 1.0, 2.0]), np.array([0, 0, 1, 1]), np.ones(4))
+    for method in ("platt", "temperature", "isotonic"):
+        assert np.abs(fit_calibration(events, method, 0.5).logits(events.score)).max() < 50
+
+
+def test_what_cannot_be_calibrated_is_refused() -> None:
+    events = validation(n_events=200)
+    only = ValidationScores(events.score[:100], events.label[:100], np.ones(100))
+    with pytest.raises(InputError, match="one class only"):
+        fit_calibration(only, "platt", 0.5)
+    upside_down = ValidationScores(-events.score, events.label, events.weight)
+    with pytest.raises(InputError, match="nothing to calibrate"):
+        fit_calibration(upside_down, "platt", 0.5)
+
+
+def test_expit_agrees_with_scipy_without_overflow() -> None:
+    logits = np.array([-1000.0, -30.0, 0.0, 2.0, 1000.0])
+    np.testing.assert_allclose(expit(logits), scipy_expit(logits), rtol=1e-12)
+    assert logit(0.2) == pytest.approx(np.log(0.25))
+
+
+def expectation_maximisation(ratio: NDArray[np.float64], n_steps: int) -> float:
+    """Saerens et al., equations 2.10: posteriors under the prior, then their mean as the prior."""
+    fraction = 0.5
+    for _ in range(n_steps):
+        fraction = float(np.mean(fraction * ratio / (fraction * ratio + 1 - fraction)))
+    return fraction
+
+
+@pytest.mark.parametrize("fraction", [0.5, 0.1, 0.02])
+def test_bisection_finds_the_fixed_point_of_em(fraction: float) -> None:
+    score, _ = draw(3000, fraction, 3)
+    log_ratio = SLOPE * score + OFFSET
+    expected = expectation_maximisation(np.exp(log_ratio), 5000)
+    found = maximum_likelihood_fraction(log_ratio, np.ones(3000))
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_fraction_stays_within_its_limits() -> None:
+    assert maximum_likelihood_fraction(np.full(10, -3.0), np.ones(10)) == 0.0
+    assert maximum_likelihood_fraction(np.full(10, 3.0), np.ones(10)) == 1.0
+
+
+@pytest.mark.parametrize("fraction", [0.5, 0.1, 0.01])
+def test_the_true_fraction_is_inside_the_interval(fraction: float) -> None:
+    inside = 0
+    for seed in range(4):
+        events = validation(100 + seed, n_events=2000)
+        score, _ = draw(20_000, fraction, seed)
+        found = estimate_prior(
+            score,
+            np.ones(len(score)),
+            events,
+            fit_calibration(events, "platt", 0.5),
+            confidence=0.95,
+            seed=seed,
+        )
+        low, high = found.interval.pair or (1.0, 0.0)
+        assert low <= found.fraction <= high
+        assert high - low < 0.06
+        inside += low <= fraction <= high
+    assert inside >= 3
+
+
+def test_at_a_permille_there_is_an_interval_that_reaches_down() -> None:
+    events = validation(n_events=2000)
+    score, _ = draw(20_000, 0.001, 2)
+    calibration = fit_calibration(events, "platt", 0.5)
+    found = estimate_prior(score, np.ones(len(score)), events, calibration, confidence=0.95, seed=1)
+    low, high = found.interval.pair or (1.0, 0.0)
+    assert 0 <= low < 0.001 < high < 0.02
+
+
+def test_an_estimate_needs_calibrated_scores_and_weights_that_count() -> None:
+    events = validation(n_events=200)
+    for method, weight in (("none", 1.0), ("platt", -1.0)):
+        calibration = fit_calibration(events, method, 0.5)
+        with pytest.raises(InputError, match="prior can be estimated"):
+            estimate_prior(
+                events.score, np.full(200, weight), events, calibration, confidence=0.95, seed=1
+            )
+
+
+def test_weights_count_as_so_many_events() -> None:
+    events = validation(n_events=2000)
+    score, label = draw(5000, 0.2, 2)
+    calibration = fit_calibration(events, "platt", 0.5)
+    found = estimate_prior(
+        score, np.where(label == 1, 2.0, 1.0), events, calibration, confidence=0.95, seed=1
+    )
+    low, high = found.interval.pair or (1.0, 0.0)
+    assert low <= 2000 / 6000 <= high
+
+
+def test_highest_scores_hold_as_much_signal_as_expected_at_the_right_prior_only() -> None:
+    score, label = draw(100_000, 0.01, 7)
+    found = Calibration("platt", 0.5, SLOPE, OFFSET)
+    events = scored_events(score, label)
+    top = top_bins(found.probabilities(score, 0.01), events, None)
+    for share, part in zip((0.1, 0.01), top, strict=False):
+        assert part.n_events == pytest.approx(100_000 * share, abs=2)
+        assert part.observed == label[np.argsort(-score)[: part.n_events]].sum()
+        assert part.ratio == pytest.approx(1.0, abs=0.12)
+        assert part.low < part.ratio < part.high
+    wrong = top_bins(found.probabilities(score, 0.1), events, None)[1]
+    assert wrong.high < 0.7
+
+
+def test_highest_scores_of_a_balanced_sample_are_weighted_to_the_prior() -> None:
+    score, label = draw(100_000, 0.5, 7)
+    found = Calibration("platt", 0.5, SLOPE, OFFSET)
+    parts = top_bins(found.probabilities(score, 0.001), scored_events(score, label), 0.001)
+    assert parts[0].observed < 0.1 * 50_000
+    for part in parts[:2]:
+        assert part.ratio == pytest.approx(1.0, abs=0.1)
+
+
+def test_reliability_counts_events() -> None:
+    probability = np.repeat([0.2, 0.8], 500)
+    is_signal = np.concatenate([np.arange(500) < 150, np.arange(500) < 400])
+    found = reliability(probability, is_signal, 1)
+    np.testing.assert_array_less(found.low, found.observed + 1e-12)
+    np.testing.assert_array_less(found.observed - 1e-12, found.high)
+    assert found.predicted[0] == pytest.approx(0.2)
+    assert found.ece >= (0.1 + 0.0) / 2 - 1e-9
+    assert found.ece_if_perfect > 0
+
+
+@pytest.mark.parametrize("asked", ["training", 0.01, "estimate"])
+def test_the_prior_is_named_and_told(asked: str | float, tmp_path: Path) -> None:
+    events = validation(n_events=2000)
+    calibration = fit_calibration(events, "isotonic", 0.5)
+    score, label = draw(8000, 0.05, 4)
+    config = EvaluationConfig(prior=asked)
+    weight = np.ones(len(score))
+    prior = choose_prior(config, "1:1", calibration, events, (score, weight), seed=1)
+    check = check_calibration(calibration, prior, scored_events(score, label), 1)
+    assert check is not None
+    tree = calibration_tree(calibration, prior, check, 0.05)
+    text = format_calibration(calibration, prior, check, 0.05)
+    assert max(map(len, text.splitlines())) <= 120
+    expected = {"training": 0.5, 0.01: 0.01, "estimate": 0.05}[asked]
+    assert tree["prior_fraction"] == pytest.approx(expected, abs=0.012)
+    assert prior.name in text
+    plot_reliability(check, "made", tmp_path / "reliability.png")
+    assert imread(tmp_path / "reliability.png").std() > 0.05
+    if asked == "estimate":
+        low, high = tree["prior_interval"]
+        assert low <= 0.05 <= high
+        assert "distributed as in the validation data" in text
+        assert "distributed as in the validation data" in tree["prior_assumption"]
+
+
+def test_one_class_has_no_check() -> None:
+    events = validation(n_events=200)
+    calibration = fit_calibration(events, "platt", 0.5)
+    prior = choose_prior(
+        EvaluationConfig(), "1:1", calibration, events, (events.score, events.weight), seed=1
+    )
+    only = scored_events(np.zeros(5), np.ones(5, dtype=int))
+    assert check_calibration(calibration, prior, only, 1) is None

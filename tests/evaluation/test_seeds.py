@@ -1,0 +1,52 @@
+"""Several runs: medians and bands by numpy's percentiles, and the table."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hepllm.config import EvaluationConfig
+from hepllm.evaluation.assessment import evaluate_scores
+from hepllm.evaluation.report import results_tree
+from hepllm.evaluation.results import EvaluationResults, ScoreTable
+from hepllm.evaluation.seeds import format_spread, sic_over_runs, spread, spread_over_runs
+
+
+def results(seed: int, names: tuple[str, ...] = ("llm", "boosting")) -> EvaluationResults:
+    generator = np.random.default_rng(seed)
+    label = np.repeat([1, 0], [300, 900])
+
+    def table() -> ScoreTable:
+        return ScoreTable(label, {n: generator.normal(size=1200) + 1.5 * label for n in names})
+
+    return evaluate_scores(table(), table(), EvaluationConfig(bootstrap=10), 1)
+
+
+def test_spread_is_percentiles_of_what_exists() -> None:
+    found = spread([3.0, None, 1.0, 2.0, 10.0])
+    assert (found.median, found.n_runs) == (2.5, 4)
+    assert [found.low, found.high] == pytest.approx(np.percentile([1, 2, 3, 10], [16, 84]))
+    assert spread([None, None]).median is None
+
+
+def test_runs_are_put_together_by_classifier() -> None:
+    made = [results(seed) for seed in range(5)] + [results(9, ("llm", "boosting", "cut"))]
+    trees = [results_tree(one) for one in made]
+    found = spread_over_runs(trees)
+    assert list(found) == ["llm", "boosting"]
+    values = [tree["baselines"]["boosting"]["auc"] for tree in trees]
+    assert found["boosting"]["auc"].median == pytest.approx(np.median(values))
+    text = format_spread("test", 6, found)
+    assert max(map(len, text.splitlines())) <= 120
+    assert f"{np.median(values):.4f}" in text
+
+
+def test_sic_band_lies_around_the_median_of_the_curves() -> None:
+    made = [results(seed) for seed in range(5)]
+    band = sic_over_runs(made, "llm")
+    at_half = [one.scores["llm"].band.sic[49] for one in made]
+    assert band.sic[49] == pytest.approx(np.median(at_half))
+    shown = ~np.isnan(band.sic)
+    assert shown.any()
+    assert (band.low[shown] <= band.sic[shown]).all()
+    assert (band.sic[shown] <= band.high[shown]).all()
