@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,56 +11,42 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from hepllm.config import Config
-from hepllm.dataset import Dataset, EventTable, read_dataset
-from hepllm.errors import InputError
+from hepllm.dataset import EventTable
 from hepllm.evaluation.assessment import evaluate_scores
-from hepllm.evaluation.baselines import Scorer, fit_boosting
+from hepllm.evaluation.baselines import BOOSTING
 from hepllm.evaluation.plots import plot_roc, plot_scores, plot_sic
+from hepllm.evaluation.probabilities import (
+    Prior,
+    calibration_tree,
+    check_calibration,
+    choose_prior,
+    format_calibration,
+)
+from hepllm.evaluation.reliability_plot import plot_reliability
 from hepllm.evaluation.report import results_tree
 from hepllm.evaluation.results import EvaluationResults, ScoreTable
-from hepllm.evaluation.tables import format_table, format_working_points
+from hepllm.evaluation.stacking import STACK, describe_gain
+from hepllm.evaluation.tables import format_table, format_views, format_working_points
 from hepllm.executor import resolve_workers
-from hepllm.learning.encoding import PromptEncoder
-from hepllm.learning.scoring import score_events
-from hepllm.logs import progress_bar
-from hepllm.model.classifier import EventClassifier
-from hepllm.schema import UNKNOWN, is_search_safe
-from hepllm.stages.preprocess import preprocess
-from hepllm.stages.runs import (
-    Run,
-    open_run,
-    training_events,
-    validation_events,
-    write_table,
-    write_text,
+from hepllm.learning.schedule import balanced_view
+from hepllm.schema import UNKNOWN
+from hepllm.stages.contest import (
+    MODEL,
+    Contest,
+    Scores,
+    add_stack,
+    fit_peers,
+    name_retrained,
+    score_retrained,
 )
+from hepllm.stages.runs import Run, open_run, validation_events, write_text
+from hepllm.stages.samples import EvaluationSet, collect_sets
+from hepllm.stages.scorefile import RunCalibration, calibrate, write_scores
 
-LOG = logging.getLogger(__name__)
-
-Scores = NDArray[np.float64]
-
-MODEL = "llm"
-"""What the run's own classifier is called in tables."""
-
-
-@dataclass(frozen=True)
-class EvaluationSet:
-    """Events to evaluate on.
-
-    Attributes:
-        name: of the output folder.
-        table: the events.
-        is_blackbox: whether they come from a black box.
-        n_excluded: events left out because the run has seen them.
-    """
-
-    name: str
-    table: EventTable
-    is_blackbox: bool
-    n_excluded: int = 0
+_VALIDATION = " validation"
+"""Key of the validation events beside the sets; no folder begins with a space."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +58,14 @@ class SetReport:
         metrics: the content of ``metrics.json``.
         text: the same for a person.
         files: what was written, pictures included.
+        results: behind ``metrics``; None without labels.
     """
 
     name: str
     metrics: dict[str, Any]
     text: str
     files: tuple[Path, ...]
+    results: EvaluationResults | None = None
 
 
 def evaluate(
@@ -88,6 +75,7 @@ def evaluate(
     blackbox: Path | None = None,
     all_blackboxes: bool = False,
     masterkey: Path | None = None,
+    compare: Sequence[Path] = (),
     config: Config | None = None,
 ) -> list[SetReport]:
     """Evaluates a run.
@@ -100,6 +88,7 @@ def evaluate(
         blackbox: a black box, as an event file or a dataset.
         all_blackboxes: the test split, and every other dataset beside the training one.
         masterkey: labels of the black box, if it is an event file.
+        compare: runs of the same model trained with part of its input, to be reported beside it.
         config: settings in place of the run's own, of which ``evaluation`` counts.
 
     Raises:
@@ -107,163 +96,70 @@ def evaluate(
     """
     run = open_run(run_folder)
     config = config or run.config
-    sets = _collect_sets(run, dataset, blackbox, all_blackboxes, masterkey)
+    others = name_retrained(run, [open_run(folder) for folder in compare])
+    sets = collect_sets(
+        run,
+        dataset=dataset,
+        blackbox=blackbox,
+        all_blackboxes=all_blackboxes,
+        masterkey=masterkey,
+        seen_by=list(others.values()),
+    )
     torch.set_num_threads(resolve_workers(config.train.threads))
-    baselines = _fit_baselines(run, config)
-    classifier, encoder = run.load_classifier()
-    contest = _Contest(run, config, classifier, encoder, baselines)
-    return [_report(contest, chosen) for chosen in sets]
+    validation = validation_events(run.dataset(), run.config)
+    tables = {_VALIDATION: validation, **{chosen.name: chosen.table for chosen in sets}}
+    retrained = score_retrained(others, config, tables)
+    peers = fit_peers(run, config)
+    contest = Contest(run, config, *run.load_classifier(), peers)
+    calibration = calibrate(run, config.evaluation.calibration)
+    bench = _Bench(contest, validation, retrained, calibration)
+    return [_report(bench, chosen) for chosen in sets]
 
 
 @dataclass(frozen=True)
-class _Contest:
-    """The run's classifier and those that it is compared with, all ready to score."""
+class _Bench:
+    """All that a set meets: who competes, on what cuts are chosen, what scores mean."""
 
-    run: Run
-    config: Config
-    classifier: EventClassifier
-    encoder: PromptEncoder
-    baselines: Mapping[str, Scorer]
-
-    def score(self, text_rows: Scores, number_rows: Scores, description: str) -> Scores:
-        """Scores of the language model; the two rows differ in ablations only."""
-        with progress_bar(len(text_rows), description) as bar:
-            return score_events(
-                self.classifier,
-                self.encoder,
-                text_rows,
-                number_rows=number_rows,
-                batch_size=self.config.evaluation.batch_size,
-                on_batch=bar.update,
-            )
-
-    def score_baselines(self, rows: Scores) -> dict[str, Scores]:
-        """Scores of the others."""
-        return {name: fitted.score(rows) for name, fitted in self.baselines.items()}
+    contest: Contest
+    validation: EventTable
+    retrained: Mapping[str, Mapping[str, Scores]]
+    calibration: RunCalibration
 
 
-def _collect_sets(
-    run: Run,
-    dataset: Path | None,
-    blackbox: Path | None,
-    all_blackboxes: bool,
-    masterkey: Path | None,
-) -> list[EvaluationSet]:
-    if masterkey is not None and blackbox is None:
-        msg = "--masterkey belongs to --blackbox FILE"
-        raise InputError(msg)
-    sets: list[EvaluationSet] = []
-    if all_blackboxes or (dataset is None and blackbox is None):
-        sets.append(_test_set(run))
-    if dataset is not None:
-        sets.append(_other_set(run, read_dataset(dataset), is_blackbox=False))
-    if blackbox is not None:
-        sets.append(_other_set(run, _open_blackbox(run, blackbox, masterkey), is_blackbox=True))
-    if all_blackboxes:
-        beside = sorted(run.record.dataset.parent.glob("*/manifest.json"))
-        others = [file.parent for file in beside if file.parent != run.record.dataset]
-        if not others:
-            msg = (
-                f"no black box beside {run.record.dataset}: preprocess one, "
-                "or name it with --blackbox FILE"
-            )
-            raise InputError(msg)
-        sets += [_other_set(run, read_dataset(folder), is_blackbox=True) for folder in others]
-    return sets
-
-
-def _test_set(run: Run) -> EvaluationSet:
-    dataset = run.dataset()
-    table = dataset.load(run.config.train.feature_names(), "test")
-    return _without_seen(run, EvaluationSet(f"{dataset.folder.name}-test", table, False))
-
-
-def _other_set(run: Run, dataset: Dataset, *, is_blackbox: bool) -> EvaluationSet:
-    table = dataset.load(run.config.train.feature_names())
-    return _without_seen(run, EvaluationSet(dataset.folder.name, table, is_blackbox))
-
-
-def _without_seen(run: Run, chosen: EvaluationSet) -> EvaluationSet:
-    """Leaves out events that the run was trained or validated on, by content."""
-    seen = np.isin(chosen.table.event_digest, run.used_events())
-    n_seen = int(seen.sum())
-    if n_seen:
-        LOG.warning(
-            "%s: %d of %d events were seen in training or validation and are left out",
-            chosen.name,
-            n_seen,
-            len(seen),
-        )
-    table = chosen.table.take(~seen)
-    if not len(table):
-        msg = f"{chosen.name}: no event is left to evaluate on"
-        raise InputError(msg)
-    unlabelled = table.label == UNKNOWN
-    if unlabelled.any() and not is_search_safe(run.config.train.feature_names()):
-        msg = (
-            f"{chosen.name}: has no labels, and {run.folder} was trained on features that follow "
-            "m_jj; a cut on its score carves a bump into QCD: train with train.features=search"
-        )
-        raise InputError(msg)
-    return EvaluationSet(chosen.name, table, chosen.is_blackbox, n_seen)
-
-
-def _open_blackbox(run: Run, path: Path, masterkey: Path | None) -> Dataset:
-    """A dataset, or an event file that is clustered as the training events were."""
-    if path.is_dir():
-        if masterkey is not None:
-            msg = f"{path}: a dataset holds its labels; give --masterkey to preprocess"
-            raise InputError(msg)
-        return read_dataset(path)
-    if not path.exists():
-        msg = f"{path}: no such black box"
-        raise InputError(msg)
-    trained_with = run.dataset().manifest.config["preprocess"]
-    settings = run.config.preprocess.model_copy(
-        update={
-            "jets": type(run.config.preprocess.jets).model_validate(trained_with["jets"]),
-            "select": None,
-        }
-    )
-    config = run.config.model_copy(update={"preprocess": settings})
-    output = run.folder / "eval" / path.stem / path.stem
-    made = preprocess([path], output, config, masterkey=masterkey, overwrite=True)
-    return made[0].dataset
-
-
-def _fit_baselines(run: Run, config: Config) -> dict[str, Scorer]:
-    """Fits each baseline to the very events and features that the run was trained on."""
-    if not config.evaluation.baselines:
-        return {}
-    events = training_events(run.dataset(), run.config)
-    LOG.info("fitting a boosting to the same %d training events", len(events))
-    return {"boosting": fit_boosting(events.features, events.label, events.weight, config.seed)}
-
-
-def _report(contest: _Contest, chosen: EvaluationSet) -> SetReport:
-    folder = contest.run.folder / "eval" / chosen.name
+def _report(bench: _Bench, chosen: EvaluationSet) -> SetReport:
+    contest, folder = bench.contest, bench.contest.run.folder / "eval" / chosen.name
     folder.mkdir(parents=True, exist_ok=True)
     rows = chosen.table.features
     started = time.perf_counter()
     scores = contest.score(rows, rows, f"score {chosen.name}")
     rate = len(rows) / (time.perf_counter() - started)
-    files = [_write_scores(folder, chosen.table, scores)]
-    about = _describe(contest.run, chosen, rate)
-    if (chosen.table.label == UNKNOWN).any():
-        metrics = {**about, "n_events": len(rows), "n_signal": None, "n_background": None}
-        text = f"{chosen.name}: {len(rows)} events without labels are scored; nothing to compare"
-    else:
-        results = _compare(contest, chosen, scores)
-        metrics = {**results_tree(results), **about}
-        text = f"{format_table(results)}\n\n{format_working_points(results)}"
+    prior = _choose_prior(bench, chosen, scores)
+    files = [_write_scores(folder, chosen.table, scores, bench.calibration, prior)]
+    metrics: dict[str, Any] = {"n_events": len(rows), "n_signal": None, "n_background": None}
+    texts = [f"{chosen.name}: {len(rows)} events without labels are scored; nothing to compare"]
+    results = None
+    if not (chosen.table.label == UNKNOWN).any():
+        results, views = _compare(bench, chosen, scores)
+        metrics = results_tree(results)
+        metrics["views"] = {view.view: results_tree(view) for view in views}
+        texts = [format_table(results), format_working_points(results)]
+        texts += [format_views([results, *views])] if views else []
+        if results.contrasts:
+            gain = describe_gain({pair[1]: d["auc"] for pair, d in results.contrasts.items()})
+            metrics["stack"] = gain
+            texts.append(gain)
         files += _draw(folder, results)
+    tree, text, pictures = _judge_probabilities(bench, chosen, results, prior)
+    metrics |= {**_describe(contest.run, chosen, rate, prior), "calibration": tree}
+    texts.append(text)
     metrics_file = folder / "metrics.json"
     write_text(metrics_file, json.dumps(metrics, indent=1, allow_nan=False) + "\n")
-    write_text(folder / "table.txt", text + "\n")
-    return SetReport(chosen.name, metrics, text, (metrics_file, *files))
+    write_text(folder / "table.txt", "\n\n".join(texts) + "\n")
+    written = (metrics_file, *files, *pictures)
+    return SetReport(chosen.name, metrics, "\n\n".join(texts), written, results)
 
 
-def _describe(run: Run, chosen: EvaluationSet, rate: float) -> dict[str, Any]:
+def _describe(run: Run, chosen: EvaluationSet, rate: float, prior: Prior) -> dict[str, Any]:
     """What the numbers belong to."""
     config = run.config
     return {
@@ -271,66 +167,100 @@ def _describe(run: Run, chosen: EvaluationSet, rate: float) -> dict[str, Any]:
         "trained_on": {"dataset": run.record.dataset.name, **run.record.n_train},
         "backbone": config.backbone.name,
         "features": list(config.train.feature_names()),
-        "prompt": config.prompt.layout,
+        "prompt": config.prompt_layout,
         "fusion": config.fusion.enabled,
         "n_excluded_as_seen": chosen.n_excluded,
         "events_per_second": rate,
-        "probability_prior": f"training balance {config.train.balance}",
+        "probability_prior": prior.name,
     }
 
 
-def _compare(contest: _Contest, chosen: EvaluationSet, scores: Scores) -> EvaluationResults:
-    run, table = contest.run, chosen.table
-    validation = validation_events(run.dataset(), run.config)
-    ablate = contest.config.evaluation.ablations and not chosen.is_blackbox
-    return evaluate_scores(
-        ScoreTable(
-            label=table.label,
-            scores={MODEL: scores, **contest.score_baselines(table.features)},
-            ablations=_ablate(contest, table.features) if ablate else {},
-            weight=table.weight,
-        ),
-        ScoreTable(
-            label=validation.label,
-            scores={
-                MODEL: run.validation_scores(),
-                **contest.score_baselines(validation.features),
-            },
-            weight=validation.weight,
-        ),
-        contest.config.evaluation,
-        contest.config.seed,
-        sample=chosen.name,
+def _choose_prior(bench: _Bench, chosen: EvaluationSet, scores: Scores) -> Prior:
+    config = bench.contest.config
+    return choose_prior(
+        config.evaluation,
+        bench.contest.run.config.train.balance,
+        bench.calibration.map,
+        bench.calibration.validation,
+        (scores, chosen.table.weight),
+        seed=config.seed,
     )
 
 
-def _ablate(contest: _Contest, rows: Scores) -> dict[str, Scores]:
-    """Scores with one part of the input exchanged between events or taken away.
+def _compare(
+    bench: _Bench, chosen: EvaluationSet, scores: Scores
+) -> tuple[EvaluationResults, list[EvaluationResults]]:
+    """Results of the set as it is, and in other mixtures of its classes."""
+    contest, table, validation = bench.contest, chosen.table, bench.validation
+    config, seed = contest.config.evaluation, contest.config.seed
+    others = bench.retrained[chosen.name]
+    test = ScoreTable(
+        label=table.label,
+        scores={MODEL: scores, **contest.score_baselines(table.features), **others},
+        ablations=contest.ablate(table.features)
+        if config.ablations and not chosen.is_blackbox
+        else {},
+        weight=table.weight,
+        retrained=tuple(others),
+    )
+    cuts = ScoreTable(
+        label=validation.label,
+        scores={
+            MODEL: contest.run.validation_scores(),
+            **contest.score_baselines(validation.features),
+            **bench.retrained[_VALIDATION],
+        },
+        weight=validation.weight,
+    )
+    pairs: tuple[tuple[str, str], ...] = ()
+    if config.stack:
+        test, cuts = add_stack(test, cuts, seed)
+        pairs = ((STACK, MODEL), (STACK, BOOSTING))
+    whole = evaluate_scores(test, cuts, config, seed, sample=chosen.name, pairs=pairs)
+    views = [
+        evaluate_scores(
+            test.take(balanced_view(table.label, view, seed)),
+            cuts,
+            config,
+            seed,
+            sample=chosen.name,
+            view=view,
+        )
+        for view in config.views
+        if view != "natural" and whole.model.events.problem is None
+    ]
+    return whole, views
 
-    A part that the model does not have is not ablated.
-    """
-    order = np.random.default_rng([contest.config.seed, 4]).permutation(len(rows))
-    exchanged = rows[order]
-    ablations: dict[str, Scores] = {}
-    if contest.classifier.nfa is not None:
-        ablations["nfa_permuted"] = contest.score(rows, exchanged, "permute numbers")
-        with contest.classifier.silenced_fusion():
-            ablations["nfa_zeroed"] = contest.score(rows, rows, "zero soft tokens")
-    if contest.encoder.prints_numbers:
-        ablations["text_permuted"] = contest.score(exchanged, rows, "permute text")
-    return ablations
+
+def _judge_probabilities(
+    bench: _Bench, chosen: EvaluationSet, results: EvaluationResults | None, prior: Prior
+) -> tuple[dict[str, Any], str, list[Path]]:
+    """The probabilities as a tree, in words and as a picture."""
+    calibration, seed = bench.calibration.map, bench.contest.config.seed
+    events = None if results is None else results.model.events
+    own = None if events is None else float(np.mean(events.is_signal))
+    check = None if events is None else check_calibration(calibration, prior, events, seed)
+    pictures: list[Path] = []
+    if check is not None:
+        pictures = [bench.contest.run.folder / "eval" / chosen.name / "reliability.png"]
+        title = f"{chosen.name} sample, calibration: {calibration.method}"
+        plot_reliability(check, title, pictures[0])
+    tree = calibration_tree(calibration, prior, check, own)
+    return tree, format_calibration(calibration, prior, check, own), pictures
 
 
-def _write_scores(folder: Path, table: EventTable, scores: Scores) -> Path:
+def _write_scores(
+    folder: Path, table: EventTable, scores: Scores, calibration: RunCalibration, prior: Prior
+) -> Path:
     file = folder / "scores.parquet"
     columns = {
         "event_id": table.event_id,
         "source": table.source.tolist(),
         "label": table.label,
         "score": scores,
-        "probability": 1 / (1 + np.exp(-scores)),
+        "probability": calibration.map.probabilities(scores, prior.fraction),
     }
-    write_table(file, columns)
+    write_scores(file, columns, prior.name)
     return file
 
 

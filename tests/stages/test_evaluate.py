@@ -1,0 +1,138 @@
+"""Evaluation beside other runs: trained with less, several seeds, stacked, in several mixtures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from numpy.typing import NDArray
+
+from hepllm import cli
+from hepllm.config import Config
+from hepllm.errors import InputError
+from hepllm.stages.evaluate import SetReport, evaluate
+from hepllm.stages.preprocess import preprocess
+from hepllm.stages.spread import spread_of_runs
+from hepllm.stages.train import train
+
+
+@pytest.fixture(scope="module")
+def config(tiny_config: Callable[..., Config]) -> Callable[..., Config]:
+    return lambda *overrides: tiny_config(
+        "preprocess.workers=1", "preprocess.executor=serial", "train.epochs=2", *overrides
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(
+    tmp_path_factory: pytest.TempPathFactory,
+    config: Callable[..., Config],
+    dijet_events: Callable[..., NDArray[np.float64]],
+    write_lhco: Callable[..., Path],
+) -> Path:
+    """A run, the same without its adapter, with a minimal prompt, and with another balance."""
+    folder = tmp_path_factory.mktemp("compare")
+    write_lhco(folder / "rnd.h5", dijet_events(240, seed=1))
+    preprocess([folder / "rnd.h5"], folder / "rnd", config())
+    recipes = {
+        "run": (),
+        "text": ("fusion.enabled=false",),
+        "numbers": ("prompt.layout=minimal",),
+        "other": ("train.balance=natural",),
+    }
+    for name, overrides in recipes.items():
+        train(folder / "rnd", folder / name, config(*overrides), overwrite=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(folder: Path, config: Callable[..., Config]) -> SetReport:
+    settings = config("evaluation.stack=true", "evaluation.prior=estimate")
+    compare = [folder / "text", folder / "numbers"]
+    (made,) = evaluate(folder / "run", compare=compare, config=settings)
+    return made
+
+
+def test_runs_trained_with_less_stand_beside_the_ablations(
+    report: SetReport, folder: Path, config: Callable[..., Config]
+) -> None:
+    ablation = report.metrics["ablation"]
+    assert set(ablation) == {
+        "nfa_permuted",
+        "nfa_zeroed",
+        "text_permuted",
+        "text_only",
+        "numbers_only",
+    }
+    assert [name for name in ablation if ablation[name].get("retrained")] == [
+        "text_only",
+        "numbers_only",
+    ]
+    assert "llm trained without part of its input:" in report.text
+    assert {"text_only", "numbers_only"} <= set(report.metrics["paired"])
+    quick = config("evaluation.baselines=false", "evaluation.ablations=false")
+    (alone,) = evaluate(folder / "text", config=quick)
+    assert ablation["text_only"]["auc"] == pytest.approx(alone.metrics["auc"], abs=1e-6)
+    assert ablation["text_only"]["max_sic_threshold"] == pytest.approx(
+        alone.metrics["max_sic_threshold"], abs=1e-4
+    )
+
+
+def test_all_peers_and_the_stack_have_the_same_events(report: SetReport) -> None:
+    peers = report.metrics["baselines"]
+    assert list(peers) == ["boosting", "mlp", "logistic", "cut", "stack"]
+    assert {peer["n_background"] for peer in peers.values()} == {report.metrics["n_background"]}
+    assert set(report.metrics["contrasts"]) == {"stack-llm", "stack-boosting"}
+    assert report.metrics["stack"] in report.text
+
+
+def test_views_are_mixtures_of_the_same_scores(report: SetReport) -> None:
+    views = report.metrics["views"]
+    assert list(views) == ["1:1", "1:10"]
+    assert views["1:1"]["n_signal"] == views["1:1"]["n_background"]
+    assert views["1:10"]["n_background"] == pytest.approx(10 * views["1:10"]["n_signal"], abs=5)
+    assert "in several mixtures of its classes" in report.text
+    for view in views.values():
+        assert view["n_signal"] <= report.metrics["n_signal"]
+        assert view["n_background"] <= report.metrics["n_background"]
+
+
+def test_probabilities_are_told(report: SetReport) -> None:
+    found = report.metrics["calibration"]
+    assert found["prior_n_events"] == report.metrics["n_signal"] + report.metrics["n_background"]
+    assert report.metrics["probability_prior"] == found["prior"]
+    assert "distributed as in the validation data" in report.text.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("other", "message"), [("other", "another balance"), ("text", "compared already")]
+)
+def test_runs_that_differ_in_more_are_refused(other: str, message: str, folder: Path) -> None:
+    twice = [folder / other] * 3
+    with pytest.raises(InputError, match=message):
+        evaluate(folder / "run", compare=twice)
+
+
+def test_several_runs_are_told_together(folder: Path) -> None:
+    runs = [str(folder / name) for name in ("run", "numbers")]
+    quick = ["--set", "evaluation.ablations=false", "--set", "evaluation.peers=[boosting]"]
+    made = CliRunner().invoke(cli.cli, ["eval", *runs, *quick, "--json", "-q"])
+    assert made.exit_code == 0, made.output
+    tree = json.loads(made.stdout)
+    assert list(tree["runs"]) == runs
+    values = [tree["runs"][run]["rnd-test"]["auc"] for run in runs]
+    spread = tree["spread"]["rnd-test"]["llm"]["auc"]
+    assert spread["median"] == pytest.approx(np.mean(values))
+    assert list(tree["spread"]["rnd-test"]) == ["llm", "boosting"]
+    told = CliRunner().invoke(cli.cli, ["eval", *runs, *quick, "-q"])
+    assert "2 runs: median [16 %, 84 %]" in told.stdout
+
+
+def test_without_a_common_set_there_is_nothing_to_put_together() -> None:
+    lone = SetReport("bb", {}, "", (), None)
+    with pytest.raises(InputError, match="no set with labels"):
+        spread_of_runs({"a": [lone], "b": [lone]})
