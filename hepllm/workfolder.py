@@ -116,6 +116,11 @@ class WorkFolder:
         self.result.rename(self._output)
         shutil.rmtree(self.folder)
 
+    def publish_file(self) -> None:
+        """The same for an output that is a file, which stands in ``result`` under its own name."""
+        (self.result / self._output.name).replace(self._output)
+        shutil.rmtree(self.folder)
+
     def _file(self, part: str) -> Path:
         return self._parts / f"{part}.arrow"
 

@@ -1,0 +1,357 @@
+"""``hepllm predict``: scores of any supported input in a file, chunk by chunk.
+
+Scored chunks lie in ``<output>.partial`` until all are there; a run that was stopped goes on with
+those that are missing. The file appears under its own name only when it is complete. Memory does
+not grow with the input.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import time
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from hepllm.config import Config, PreprocessConfig
+from hepllm.dataset import Dataset, read_dataset
+from hepllm.errors import InputError, RunError
+from hepllm.evaluation.probabilities import Prior, choose_prior
+from hepllm.executor import Retry, run_tasks
+from hepllm.learning.checkpoint import best_checkpoint
+from hepllm.logs import progress_bar
+from hepllm.physics.chunks import Chunk, ChunkResult, make_chunks, process_chunk
+from hepllm.physics.readers import EventFile, open_event_file
+from hepllm.physics.readers.features import FeatureFile
+from hepllm.prompts import parse
+from hepllm.schema import UNKNOWN
+from hepllm.shards import file_digest
+from hepllm.stages.predictor import Floats, Predictor
+from hepllm.stages.runs import Run
+from hepllm.stages.samples import check_jets
+from hepllm.stages.scorefile import SUFFIXES, ScoreWriter
+from hepllm.workfolder import WorkFolder
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A file of scores that was made.
+
+    Attributes:
+        path: where.
+        n_events: rows in it.
+        n_scored: events that this run scored; fewer when it resumed another.
+        seconds: wall-clock time of this run.
+        prior: what the probabilities assume, in words.
+    """
+
+    path: Path
+    n_events: int
+    n_scored: int
+    seconds: float
+    prior: str
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Rows of the input, start included and stop not."""
+
+    start: int
+    stop: int
+
+    def __str__(self) -> str:
+        return f"{self.start:012d}-{self.stop:012d}"
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Events on their way to the model; (N, F) features, all else of length N."""
+
+    features: Floats
+    event_id: NDArray[np.int64]
+    source: list[str]
+    label: NDArray[np.int8]
+    weight: Floats
+
+    def __len__(self) -> int:
+        return len(self.event_id)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """An input that can be scored piece by piece."""
+
+    content: EventFile | Dataset
+    parts: tuple[_Part, ...]
+    fingerprint: dict[str, object]
+
+
+def prediction_config(run: Run) -> Config:
+    """The run's configuration, whose section ``preprocess`` is that of its training dataset.
+
+    Where the dataset is gone, as on another machine, the section is that of the run, with a
+    warning.
+    """
+    section = run.config.preprocess.model_dump() | {"select": None}
+    try:
+        section |= run.dataset().manifest.config["preprocess"] | {"select": None}
+    except InputError as error:
+        LOG.warning("%s; jets are taken from %s/config.yaml", error, run.folder)
+    settings = PreprocessConfig.model_validate(section)
+    return run.config.model_copy(update={"preprocess": settings})
+
+
+def predict(
+    predictor: Predictor, source: Path, output: Path, config: Config, *, overwrite: bool = False
+) -> Prediction:
+    """Scores all events of an input.
+
+    Args:
+        predictor: a loaded run.
+        source: an event file as ``preprocess`` takes it, a feature table, or a dataset.
+        output: ``.parquet``, ``.csv`` or ``.root``.
+        config: ``preprocess`` says how the input is read, ``evaluation`` which prior is meant.
+        overwrite: replace an output, and discard an unfinished one.
+
+    Raises:
+        InputError: the input cannot be read or lacks the model's features, or the output exists.
+        ChunkError: a worker failed; scored chunks are kept for the next run.
+        RunError: the output cannot be written.
+    """
+    _check_output(output, overwrite)
+    opened = _open(predictor.run, source, config.preprocess)
+    started = time.monotonic()
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with WorkFolder(output, opened.fingerprint, overwrite) as work:
+            n_scored = _score_parts(predictor, opened, config.preprocess, work)
+            prior = _choose_prior(predictor, config, work, opened.parts)
+            n_events = _assemble(predictor, prior, work, opened.parts, output)
+    except OSError as error:
+        msg = f"{error.filename or output}: cannot be written: {error.strerror or error}"
+        raise RunError(msg) from None
+    return Prediction(output, n_events, n_scored, time.monotonic() - started, prior.name)
+
+
+def predict_texts(
+    predictor: Predictor, texts: Sequence[str], config: Config
+) -> list[tuple[float, float]]:
+    """Score and probability of events that are written as prompts.
+
+    Raises:
+        InputError: as for ``rows_of_texts``, or where a prior is to be estimated from them.
+    """
+    if config.evaluation.prior == "estimate":
+        msg = "a prior cannot be estimated from pasted events; state one"
+        raise InputError(msg)
+    scores = predictor.score(rows_of_texts(texts, predictor.names))
+    fraction = None if config.evaluation.prior == "training" else config.evaluation.prior
+    probabilities = predictor.probability(scores, fraction)
+    return list(zip(scores.tolist(), probabilities.tolist(), strict=True))
+
+
+def rows_of_texts(texts: Sequence[str], names: Sequence[str]) -> Floats:
+    """Feature rows of events that are written as prompts, shape (N, F).
+
+    Args:
+        texts: prompts of any layout, as ``hepllm.prompts.render`` writes them.
+        names: the F features; NaN where a text lacks one.
+
+    Raises:
+        InputError: for a text without any of these features.
+    """
+    rows = np.full((len(texts), len(names)), np.nan)
+    for row, text in zip(rows, texts, strict=True):
+        try:
+            event = parse(text)
+        except ValueError as error:
+            raise InputError(str(error)) from None
+        missing = [name for name in names if name not in event]
+        if len(missing) == len(names):
+            msg = f"the text names {', '.join(event)}, but none of the model's features"
+            raise InputError(msg)
+        if missing:
+            LOG.warning("not in the text, so taken as missing: %s", ", ".join(missing))
+        row[:] = [event.get(name, np.nan) for name in names]
+    return rows
+
+
+def _check_output(output: Path, overwrite: bool) -> None:
+    if output.suffix.lower() not in SUFFIXES:
+        msg = f"{output}: the ending says how scores are written: one of {', '.join(SUFFIXES)}"
+        raise InputError(msg)
+    if output.is_dir() or (output.exists() and not overwrite):
+        hint = "is a folder" if output.is_dir() else "exists; give --overwrite to replace it"
+        msg = f"{output}: {hint}"
+        raise InputError(msg)
+
+
+def _open(run: Run, source: Path, config: PreprocessConfig) -> _Source:
+    """Opens the input and says what its scores depend on."""
+    checkpoint = best_checkpoint(run.checkpoints)
+    digest = hashlib.sha256()
+    for file in sorted(checkpoint.glob("*.safetensors")):
+        if not file.name.startswith("optimizer"):
+            digest.update(file_digest(file).encode())
+    model = {"weights": digest.hexdigest(), "chunk_size": config.chunk_size}
+    if source.is_dir():
+        dataset = read_dataset(source)
+        check_jets(run, dataset)
+        n_events, content = dataset.n_events, {"dataset": dataset.digest}
+        opened: EventFile | Dataset = dataset
+    else:
+        opened = open_event_file(source, config)
+        n_events = opened.n_events
+        content = {"file": source.name, "sha256": file_digest(source)}
+        content |= {"preprocess": config.model_dump_json(include=_CONTENT)}
+    size = config.chunk_size
+    parts = (_Part(start, min(start + size, n_events)) for start in range(0, n_events, size))
+    return _Source(opened, tuple(parts), model | content)
+
+
+_CONTENT = {"format", "label", "weight", "energy_unit", "columns", "root", "jets", "on_bad_event"}
+
+
+def _score_parts(
+    predictor: Predictor, source: _Source, config: PreprocessConfig, work: WorkFolder
+) -> int:
+    """Scores what is not scored yet; returns the number of events."""
+    missing = [part for part in source.parts if work.cut_flow(str(part)) is None]
+    total = source.parts[-1].stop if source.parts else 0
+    n_missing = sum(part.stop - part.start for part in missing)
+    if n_missing < total:
+        LOG.info("%s: goes on with %d of %d events", work.folder, n_missing, total)
+    chunks = _read(predictor, source.content, missing, config)
+    n_scored = 0
+    with closing(chunks), progress_bar(total, "predict") as progress:
+        progress.update(total - n_missing)
+        for part, table in chunks:
+            if not n_scored:
+                _check_features(predictor, table, part)
+            columns = {
+                "event_id": table.event_id,
+                "source": pa.array(table.source, pa.string()),
+                "label": table.label,
+                "weight": table.weight,
+                "score": predictor.score(table.features),
+            }
+            work.save(str(part), pa.table(columns), [("scored", len(table))])
+            n_scored += len(table)
+            progress.update(part.stop - part.start)
+    return n_scored
+
+
+def _check_features(predictor: Predictor, table: _Rows, part: _Part) -> None:
+    """Tells of features that no event of the first piece has."""
+    absent = np.flatnonzero(np.isnan(table.features).all(axis=0))
+    names = [predictor.names[column] for column in absent]
+    if len(table) and len(names) == len(predictor.names):
+        msg = (
+            f"rows {part.start}-{part.stop - 1} have none of the model's features "
+            f"{', '.join(names)}; say which column holds what in preprocess.columns"
+        )
+        raise InputError(msg)
+    if len(table) and names:
+        LOG.warning("missing in all of the first %d events: %s", len(table), ", ".join(names))
+
+
+def _read(
+    predictor: Predictor,
+    content: EventFile | Dataset,
+    parts: Sequence[_Part],
+    config: PreprocessConfig,
+) -> Generator[tuple[_Part, _Rows], None, None]:
+    if isinstance(content, Dataset):
+        return _read_dataset(predictor, content, parts, config)
+    return _read_file(predictor, content, parts, config)
+
+
+def _read_dataset(
+    predictor: Predictor, dataset: Dataset, parts: Sequence[_Part], config: PreprocessConfig
+) -> Generator[tuple[_Part, _Rows], None, None]:
+    wanted = {part.start: part for part in parts}
+    start = 0
+    for table in dataset.batches(predictor.names, config.chunk_size):
+        if start in wanted:
+            yield (
+                wanted[start],
+                _Rows(
+                    table.features, table.event_id, table.source.tolist(), table.label, table.weight
+                ),
+            )
+        start += len(table)
+
+
+def _read_file(
+    predictor: Predictor, file: EventFile, parts: Sequence[_Part], config: PreprocessConfig
+) -> Generator[tuple[_Part, _Rows], None, None]:
+    wanted = {part.start: part for part in parts}
+    chunks = [chunk for chunk in make_chunks([file], config.chunk_size) if chunk.start in wanted]
+    # What a table's features imply is quickly found; only clustering is worth processes.
+    results = run_tasks(
+        functools.partial(process_chunk, config=config),
+        chunks,
+        kind="serial" if isinstance(file, FeatureFile) else config.executor,
+        workers=config.workers,
+        ordered=True,
+        retry=Retry(config.retries, config.chunk_timeout),
+        scheduler=config.dask_scheduler,
+    )
+    with closing(results):
+        for chunk, result in results:
+            yield wanted[chunk.start], _rows_of_chunk(chunk, result, predictor.names)
+
+
+def _rows_of_chunk(chunk: Chunk, result: ChunkResult, names: Sequence[str]) -> _Rows:
+    label = np.nan_to_num(result.rows["label_raw"], nan=UNKNOWN)
+    n_events = len(label)
+    return _Rows(
+        features=np.stack([result.features[name] for name in names], axis=1),
+        event_id=result.rows["event_id"],
+        source=[chunk.file.path.stem] * n_events,
+        label=np.sign(label).astype(np.int8),
+        weight=result.rows["weight"],
+    )
+
+
+def _choose_prior(
+    predictor: Predictor, config: Config, work: WorkFolder, parts: Sequence[_Part]
+) -> Prior:
+    score = weight = np.empty(0)
+    if config.evaluation.prior == "estimate":
+        tables = [work.load(str(part)).select(["score", "weight"]) for part in parts]
+        whole = pa.concat_tables(tables)
+        score, weight = whole["score"].to_numpy(), whole["weight"].to_numpy()
+    return choose_prior(
+        config.evaluation,
+        predictor.run.config.train.balance,
+        predictor.calibration.map,
+        predictor.calibration.validation,
+        (score, weight),
+        seed=config.seed,
+    )
+
+
+def _assemble(
+    predictor: Predictor, prior: Prior, work: WorkFolder, parts: Sequence[_Part], output: Path
+) -> int:
+    """Writes the file from its pieces and puts it in place."""
+    aside = work.result / output.name
+    n_events = 0
+    with ScoreWriter(aside, prior.name) as writer:
+        for part in parts:
+            table = work.load(str(part))
+            probability = predictor.probability(table["score"].to_numpy(), prior.fraction)
+            writer.write(table.append_column("probability", pa.array(probability)))
+            n_events += table.num_rows
+    work.publish_file()
+    return n_events

@@ -1,0 +1,234 @@
+"""Scores of every kind of input, the same as eval gives, whole or not at all."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+import pytest
+import uproot
+from numpy.typing import NDArray
+
+from hepllm.config import Config, override_config
+from hepllm.dataset import read_dataset
+from hepllm.errors import InputError, RunError
+from hepllm.prompts import render
+from hepllm.stages import predict as stage
+from hepllm.stages.evaluate import evaluate
+from hepllm.stages.predict import Prediction, predict, prediction_config, rows_of_texts
+from hepllm.stages.predictor import Predictor, load_predictor
+from hepllm.stages.preprocess import preprocess
+from hepllm.stages.train import train
+
+
+@pytest.fixture(scope="module")
+def config(tiny_config: Callable[..., Config]) -> Config:
+    return tiny_config(
+        "preprocess.workers=1", "preprocess.executor=serial", "preprocess.chunk_size=25"
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(
+    tmp_path_factory: pytest.TempPathFactory,
+    config: Config,
+    dijet_events: Callable[..., NDArray[np.float64]],
+    write_lhco: Callable[..., Path],
+) -> Path:
+    """A trained run, and a black box of 60 events as a file and as a dataset."""
+    folder = tmp_path_factory.mktemp("predict")
+    write_lhco(folder / "rnd.h5", dijet_events(200, seed=1))
+    write_lhco(folder / "bb.h5", dijet_events(60, seed=2))
+    preprocess([folder / "rnd.h5"], folder / "data" / "rnd", config)
+    preprocess([folder / "bb.h5"], folder / "data" / "bb", config)
+    train(folder / "data" / "rnd", folder / "run", config, overwrite=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def predictor(folder: Path) -> Predictor:
+    return load_predictor(folder / "run")
+
+
+@pytest.fixture(scope="module")
+def expected(folder: Path) -> pa.Table:
+    """What eval writes about the black box."""
+    (report,) = evaluate(folder / "run", dataset=folder / "data" / "bb")
+    return pq.read_table(report.files[1])
+
+
+def run(
+    predictor: Predictor, source: Path, output: Path, *overrides: str, overwrite: bool = False
+) -> Prediction:
+    config = override_config(prediction_config(predictor.run), overrides)
+    return predict(predictor, source, output, config, overwrite=overwrite)
+
+
+def feature_table(folder: Path, path: Path) -> Path:
+    dataset = read_dataset(folder / "data" / "bb")
+    names = [name for name in dataset.manifest.features if "softdrop" not in name]
+    events = dataset.load(names)
+    columns = {name: events.column(name) for name in names}
+    pq.write_table(pa.table({**columns, "label": events.label}), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "ending"), list(product(["events", "dataset", "features"], ["parquet", "csv", "root"]))
+)
+def test_every_input_and_format_has_the_scores_of_eval(
+    kind: str,
+    ending: str,
+    *,
+    folder: Path,
+    predictor: Predictor,
+    expected: pa.Table,
+    tmp_path: Path,
+) -> None:
+    source = {
+        "events": lambda: folder / "bb.h5",
+        "dataset": lambda: folder / "data" / "bb",
+        "features": lambda: feature_table(folder, tmp_path / "bb.parquet"),
+    }[kind]()
+    output = tmp_path / f"scores.{ending}"
+    made = run(predictor, source, output)
+    assert (made.n_events, made.n_scored) == (60, 60)
+    found = read(output)
+    for name in ("event_id", "label"):
+        np.testing.assert_array_equal(found[name], expected[name].to_numpy())
+    for name in ("score", "probability"):
+        np.testing.assert_allclose(found[name], expected[name].to_numpy(), atol=1e-3)
+    assert set(tmp_path.iterdir()) <= {output, tmp_path / "bb.parquet"}
+
+
+def read(path: Path) -> dict[str, NDArray[np.float64]]:
+    if path.suffix == ".root":
+        with uproot.open(path) as file:
+            assert str(file["probability_prior"]) == "training balance 1:1"
+            assert str(file["sources"]) == "bb"
+            columns: dict[str, NDArray[np.float64]] = file["scores"].arrays(library="np")
+            return columns
+    table = pacsv.read_csv(path) if path.suffix == ".csv" else pq.read_table(path)
+    if path.suffix == ".parquet":
+        prior = table.schema.field("probability").metadata[b"prior"]
+        assert prior == b"training balance 1:1"
+    return {name: table[name].to_numpy() for name in ("event_id", "label", "score", "probability")}
+
+
+def test_a_stopped_run_goes_on_with_what_is_missing(
+    folder: Path,
+    predictor: Predictor,
+    expected: pa.Table,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    output, whole = tmp_path / "scores.parquet", Predictor.score
+    calls = []
+
+    def break_off(self: Predictor, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        calls.append(len(rows))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return whole(self, rows)
+
+    monkeypatch.setattr(Predictor, "score", break_off)
+    with pytest.raises(KeyboardInterrupt):
+        run(predictor, folder / "bb.h5", output)
+    assert not output.exists()
+    made = run(predictor, folder / "bb.h5", output)
+    assert calls == [25, 25, 25, 10]
+    assert (made.n_events, made.n_scored) == (60, 35)
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.parquet"]
+    found = pq.read_table(output)["score"].to_numpy()
+    np.testing.assert_allclose(found, expected["score"].to_numpy(), atol=1e-3)
+
+
+def test_unfinished_work_of_another_input_is_not_mixed_in(
+    folder: Path, predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "scores.csv"
+
+    def fail(*_: object) -> None:
+        msg = "disk full"
+        raise OSError(msg)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "_assemble", fail)
+        with pytest.raises(RunError, match="disk full"):
+            run(predictor, folder / "bb.h5", output)
+    with pytest.raises(InputError, match="an unfinished run with other inputs"):
+        run(predictor, folder / "rnd.h5", output)
+    assert run(predictor, folder / "rnd.h5", output, overwrite=True).n_scored == 200
+
+
+def test_the_prior_is_stated_or_estimated(
+    folder: Path, predictor: Predictor, tmp_path: Path
+) -> None:
+    stated = run(predictor, folder / "bb.h5", tmp_path / "a.parquet", "evaluation.prior=0.001")
+    assert stated.prior == "stated signal fraction 0.001"
+    table = pq.read_table(tmp_path / "a.parquet")
+    score, probability = table["score"].to_numpy(), table["probability"].to_numpy()
+    calibrated = predictor.calibration.map.logits(score, 0.001)
+    np.testing.assert_allclose(probability, 1 / (1 + np.exp(-calibrated)), rtol=1e-9)
+    found = run(predictor, folder / "bb.h5", tmp_path / "b.parquet", "evaluation.prior=estimate")
+    assert found.prior.startswith("estimated signal fraction")
+
+
+def test_what_cannot_be_scored_or_written_is_told(
+    folder: Path, predictor: Predictor, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"one of \.parquet, \.csv, \.root"):
+        run(predictor, folder / "bb.h5", tmp_path / "scores.txt")
+    (tmp_path / "scores.csv").touch()
+    with pytest.raises(InputError, match="--overwrite"):
+        run(predictor, folder / "bb.h5", tmp_path / "scores.csv")
+    with pytest.raises(InputError, match=r"gone\.h5"):
+        run(predictor, folder / "gone.h5", tmp_path / "new.csv")
+    pq.write_table(pa.table({"m_jj": [3000.0, 3100.0]}), tmp_path / "poor.parquet")
+    with pytest.raises(InputError, match="have none of the model's features"):
+        run(predictor, tmp_path / "poor.parquet", tmp_path / "new.csv")
+    assert {path.name for path in tmp_path.iterdir()} == {"scores.csv", "poor.parquet"}
+
+
+def test_a_pasted_prompt_is_the_event_that_it_was(
+    folder: Path, predictor: Predictor, caplog: pytest.LogCaptureFixture
+) -> None:
+    events = read_dataset(folder / "data" / "bb").load(predictor.names)
+    texts = [
+        render(dict(zip(predictor.names, row, strict=True)), predictor.names, "full", fusion=False)
+        for row in events.features[:5]
+    ]
+    rows = rows_of_texts(texts, predictor.names)
+    np.testing.assert_allclose(rows, events.features[:5], atol=1e-9)
+    with caplog.at_level("WARNING", "hepllm"):
+        short = rows_of_texts(["event m=0123 t=0.45"], predictor.names)
+    assert np.isfinite(short).sum() == 2
+    assert "taken as missing" in caplog.text
+    with pytest.raises(InputError, match="no feature found"):
+        rows_of_texts(["hello"], predictor.names)
+    with pytest.raises(InputError, match="none of the model's features"):
+        rows_of_texts(["m_jj: 3500.0000000000"], predictor.names)
+
+
+def test_the_command_line_scores_files_and_texts(folder: Path, tmp_path: Path) -> None:
+    def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-m", "hepllm.cli", "predict", str(folder / "run")]
+        return subprocess.run(  # noqa: S603
+            [*line, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=300
+        )
+
+    done = command(folder / "bb.h5", "--output", tmp_path / "s.csv", "--prior", "0.01", "-q")
+    assert done.returncode == 0, done.stderr
+    assert "60 events" in done.stdout
+    assert "stated signal fraction 0.01" in done.stdout
+    assert (tmp_path / "s.csv").read_text().count("\n") == 61
+    done = command("--text", "event m=0123 dm=0400 t=0.30 T=0.20", "-q")
+    assert done.stdout.startswith("score ")
+    assert command(folder / "bb.h5").returncode == 2
