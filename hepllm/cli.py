@@ -363,9 +363,7 @@ def _tell_spread(found: Mapping[str, Sequence[Any]], as_json: bool) -> None:
 @click.argument("run", type=_PATH)
 @click.argument("source", type=_PATH, required=False, metavar="[INPUT]")
 @click.option("--output", type=_PATH, help="File of the scores: .parquet, .csv or .root.")
-@click.option(
-    "--text", multiple=True, help="An event as a prompt, not INPUT; '-' reads it."
-)
+@click.option("--text", multiple=True, help="An event as a prompt, not INPUT; '-' reads it.")
 @click.option("--format", "form", type=click.Choice(FORMATS), help="Of the INPUT [found out].")
 @click.option("--label", help="Column or branch of the labels; 'none' ignores it.")
 @click.option("--prior", help="Signal fraction of the probabilities, or 'estimate' [training].")
