@@ -10,6 +10,8 @@ Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Workers = Annotated[int, Field(ge=0)]
+Balance = Annotated[str, Field(pattern=r"^(natural|[1-9]\d*:[1-9]\d*)$")]
+"""Signal to background, such as ``1:10``, or ``natural``."""
 
 
 class Section(BaseModel):

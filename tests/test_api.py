@@ -147,7 +147,7 @@ def test_the_package_loads_nothing_before_it_is_asked() -> None:
         "import sys, hepllm; assert 'EventClassifier' in dir(hepllm); "
         "assert 'torch' not in sys.modules; hepllm.EventClassifier.load"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)  # noqa: S603
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = hepllm.nothing
 
@@ -157,7 +157,7 @@ def test_the_notebook_runs(folder: Path) -> None:
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     script = folder / "notebook.py"
     script.write_text("\n\n".join(code), encoding="utf-8")
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         [sys.executable, script.name],
         cwd=folder,
         env=dict(os.environ),

@@ -202,7 +202,7 @@ if __name__ == "__main__":
 def test_ctrl_c_works_at_once(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(_INTERRUPTED.format(folder=str(Path(__file__).parent)))
-    with subprocess.Popen(  # noqa: S603 (our own script)
+    with subprocess.Popen(
         [sys.executable, str(script)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

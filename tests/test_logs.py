@@ -24,9 +24,7 @@ with progress_bar(1000, "preprocess") as progress:
 def _on_a_terminal(verbosity: int) -> str:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 90, 0, 0))
-    with subprocess.Popen(  # noqa: S603 (our own script)
-        [sys.executable, "-c", _WORK, str(verbosity)], stderr=theirs
-    ):
+    with subprocess.Popen([sys.executable, "-c", _WORK, str(verbosity)], stderr=theirs):
         os.close(theirs)
         text = b""
         try:
@@ -56,7 +54,5 @@ def test_quiet_is_quiet() -> None:
 
 
 def test_a_file_gets_nothing() -> None:
-    done = subprocess.run(  # noqa: S603 (our own script)
-        [sys.executable, "-c", _WORK, "0"], capture_output=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", _WORK, "0"], capture_output=True, check=True)
     assert done.stderr == done.stdout == b""

@@ -57,7 +57,7 @@ def address(runs: Path) -> Iterator[str]:
     """Of a TensorBoard that serves the runs."""
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(runs)]
     command += ["--host", "127.0.0.1", "--port", "0", "--load_fast", "false"]
-    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)  # noqa: S603 (our own)
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         assert server.stderr is not None
         found = next(filter(None, (re.search(r" at (http\S+)", line) for line in server.stderr)))

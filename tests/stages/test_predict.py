@@ -220,7 +220,7 @@ def test_a_pasted_prompt_is_the_event_that_it_was(
 def test_the_command_line_scores_files_and_texts(folder: Path, tmp_path: Path) -> None:
     def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         line = [sys.executable, "-m", "hepllm.cli", "predict", str(folder / "run")]
-        return subprocess.run(  # noqa: S603
+        return subprocess.run(
             [*line, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=300
         )
 

@@ -501,7 +501,7 @@ def test_kill_minus_nine_and_again(
     script.write_text(_RUN)
     command = [sys.executable, str(script), str(lhco_file), str(output)]
     parts = output.with_name("rnd.partial") / "parts"
-    with subprocess.Popen(command) as process:  # noqa: S603 (our own script)
+    with subprocess.Popen(command) as process:
         limit = time.monotonic() + 60
         while len(list(parts.glob("*.arrow"))) < 5 and time.monotonic() < limit:
             time.sleep(0.005)

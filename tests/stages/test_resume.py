@@ -80,7 +80,7 @@ class _Runs:
         self._command = [sys.executable, str(script), str(file), str(output), str(CHUNK)]
 
     def start(self) -> subprocess.Popen[str]:
-        return subprocess.Popen(  # noqa: S603 (our own script)
+        return subprocess.Popen(
             self._command, stdout=subprocess.PIPE, text=True, start_new_session=True
         )
 
@@ -151,7 +151,7 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
         if folder.is_mount():
             options = f"remount,{options}"
         command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             pytest.skip(f"mounting is not allowed here: {done.stderr.strip()}")
         return folder
@@ -160,7 +160,7 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
         pytest.skip("there is no mount command")
     yield mount
     if folder.is_mount():
-        subprocess.run(["umount", str(folder)], check=True)  # noqa: S603, S607
+        subprocess.run(["umount", str(folder)], check=True)  # noqa: S607
 
 
 def test_a_disk_that_fills_up_and_is_made_larger(

@@ -95,7 +95,7 @@ def start(dataset: Path) -> Iterator[Start]:
         if "--resume" not in options:
             options = (*options, "--config", str(CONFIG))
         changes = [word for setting in settings for word in ("--set", setting)]
-        process = subprocess.Popen(  # noqa: S603 (our own command)
+        process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "hepllm.cli", "train", str(dataset)),
                 *("--output", str(folder), *options, *changes),

@@ -22,7 +22,6 @@ from hepllm.stages.preprocess import preprocess
 from hepllm.stages.runs import open_run, training_events, validation_events
 from hepllm.stages.train import TrainedRun, resume, train
 
-
 PROMISED_KEYS = (
     "n_signal",
     "n_background",

@@ -1,0 +1,64 @@
+"""The command line: parse, load the configuration, call one stage, print its result.
+
+Heavy libraries load inside the commands, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from hepllm import __version__
+from hepllm.cli import data, models
+from hepllm.errors import HepllmError, StoppedError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="hepllm")
+def cli() -> None:
+    """Classify collider events with a language model that also sees exact numbers.
+
+    The whole job, in an empty folder:
+
+    \b
+        hepllm simulate                # events          -> data/raw/   (or: hepllm fetch rnd bb1)
+        hepllm preprocess              # jets, features  -> data/processed/<source>/
+        hepllm train --balance 1:1     # LoRA + NFA      -> runs/<name>/, runs/latest
+        hepllm eval --blackbox         # SIC, tables     -> runs/latest/eval/<set>/
+    """  # noqa: D301 (click takes the control character for "do not reflow")
+
+
+for _command in (
+    data.simulate,
+    data.fetch,
+    data.preprocess,
+    data.inspect,
+    data.export,
+    models.train,
+    models.evaluate,
+    models.predict,
+):
+    cli.add_command(_command)
+
+
+def main() -> None:
+    """Runs the command line; every known error becomes one line and an exit code."""
+    # Threads that wait by spinning slow training down a hundredfold as soon as another process
+    # wants one of the cores; OpenMP reads this when torch loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        cli(standalone_mode=False)
+    except StoppedError as stop:
+        click.echo(f"hepllm: {stop}", err=True)
+        sys.exit(stop.exit_code)
+    except HepllmError as error:
+        click.echo(f"hepllm: error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.exceptions.Abort:
+        click.echo("hepllm: interrupted", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)

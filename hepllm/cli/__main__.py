@@ -1,0 +1,5 @@
+"""``python -m hepllm.cli`` is ``hepllm``."""
+
+from hepllm.cli import main
+
+main()

@@ -1,0 +1,203 @@
+"""Commands that make, fetch, read and show events."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+
+from hepllm.cli.options import DATASET, PATH, RAW, SPLIT, WORKERS, Settings, common
+from hepllm.inputs import FORMATS
+
+FETCHABLE = ("rnd", "rnd-v2", "rnd3", "features", "bb1", "bb2", "bb3")
+"""Names of the public files; listed here so that ``--help`` need not load the stage."""
+
+
+@click.command()
+@click.option("--output", type=PATH, default=RAW, show_default=True, help="Folder of the files.")
+@click.option("--rnd", type=click.IntRange(min=0), help="Labelled events; 0 makes none.")
+@click.option("--blackbox", type=click.IntRange(min=0), help="Black-box events; 0 makes none.")
+@click.option(
+    "--signal-fraction",
+    type=click.FloatRange(0, 1),
+    help="Signal share of the labelled events; of the black box where only that is made.",
+)
+@click.option("--workers", type=WORKERS, help="Processes; 0 takes one a core.")
+@click.option("--overwrite", is_flag=True, help="Replace files that exist.")
+@common
+def simulate(
+    settings: Settings,
+    output: Path,
+    rnd: int | None,
+    blackbox: int | None,
+    signal_fraction: float | None,
+    workers: int | None,
+    overwrite: bool,
+) -> None:
+    """Make LHC-Olympics-like events with Pythia 8 and a fast detector simulation.
+
+    Writes rnd.h5 (with labels), blackbox.h5 and blackbox.masterkey in the official layout. If only
+    one of --rnd and --blackbox is given, only that file is made.
+    """
+    if (rnd is None) != (blackbox is None):
+        rnd, blackbox = rnd or 0, blackbox or 0
+    share = "simulate__signal_fraction" if rnd != 0 else "simulate__blackbox_signal_fraction"
+    config = settings.load(
+        simulate__rnd=rnd,
+        simulate__blackbox=blackbox,
+        simulate__workers=workers,
+        **{share: signal_fraction},
+    )
+    from hepllm.stages.simulate import simulate as run_stage
+
+    for made in run_stage(config, output, overwrite=overwrite):
+        click.echo(
+            f"{made.path}: {made.n_events} events, {made.n_signal} signal, "
+            f"{made.n_events / made.seconds:.0f} events/s"
+        )
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True, type=click.Choice(FETCHABLE), metavar="NAME...")
+@click.option("--output", type=PATH, default=RAW, show_default=True, help="Folder of the files.")
+@click.option("--mirror", help="Base URL with Zenodo's paths [https://zenodo.org].")
+@click.option("--without-keys", is_flag=True, help="Leave the labels of black boxes out.")
+@click.option("--overwrite", is_flag=True, help="Replace other files of the same name.")
+@common
+def fetch(
+    settings: Settings,
+    names: Sequence[str],
+    output: Path,
+    mirror: str | None,
+    without_keys: bool,
+    overwrite: bool,
+) -> None:
+    """Download public LHC Olympics files from Zenodo.
+
+    NAMEs are rnd, rnd-v2 (R&D events), rnd3 (three-prong signal), features (R&D jet features), bb1,
+    bb2, bb3 (black boxes with their keys). A download that was cut goes on when it is run again.
+    """
+    from hepllm.stages.fetch import ZENODO
+    from hepllm.stages.fetch import fetch as run_stage
+
+    del settings  # logging is all that it sets here
+    base_url = (mirror or ZENODO).rstrip("/")
+    made = run_stage(names, output, base_url=base_url, keys=not without_keys, overwrite=overwrite)
+    for file in made:
+        there = "" if file.downloaded else "there already, "
+        click.echo(f"{file.path}: {file.size / 1e6:.1f} MB, {there}{file.verification}")
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, type=PATH, metavar="[INPUT]...")
+@click.option("--output", type=PATH, help="One dataset for all inputs [data/processed/<source>].")
+@click.option("--masterkey", type=PATH, help="Labels of a black box, one a line.")
+@click.option("--format", type=click.Choice(FORMATS), help="Of the INPUTs [found out].")
+@click.option("--label", help="Column or branch of the labels; 'none' ignores it.")
+@click.option("--preset", type=click.Choice(["lhco", "diary"]), help="Jet definition.")
+@click.option("--select", help="Keep events that pass, such as '3300 < m_jj < 3700'.")
+@click.option("--chunk-size", type=click.IntRange(min=1), help="Events a work item.")
+@click.option("--workers", type=WORKERS, help="Processes; 0 takes one a core.")
+@click.option("--executor", type=click.Choice(["serial", "processes", "dask"]), help="How to run.")
+@click.option("--dask-scheduler", help="Address of a running Dask scheduler.")
+@click.option(
+    "--on-bad-event", type=click.Choice(["fail", "skip"]), help="What to do about NaN, pT < 0, ..."
+)
+@click.option("--overwrite", is_flag=True, help="Replace a dataset that exists.")
+@common
+def preprocess(
+    settings: Settings,
+    inputs: Sequence[Path],
+    output: Path | None,
+    masterkey: Path | None,
+    overwrite: bool,
+    **options: Any,
+) -> None:
+    """Cluster events into jets and store their features as a dataset.
+
+    INPUTs are LHC Olympics HDF5 files, ROOT files (Delphes, NanoAOD), feature tables (HDF5, CSV,
+    Parquet, NPY), or folders of them [data/raw]; docs/inputs.md tells about each. A file's master
+    key is found beside it under the same name with the ending .masterkey.
+    """
+    config = settings.load(**{f"preprocess__{name}": value for name, value in options.items()})
+    from hepllm.stages.preprocess import preprocess as run_stage
+
+    for made in run_stage(inputs, output, config, masterkey=masterkey, overwrite=overwrite):
+        counts = made.dataset.manifest.counts["all"]
+        classes = ", ".join(f"{number} {name}" for name, number in counts.items() if number)
+        click.echo(
+            f"{made.dataset.folder}: {made.dataset.n_events} events ({classes}), "
+            f"{made.events_per_second:.0f} events/s"
+        )
+
+
+@click.command()
+@click.argument("dataset", type=PATH, default=DATASET, metavar="[DATASET]")
+@click.option("--split", type=SPLIT, help="Events of this split only.")
+@click.option("--page", type=PATH, help="PNG of the distributions [DATASET/features.png].")
+@click.option("--no-page", is_flag=True, help="Draw nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
+@common
+def inspect(
+    settings: Settings,
+    dataset: Path,
+    split: str | None,
+    page: Path | None,
+    no_page: bool,
+    as_json: bool,
+) -> None:
+    """Tell what is in a DATASET [data/processed/rnd]: counts, features, what is missing.
+
+    Draws a page of feature distributions, signal against background.
+    """
+    from hepllm.stages.inspect import PAGE, inspect_dataset
+
+    del settings  # logging is all that it sets here
+    page = None if no_page else page or dataset / PAGE
+    found = inspect_dataset(dataset, page=page, split=split)
+    if as_json:
+        click.echo(json.dumps(found.as_json(), indent=1))
+        return
+    click.echo(found.as_text())
+    if page is not None:
+        click.echo(f"\n  {page}")
+
+
+@click.command()
+@click.argument("dataset", type=PATH, default=DATASET, metavar="[DATASET]")
+@click.option("--output", type=PATH, required=True, help="Folder of the files.")
+@click.option("--split", type=SPLIT, help="Events of this split only.")
+@click.option(
+    "--style",
+    type=click.Choice(["record", "completion", "messages"]),
+    default="record",
+    show_default=True,
+    help="What a line holds.",
+)
+@click.option("--prompt", type=click.Choice(["compact", "full"]), help="Prompt layout.")
+@click.option("--features", type=click.Choice(["search", "all", "cathode"]), help="The numbers.")
+@click.option("--overwrite", is_flag=True, help="Replace files of an earlier export.")
+@common
+def export(
+    settings: Settings,
+    dataset: Path,
+    output: Path,
+    split: str | None,
+    style: Literal["record", "completion", "messages"],
+    prompt: str | None,
+    features: str | None,
+    overwrite: bool,
+) -> None:
+    """Write a DATASET [data/processed/rnd] as JSON lines for other tool chains.
+
+    One event a line, in signal.jsonl, background.jsonl and unknown.jsonl.
+    """
+    config = settings.load(prompt__layout=prompt, train__features=features)
+    from hepllm.stages.export import export as run_stage
+
+    made = run_stage(dataset, output, config, style=style, split=split, overwrite=overwrite)
+    for file in made:
+        click.echo(f"{file.path}: {file.n_events} events")

@@ -1,0 +1,199 @@
+"""Commands that train a classifier, judge it and use it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hepllm.cli.options import DATASET, LATEST, PATH, Settings, as_overrides, common
+from hepllm.config import load_config, override_config
+from hepllm.inputs import FORMATS
+
+
+@click.command()
+@click.argument("dataset", type=PATH, default=DATASET, metavar="[DATASET]")
+@click.option("--output", type=PATH, help="Run folder [runs/<name of the configuration>].")
+@click.option("--balance", help="Signal to background in training: 1:1, 1:10, ... or natural.")
+@click.option("--fusion", type=click.Choice(["on", "off"]), help="Numeric fusion adapter.")
+@click.option("--prompt", type=click.Choice(["minimal", "compact", "full"]), help="Prompt layout.")
+@click.option("--resume", is_flag=True, help="Go on with the run in --output.")
+@click.option("--overwrite", is_flag=True, help="Replace a run that exists.")
+@common
+def train(
+    settings: Settings,
+    dataset: Path,
+    output: Path | None,
+    balance: str | None,
+    fusion: str | None,
+    prompt: str | None,
+    resume: bool,
+    overwrite: bool,
+) -> None:
+    """Train the language model and its adapter on a DATASET [data/processed/rnd].
+
+    Watch it with: tensorboard --logdir runs
+    """
+    options = {
+        "train__balance": balance,
+        "fusion__enabled": None if fusion is None else fusion == "on",
+        "prompt__layout": prompt,
+    }
+    if resume and settings.file:
+        msg = "--resume goes on with the run's own configuration; change it with --set"
+        raise click.UsageError(msg)
+    if resume:
+        from hepllm.stages.train import resume as go_on
+
+        done = go_on(output or LATEST, [*settings.overrides, *as_overrides(options)])
+    else:
+        config = settings.load(**options)
+        from hepllm.stages.train import train as run_stage
+
+        folder = output or Path("runs") / config.name
+        done = run_stage(dataset, folder, config, overwrite=overwrite)
+    best = done.result.best
+    click.echo(
+        f"{done.folder}: {done.result.steps} steps in {done.seconds:.0f} s, "
+        f"validation AUC {best['auc']:.4f}, accuracy {best['accuracy']:.3f}"
+    )
+
+
+@click.command(name="eval")
+@click.argument("runs", nargs=-1, type=PATH, metavar="[RUN]...")
+@click.option("--dataset", type=PATH, help="A dataset in place of the run's own test split.")
+@click.option(
+    "--blackbox",
+    is_flag=False,
+    flag_value="",
+    metavar="[FILE|DATASET]",
+    help="A black box; without a value, the test split and all datasets beside the training one.",
+)
+@click.option("--masterkey", type=PATH, help="Labels of the black box FILE.")
+@click.option(
+    "--compare",
+    multiple=True,
+    type=PATH,
+    metavar="RUN",
+    help="A run of the same dataset, features and balance, trained on text or numbers only.",
+)
+@click.option("--stack", is_flag=True, default=None, help="Combine the model and the boosting.")
+@click.option("--prior", help="Signal fraction of the probabilities, or 'estimate' [training].")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
+@common
+def evaluate(
+    settings: Settings,
+    runs: Sequence[Path],
+    dataset: Path | None,
+    blackbox: str | None,
+    masterkey: Path | None,
+    compare: Sequence[Path],
+    stack: bool | None,
+    prior: str | None,
+    as_json: bool,
+) -> None:
+    """Score events with a RUN [runs/latest] and compare it with other classifiers.
+
+    Without options, on the test split of the training dataset. Writes metrics.json,
+    scores.parquet and pictures below RUN/eval/<set>/. Several RUNs, such as seeds of one recipe,
+    are evaluated one after another; then the median and the 16-84 % band over them are told.
+    """
+    from hepllm.stages.evaluate import evaluate as run_stage
+    from hepllm.stages.runs import open_run
+
+    options = as_overrides({"evaluation__stack": stack})
+    options += [f"evaluation.prior={prior}"] if prior is not None else []
+    found = {}
+    for run in runs or (LATEST,):
+        opened = open_run(run)
+        config = settings.on_top_of(load_config(settings.file) if settings.file else opened.config)
+        found[str(run)] = run_stage(
+            run,
+            dataset=dataset,
+            blackbox=Path(blackbox) if blackbox else None,
+            all_blackboxes=blackbox == "",
+            masterkey=masterkey,
+            compare=compare,
+            config=override_config(config, options),
+        )
+    if len(found) > 1:
+        _tell_spread(found, as_json)
+        return
+    (reports,) = found.values()
+    if as_json:
+        click.echo(json.dumps({report.name: report.metrics for report in reports}, indent=1))
+        return
+    for report in reports:
+        click.echo(report.text)
+        for file in report.files:
+            click.echo(f"  {file}")
+        click.echo()
+
+
+def _tell_spread(found: Mapping[str, Sequence[Any]], as_json: bool) -> None:
+    """Prints several runs together."""
+    from hepllm.stages.spread import spread_of_runs
+
+    spreads = spread_of_runs(found)
+    if as_json:
+        runs = {run: {one.name: one.metrics for one in made} for run, made in found.items()}
+        tree = {name: spread.tree for name, spread in spreads.items()}
+        click.echo(json.dumps({"runs": runs, "spread": tree}, indent=1))
+        return
+    for spread in spreads.values():
+        click.echo(f"{spread.text}\n")
+
+
+@click.command()
+@click.argument("run", type=PATH)
+@click.argument("source", type=PATH, required=False, metavar="[INPUT]")
+@click.option("--output", type=PATH, help="File of the scores: .parquet, .csv or .root.")
+@click.option("--text", multiple=True, help="An event as a prompt, not INPUT; '-' reads it.")
+@click.option("--format", "form", type=click.Choice(FORMATS), help="Of the INPUT [found out].")
+@click.option("--label", help="Column or branch of the labels; 'none' ignores it.")
+@click.option("--prior", help="Signal fraction of the probabilities, or 'estimate' [training].")
+@click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
+@common
+def predict(
+    settings: Settings,
+    run: Path,
+    source: Path | None,
+    output: Path | None,
+    text: Sequence[str],
+    form: str | None,
+    label: str | None,
+    prior: str | None,
+    overwrite: bool,
+) -> None:
+    """Score every event of an INPUT with a RUN and write the scores to a file.
+
+    INPUT is an event file or a feature table as preprocess takes it, or a dataset; events are
+    clustered as those that the RUN was trained on. A run that was stopped goes on where it was when
+    it is started again.
+    """
+    if bool(text) == (source is not None) or (source is None) != (output is None):
+        msg = "give INPUT and --output, or --text alone"
+        raise click.UsageError(msg)
+    from hepllm.stages.predict import predict as run_stage
+    from hepllm.stages.predict import predict_texts, prediction_config
+    from hepllm.stages.predictor import load_predictor
+    from hepllm.stages.runs import open_run
+
+    options = as_overrides({"preprocess__format": form, "preprocess__label": label})
+    options += [f"evaluation.prior={prior}"] if prior is not None else []
+    config = override_config(settings.on_top_of(prediction_config(open_run(run))), options)
+    predictor = load_predictor(run, config)
+    if source is None or output is None:
+        texts = [sys.stdin.read() if one == "-" else one for one in text]
+        for score, probability in predict_texts(predictor, texts, config):
+            click.echo(f"score {score:.4f}, probability {probability:.4g}")
+        return
+    made = run_stage(predictor, source, output, config, overwrite=overwrite)
+    click.echo(
+        f"{made.path}: {made.n_events} events, {made.n_scored / made.seconds:.0f} events/s, "
+        f"probability: {made.prior}"
+    )

@@ -1,0 +1,86 @@
+"""Options that several commands share, and the configuration that they add up to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from hepllm.config import Config, load_config, override_config
+from hepllm.logs import configure_logging
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+DATASET = Path("data/processed/rnd")
+RAW = Path("data/raw")
+LATEST = Path("runs/latest")
+
+PATH = click.Path(path_type=Path)
+WORKERS = click.IntRange(min=0)
+SPLIT = click.Choice(["train", "val", "test"])
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Options that every command takes.
+
+    Attributes:
+        file: the configuration file, if one was given.
+        overrides: what ``--set``, ``--seed`` and the command's own options change.
+    """
+
+    file: Path | None
+    overrides: tuple[str, ...]
+
+    def load(self, **options: Any) -> Config:
+        """The configuration with the command's own options on top, where they were given.
+
+        Args:
+            options: values by dotted path, with ``__`` for the dot; None was not given.
+        """
+        return load_config(self.file, [*self.overrides, *as_overrides(options)])
+
+    def on_top_of(self, config: Config) -> Config:
+        """Another configuration with ``--set`` and ``--seed`` applied."""
+        return override_config(config, self.overrides)
+
+
+def as_overrides(options: Mapping[str, Any]) -> list[str]:
+    """Options as texts like ``train.lr=1e-4``; ``__`` in a name is a dot, None was not given."""
+    return [
+        f"{path.replace('__', '.')}={json.dumps(value)}"
+        for path, value in options.items()
+        if value is not None
+    ]
+
+
+def common(command: Command) -> Command:
+    """Adds the options that every command takes, and hands them over as ``settings``."""
+
+    @click.option("--config", "file", type=PATH, help="YAML configuration of all stages.")
+    @click.option(
+        "--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Change one setting."
+    )
+    @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Seed of everything random.")
+    @click.option("-v", "--verbose", count=True, help="Tell more.")
+    @click.option("-q", "--quiet", is_flag=True, help="Tell only warnings.")
+    @wraps(command)
+    def with_settings(
+        *args: Any,
+        file: Path | None,
+        overrides: Sequence[str],
+        seed: int | None,
+        verbose: int,
+        quiet: bool,
+        **options: Any,
+    ) -> None:
+        configure_logging(-1 if quiet else verbose)
+        chosen = (*overrides, *as_overrides({"seed": seed}))
+        command(*args, settings=Settings(file, chosen), **options)
+
+    return with_settings  # type: ignore[return-value]

@@ -1,0 +1,57 @@
+"""Configuration: frozen models, one YAML file for all stages, overrides from the command line.
+
+Every default stands in this package and nowhere else. A stage receives its section, writes the
+resolved whole beside its output, and a later stage reads it from there.
+"""
+
+from hepllm.config.evaluation import EvaluationConfig
+from hepllm.config.experiment import Config
+from hepllm.config.files import (
+    changed_settings,
+    config_from_tree,
+    dump_config,
+    load_config,
+    override_config,
+    settings_by_path,
+)
+from hepllm.config.learning import (
+    BackboneConfig,
+    FusionConfig,
+    LossConfig,
+    PromptConfig,
+    Schedule,
+    TrainConfig,
+)
+from hepllm.config.physics import (
+    DetectorConfig,
+    JetsConfig,
+    PreprocessConfig,
+    SignalConfig,
+    SimulateConfig,
+    SoftDropConfig,
+    SplitConfig,
+)
+
+__all__ = [
+    "BackboneConfig",
+    "Config",
+    "DetectorConfig",
+    "EvaluationConfig",
+    "FusionConfig",
+    "JetsConfig",
+    "LossConfig",
+    "PreprocessConfig",
+    "PromptConfig",
+    "Schedule",
+    "SignalConfig",
+    "SimulateConfig",
+    "SoftDropConfig",
+    "SplitConfig",
+    "TrainConfig",
+    "changed_settings",
+    "config_from_tree",
+    "dump_config",
+    "load_config",
+    "override_config",
+    "settings_by_path",
+]

@@ -1,0 +1,80 @@
+"""All settings of one experiment, and what must hold between them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from hepllm.config.evaluation import EvaluationConfig
+from hepllm.config.learning import BackboneConfig, FusionConfig, Layout, PromptConfig, TrainConfig
+from hepllm.config.physics import PreprocessConfig, SimulateConfig
+from hepllm.schema import FEATURES
+from hepllm.section import Section
+
+
+class Config(Section):
+    """All stages of one experiment."""
+
+    name: str = Field(default="hepllm", pattern=r"^[A-Za-z0-9._-]+$")
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
+    simulate: SimulateConfig = SimulateConfig()
+    preprocess: PreprocessConfig = PreprocessConfig()
+    backbone: BackboneConfig = BackboneConfig()
+    prompt: PromptConfig = PromptConfig()
+    fusion: FusionConfig = FusionConfig()
+    train: TrainConfig = TrainConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _model_sees_something(self) -> Self:
+        if not self.fusion.enabled and self.prompt_layout == "minimal":
+            msg = "prompt.layout 'minimal' carries no numbers: it needs fusion.enabled: true"
+            raise ValueError(msg)
+        unseen = set(self.prompt.features or ()) - set(self.train.feature_names())
+        if unseen:
+            names = ", ".join(sorted(unseen))
+            msg = f"prompt.features must be among train.features; not there: {names}"
+            raise ValueError(msg)
+        if self.prompt_layout != "minimal" and not self.prompt_features():
+            msg = (
+                "train.features has no feature that the registry marks for prompts: "
+                "name some in prompt.features, or take prompt.layout: minimal"
+            )
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _training_options_have_their_parts(self) -> Self:
+        has_dropout = self.backbone.lora.dropout > 0 or (
+            self.fusion.enabled and self.fusion.dropout > 0
+        )
+        if self.train.loss.r_drop and not has_dropout:
+            msg = (
+                "train.loss.r_drop compares two dropout masks, and there is no dropout: "
+                "set backbone.lora.dropout or fusion.dropout"
+            )
+            raise ValueError(msg)
+        if self.train.warmup_fusion_steps and not self.fusion.enabled:
+            msg = "train.warmup_fusion_steps trains the adapter first: it needs fusion.enabled"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def prompt_layout(self) -> Layout:
+        """The layout, with ``auto`` resolved."""
+        if self.prompt.layout != "auto":
+            return self.prompt.layout
+        only_numbers = self.fusion.enabled and self.prompt.features is None
+        return "minimal" if only_numbers else "compact"
+
+    def prompt_features(self) -> tuple[str, ...]:
+        """The features that the prompt prints, in registry order."""
+        if self.prompt_layout == "minimal":
+            return ()
+        features = self.train.feature_names()
+        if self.prompt.features is not None:
+            return tuple(name for name in features if name in self.prompt.features)
+        if self.prompt_layout == "full":
+            return features
+        return tuple(name for name in features if FEATURES[name].in_prompt)

@@ -1,0 +1,208 @@
+"""Configuration files and overrides: read, merge, explain every error at once, write back."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from hepllm.config.experiment import Config
+from hepllm.errors import ConfigError, nearest_name
+
+
+def load_config(file: Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Reads a configuration file and applies overrides to it.
+
+    Args:
+        file: YAML; None for the defaults.
+        overrides: texts like ``train.lr=1e-4``, whose values are YAML.
+
+    Raises:
+        ConfigError: listing every unknown key and every wrong value at once.
+    """
+    tree = _read_yaml(file) if file else {}
+    problems: list[str] = []
+    for override in overrides:
+        _apply_override(tree, override, problems)
+    return _validate(tree, str(file) if file else "configuration", problems)
+
+
+def override_config(config: Config, overrides: Sequence[str]) -> Config:
+    """Returns a configuration with overrides like ``train.lr=1e-4`` applied."""
+    if not overrides:
+        return config
+    tree = config.model_dump(mode="json")
+    problems: list[str] = []
+    for override in overrides:
+        _apply_override(tree, override, problems)
+    return _validate(tree, "--set", problems)
+
+
+def changed_settings(before: Config, now: Config) -> dict[str, tuple[Any, Any]]:
+    """Settings that differ, as (before, now) by dotted path."""
+    old, new = settings_by_path(before), settings_by_path(now)
+    return {
+        path: (old.get(path), new.get(path))
+        for path in dict.fromkeys([*old, *new])
+        if old.get(path) != new.get(path)
+    }
+
+
+def settings_by_path(config: Config) -> dict[str, Any]:
+    """Every setting by its dotted path."""
+    return _leaves(config.model_dump(mode="json"))
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            found |= _leaves(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = value
+    return found
+
+
+def config_from_tree(tree: Mapping[str, Any], source: str) -> Config:
+    """Validates an already parsed tree, as stages store it beside their output."""
+    return _validate(dict(tree), source, [])
+
+
+def dump_config(config: Config) -> str:
+    """The resolved configuration as YAML, which ``load_config`` reads back equal."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+_INT, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML with the numbers of version 1.2: ``1e-3`` is one, ``1:10`` is none."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 (yaml's own way)
+        first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_INT, _FLOAT)]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Loader.add_implicit_resolver(_INT, re.compile(r"^[-+]?(?:0|[1-9][\d_]*)$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    _FLOAT,
+    re.compile(
+        r"^(?:[-+]?(?:\d[\d_]*\.[\d_]*|\.\d[\d_]*)(?:[eE][-+]?\d+)?"
+        r"|[-+]?\d[\d_]*[eE][-+]?\d+|[-+]?\.inf|\.nan)$",
+        re.IGNORECASE,
+    ),
+    list("-+.0123456789"),
+)
+
+
+def _parse_yaml(text: str) -> Any:
+    return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader with one more number form)
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        tree = _parse_yaml(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        msg = f"{file}: no such configuration file"
+        raise ConfigError(msg) from None
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{file}: cannot be read: {error}"
+        raise ConfigError(msg) from None
+    except yaml.YAMLError as error:
+        msg = f"{file}: not valid YAML: {' '.join(str(error).split())}"
+        raise ConfigError(msg) from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        msg = f"{file}: expected a mapping of sections, found {type(tree).__name__}"
+        raise ConfigError(msg)
+    return tree
+
+
+def _apply_override(tree: dict[str, Any], override: str, problems: list[str]) -> None:
+    path, separator, text = override.partition("=")
+    keys = path.strip().split(".")
+    if not separator or not all(keys):
+        problems.append(f"'{override}': expected section.key=value")
+        return
+    try:
+        value = _parse_yaml(text)
+    except yaml.YAMLError:
+        problems.append(f"{path}: '{text}' is not valid YAML")
+        return
+    node = tree
+    for key in keys[:-1]:
+        child = node.get(key)
+        if not isinstance(child, dict):
+            child = node[key] = {}
+        node = child
+    node[keys[-1]] = value
+
+
+def _validate(tree: dict[str, Any], source: str, problems: list[str]) -> Config:
+    try:
+        config = Config.model_validate(tree)
+    except ValidationError as error:
+        problems += [_describe(detail) for detail in error.errors()]
+    else:
+        if not problems:
+            return config
+    listing = "".join(f"\n  {problem}" for problem in problems)
+    noun = "error" if len(problems) == 1 else "errors"
+    msg = f"{source}: {len(problems)} {noun}{listing}"
+    raise ConfigError(msg)
+
+
+def _describe(detail: Any) -> str:
+    """One pydantic error as ``dotted.path: what is wrong``."""
+    location = [part for part in detail["loc"] if _is_key(part)]
+    path = ".".join(str(part) for part in location) or "configuration"
+    if detail["type"] == "extra_forbidden":
+        return f"{path}: unknown key{_nearest(path, list(_paths(Config)))}"
+    message = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "value_error":
+        return f"{path}: {message}"
+    return f"{path}: {message} (found {detail['input']!r})"
+
+
+def _is_key(part: Any) -> bool:
+    """Whether a location part is a key, not the name of a union's branch."""
+    return isinstance(part, int) or (part not in _UNION_TAGS and not re.search(r"[\[\](),']", part))
+
+
+_UNION_TAGS = frozenset({"str", "int", "float", "constrained-float", "constrained-int"})
+
+
+def _nearest(path: str, known: Iterable[str]) -> str:
+    """A hint at the known path most like this one; failing that, at one that ends like it."""
+    known = list(known)
+    hint = nearest_name(path, known)
+    if hint:
+        return hint
+    by_leaf = {path.rsplit(".", 1)[-1]: path for path in known}
+    matches = difflib.get_close_matches(path.rsplit(".", 1)[-1], list(by_leaf), n=1)
+    return f" (did you mean '{by_leaf[matches[0]]}'?)" if matches else ""
+
+
+def _paths(model: type[BaseModel], prefix: str = "") -> Iterable[str]:
+    """Every dotted path that a configuration may hold."""
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        for section in _sections(field.annotation):
+            yield from _paths(section, f"{prefix}{name}.")
+
+
+def _sections(annotation: Any) -> Iterable[type[BaseModel]]:
+    if get_origin(annotation) in (Union, UnionType):
+        for part in get_args(annotation):
+            yield from _sections(part)
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
