@@ -8,13 +8,18 @@ cd "$1"
 config=(--config "$root/configs/demo.yaml")
 
 [ -e data/raw/simulate.yaml ] || hepllm simulate "${config[@]}"
-[ -e data/processed/blackbox/manifest.json ] || hepllm preprocess "${config[@]}"
-[ -e runs/demo/validation.parquet ] || hepllm train --balance 1:1 "${config[@]}"
-if [ -e runs/demo/eval/blackbox/metrics.json ]; then
+[ -e data/processed/rnd/manifest.json ] || hepllm preprocess "${config[@]}"
+if [ ! -e runs/demo/run.json ]; then
+    hepllm train --balance 1:1 "${config[@]}"
+elif [ ! -e runs/demo/validation.parquet ]; then
+    hepllm train --resume --output runs/demo
+fi
+if [ -e runs/demo/eval/blackbox/table.txt ]; then
     cat runs/demo/eval/rnd-test/table.txt runs/demo/eval/blackbox/table.txt
 else
     hepllm eval runs/demo --blackbox
 fi
 python "$root/tools/check_results.py" runs/demo/eval/rnd-test/metrics.json --min-nfa-drop 0.05
-echo "pictures: $(pwd)/runs/demo/eval/*/*.png"
-echo "training curves: tensorboard --logdir $(pwd)/runs"
+echo "pictures:"
+printf '  %s\n' "$PWD"/runs/demo/eval/*/*.png
+echo "training curves: $(dirname "$(command -v hepllm)")/tensorboard --logdir $PWD/runs"

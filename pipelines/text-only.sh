@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# What the numbers are worth: the same training with text only, and with text and numbers.
+# What text and numbers are worth: the same events and epochs with text only, with both, and with
+# numbers only.
 #   pipelines/text-only.sh build/demo
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$1"
-config=(--config "$root/configs/demo.yaml" --prompt compact)
-
-[ -e runs/text-only/validation.parquet ] ||
-    hepllm train --fusion off "${config[@]}" --set name=text-only
-[ -e runs/text-and-numbers/validation.parquet ] ||
-    hepllm train "${config[@]}" --set name=text-and-numbers
-for run in text-only text-and-numbers; do
-    hepllm eval runs/$run
-done
+train() { # name, then options
+    [ -e "runs/$1/validation.parquet" ] ||
+        hepllm train --config "$root/configs/demo.yaml" --set name="$1" \
+            --set train.epochs=2 --set train.validations_per_epoch=1 "${@:2}"
+}
+train text-only --prompt compact --fusion off
+train text-and-numbers --prompt compact
+train numbers-only --prompt minimal
+hepllm eval runs/text-and-numbers --compare runs/text-only --compare runs/numbers-only
