@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from hepllm import cli
+from hepllm.cli import data, options
 from hepllm.config import load_config
 from hepllm.errors import RunError
 from hepllm.schema import SPLITS
@@ -53,8 +54,8 @@ def test_export_tells_what_it_wrote(dataset: Path, tmp_path: Path) -> None:
 
 
 def test_fetch_knows_what_the_stage_knows() -> None:
-    assert tuple(SETS) == cli.FETCHABLE
-    assert tuple(cli._SPLIT.choices) == SPLITS
+    assert tuple(SETS) == data.FETCHABLE
+    assert tuple(options.SPLIT.choices) == SPLITS
 
 
 def test_fetch_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
