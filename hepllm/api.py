@@ -14,6 +14,7 @@ from typing import Any, Self, TypeAlias
 
 import awkward as ak
 import numpy as np
+import vector
 from numpy.typing import ArrayLike, NDArray
 
 from hepllm.config import Config, override_config
@@ -76,8 +77,9 @@ class EventClassifier:
                 - a mapping (or data frame) of feature names to (N,) values in GeV and radians; a
                   feature that is absent counts as missing;
                 - an (N, F) array with the columns of ``features``, NaN where missing;
-                - an awkward array of N lists of particles with the fields ``pt`` (GeV), ``eta`` and
-                  ``phi``, which are clustered as the training events were;
+                - an awkward array of N lists of particles, taken as massless, with momenta in any
+                  coordinates that ``vector`` knows (``pt``, ``eta``, ``phi``; ``px``, ``py``,
+                  ``pz``; GeV), which are clustered as the training events were;
                 - a text, or several, as ``hepllm.prompts.render`` writes events.
 
         Returns:
@@ -152,17 +154,21 @@ class EventClassifier:
         return np.column_stack([columns.get(name, nothing) for name in self.features])
 
     def _cluster(self, events: ak.Array) -> Floats:
-        absent = [name for name in _PARTICLE_FIELDS if name not in ak.fields(events)]
-        if absent:
-            msg = f"particles need the fields pt, eta and phi; not there: {', '.join(absent)}"
-            raise InputError(msg)
         if events.ndim != 2:
             msg = f"expected events of particles, two dimensions, found {events.ndim}"
             raise InputError(msg)
-        flat = [ak.to_numpy(ak.flatten(events[name])).astype(np.float64) for name in ("pt", "eta")]
-        phi = ak.to_numpy(ak.flatten(events["phi"])).astype(np.float64)
-        counts = ak.to_numpy(ak.num(events["pt"])).astype(np.int64)
-        particles = Particles(flat[0], flat[1], phi, counts)
+        try:
+            momenta = vector.Array(events)
+            flat = [ak.to_numpy(ak.flatten(getattr(momenta, name))) for name in _PARTICLE_FIELDS]
+        except (TypeError, AttributeError):
+            msg = (
+                "particles need three-momenta, such as the fields pt, eta, phi or px, py, pz; "
+                f"found {', '.join(ak.fields(events)) or 'no fields'}"
+            )
+            raise InputError(msg) from None
+        pt, eta, phi = (values.astype(np.float64) for values in flat)
+        counts = ak.to_numpy(ak.num(events)).astype(np.int64)
+        particles = Particles(pt, eta, phi, counts)
         _refuse_defects(particles)
         jets = cluster(particles, self._config.preprocess.jets)
         features = features_of_jets(particles, jets, self._config.preprocess.jets)

@@ -73,7 +73,15 @@ def test_all_forms_of_an_event_have_one_score(
         render(dict(zip(events.names, row, strict=True)), events.names, "full", fusion=False)
         for row in events.features[:20]
     ]
-    forms = [columns, pd.DataFrame(columns), padded[padded.pt > 0], texts, texts[0]]
+    polar = padded[padded.pt > 0]
+    cartesian = ak.zip(
+        {
+            "px": polar.pt * np.cos(polar.phi),
+            "py": polar.pt * np.sin(polar.phi),
+            "pz": polar.pt * np.sinh(polar.eta),
+        }
+    )
+    forms = [columns, pd.DataFrame(columns), polar, cartesian, texts, texts[0]]
     for form in forms:
         found = classifier.predict_proba(form)
         np.testing.assert_allclose(found, expected[: len(found)], atol=1e-3)
@@ -115,7 +123,7 @@ def test_a_file_has_the_scores_of_its_rows(
         ({}, "no columns"),
         (np.zeros((3, 2)), "expected rows of"),
         ("nothing", "no feature found"),
-        (ak.Array([[{"pt": 1.0}]]), "not there: eta, phi"),
+        (ak.Array([[{"pt": 1.0}]]), "need three-momenta.*found pt"),
         (ak.Array([[{"pt": -1.0, "eta": 0.0, "phi": 0.0}]]), "pT < 0"),
         (ak.Array([{"pt": 1.0, "eta": 0.0, "phi": 0.0}]), "two dimensions"),
     ],
