@@ -46,6 +46,9 @@ class _Worker(Generic[Item]):
             self.connection.close()
             msg = f"a worker process cannot be started: {error.strerror or error}"
             raise RunError(msg) from None
+        except KeyboardInterrupt:  # came while it started; nobody else knows of it yet
+            self.process.kill()
+            raise
         finally:
             theirs.close()
         self.job: Job[Item] | None = None
