@@ -56,6 +56,11 @@ def _hangs(_: int) -> None:
     time.sleep(60)
 
 
+def _says_so_and_hangs(path: Path) -> None:
+    path.touch()
+    time.sleep(60)
+
+
 def _lambda(_: int) -> object:
     return lambda: None
 
@@ -83,6 +88,13 @@ def _gone(pid: int, within: float = 0.0) -> bool:
             return True
         if time.monotonic() > limit:
             return False
+        time.sleep(0.05)
+
+
+def _wait_until(happened: Callable[[], bool], within: float) -> None:
+    limit = time.monotonic() + within
+    while not happened():
+        assert time.monotonic() < limit, "it did not happen in time"
         time.sleep(0.05)
 
 
@@ -189,28 +201,27 @@ def _pid_or_fail(value: int) -> int:
 
 
 _INTERRUPTED = """
-import sys, time
+import sys
+from pathlib import Path
 sys.path.insert(0, {folder!r})
-from test_executor import _hangs
+from test_executor import _says_so_and_hangs
 from hepllm.executor import run_tasks
 if __name__ == "__main__":
-    print("ready", flush=True)
-    list(run_tasks(_hangs, range(4), workers=2))
+    list(run_tasks(_says_so_and_hangs, [Path(path) for path in {marks!r}], workers=2))
 """
 
 
 def test_ctrl_c_works_at_once(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
-    script.write_text(_INTERRUPTED.format(folder=str(Path(__file__).parent)))
+    marks = [tmp_path / "first", tmp_path / "second"]
+    script.write_text(
+        _INTERRUPTED.format(folder=str(Path(__file__).parent), marks=[str(mark) for mark in marks])
+    )
     with subprocess.Popen(
-        [sys.executable, str(script)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
+        [sys.executable, str(script)], stderr=subprocess.PIPE, start_new_session=True
     ) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(4)  # until both workers are at work, on a busy machine too
+        # Not before both work: Python drops a KeyboardInterrupt that meets it in an import.
+        _wait_until(lambda: all(mark.exists() for mark in marks), within=60.0)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the whole group
         started = time.monotonic()
         _, errors = process.communicate(timeout=20)
