@@ -11,7 +11,7 @@ from hepllm.errors import nearest_name
 from hepllm.schema import FEATURES, TABLE_QUANTITIES
 from hepllm.section import Section
 
-Format = Literal["auto", "lhco", "features", "csv", "parquet", "npy", "root"]
+Format = Literal["auto", "lhco", "features", "csv", "parquet", "npy", "root", "hepmc"]
 FORMATS: tuple[str, ...] = get_args(Format)
 
 EnergyUnit = Literal["MeV", "GeV", "TeV"]

@@ -19,6 +19,7 @@ from hepllm.cli import cli
 from hepllm.config import Config, load_config
 from hepllm.dataset import read_dataset
 from hepllm.errors import ConfigError, InputError
+from hepllm.physics.readers import open_event_file
 from hepllm.schema import FEATURES
 from hepllm.stages import preprocess as stage
 from hepllm.stages.preprocess import preprocess
@@ -195,6 +196,30 @@ def test_root_files_labelled_as_a_whole(tmp_path: Path) -> None:
     whole = _config(labels, "particles_per_jet=3", "executor=processes", "workers=2")
     preprocess(files, tmp_path / "whole", whole)
     assert _contents(tmp_path / "out") == _contents(tmp_path / "whole")
+
+
+def test_hepmc_files_labelled_as_a_whole(lhco_file: Path, tmp_path: Path) -> None:
+    """The particles of an LHCO file, as HepMC, give its features."""
+    pyhepmc = pytest.importorskip("pyhepmc", reason="the hepmc extra is not installed")
+    (expected,) = preprocess([lhco_file], tmp_path / "lhco", _config())
+    particles = open_event_file(lhco_file).read(0, 60).particles
+    px, py, pz, energy = particles.momenta().stack()
+    ends = np.cumsum(particles.counts)
+    with pyhepmc.open(tmp_path / "zprime.hepmc", "w", precision=17) as file:
+        for start, end in zip(ends - particles.counts, ends, strict=True):
+            event, vertex = pyhepmc.GenEvent(), pyhepmc.GenVertex()
+            vertex.add_particle_in(pyhepmc.GenParticle((0, 0, 0, 0), 21, 2))
+            for i in range(start, end):
+                momentum = (px[i], py[i], pz[i], energy[i])
+                vertex.add_particle_out(pyhepmc.GenParticle(momentum, 211, 1))
+            event.add_vertex(vertex)
+            file.write(event)
+    config = _config("source_labels={zprime: 1}", "chunk_size=7")
+    (made,) = preprocess([tmp_path / "zprime.hepmc"], tmp_path / "hepmc", config)
+    names = ["m_jj", "jet1_mass", "jet2_tau21", "n_jets", "n_particles"]
+    found, wanted = made.dataset.load(names), expected.dataset.load(names)
+    assert set(found.label) == {1}
+    np.testing.assert_allclose(found.features, wanted.features, rtol=1e-7)
 
 
 def test_labels_of_whole_files_that_are_wrong(

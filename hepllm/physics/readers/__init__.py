@@ -14,6 +14,7 @@ from hepllm.physics.readers.content import kind_of_content
 from hepllm.physics.readers.delimited import open_delimited
 from hepllm.physics.readers.features import knows_columns, open_features
 from hepllm.physics.readers.frames import open_frame
+from hepllm.physics.readers.hepmc import open_hepmc
 from hepllm.physics.readers.lhco import N_COLUMNS, lhco_of_frame
 from hepllm.physics.readers.npy import open_npy
 from hepllm.physics.readers.parquet import open_parquet
@@ -66,6 +67,8 @@ def open_event_file(path: Path, config: PreprocessConfig | None = None) -> Event
         from hepllm.physics.readers.root import open_root  # noqa: PLC0415 (uproot loads slowly)
 
         return open_root(path, config)
+    if kind == "hepmc":
+        return open_hepmc(path, config)
     if kind == "hdf5" and config.format != "features":
         frame = open_frame(path)
         named = config.columns is not None or knows_columns(frame)

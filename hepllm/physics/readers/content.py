@@ -15,7 +15,6 @@ _MAGIC = {
     b"PK\x03\x04": "zip",
     b"BZh": "bzip2",
     b"<LesHouchesEvents": "lhe",
-    b"HepMC::": "hepmc",
 }
 
 _SUFFIXES = {
@@ -24,9 +23,10 @@ _SUFFIXES = {
     ".parquet": "parquet",
     ".npy": "npy",
     ".root": "root",
+    **dict.fromkeys((".hepmc", ".hepmc2", ".hepmc3"), "hepmc"),
 }
 
-SUFFIXES = (".h5", ".hdf5", ".root", ".csv", ".parquet", ".npy")
+SUFFIXES = (".h5", ".hdf5", ".root", ".csv", ".parquet", ".npy", ".hepmc")
 """Endings of the files that are taken from a folder of inputs; others must be named one by one."""
 
 _NAMES = {
@@ -34,6 +34,7 @@ _NAMES = {
     "parquet": "a Parquet file",
     "npy": "a NumPy .npy file",
     "root": "a ROOT file",
+    "hepmc": "a HepMC file",
     "csv": "a text table",
 }
 
@@ -45,7 +46,7 @@ def kind_of_content(path: Path) -> str:
     """The container format, from the content; a name that claims another one is an error.
 
     Returns:
-        ``hdf5``, ``parquet``, ``npy``, ``root`` or ``csv``.
+        ``hdf5``, ``parquet``, ``npy``, ``root``, ``hepmc`` or ``csv``.
 
     Raises:
         InputError: no such file, or a content that is not read.
@@ -75,6 +76,8 @@ def _kind_of(head: bytes) -> str:
     for magic, kind in _MAGIC.items():
         if head.startswith(magic):
             return kind
+    if head.lstrip().startswith(b"HepMC::"):  # version 2 begins with an empty line
+        return "hepmc"
     if any(head[offset:].startswith(b"\x89HDF\r\n\x1a\n") for offset in _HDF5_OFFSETS):
         return "hdf5"
     return "binary" if b"\x00" in head or not head.strip() else "csv"
@@ -83,9 +86,12 @@ def _kind_of(head: bytes) -> str:
 def _describe_unread(path: Path, kind: str) -> str:
     if kind in ("gzip", "bzip2", "zip"):
         return f"{path}: compressed with {kind}, in which no row can be found; unpack it first"
-    if kind in ("lhe", "hepmc"):
-        return f"{path}: {kind.upper()} events; convert them to ROOT or LHCO HDF5 first"
-    return f"{path}: of no known format; known are LHCO HDF5, ROOT, CSV, Parquet and NPY"
+    if kind == "lhe":
+        return (
+            f"{path}: LHE events, whose partons make no jets with substructure; "
+            "shower and hadronise them first, and give the HepMC or ROOT file"
+        )
+    return f"{path}: of no known format; known are LHCO HDF5, ROOT, HepMC, CSV, Parquet and NPY"
 
 
 def one_line(error: Exception) -> str:

@@ -12,11 +12,10 @@ from hepllm.config import JetsConfig, PreprocessConfig
 from hepllm.errors import InputError
 from hepllm.inputs import GEV, NO_COLUMN, JetBranches, ParticleBranches, RootLayout
 from hepllm.physics.events import EventBatch, Particles, TabulatedEvents, digest_runs, starts_of
+from hepllm.physics.generated import NEUTRINOS
 from hepllm.physics.readers.columns import listing
 from hepllm.physics.readers.features import FeatureFile, open_features
 from hepllm.physics.readers.trees import Jagged, RootTree, open_tree
-
-_NEUTRINOS = (12, 14, 16)
 
 _USUAL_WEIGHTS = ("genWeight", "Event.Weight", "weight")
 _USUAL_LABEL = "label"
@@ -107,7 +106,7 @@ class RootFile:
             visible &= self._beside(branches.status, counts, start, stop) == 1
         if branches.pid is not None:
             pid = np.abs(self._beside(branches.pid, counts, start, stop))
-            visible &= ~np.isin(pid, _NEUTRINOS)
+            visible &= ~np.isin(pid, NEUTRINOS)
         return visible
 
     def _beside(

@@ -32,6 +32,15 @@ def files(tmp_path: Path, lhco_file: Path) -> dict[str, Path]:
     return files
 
 
+@pytest.mark.parametrize("begin", [b"", b"\n"])
+def test_hepmc_of_both_versions(begin: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "events"
+    path.write_bytes(begin + b"HepMC::Version 3.02.05\n")
+    assert kind_of_content(path) == "hepmc"
+    with pytest.raises(InputError, match="--format root does not fit"):
+        open_event_file(path, PreprocessConfig(format="root"))
+
+
 @pytest.mark.parametrize("kind", ["hdf5", "csv", "parquet", "npy", "root"])
 def test_names_do_not_matter(kind: str, files: dict[str, Path]) -> None:
     assert kind_of_content(files[kind]) == kind
@@ -62,8 +71,8 @@ def test_the_right_format_is_taken(files: dict[str, Path]) -> None:
         ("a.npy", b"\x00\x01\x02", "not a NumPy .npy file"),
         ("a.parquet", b"", "not a Parquet file"),
         ("a.csv.gz", gzip.compress(b"m_jj\n1\n"), "compressed with gzip.*unpack it first"),
-        ("a.lhe", b"<LesHouchesEvents version='1.0'>", "LHE events; convert"),
-        ("a.hepmc", b"HepMC::Version 3.02\n", "HEPMC events; convert"),
+        ("a.lhe", b"<LesHouchesEvents version='1.0'>", "LHE events, .*hadronise them first"),
+        ("a.hepmc", b"<html>404</html>", "not a HepMC file"),
         ("a", b"\x00\x01\x02", "of no known format"),
     ],
 )
