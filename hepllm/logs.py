@@ -33,13 +33,14 @@ def configure_logging(verbosity: int = 0) -> None:
     warnings.filterwarnings("ignore", message=message, category=FutureWarning)
 
 
-def progress_bar(total: int, description: str, unit: str = "events") -> tqdm:
+def progress_bar(total: int, description: str, unit: str = "events", *, initial: int = 0) -> tqdm:
     """Makes a one-line progress display with rate and time left, silent when not on a terminal.
 
     Args:
         total: number of units until the work is complete.
         description: a word or two that stand before the bar.
         unit: what is counted.
+        initial: units that an earlier run did; they do not count for the rate.
 
     Returns:
         A bar with ``update(n)``, usable as a context manager.
@@ -47,6 +48,7 @@ def progress_bar(total: int, description: str, unit: str = "events") -> tqdm:
     quiet = logging.getLogger("hepllm").getEffectiveLevel() > logging.INFO
     return tqdm(
         total=total,
+        initial=initial,
         desc=description,
         unit=f" {unit}",
         file=sys.stderr,

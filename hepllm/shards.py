@@ -7,13 +7,12 @@ import importlib.metadata
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -30,6 +29,9 @@ from hepllm.dataset import (
 from hepllm.schema import FEATURES, SCHEMA_VERSION, SPLITS
 
 SHARD_ROWS = 50_000
+
+_CATEGORIES = ("source", "label", "label_raw", "split")
+"""Columns of few values; a dictionary of distinct numbers would only double the others."""
 
 _PACKAGES = ("hepllm", "awkward", "fastjet", "h5py", "numpy", "pyarrow")
 
@@ -74,21 +76,57 @@ def make_table(
     """
     n_events = len(rows["event_id"])
     position, names = source
-    columns: dict[str, Any] = {
+    numbers: dict[str, NDArray[Any]] = {
         **rows,
         "label": np.sign(rows["label_raw"]).astype(np.int8),
         "label_raw": rows["label_raw"].astype(np.int16),
-        "source": pa.DictionaryArray.from_arrays(
-            np.full(n_events, position, dtype=np.int32), pa.array(names, pa.string())
-        ),
-        "split": pa.DictionaryArray.from_arrays(
-            assign_splits(rows["event_digest"], splits), pa.array(SPLITS, pa.string())
-        ),
-        **{name: pa.array(values, from_pandas=True) for name, values in features.items()},
+    }
+    columns = {
+        **{name: _to_arrow(values) for name, values in numbers.items()},
+        "source": _to_categories(np.full(n_events, position, dtype=np.int32), names),
+        "split": _to_categories(assign_splits(rows["event_digest"], splits), SPLITS),
+        **{name: _to_arrow(values, np.isnan(values)) for name, values in features.items()},
         **(particles or {}),
     }
     schema = table_schema(particles is not None)
-    return pa.table([columns[name] for name in schema.names], schema=schema)
+    return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+
+def _to_arrow(values: NDArray[Any], missing: NDArray[np.bool_] | None = None) -> pa.Array:
+    """The values, without a copy where they lie packed in memory.
+
+    ``pa.array`` would import pandas, where that is installed, in every worker.
+    """
+    kind = pa.from_numpy_dtype(values.dtype)
+    validity = None
+    if missing is not None and missing.any():
+        validity = pa.py_buffer(np.packbits(~missing, bitorder="little"))
+    buffers = [validity, pa.py_buffer(np.ascontiguousarray(values))]
+    return pa.Array.from_buffers(kind, len(values), buffers)
+
+
+def _to_categories(positions: NDArray[Any], names: Sequence[str]) -> pa.DictionaryArray:
+    encoded = [name.encode() for name in names]
+    offsets = np.cumsum([0, *map(len, encoded)]).astype(np.int32)
+    strings = pa.StringArray.from_buffers(
+        len(names), pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))
+    )
+    return pa.DictionaryArray.from_arrays(_to_arrow(positions), strings)
+
+
+def _to_numpy(values: pa.Array) -> NDArray[Any]:
+    """The numbers of an array without nulls; its own ``to_numpy`` would import pandas too."""
+    numbers: NDArray[Any] = np.from_dlpack(values)
+    return numbers
+
+
+def _categories(column: pa.DictionaryArray) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """The strings that occur in a column, and the rows of each."""
+    positions = _to_numpy(column.indices)
+    for position, name in enumerate(column.dictionary.to_pylist()):
+        mine = positions == position
+        if mine.any():
+            yield name, mine
 
 
 class DatasetWriter:
@@ -107,7 +145,6 @@ class DatasetWriter:
 
     def write(self, table: pa.Table) -> None:
         """Appends events, which ``make_table`` put together."""
-        self._count(table)
         self._buffer.append(table)
         self._n_buffered += table.num_rows
         if self._n_buffered >= SHARD_ROWS:
@@ -146,19 +183,29 @@ class DatasetWriter:
         self._n_buffered = rest.num_rows
 
     def _write_shard(self, table: pa.Table) -> None:
+        table = table.combine_chunks()
+        self._count(table)
         file = self._folder / f"events-{len(self._shards):05d}.parquet"
-        pq.write_table(table.combine_chunks(), file, compression="zstd", row_group_size=SHARD_ROWS)
+        floats = [field.name for field in table.schema if pa.types.is_floating(field.type)]
+        pq.write_table(
+            table,
+            file,
+            row_group_size=SHARD_ROWS,
+            compression="zstd",
+            use_dictionary=list(_CATEGORIES),
+            use_byte_stream_split=floats,
+        )
         with file.open("rb") as stream:
             os.fsync(stream.fileno())
         self._shards.append(Shard(file=file.name, events=table.num_rows, sha256=file_digest(file)))
 
     def _count(self, table: pa.Table) -> None:
-        splits = table["split"].to_pylist()
-        labels = table["label"].to_pylist()
-        self._counts.update(zip(splits, labels, strict=True))
-        for source in table["source"].unique().to_pylist():
-            mine = table.filter(pc.equal(table["source"], source))["event_digest"].to_numpy()
-            self._digests.setdefault(source, []).append(mine)
+        labels, digests = (_to_numpy(table[name].chunk(0)) for name in ("label", "event_digest"))
+        for split, mine in _categories(table["split"].chunk(0)):
+            for label in LABEL_NAMES:
+                self._counts[split, label] += int((mine & (labels == label)).sum())
+        for source, mine in _categories(table["source"].chunk(0)):
+            self._digests.setdefault(source, []).append(digests[mine])
 
     def _table_of_counts(self) -> dict[str, dict[str, int]]:
         by_split = {

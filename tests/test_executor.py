@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from hepllm.errors import ChunkError, InputError, RunError
-from hepllm.executor import Retry, resolve_workers, run_tasks, usable_cores
+from hepllm.executor import Kind, Retry, resolve_workers, run_tasks, usable_cores
 
 
 def _square(value: int) -> int:
@@ -54,6 +54,10 @@ def _dies_once(path: Path) -> str:
 
 def _hangs(_: int) -> None:
     time.sleep(60)
+
+
+def _touch(path: Path) -> None:
+    path.touch()
 
 
 def _says_so_and_hangs(path: Path) -> None:
@@ -113,6 +117,16 @@ def test_no_items_no_results(kind: str) -> None:
 def test_ordered_results_follow_the_items() -> None:
     done = [item for item, _ in run_tasks(_late_first, range(20), workers=2, ordered=True)]
     assert done == list(range(20))
+
+
+@pytest.mark.parametrize("kind", ["processes", "dask"])
+def test_a_worker_goes_on_while_a_result_is_dealt_with(kind: Kind, tmp_path: Path) -> None:
+    if kind == "dask":
+        pytest.importorskip("distributed", reason="the dask extra is not installed")
+    first, second = tmp_path / "first", tmp_path / "second"
+    with closing(run_tasks(_touch, [first, second], kind=kind, workers=1)) as results:
+        next(results)
+        _wait_until(second.exists, 30)
 
 
 def test_unordered_results_do_not_wait_for_a_slow_item() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import struct
 import subprocess
 import sys
@@ -14,17 +15,18 @@ _WORK = """
 import logging, sys, time
 from hepllm.logs import configure_logging, progress_bar
 configure_logging(int(sys.argv[1]))
-with progress_bar(1000, "preprocess") as progress:
+with progress_bar(1000, "preprocess", initial=int(sys.argv[2])) as progress:
     for _ in range(5):
         time.sleep(0.25)
         progress.update(150)
 """
 
 
-def _on_a_terminal(verbosity: int) -> str:
+def _on_a_terminal(verbosity: int, initial: int = 0) -> str:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 90, 0, 0))
-    with subprocess.Popen([sys.executable, "-c", _WORK, str(verbosity)], stderr=theirs):
+    command = [sys.executable, "-c", _WORK, str(verbosity), str(initial)]
+    with subprocess.Popen(command, stderr=theirs):
         os.close(theirs)
         text = b""
         try:
@@ -49,10 +51,18 @@ def test_a_terminal_gets_one_line() -> None:
     assert all(len(state) <= 90 for state in states)
 
 
+def test_earlier_work_counts_for_the_state_and_not_for_the_rate() -> None:
+    states = [state for state in _on_a_terminal(0, initial=200).split("\r") if state.strip()]
+    assert "200/1000" in states[0]
+    assert "950/1000" in states[-1]
+    (rate,) = re.findall(r"([0-9.]+) events/s", states[-1])
+    assert float(rate) <= 601  # 150 in a quarter of a second, 760 if the others counted
+
+
 def test_quiet_is_quiet() -> None:
     assert _on_a_terminal(-1).strip() == ""
 
 
 def test_a_file_gets_nothing() -> None:
-    done = subprocess.run([sys.executable, "-c", _WORK, "0"], capture_output=True, check=True)
+    done = subprocess.run([sys.executable, "-c", _WORK, "0", "0"], capture_output=True, check=True)
     assert done.stderr == done.stdout == b""

@@ -23,11 +23,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import awkward as ak
 import click
 import fastjet
 import numpy as np
 import usual_script
+from bare_fastjet import BATCH, run_bare, seconds_in_processes, to_awkward
 from measuring import Timed, clock, peak_pss, timed_stages, wait_until_idle
 from numpy.typing import NDArray
 
@@ -47,7 +47,6 @@ N_SIMULATED = 1000
 ROTATION = 1e-3
 """Radians by which each copy of the events is turned about the beam; makes other digests."""
 
-BATCH = 1000
 TARGETS = {"bare": 0.75, "workers": 1.85, "usual": 3.0, "pss_gib": 1.2, "pss_growth": 1.1}
 
 STAGES: tuple[tuple[str, str, str, str], ...] = (
@@ -59,7 +58,7 @@ STAGES: tuple[tuple[str, str, str, str], ...] = (
     ("event digest", "hepllm.physics.events", "Particles", "digests"),
     ("checks", "hepllm.physics.chunks", "", "describe_defects"),
     ("write", "hepllm.stages.preprocess", "", "make_table"),
-    ("write", "hepllm.workfolder", "WorkFolder", "save"),
+    ("write", "hepllm.workfolder", "Parts", "save"),
     ("write", "hepllm.stages.preprocess", "", "_assemble"),
 )
 """What is timed: stage, module, class if it is a method, function."""
@@ -145,12 +144,14 @@ class Bench:
         tiler: makes their files.
         repeats: how often each time is taken; medians count.
         patience: seconds to wait for an idle machine before each.
+        events_ceiling: how many tell what two processes can do at best.
     """
 
     report: Report
     tiler: Tiler
     repeats: int
     patience: float
+    events_ceiling: int
 
     def alternate(self, runs: dict[str, Callable[[], object]]) -> dict[str, list[Timed]]:
         """Times each run in turn, again and again."""
@@ -176,33 +177,6 @@ def run_stage(
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         (made,) = preprocess([path], Path(folder) / "dataset", config)
         return next(made.dataset.batches(tuple(FEATURES), BATCH))
-
-
-def to_awkward(particles: Particles) -> list[ak.Array]:
-    """Batches of packed four-momenta in memory, as fastjet takes them."""
-    momenta = particles.momenta()
-    columns = {"px": momenta.px, "py": momenta.py, "pz": momenta.pz, "E": momenta.energy}
-    flat = ak.zip(columns, with_name="Momentum4D")
-    events = ak.unflatten(flat, particles.counts)
-    return [ak.to_packed(events[i : i + BATCH]) for i in range(0, len(events), BATCH)]
-
-
-def run_bare(batches: list[ak.Array]) -> None:
-    """Jets, constituents and tau1..3 of the two leading jets, and nothing else."""
-    definition = fastjet.JetDefinition(fastjet.antikt_algorithm, 1.0)
-    for batch in batches:
-        sequence = fastjet.ClusterSequence(batch, definition)
-        jets = sequence.inclusive_jets(20.0)
-        constituents = sequence.constituents(20.0)
-        leading = ak.argsort(jets.px**2 + jets.py**2, ascending=False)[:, :2]
-        of_jets = ak.to_packed(ak.flatten(constituents[leading], axis=1))
-        fastjet.ClusterSequence(of_jets, definition).njettiness(
-            measure_definition="NormalizedMeasure",
-            axes_definition="WTA_KT_Axes",
-            njets=[1, 2, 3],
-            beta=1,
-            R0=1.0,
-        )
 
 
 def compare_with_bare(bench: Bench, n_events: int) -> None:
@@ -243,8 +217,20 @@ def compare_workers(bench: Bench, n_events: int) -> None:
             f"{workers} worker(s)     {rate:8.0f} events/s + {start_up[workers]:.1f} s start-up"
         )
     click.echo(f"two against one  x {ratio:.2f} ({verdict})")
-    with_start_up = whole[1] / whole[2]
-    bench.report.add("workers", series, events=n_events, ratio=ratio, whole_ratio=with_start_up)
+    ceiling = _ceiling_of_machine(bench, path)
+    click.echo(f"bare fastjet     x {ceiling:.2f}: two processes at once, nothing shared")
+    numbers = {"ratio": ratio, "whole_ratio": whole[1] / whole[2], "ceiling": ceiling}
+    bench.report.add("workers", series, events=n_events, **numbers)
+
+
+def _ceiling_of_machine(bench: Bench, path: Path) -> float:
+    """By how much two processes that share nothing are faster than one, with bare fastjet."""
+    seconds: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(bench.repeats):
+        for processes, taken in seconds.items():
+            wait_until_idle(bench.patience)
+            taken.append(seconds_in_processes(path, bench.events_ceiling, processes))
+    return 2 * statistics.median(seconds[1]) / statistics.median(seconds[2])
 
 
 def compare_with_usual(bench: Bench, n_events: int) -> None:
@@ -358,7 +344,8 @@ def main(only: tuple[str, ...], json_file: Path | None, check: bool, **sizes: An
         report = Report(sample, _machine())
         click.echo(f"events: {sample}")
         tiler = Tiler(batch, Path(name))
-        bench = Bench(report, tiler, sizes["repeats"], sizes["patience"])
+        ceiling = min(sizes["events"], sizes["events_workers"])
+        bench = Bench(report, tiler, sizes["repeats"], sizes["patience"], ceiling)
         measures: dict[str, Callable[[], None]] = {
             "bare": lambda: compare_with_bare(bench, sizes["events"]),
             "usual": lambda: compare_with_usual(bench, sizes["events_usual"]),

@@ -50,19 +50,30 @@ def run_on_dask(
         work = functools.partial(attempt, function)
         submitted: dict[Any, _Submitted[Item]] = {}
         while True:
-            while len(submitted) < _slots(client, queue) and (job := queue.take()) is not None:
-                future = client.submit(work, job.item, pure=False)
-                submitted[future] = _Submitted(job, time.monotonic())
+            _feed(client, work, submitted, queue)
             if not submitted:
                 return
-            for future in _finished(distributed, submitted, queue.retry.timeout):
-                job = submitted.pop(future).job
-                outcome = _outcome(future)
-                if isinstance(outcome, Failure):
-                    queue.fail(job, outcome)
-                else:
-                    yield job, outcome
+            finished = _finished(distributed, submitted, queue.retry.timeout)
+            outcomes = [(submitted.pop(future).job, _outcome(future)) for future in finished]
+            failed = [(job, outcome) for job, outcome in outcomes if isinstance(outcome, Failure)]
+            if not failed:  # before the results are dealt with, so that no worker waits for that
+                _feed(client, work, submitted, queue)
+            yield from (one for one in outcomes if not isinstance(one[1], Failure))
+            for job, failure in failed:
+                queue.fail(job, failure)
             _stop_overdue(client, submitted, queue)
+
+
+def _feed(
+    client: Any,
+    work: Callable[[Item], Any],
+    submitted: dict[Any, _Submitted[Item]],
+    queue: Queue[Item],
+) -> None:
+    """Submits jobs while a worker is free."""
+    while len(submitted) < _slots(client, queue) and (job := queue.take()) is not None:
+        future = client.submit(work, job.item, pure=False)
+        submitted[future] = _Submitted(job, time.monotonic())
 
 
 def _import_distributed() -> Any:

@@ -97,17 +97,26 @@ def run_in_processes(
             tick = None if queue.retry.timeout is None else min(1.0, queue.retry.timeout / 4)
             ready = multiprocessing.connection.wait(list(busy), tick)
             _stop_overdue([w for c, w in busy.items() if c not in ready], workers, queue)
-            for worker in [worker for connection, worker in busy.items() if connection in ready]:
-                outcome, job, worker.job = worker.receive(), worker.job, None
-                if isinstance(outcome, Failure):
-                    if not worker.process.is_alive():
-                        _discard(worker, workers)
-                    queue.fail(_known(job), outcome)
-                else:
-                    yield _known(job), outcome
+            outcomes = [
+                _outcome(busy[connection], workers) for connection in busy if connection in ready
+            ]
+            failed = [(job, outcome) for job, outcome in outcomes if isinstance(outcome, Failure)]
+            if not failed:  # before the results are dealt with, so that no worker waits for that
+                _feed(workers, function, queue)
+            yield from (one for one in outcomes if not isinstance(one[1], Failure))
+            for job, failure in failed:
+                queue.fail(job, failure)
     finally:
         for worker in workers:
             worker.stop()
+
+
+def _outcome(worker: _Worker[Item], workers: list[_Worker[Item]]) -> tuple[Job[Item], Any]:
+    """A job that ended, and its result or failure; a worker that died over it is let go."""
+    outcome, job, worker.job = worker.receive(), worker.job, None
+    if isinstance(outcome, Failure) and not worker.process.is_alive():
+        _discard(worker, workers)
+    return _known(job), outcome
 
 
 def _feed(

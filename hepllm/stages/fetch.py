@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import h5py
 import pooch
 
 from hepllm.errors import HepllmError, InputError, RunError
+from hepllm.physics.readers.frames import open_frame
 from hepllm.physics.readers.masterkey import read_masterkey
 from hepllm.stages.download import PATIENT, Download, FileRecord, Patience, file_record
 
@@ -226,25 +226,14 @@ def _check_format(path: Path, file: RemoteFile) -> None:
         if file.kind == "masterkey":
             read_masterkey(path, file.n_events)
             return
-        n_events, n_columns = _frame_shape(path)
+        frame = open_frame(path)
     except InputError as error:
         msg = f"{file.remote}: {error}; thrown away"
         raise RunError(msg) from None
     least = LEAST_COLUMNS[file.kind]
-    if n_events != file.n_events or n_columns < least:
+    if frame.n_rows != file.n_events or frame.n_columns < least:
         msg = (
-            f"{file.remote}: {n_events} rows of {n_columns} columns, expected {file.n_events} of "
-            f"at least {least}; thrown away"
+            f"{file.remote}: {frame.n_rows} rows of {frame.n_columns} columns, expected "
+            f"{file.n_events} of at least {least}; thrown away"
         )
         raise RunError(msg)
-
-
-def _frame_shape(path: Path) -> tuple[int, int]:
-    """Rows and columns of a pandas frame in fixed format under the key ``df``."""
-    try:
-        with h5py.File(path, "r") as stored:
-            frame = stored["df"]
-            return int(frame["axis1"].shape[0]), int(frame["axis0"].shape[0])
-    except (OSError, KeyError, AttributeError) as error:
-        msg = f"not a pandas frame in HDF5 ({' '.join(str(error).split())})"
-        raise InputError(msg) from None

@@ -28,7 +28,7 @@ from hepllm.physics.readers.content import SUFFIXES
 from hepllm.physics.readers.masterkey import read_masterkey
 from hepllm.schema import SCHEMA_VERSION, UNKNOWN
 from hepllm.shards import DatasetWriter, file_digest, make_table, write_atomically
-from hepllm.workfolder import WorkFolder
+from hepllm.workfolder import Parts, WorkFolder
 
 logger = logging.getLogger(__name__)
 
@@ -89,10 +89,41 @@ class _Source:
             masterkey_sha256=file_digest(self.masterkey) if self.masterkey else None,
         )
 
+
+@dataclass(frozen=True, eq=False)
+class ChunkTask:
+    """A chunk to be done by a worker, with what the worker must know of its source.
+
+    Attributes:
+        chunk: rows of the file.
+        source: the file's place among the names of all sources, and these names.
+        key: labels of the chunk's rows from the master key.
+        label: of all events, of a file without labels.
+    """
+
+    chunk: Chunk
+    source: tuple[int, tuple[str, ...]]
+    key: NDArray[np.int16] | None
+    label: int
+
+    def __str__(self) -> str:
+        return str(self.chunk)
+
+    @property
+    def part(self) -> str:
+        """What the finished chunk is called."""
+        position, names = self.source
+        return f"{names[position]}-{self.chunk.start:010d}-{self.chunk.stop:010d}"
+
+    @property
+    def n_rows(self) -> int:
+        """How many events are read for it."""
+        return self.chunk.stop - self.chunk.start
+
     def labels(self, result: ChunkResult) -> NDArray[np.int16]:
         """The events' raw labels: from the key, or the file, else the same for all."""
         if self.key is not None:
-            labels: NDArray[np.int16] = self.key[result.rows["event_id"]]
+            labels: NDArray[np.int16] = self.key[result.rows["event_id"] - self.chunk.start]
             return labels
         raw = result.rows["label_raw"]
         return np.where(np.isnan(raw), self.label, raw).astype(np.int16)
@@ -231,11 +262,11 @@ def _make(
     described = [source.describe() for source in sources]
     try:
         with WorkFolder(folder, _fingerprint(described, config), overwrite) as work:
-            n_read = _process(work, sources, config.preprocess)
-            _assemble(work, sources, described, config)
+            tasks = _make_tasks(sources, config.preprocess.chunk_size)
+            n_read = _process(work, tasks, config.preprocess)
+            _assemble(work, tasks, described, config)
     except OSError as error:
-        msg = f"{error.filename or folder}: cannot be written: {error.strerror or error}"
-        raise RunError(msg) from None
+        raise _unwritable(folder, error) from None
     result = PreprocessedDataset(read_dataset(folder), time.monotonic() - started, n_read)
     message = "%s: %d events in %.1f s, %.0f events/s"
     n_events = result.dataset.n_events
@@ -263,66 +294,87 @@ def _fingerprint(described: Sequence[SourceFile], config: Config) -> dict[str, o
     }
 
 
-def _process(work: WorkFolder, sources: Sequence[_Source], config: PreprocessConfig) -> int:
+def _make_tasks(sources: Sequence[_Source], size: int) -> list[ChunkTask]:
+    names = tuple(source.name for source in sources)
+    return [
+        ChunkTask(
+            chunk,
+            (position, names),
+            None if source.key is None else source.key[chunk.start : chunk.stop],
+            source.label,
+        )
+        for position, source in enumerate(sources)
+        for chunk in make_chunks([source.file], size)
+    ]
+
+
+def _process(work: WorkFolder, tasks: Sequence[ChunkTask], config: PreprocessConfig) -> int:
     """Does the chunks that are not done yet; returns the number of events read."""
-    by_file = {source.file.path: source for source in sources}
-    names = [source.name for source in sources]
-    chunks = list(make_chunks([source.file for source in sources], config.chunk_size))
-    missing = [chunk for chunk in chunks if not _is_done(work, chunk, config)]
-    total, n_missing = _n_rows(chunks), _n_rows(missing)
+    missing = [task for task in tasks if not _is_done(work, task, config)]
+    total, n_missing = (sum(task.n_rows for task in some) for some in (tasks, missing))
     if n_missing < total:
         logger.info("%s: goes on with %d of %d events", work.folder, n_missing, total)
     results = run_tasks(
-        functools.partial(process_chunk, config=config),
+        functools.partial(do_chunk, parts=work.parts, config=config),
         missing,
         kind=config.executor,
         workers=config.workers,
         retry=Retry(config.retries, config.chunk_timeout),
         scheduler=config.dask_scheduler,
     )
-    with closing(results), progress_bar(total, "preprocess") as progress:
-        progress.update(total - n_missing)
-        for chunk, result in results:
-            source = by_file[chunk.file.path]
-            table = make_table(
-                {**result.rows, "label_raw": source.labels(result)},
-                result.features,
-                (names.index(source.name), names),
-                config.splits,
-                result.particles,
-            )
-            work.save(_part(chunk), table, result.cut_flow)
-            progress.update(chunk.stop - chunk.start)
+    bar = progress_bar(total, "preprocess", initial=total - n_missing)
+    with closing(results), bar as progress:
+        for task, _ in results:
+            progress.update(task.n_rows)
     return n_missing
 
 
-def _is_done(work: WorkFolder, chunk: Chunk, config: PreprocessConfig) -> bool:
+def do_chunk(task: ChunkTask, parts: Parts, config: PreprocessConfig) -> None:
+    """Processes a chunk and keeps it as a part; done by a worker, so that no columns travel.
+
+    Args:
+        task: the chunk.
+        parts: where it is kept.
+        config: how it is read and clustered, and how its events are dealt out to splits.
+
+    Raises:
+        InputError: the file is damaged, or it has bad events and they are not to be skipped.
+        RunError: the part cannot be written.
+    """
+    result = process_chunk(task.chunk, config)
+    rows = {**result.rows, "label_raw": task.labels(result)}
+    table = make_table(rows, result.features, task.source, config.splits, result.particles)
+    try:
+        parts.save(task.part, table, result.cut_flow)
+    except FileNotFoundError:
+        msg = f"{parts.folder}: not there; workers on other machines must share this folder"
+        raise RunError(msg) from None
+    except OSError as error:
+        raise _unwritable(parts.folder, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> RunError:
+    return RunError(f"{error.filename or path}: cannot be written: {error.strerror or error}")
+
+
+def _is_done(work: WorkFolder, task: ChunkTask, config: PreprocessConfig) -> bool:
     """Whether an earlier run did this chunk; one that skipped bad events may not count now."""
-    cut_flow = work.cut_flow(_part(chunk))
+    cut_flow = work.cut_flow(task.part)
     if cut_flow is None:
         return False
     steps = dict(cut_flow)
     return config.on_bad_event == "skip" or steps[READ] == steps[VALID]
 
 
-def _n_rows(chunks: Sequence[Chunk]) -> int:
-    return sum(chunk.stop - chunk.start for chunk in chunks)
-
-
-def _part(chunk: Chunk) -> str:
-    return f"{chunk.file.path.stem}-{chunk.start:010d}-{chunk.stop:010d}"
-
-
 def _assemble(
-    work: WorkFolder, sources: Sequence[_Source], described: Sequence[SourceFile], config: Config
+    work: WorkFolder, tasks: Sequence[ChunkTask], described: Sequence[SourceFile], config: Config
 ) -> None:
     """Writes the dataset from its parts, in the order of the events."""
     writer = DatasetWriter(work.result)
     steps: dict[str, int] = {}
-    for chunk in make_chunks([source.file for source in sources], config.preprocess.chunk_size):
-        part = _part(chunk)
-        writer.write(work.load(part))
-        for name, events in work.cut_flow(part) or ():
+    for task in tasks:
+        writer.write(work.load(task.part))
+        for name, events in work.cut_flow(task.part) or ():
             steps[name] = steps.get(name, 0) + events
     if steps[READ] > steps[VALID]:
         logger.warning("%s: %d bad events skipped", work.result, steps[READ] - steps[VALID])

@@ -277,7 +277,7 @@ def test_a_wrong_checksum_leaves_nothing(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"<html>robots are not welcome</html>", "not a pandas frame in HDF5"),
+        (b"<html>robots are not welcome</html>", "not an HDF5 file; thrown away"),
         (None, r"61 rows of 2101 columns, expected 60"),
     ],
 )

@@ -8,9 +8,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -20,13 +20,15 @@ from numpy.typing import NDArray
 from hepllm.config import Config, JetsConfig, load_config
 from hepllm.dataset import read_dataset
 from hepllm.errors import ChunkError, HepllmError, InputError, RunError
-from hepllm.physics.chunks import Chunk, process_chunk
 from hepllm.physics.features import compute_features
 from hepllm.physics.readers import open_event_file
 from hepllm.stages import preprocess as stage
 from hepllm.stages.preprocess import preprocess
+from hepllm.workfolder import Parts
 
 Rows = NDArray[np.float64]
+
+_do_chunk = stage.do_chunk
 
 
 def _config(*overrides: str) -> Config:
@@ -361,26 +363,56 @@ def test_a_full_disk(lhco_file: Path, output: Path, monkeypatch: pytest.MonkeyPa
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", str(output))
 
-    monkeypatch.setattr("hepllm.workfolder.WorkFolder.save", full)
+    monkeypatch.setattr("hepllm.workfolder.Parts.save", full)
     with pytest.raises(RunError, match="cannot be written: No space left on device"):
         preprocess([lhco_file], output, _config())
     assert not output.exists()
 
 
+def test_a_worker_that_does_not_see_the_output(
+    lhco_file: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on another machine without a shared file system."""
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "do_chunk", _elsewhere)
+        with pytest.raises(RunError, match="workers on other machines must share this folder"):
+            preprocess([lhco_file], output, _config("executor=processes", "workers=1"))
+    assert not output.with_name("rnd.partial").exists()
+
+
+def _elsewhere(task: Any, parts: Parts, config: Any) -> None:
+    _do_chunk(task, Parts(parts.folder / "elsewhere", parts.mark), config)
+
+
+def test_pandas_is_not_loaded(lhco_file: Path, tmp_path: Path) -> None:
+    """pyarrow would do that in each worker, for arrays that it need not be asked to guess."""
+    program = """
+import sys
+from pathlib import Path
+from hepllm.config import load_config
+from hepllm.stages.preprocess import preprocess
+config = load_config(None, ["preprocess.executor=serial"])
+preprocess([Path(sys.argv[1])], Path(sys.argv[2]), config)
+sys.exit("pandas" in sys.modules)
+"""
+    command = [sys.executable, "-c", program, str(lhco_file), str(tmp_path / "out")]
+    assert subprocess.run(command, check=False).returncode == 0
+
+
 # Resume
 
 
-def _dies_at_30(chunk: Chunk, config: object) -> object:
-    if chunk.start == 30:
+def _dies_at_30(task: Any, **options: Any) -> None:
+    if task.chunk.start == 30:
         os.kill(os.getpid(), signal.SIGKILL)
-    return process_chunk(chunk, config)  # type: ignore[arg-type]
+    _do_chunk(task, **options)
 
 
-def _raises_at_30(chunk: Chunk, config: object) -> object:
-    if chunk.start == 30:
+def _raises_at_30(task: Any, **options: Any) -> None:
+    if task.chunk.start == 30:
         msg = "out of luck"
         raise RuntimeError(msg)
-    return process_chunk(chunk, config)  # type: ignore[arg-type]
+    _do_chunk(task, **options)
 
 
 @pytest.mark.parametrize(
@@ -398,7 +430,7 @@ def test_a_failed_chunk_fails_the_run_and_the_next_goes_on(
 ) -> None:
     config = _config("chunk_size=10", "executor=processes", "workers=1")
     with monkeypatch.context() as patch:
-        patch.setattr(stage, "process_chunk", function)
+        patch.setattr(stage, "do_chunk", function)
         with pytest.raises(ChunkError, match=rf"^{lhco_file}: rows 30-39: .*{cause}"):
             preprocess([lhco_file], output, config)
     assert not output.exists()
@@ -412,7 +444,7 @@ def test_a_failed_chunk_fails_the_run_and_the_next_goes_on(
 
 def _stopped_run(file: Path, output: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> Path:
     with monkeypatch.context() as patch:
-        patch.setattr(stage, "process_chunk", _raises_at_30)
+        patch.setattr(stage, "do_chunk", _raises_at_30)
         with pytest.raises(ChunkError):
             preprocess([file], output, _config("chunk_size=10", *more))
     return output.with_name(output.name + ".partial")
@@ -472,45 +504,15 @@ def test_skipped_events_do_not_pass_a_strict_run(
 def test_two_runs_on_one_output_do_not_mix(
     lhco_file: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def second_run(chunk: Chunk, config: object) -> object:
+    def second_run(task: Any, **options: Any) -> None:
         with pytest.raises(RunError, match="another run is at work"):
             preprocess([lhco_file], output, _config())
-        return process_chunk(chunk, config)  # type: ignore[arg-type]
+        _do_chunk(task, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stage, "process_chunk", second_run)
+        patch.setattr(stage, "do_chunk", second_run)
         (made,) = preprocess([lhco_file], output, _config())
     assert made.dataset.n_events == 60
-
-
-_RUN = """
-import sys
-from pathlib import Path
-from hepllm.config import load_config
-from hepllm.stages.preprocess import preprocess
-if __name__ == "__main__":
-    config = load_config(None, ["preprocess.chunk_size=1", "preprocess.workers=2"])
-    preprocess([Path(sys.argv[1])], Path(sys.argv[2]), config)
-"""
-
-
-def test_kill_minus_nine_and_again(
-    lhco_file: Path, output: Path, expected: dict[str, bytes], tmp_path: Path
-) -> None:
-    script = tmp_path / "run.py"
-    script.write_text(_RUN)
-    command = [sys.executable, str(script), str(lhco_file), str(output)]
-    parts = output.with_name("rnd.partial") / "parts"
-    with subprocess.Popen(command) as process:
-        limit = time.monotonic() + 60
-        while len(list(parts.glob("*.arrow"))) < 5 and time.monotonic() < limit:
-            time.sleep(0.005)
-        process.kill()
-    n_done = len(list(parts.glob("*.arrow")))
-    assert 5 <= n_done < 60
-    (made,) = preprocess([lhco_file], output, _config("chunk_size=1"))
-    assert made.n_read == 60 - n_done
-    assert _contents(output) == expected
 
 
 def test_a_run_says_how_quick_it_was(
