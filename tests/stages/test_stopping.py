@@ -57,7 +57,7 @@ class Training:
         return int(checkpoint.name.removeprefix("step-")) if checkpoint else 0
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        end = time.monotonic() + 120
+        end = time.monotonic() + 600
         while not condition():
             assert self.process.poll() is None, self.process.communicate()[1]
             assert time.monotonic() < end
