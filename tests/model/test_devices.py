@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from hepllm.config import BackboneConfig
+from hepllm.errors import InputError
+from hepllm.model import backbone
+from hepllm.model.devices import choose_device, choose_dtype, gpu_traces, is_gpu_hidden
+
+
+def write(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+PCI = "sys/bus/pci/devices/0000:01:00"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, ()),
+        (
+            {"proc/driver/nvidia/gpus/0000:01:00.0/information": "Model: \t NVIDIA A100\nIRQ: 1"},
+            ("NVIDIA A100 (/proc/driver/nvidia/gpus/0000:01:00.0)",),
+        ),
+        ({"dev/nvidia0": "", "dev/nvidia1": ""}, ("/dev/nvidia0", "/dev/nvidia1")),
+        # Files that the driver's tools make, without any GPU.
+        ({"dev/nvidiactl": "", "dev/nvidia-uvm": "", "dev/nvidia-modeset": ""}, ()),
+        ({f"{PCI}.0/vendor": "0x10de", f"{PCI}.0/class": "0x030200"}, ("PCI device 0000:01:00.0",)),
+        ({f"{PCI}.1/vendor": "0x10de", f"{PCI}.1/class": "0x040300"}, ()),  # its sound
+        ({f"{PCI}.0/vendor": "0x8086", f"{PCI}.0/class": "0x030000"}, ()),  # Intel's
+        ({"dev/dxg": ""}, ()),
+        ({"usr/lib/wsl/lib/libcuda.so.1": ""}, ()),
+        (
+            {"dev/dxg": "", "usr/lib/wsl/lib/libcuda.so.1": ""},
+            ("/usr/lib/wsl/lib/libcuda.so.1",),
+        ),
+    ],
+)
+def test_gpus_leave_traces(
+    tmp_path: Path, files: dict[str, str], expected: tuple[str, ...]
+) -> None:
+    assert gpu_traces(write(tmp_path, files)) == expected
+
+
+def choose(wanted: str, *, usable: bool, present: bool, **environ: str) -> str:
+    device = choose_device(
+        wanted,
+        is_usable=lambda: usable,
+        traces=lambda: ("/dev/nvidia0",) if present else (),
+        environ=environ,
+    )
+    return device.type
+
+
+def test_auto_takes_the_gpu_that_works_and_else_the_cpu() -> None:
+    assert choose("auto", usable=True, present=True) == "cuda"
+    assert choose("auto", usable=False, present=False) == "cpu"
+    assert choose("cpu", usable=True, present=True) == "cpu"
+    assert choose("cuda", usable=True, present=True) == "cuda"
+
+
+def test_a_gpu_that_cannot_be_used_is_never_replaced_silently() -> None:
+    with pytest.raises(InputError, match=r"/dev/nvidia0, but .* set backbone\.device=cpu"):
+        choose("auto", usable=False, present=True)
+    for present in (True, False):
+        with pytest.raises(InputError, match="cuda was asked for"):
+            choose("cuda", usable=False, present=present)
+    assert choose("cpu", usable=False, present=True) == "cpu"
+
+
+def test_who_hides_the_gpu_wants_the_cpu() -> None:
+    assert choose("auto", usable=False, present=True, CUDA_VISIBLE_DEVICES="") == "cpu"
+    with pytest.raises(InputError, match="there is a GPU"):
+        choose("auto", usable=False, present=True, CUDA_VISIBLE_DEVICES="0")
+    assert not is_gpu_hidden({})
+
+
+def test_the_backbone_asks_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(wanted: str) -> torch.device:
+        msg = f"not {wanted}"
+        raise InputError(msg)
+
+    monkeypatch.setattr(backbone, "choose_device", refuse)
+    with pytest.raises(InputError, match="not auto"):
+        backbone.load_backbone(BackboneConfig(name="tiny-random"), seed=1)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "native", "expected"),
+    [
+        ("auto", True, torch.bfloat16),
+        ("auto", False, torch.float32),
+        ("bfloat16", False, torch.bfloat16),
+        ("float32", True, torch.float32),
+    ],
+)
+def test_bfloat16_only_where_it_is_real(
+    monkeypatch: pytest.MonkeyPatch, wanted: str, native: bool, expected: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
+    assert choose_dtype(wanted, torch.device("cpu")) == expected
+    # As torch answers on an RTX 20xx: supported, but only by emulation.
+    monkeypatch.setattr(
+        torch.cuda,
+        "is_bf16_supported",
+        lambda including_emulation=True: including_emulation or native,
+    )
+    assert choose_dtype(wanted, torch.device("cuda")) == expected
