@@ -34,7 +34,9 @@ class BackboneConfig(Section):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     lora: LoraSettings = LoraSettings()
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: Literal["auto", True, False] = Field(
+        default="auto", description="'auto' leaves it to the memory budget of the training"
+    )
 
 
 def _check_features(names: list[str]) -> None:
@@ -112,11 +114,16 @@ class TrainConfig(Section):
     balance: Balance = "1:1"
     epochs: Positive = 4.0
     batch_size: Count = 32
-    micro_batch_size: Count | None = None
+    micro_batch_size: Count | None = Field(
+        default=None, description="events in memory at once; None leaves it to the memory budget"
+    )
+    memory_limit_gib: Positive | None = Field(
+        default=None, description="of the device's memory; None takes what there is"
+    )
     loss: LossConfig = LossConfig()
     lr: Positive = 2e-4
     nfa_lr: Positive = 2e-3
-    lora_optimizer: Literal["auto", "adamw", "adamw8bit"] = "auto"
+    lora_optimizer: Literal["auto", "adamw", "adamw8bit", "paged_adamw8bit"] = "auto"
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     nfa_weight_decay: Annotated[float, Field(ge=0)] = 0.01
     schedule: Schedule = "one_cycle"

@@ -1,0 +1,322 @@
+"""The memory budget of a training, and the fastest way to do a step that it allows.
+
+What is fixed is counted, activations follow a formula (``hepllm.model.footprint``), and the rest
+of the device is divided among events: few at a time with all activations kept, or more of them
+with activations computed twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from hepllm.config import TrainConfig
+from hepllm.errors import InputError
+from hepllm.learning.capacity import Capacity
+from hepllm.learning.optimizers import lora_optimizer_name
+from hepllm.model.footprint import ActivationModel, Passage, Weights
+from hepllm.model.prefix import sharing_pays
+
+_GIB = 2**30
+_FLOAT32 = 4
+_STEP_COPIES = 3
+"""Copies of the trained weights that a step makes at most: before, after, and their difference."""
+
+_SMALL_TENSOR, _STATE_BLOCK = 4096, 256
+"""bitsandbytes keeps 32-bit states below this size, and a scale for so many 8-bit ones."""
+
+_PASS_COST = 200
+"""Tokens for which the model computes as long as it takes to read, or dequantise, its weights.
+
+A pass over few tokens takes the time of its weights' way through memory, whatever the number of
+tokens. On cards from the RTX 3070 (448 GB/s, about 40 TFLOP/s in bfloat16) to the H200 (4.8 TB/s,
+about 900) plain weights take as long as 90 to 190 tokens; dequantising 4-bit ones, which writes
+and reads them once more, about twice that on the smaller cards. Not measured; the choice changes
+little between 100 and 400.
+"""
+_PASSES, _PASSES_WITH_CHECKPOINTING = 2, 3
+"""Forward, backward, and the forward pass of each block again. Frozen weights have no gradient, so
+the backward pass costs as much as the forward pass, and checkpointing half as much again."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a training holds in memory.
+
+    Attributes:
+        weights: of the frozen language model.
+        lora: bytes of the LoRA weights, their gradients and optimizer states.
+        adapter: bytes of the NFA's, in the same way.
+        average: bytes of the moving averages of both.
+        step: bytes that an update takes for a while.
+        activations: the language model's shape.
+    """
+
+    weights: Weights
+    lora: int
+    adapter: int
+    average: int
+    step: int
+    activations: ActivationModel
+
+    @property
+    def fixed(self) -> int:
+        """Bytes that do not depend on the events in memory."""
+        return self.weights.total + self.lora + self.adapter + self.average
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a step is done.
+
+    Attributes:
+        micro_batch: events in memory at once.
+        checkpointing: whether activations are computed a second time instead of kept.
+    """
+
+    micro_batch: int
+    checkpointing: bool
+
+    def __str__(self) -> str:
+        """In words."""
+        with_it = "with" if self.checkpointing else "without"
+        events = "event" if self.micro_batch == 1 else "events"
+        return f"micro-batches of {self.micro_batch} {events} {with_it} gradient checkpointing"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The events of a step.
+
+    Attributes:
+        n_events: that this process has in a step.
+        n_tokens: of the longest prompt.
+        attention: the kernel that PyTorch takes.
+        passes: forward passes that are alive together, 2 with R-Drop.
+        n_scored: events of a batch in validation.
+        n_shared: first tokens that may be encoded once for all events.
+        masked_attention: the kernel for events that share tokens.
+    """
+
+    n_events: int
+    n_tokens: int
+    attention: str
+    passes: int
+    n_scored: int
+    n_shared: int = 0
+    masked_attention: str = "efficient"
+
+    def passage(self, setting: Setting, n_events: int | None = None) -> Passage:
+        """Some of its events together, by default a micro-batch."""
+        events = (setting.micro_batch if n_events is None else n_events) * self.passes
+        n_shared = 0 if setting.checkpointing else self.n_shared
+        if sharing_pays(n_shared, self.n_tokens, events):
+            return Passage(events, self.n_tokens, self.masked_attention, n_shared)
+        return Passage(events, self.n_tokens, self.attention)
+
+    @property
+    def scored(self) -> Passage:
+        """A batch of the validation, at most."""
+        return Passage(self.n_scored, self.n_tokens, self.attention)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A device's memory, what a training needs of it, and how a step may be done.
+
+    Attributes:
+        capacity: of the device.
+        needs: that do not depend on the choice.
+        batch: of a step.
+    """
+
+    capacity: Capacity
+    needs: Needs
+    batch: Batch
+
+    def activations(self, setting: Setting) -> int:
+        """Bytes of activations at the worst moment, or of an update if that is more."""
+        largest = self.needs.weights.largest
+        training = self.needs.activations.peak(
+            self.batch.passage(setting),
+            checkpointing=setting.checkpointing,
+            dequantized=largest,
+        )
+        scoring = self.needs.activations.scoring_peak(self.batch.scored, dequantized=largest)
+        peak = max(training, scoring, self.needs.step)
+        return int(peak * (1 + self.capacity.fragmentation))
+
+    def total(self, setting: Setting) -> int:
+        """Bytes of everything."""
+        return self.needs.fixed + self.activations(setting) + self.capacity.allowance
+
+    def fits(self, setting: Setting) -> bool:
+        """Whether it should fit."""
+        return self.total(setting) <= self.capacity.usable
+
+    def cost(self, setting: Setting) -> float:
+        """Time of a step, in that of one pass of one token."""
+        passes = _PASSES_WITH_CHECKPOINTING if setting.checkpointing else _PASSES
+        n_whole, n_left = divmod(self.batch.n_events, setting.micro_batch)
+        total = n_whole * _pass_cost(self.batch.passage(setting))
+        if n_left:
+            total += _pass_cost(self.batch.passage(setting, n_left))
+        return passes * total
+
+    def settings(
+        self, micro_batch: int | None, checkpointing: Literal["auto"] | bool
+    ) -> list[Setting]:
+        """Every setting to choose from, the fastest first; of equals, the one with less memory."""
+        n_events = self.batch.n_events
+        sizes = (
+            sorted({-(-n_events // parts) for parts in range(1, n_events + 1)})
+            if micro_batch is None
+            else [min(micro_batch, n_events)]
+        )
+        switches = [False, True] if checkpointing == "auto" else [checkpointing]
+        found = [Setting(size, switch) for size in sizes for switch in switches]
+        return sorted(found, key=lambda setting: (self.cost(setting), self.total(setting)))
+
+    def choose(
+        self, micro_batch: int | None, checkpointing: Literal["auto"] | bool
+    ) -> tuple[Setting, bool]:
+        """The fastest setting that fits; a micro-batch that the user gives is obeyed anyway.
+
+        Args:
+            micro_batch: ``train.micro_batch_size``.
+            checkpointing: ``backbone.gradient_checkpointing``.
+
+        Returns:
+            The setting, and whether it should fit.
+
+        Raises:
+            InputError: if the micro-batch is left to the budget, and none fits.
+        """
+        settings = self.settings(micro_batch, checkpointing)
+        for setting in settings:
+            if self.fits(setting):
+                return setting, True
+        smallest = min(settings, key=lambda s: (self.total(s), s.micro_batch, not s.checkpointing))
+        if micro_batch is not None:
+            return smallest, False
+        msg = (
+            f"training needs {self.total(smallest) / _GIB:.2f} GiB even in {smallest}, and "
+            f"{self.capacity.usable / _GIB:.2f} GiB of {self.capacity.device} may be used; "
+            f"{self._advice(checkpointing)}; train.micro_batch_size=1 tries it all the same"
+        )
+        raise InputError(msg)
+
+    def _advice(self, checkpointing: Literal["auto"] | bool) -> str:
+        """What to lower."""
+        ways = []
+        if self.capacity.limit is not None and self.capacity.usable == self.capacity.limit:
+            ways.append("raise train.memory_limit_gib")
+        if checkpointing is False:
+            ways.append("set backbone.gradient_checkpointing=auto")
+        if self.needs.weights.packed == 0:
+            ways.append("set backbone.quantization=nf4")
+        ways += [
+            "lower backbone.lora.r",
+            "lower evaluation.batch_size",
+            "take a shorter prompt.layout or a smaller backbone.name",
+        ]
+        return ", ".join(ways)
+
+    def table(self, setting: Setting) -> str:
+        """The budget as text, in GiB."""
+        weights = self.needs.weights
+        quantized = f"4-bit {_gib(weights.packed)}, their scales {_gib(weights.scales)}, "
+        kept = "computed twice" if setting.checkpointing else "kept"
+        batch = self.batch
+        passage = batch.passage(setting)
+        attention = f"{passage.attention} attention"
+        if passage.n_shared:
+            attention += f", {passage.n_shared} tokens shared"
+        if weights.largest:
+            attention += f"; one layer dequantised {_gib(weights.largest)}"
+        rows = [
+            (
+                "weights",
+                weights.total,
+                f"{quantized if weights.packed else ''}others {_gib(weights.plain)}",
+            ),
+            ("LoRA", self.needs.lora, "weights, gradients, optimizer states"),
+            ("adapter", self.needs.adapter, "the same of the NFA"),
+            ("averages", self.needs.average, "of LoRA and NFA weights"),
+            (
+                "activations",
+                self.activations(setting),
+                f"{setting.micro_batch} x {batch.n_tokens} tokens, {kept}, {attention}",
+            ),
+            ("allowance", self.capacity.allowance, "libraries and workspaces"),
+            ("spare", self.capacity.usable - self.total(setting), ""),
+            ("may be used", self.capacity.usable, self._usable_note()),
+        ]
+        lines = [f"  {name:<12}{_gib(size):>8}  {note}".rstrip() for name, size, note in rows]
+        return "\n".join([f"memory budget in GiB, {self.capacity.device}:", *lines])
+
+    def _usable_note(self) -> str:
+        capacity = self.capacity
+        note = f"of {_gib(capacity.total)}, {_gib(capacity.taken)} left to others"
+        if capacity.limit is not None:
+            note += f", train.memory_limit_gib {_gib(capacity.limit)}"
+        return note
+
+
+def training_needs(
+    weights: Weights,
+    activations: ActivationModel,
+    lora: Iterable[Tensor],
+    adapter: Sequence[Tensor],
+    config: TrainConfig,
+) -> Needs:
+    """Adds gradients and optimizer states to the weights.
+
+    Args:
+        weights: of the frozen language model.
+        activations: its shape.
+        lora: its LoRA weights.
+        adapter: the NFA's weights and buffers, empty without one.
+        config: of the training.
+    """
+    sizes = [weight.numel() for weight in lora]
+    is_8bit = lora_optimizer_name(config) != "adamw"
+    states = sum(_state_bytes(size, is_8bit=is_8bit) for size in sizes)
+    n_lora, n_adapter = sum(sizes), sum(weight.numel() for weight in adapter)
+    trained = _FLOAT32 * (n_lora + n_adapter)
+    return Needs(
+        weights=weights,
+        lora=2 * _FLOAT32 * n_lora + states,
+        adapter=4 * _FLOAT32 * n_adapter,
+        average=0 if config.ema_decay is None else 2 * trained,  # the weights meanwhile, too
+        step=_STEP_COPIES * trained,
+        activations=activations,
+    )
+
+
+def _state_bytes(size: int, *, is_8bit: bool) -> int:
+    """Two states of Adam for a tensor of so many weights."""
+    if not is_8bit or size < _SMALL_TENSOR:
+        return 2 * _FLOAT32 * size
+    return 2 * (size + _FLOAT32 * -(-size // _STATE_BLOCK))
+
+
+def dropout_mask_bytes(device: torch.device, element: int, dropout: float) -> int:
+    """Bytes of a number in LoRA's dropout mask: a truth value on a GPU, a factor on a CPU."""
+    if dropout == 0:
+        return 0
+    return 1 if device.type == "cuda" else element
+
+
+def _pass_cost(passage: Passage) -> int:
+    """Time of a forward pass, in that of one token."""
+    n_readings = 2 if passage.n_shared else 1  # shared tokens are encoded by themselves first
+    return n_readings * _PASS_COST + passage.encoded
+
+
+def _gib(size: int) -> str:
+    return f"{size / _GIB:.2f}"

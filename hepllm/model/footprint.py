@@ -1,0 +1,352 @@
+"""How much memory a classifier takes: its weights counted, its activations by formula.
+
+The activations are what PyTorch keeps between the forward and the backward pass of a decoder with
+RMS norms, a gated MLP and LoRA on any of its projections (Llama, Mistral, Qwen). Frozen weights
+keep nothing of their own input, so a 4-bit and a plain backbone differ only in one dequantised
+weight at a time.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend
+
+_FLOAT32 = 4
+_PROJECTION = re.compile(r"^(?P<owner>.*)\.(?P<name>[^.]+)\.lora_(?P<half>[AB])\.")
+_SHARED_INPUT = {
+    "q_proj": "attention",
+    "k_proj": "attention",
+    "v_proj": "attention",
+    "gate_proj": "mlp",
+    "up_proj": "mlp",
+}
+"""Projections of one block that read the same tensor."""
+_KEPT_ANYWAY = "o_proj"
+"""It reads the attention's result, which the attention keeps for its own gradient."""
+
+_TRANSIENT = 3
+"""Gradients as wide as the MLP that live at once in the backward pass of a block."""
+_NF4_BLOCK, _SCALE_BLOCK = 64, 256
+"""Values that share a scale, and scales that share one (arXiv:2305.14314, section 3)."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Bytes of the weights that a classifier holds.
+
+    Attributes:
+        packed: 4-bit values.
+        scales: of the 4-bit values.
+        plain: embeddings, norms, output matrix, and whatever else is not quantised.
+        largest: of one quantised layer when it is dequantised; 0 without any.
+    """
+
+    packed: int
+    scales: int
+    plain: int
+    largest: int
+
+    @property
+    def total(self) -> int:
+        """All that stays in memory."""
+        return self.packed + self.scales + self.plain
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A linear layer with LoRA weights.
+
+    Attributes:
+        input_name: the same for all that read one tensor.
+        n_inputs: features of that tensor.
+        rank: of the LoRA weights.
+        is_input_kept: whether something else keeps the tensor for the backward pass.
+    """
+
+    input_name: str
+    n_inputs: int
+    rank: int
+    is_input_kept: bool
+
+
+@dataclass(frozen=True)
+class Passage:
+    """Events that go through the model together.
+
+    Attributes:
+        n_events: how many.
+        n_tokens: of each, soft tokens included.
+        attention: ``flash``, ``efficient`` or ``math``: which kernel PyTorch takes.
+        n_shared: first tokens that are encoded once for all events, which needs a mask.
+    """
+
+    n_events: int
+    n_tokens: int
+    attention: str
+    n_shared: int = 0
+
+    @property
+    def encoded(self) -> int:
+        """Tokens that go through the layers."""
+        return self.n_events * (self.n_tokens - self.n_shared) + self.n_shared
+
+    @property
+    def attended(self) -> int:
+        """Pairs of a query and a key in one head."""
+        return self.n_events * (self.n_tokens - self.n_shared) * self.n_tokens
+
+
+@dataclass(frozen=True)
+class ActivationModel:
+    """The shape of a language model, and what its layers keep for their gradients.
+
+    Attributes:
+        n_layers: decoder blocks.
+        hidden: features of a token between blocks.
+        intermediate: features inside the MLP.
+        queries: all heads' features of a query.
+        keys: all heads' features of a key.
+        n_heads: of the queries.
+        element: bytes of a number in matrix products.
+        mask: bytes of a number in dropout's mask; 0 without LoRA dropout.
+        normalizes_heads: whether queries and keys have norms of their own (Qwen3).
+        projections: with LoRA weights, of all blocks.
+        n_lora: LoRA weights of all blocks.
+    """
+
+    n_layers: int
+    hidden: int
+    intermediate: int
+    queries: int
+    keys: int
+    n_heads: int
+    element: int
+    mask: int
+    normalizes_heads: bool
+    projections: tuple[Projection, ...]
+    n_lora: int
+
+    def kept(self, passage: Passage, *, checkpointing: bool) -> int:
+        """Bytes that live between the forward and the backward pass.
+
+        Args:
+            passage: the events.
+            checkpointing: whether each block keeps its input only.
+        """
+        tokens = passage.encoded
+        final = tokens * self.hidden * (_FLOAT32 + self.element)  # norm and result
+        mask = passage.attended if passage.n_shared else 0
+        if checkpointing:
+            return self.n_layers * tokens * self.hidden * self.element + final + mask
+        return self.n_layers * self.kept_by_block(passage) + final + mask + self._cast_lora
+
+    def peak(self, passage: Passage, *, checkpointing: bool, dequantized: int = 0) -> int:
+        """Bytes of activations and their gradients at the worst moment of a step.
+
+        Args:
+            passage: the events.
+            checkpointing: whether each block keeps its input only.
+            dequantized: bytes of the largest quantised layer in full.
+        """
+        tokens = passage.encoded
+        widest = max(self.intermediate, 2 * self.hidden)
+        n_live = _TRANSIENT
+        if checkpointing and any(p.n_inputs == self.intermediate for p in self.projections):
+            n_live -= 1  # the first gradient takes the place of what LoRA has kept
+        transient = n_live * tokens * widest * self.element + dequantized
+        again = 0
+        if checkpointing:  # the last block's activations, computed a second time
+            again = self.kept_by_block(passage) + self._cast_lora // self.n_layers
+        return self.kept(passage, checkpointing=checkpointing) + again + transient
+
+    def scoring_peak(self, passage: Passage, *, dequantized: int = 0) -> int:
+        """Bytes of activations at the worst moment of a pass without gradients."""
+        tokens = passage.encoded
+        width = 2 * self.hidden * _FLOAT32 + 3 * self.intermediate * self.element
+        weights = 0
+        if passage.attention == "math":
+            weights = self.n_heads * passage.attended * 2 * _FLOAT32
+        return tokens * width + weights + dequantized
+
+    def kept_by_block(self, passage: Passage) -> int:
+        """Bytes that one block keeps for its backward pass."""
+        tokens = passage.encoded
+        norms = 2 * self.hidden * _FLOAT32  # their input, in float32
+        if self.normalizes_heads:
+            norms += (self.queries + self.keys) * _FLOAT32
+        mlp = 3 * self.intermediate * self.element  # gate, its activation, up
+        lora = (self._lora_inputs() + self._lora_middles()) // self.n_layers
+        return tokens * (norms + mlp + lora) + self._attention(passage)
+
+    @property
+    def _cast_lora(self) -> int:
+        """Autocast keeps a copy of each LoRA weight in its own precision."""
+        return self.n_lora * self.element if self.element < _FLOAT32 else 0
+
+    def _lora_inputs(self) -> int:
+        """Bytes a token that the LoRA weights keep of what they read, over all blocks."""
+        if self.mask:  # each projection has its own random mask, and its own masked input
+            return sum(p.n_inputs * (self.element + self.mask) for p in self.projections)
+        inputs = {p.input_name: p.n_inputs for p in self.projections if not p.is_input_kept}
+        return sum(inputs.values()) * self.element
+
+    def _lora_middles(self) -> int:
+        return sum(p.rank for p in self.projections) * self.element
+
+    def _attention(self, passage: Passage) -> int:
+        """Bytes of query, key, value, result, and what their product needs."""
+        read = passage.n_events * passage.n_tokens  # keys and values, shared ones repeated
+        own = passage.encoded * self.queries
+        if passage.attention == "math":  # in float32, with all attention weights
+            rounded = self.element if self.element < _FLOAT32 else 0
+            weights = self.n_heads * passage.attended * (_FLOAT32 + rounded)
+            return (own + 2 * read * self.queries) * _FLOAT32 + own * self.element + weights
+        # With a mask, keys and values are repeated for all heads first.
+        keys = self.queries if passage.n_shared else self.keys
+        mask = passage.attended * self.element if passage.n_shared else 0
+        sums = passage.encoded * self.n_heads * _FLOAT32
+        return 2 * (own + read * keys) * self.element + mask + sums
+
+
+def count_weights(named: Iterable[tuple[str, Tensor]], element: int) -> Weights:
+    """Counts a loaded model's frozen weights and buffers.
+
+    Args:
+        named: its parameters and buffers, by name; LoRA weights are left out.
+        element: bytes of a dequantised number.
+    """
+    packed = scales = plain = largest = 0
+    for name, tensor in named:
+        if ".lora_" in name:
+            continue
+        state: Any = getattr(tensor, "quant_state", None)
+        if state is None:
+            plain += tensor.nbytes
+            continue
+        packed += tensor.nbytes
+        scales += sum(part.nbytes for part in _scales(state))
+        largest = max(largest, element * math.prod(state.shape))
+    return Weights(packed, scales, plain, largest)
+
+
+def predict_weights(model: nn.Module, output_matrix: nn.Module | None, element: int) -> Weights:
+    """The weights that a model in full precision would have in NF4 with double quantisation.
+
+    Args:
+        model: with or without values.
+        output_matrix: which is not quantised.
+        element: bytes of a number that is not quantised.
+    """
+    packed = scales = plain = largest = 0
+    quantized = {
+        id(module.weight)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and ".lora_" not in name and module is not output_matrix
+    }
+    for name, weight in (*model.named_parameters(), *model.named_buffers()):
+        number = weight.numel()
+        if ".lora_" in name:
+            continue
+        if id(weight) not in quantized:
+            plain += number * (element if weight.dtype != torch.float32 else _FLOAT32)
+            continue
+        blocks = -(-number // _NF4_BLOCK)
+        packed += -(-number // 2)
+        # One byte a block, a float32 for 256 of them, an offset, and both tables of values.
+        scales += blocks + _FLOAT32 * (-(-blocks // _SCALE_BLOCK) + 1 + 256 + 16)
+        largest = max(largest, number * element)
+    return Weights(packed, scales, plain, largest)
+
+
+def activation_model(
+    architecture: Any,
+    lora: Mapping[str, Tensor],
+    *,
+    element: int,
+    dropout_mask: int,
+    normalizes_heads: bool = False,
+) -> ActivationModel:
+    """Reads a model's shape.
+
+    Args:
+        architecture: its transformers configuration.
+        lora: its LoRA weights by name.
+        element: bytes of a number in matrix products.
+        dropout_mask: bytes of a number in the mask of LoRA's dropout; 0 without dropout.
+        normalizes_heads: whether queries and keys have norms of their own.
+    """
+    text = architecture.get_text_config()
+    n_heads = text.num_attention_heads
+    head = getattr(text, "head_dim", None) or text.hidden_size // n_heads
+    return ActivationModel(
+        n_layers=text.num_hidden_layers,
+        hidden=text.hidden_size,
+        intermediate=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
+        queries=n_heads * head,
+        keys=(getattr(text, "num_key_value_heads", None) or n_heads) * head,
+        n_heads=n_heads,
+        element=element,
+        mask=dropout_mask,
+        normalizes_heads=normalizes_heads,
+        projections=tuple(_projections(lora)),
+        n_lora=sum(weight.numel() for weight in lora.values()),
+    )
+
+
+def attention_kernel(
+    model: ActivationModel, implementation: str, device: torch.device, *, is_masked: bool
+) -> str:
+    """Asks PyTorch which attention kernel it would take: flash, efficient or math.
+
+    Args:
+        model: the language model's shape.
+        implementation: what transformers calls its attention.
+        device: where it computes.
+        is_masked: whether there is an attention mask.
+    """
+    if implementation != "sdpa":
+        return "flash" if "flash" in implementation else "math"
+    head = model.queries // model.n_heads
+    dtype = torch.float32 if model.element == _FLOAT32 else torch.bfloat16
+
+    def made(features: int) -> Tensor:
+        shape = (1, features // head, 8, head)
+        return torch.zeros(shape, dtype=dtype, device=device, requires_grad=True)
+
+    query, key = made(model.queries), made(model.queries if is_masked else model.keys)
+    mask = torch.ones(1, 1, 8, 8, dtype=torch.bool, device=device) if is_masked else None
+    choice = torch._fused_sdp_choice(
+        query, key, key, mask, 0.0, not is_masked, enable_gqa=query.shape != key.shape
+    )
+    kernel = SDPBackend(choice)
+    if kernel == SDPBackend.MATH:
+        return "math"
+    return "efficient" if kernel == SDPBackend.EFFICIENT_ATTENTION else "flash"
+
+
+def _projections(lora: Mapping[str, Tensor]) -> Iterable[Projection]:
+    for name, weight in lora.items():
+        match = _PROJECTION.match(name)
+        if match is None or match["half"] != "A":
+            continue
+        shared = _SHARED_INPUT.get(match["name"], match["name"])
+        yield Projection(
+            input_name=f"{match['owner']}.{shared}",
+            n_inputs=weight.shape[1],
+            rank=weight.shape[0],
+            is_input_kept=match["name"] == _KEPT_ANYWAY,
+        )
+
+
+def _scales(state: Any) -> list[Tensor]:
+    """The tensors beside a 4-bit weight: its scales, theirs, and the tables of values."""
+    inner = state.state2
+    nested = [] if inner is None else [state.offset, inner.absmax, inner.code]
+    return [state.absmax, state.code, *nested]
