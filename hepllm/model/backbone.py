@@ -12,14 +12,17 @@ import logging
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import bitsandbytes
 import torch
+import transformers
 from bitsandbytes.nn.modules import Linear4bit
-from bitsandbytes.optim.adamw import AdamW8bit
+from bitsandbytes.optim.adamw import AdamW8bit, PagedAdamW8bit
 from peft import (
     LoraConfig,
     PeftModel,
@@ -27,6 +30,7 @@ from peft import (
     get_peft_model_state_dict,
     set_peft_model_state_dict,
 )
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
@@ -41,6 +45,8 @@ from transformers.utils import logging as transformers_logging
 
 from hepllm.config import BackboneConfig
 from hepllm.errors import InputError, RunError
+from hepllm.model.devices import choose_device, choose_dtype
+from hepllm.model.quantized_cache import QuantizedCache, model_identity
 
 LOG = logging.getLogger(__name__)
 
@@ -57,7 +63,8 @@ class Backbone:
         model: the model wrapped by PEFT; only LoRA weights are trainable.
         tokenizer: its tokenizer.
         device: where the model lies.
-        autocast_dtype: the precision of its matrix products; None for plain float32.
+        autocast_dtype: the precision of its matrix products, in which it must be called under
+            autocast; None for plain float32.
     """
 
     model: PeftModel
@@ -76,32 +83,48 @@ def load_backbone(config: BackboneConfig, seed: int) -> Backbone:
     Raises:
         InputError: if the model cannot be had, or does not suit the device.
     """
-    device = _choose_device(config.device)
-    dtype = _choose_dtype(config.dtype, device)
+    device = choose_device(config.device)
+    dtype = choose_dtype(config.dtype, device)
     # Their bars and hints would hide the one line that a user can act on.
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     folder = locate_model(config.name)
     tokenizer = _load(config.name, AutoTokenizer.from_pretrained, folder)
-    model = _load(
-        config.name,
-        AutoModelForCausalLM.from_pretrained,
-        folder,
-        dtype=dtype,
-        quantization_config=_quantization(config, dtype),
-        device_map={"": device} if config.quantization == "nf4" else None,
-    )
     if config.quantization == "nf4":
-        _keep_quantized_weights_plain(model)
+        model = _load_quantized(config.name, folder, device, dtype)
     else:
+        model = _load(config.name, AutoModelForCausalLM.from_pretrained, folder, dtype=dtype)
         model.to(device)
     model.config.use_cache = False
-    if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-        model.enable_input_require_grads()
     torch.manual_seed(seed)
     wrapped = get_peft_model(model, _lora(config))
-    return Backbone(wrapped, tokenizer, device, None if dtype == torch.float32 else dtype)
+    autocast_dtype = None if dtype == torch.float32 else dtype
+    if autocast_dtype is not None:
+        _leave_casts_to_autocast(wrapped)
+    # Where it is "auto", training decides by its memory budget.
+    set_checkpointing(wrapped, enabled=config.gradient_checkpointing is True)
+    return Backbone(wrapped, tokenizer, device, autocast_dtype)
+
+
+def set_checkpointing(wrapped: PeftModel, *, enabled: bool) -> None:
+    """Computes each layer's activations again in the backward pass, or keeps them."""
+    causal = causal_model(wrapped)
+    if enabled:
+        causal.activation_checkpointing_enable({"use_reentrant": False})
+    else:
+        causal.activation_checkpointing_disable()
+
+
+def sketch_backbone(architecture: Any, config: BackboneConfig) -> PeftModel:
+    """A model with LoRA weights that has shapes but no values and takes no memory.
+
+    Args:
+        architecture: a transformers model configuration.
+        config: its LoRA settings; the weights are in bfloat16, and not quantised.
+    """
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(architecture, dtype=torch.bfloat16)
+        return get_peft_model(model, _lora(config))
 
 
 def locate_model(name: str) -> str:
@@ -152,6 +175,37 @@ def eight_bit_adamw(parameters: list[torch.nn.Parameter], **settings: Any) -> to
     return AdamW8bit(parameters, **settings)
 
 
+def paged_eight_bit_adamw(
+    parameters: list[dict[str, Any]], **settings: Any
+) -> torch.optim.Optimizer:
+    """8-bit AdamW whose states move to the machine's memory when the GPU's is short.
+
+    Raises:
+        InputError: if the weights are not on a GPU.
+    """
+    weights = [weight for group in parameters for weight in group["params"]]
+    if any(weight.device.type != "cuda" for weight in weights):
+        msg = (
+            "train.lora_optimizer: paged_adamw8bit moves states between a GPU and the machine, "
+            "and the model lies on the CPU; take adamw8bit or adamw"
+        )
+        raise InputError(msg)
+    return _PagedAdamW(parameters, **settings)  # type: ignore[no-untyped-call]
+
+
+class _PagedAdamW(PagedAdamW8bit):
+    def load_state_dict(self, state_dict: dict[str, Any], move_to_device: bool = True) -> None:
+        """Puts the states into paged memory again, where bitsandbytes leaves them on the GPU."""
+        super().load_state_dict(state_dict, move_to_device)  # type: ignore[no-untyped-call]
+        for weight, state in self.state.items():
+            for name in ("state1", "state2"):
+                kind = state[name].dtype
+                paged = self.get_state_buffer(weight, kind)  # type: ignore[no-untyped-call]
+                torch.cuda.synchronize()  # it is filled by the GPU and copied to by the CPU
+                paged.copy_(state[name])
+                state[name] = paged
+
+
 def cache_folder() -> Path:
     """Where converted models are kept: ``HEPLLM_CACHE``, else the user's cache folder."""
     explicit = os.environ.get("HEPLLM_CACHE")
@@ -160,36 +214,66 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hepllm"
 
 
-def _choose_device(wanted: str) -> torch.device:
-    if wanted == "cuda" and not torch.cuda.is_available():
-        msg = "backbone.device: cuda was asked for, but torch finds no usable GPU; set it to cpu"
-        raise InputError(msg)
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(wanted)
-
-
-def _choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
-    """bfloat16 where the hardware computes in it; elsewhere it is slower than float32."""
-    if wanted != "auto":
-        return torch.float32 if wanted == "float32" else torch.bfloat16
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        native = bool(torch.cpu._is_avx512_bf16_supported())
-    return torch.bfloat16 if native else torch.float32
-
-
-def _quantization(config: BackboneConfig, dtype: torch.dtype) -> BitsAndBytesConfig | None:
+def _quantization(dtype: torch.dtype) -> BitsAndBytesConfig:
     """NF4 with double quantisation (QLoRA, Dettmers et al., arXiv:2305.14314)."""
-    if config.quantization == "none":
-        return None
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
     )
+
+
+def _load_quantized(name: str, folder: str, device: torch.device, dtype: torch.dtype) -> Any:
+    """Loads a model in NF4: its copy in the cache, or else the whole, which is quantised and kept.
+
+    The weights are quantised one by one on the device, so neither needs room for the whole.
+    """
+    settings = _quantization(dtype)
+    options = {"dtype": dtype, "device_map": {"": device}}
+    source = _load(name, model_identity, folder)
+    cache = None
+    if source is not None:
+        precision = str(dtype).removeprefix("torch.")
+        cache = QuantizedCache(
+            cache_folder() / "quantized",
+            f"{name}-{device.type}-{precision}-{zlib.crc32(folder.encode()):08x}",
+            {
+                "source": source,
+                "quantization": {key: str(value) for key, value in settings.to_dict().items()},
+                "device": device.type,
+                "versions": [bitsandbytes.__version__, transformers.__version__],
+            },
+        )
+    copy = cache.find() if cache is not None else None
+    if copy is not None:
+        LOG.info("taking the quantised weights of %s from %s", name, copy)
+        model = _load(name, AutoModelForCausalLM.from_pretrained, str(copy), **options)
+        _keep_quantized_weights_plain(model)
+        return model
+    LOG.info("quantising %s", name)
+    model = _load(
+        name,
+        AutoModelForCausalLM.from_pretrained,
+        folder,
+        quantization_config=settings,
+        **options,
+    )
+    _keep_quantized_weights_plain(model)
+    if cache is not None:
+        cache.save(model)
+    return model
+
+
+def _leave_casts_to_autocast(wrapped: PeftModel) -> None:
+    """Stops PEFT from making float32 copies of each LoRA layer's input.
+
+    Autocast casts them back at once, to the same values, and each projection would keep a copy of
+    its own for the backward pass, where query, key and value can share one.
+    """
+    layers: list[Any] = [part for part in wrapped.modules() if isinstance(part, BaseTunerLayer)]
+    for layer in layers:
+        layer.cast_input_dtype_enabled = False
 
 
 def _keep_quantized_weights_plain(model: torch.nn.Module) -> None:

@@ -16,6 +16,7 @@ from hepllm.model.backbone import (
     load_backbone,
     locate_model,
     lora_state,
+    paged_eight_bit_adamw,
 )
 
 
@@ -87,12 +88,13 @@ def test_four_bit_gradients_survive_an_evaluation(tiny_config: Callable[..., Con
     def gradient() -> list[torch.Tensor]:
         model.train()
         model.zero_grad()
-        causal(input_ids=ids).logits.float().square().mean().backward()
+        with torch.autocast("cpu", torch.bfloat16):
+            causal(input_ids=ids).logits.float().square().mean().backward()
         return [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
     before = gradient()
     model.eval()
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         causal(input_ids=ids)
     after = gradient()
     assert all(float(g.abs().max()) > 0 for g in before)
@@ -108,3 +110,47 @@ def test_eight_bit_states_are_eight_bit() -> None:
     optimizer.step()
     assert optimizer.state[weight]["state1"].dtype == torch.uint8
     assert not torch.equal(weight, before)
+
+
+def test_paged_states_need_a_gpu() -> None:
+    weight = torch.nn.Parameter(torch.randn(128, 128))
+    with pytest.raises(InputError, match="the model lies on the CPU; take adamw8bit"):
+        paged_eight_bit_adamw([{"params": [weight]}], lr=1e-2)
+
+
+@pytest.mark.gpu
+def test_paged_states_come_back_paged() -> None:
+    def made() -> tuple[torch.nn.Parameter, torch.optim.Optimizer]:
+        values = torch.randn(512, 512, generator=torch.Generator().manual_seed(1))
+        weight = torch.nn.Parameter(values.cuda())
+        return weight, paged_eight_bit_adamw([{"params": [weight]}], lr=1e-2)
+
+    def step(weight: torch.nn.Parameter, optimizer: torch.optim.Optimizer) -> None:
+        weight.square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    weight, optimizer = made()
+    step(weight, optimizer)
+    again, loaded = made()
+    with torch.no_grad():
+        again.copy_(weight)
+    loaded.load_state_dict(optimizer.state_dict())
+    state = loaded.state[again]["state1"]
+    assert state.dtype == torch.uint8
+    assert getattr(state, "is_paged", False)
+    step(weight, optimizer)
+    step(again, loaded)
+    assert torch.equal(again, weight)
+
+
+def test_lora_inputs_are_not_copied_in_float32(tiny_config: Callable[..., Config]) -> None:
+    """Under autocast the copies would be cast back at once, and be kept for each projection."""
+    model = load_backbone(tiny_config("backbone.dtype=bfloat16").backbone, seed=1).model
+    seen = []
+    for name, part in model.named_modules():
+        if name.endswith("lora_A.default"):
+            part.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        causal_model(model)(input_ids=torch.arange(8)[None])
+    assert set(seen) == {torch.bfloat16}
