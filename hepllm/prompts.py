@@ -27,6 +27,8 @@ LABEL_WORDS: tuple[str, str] = (" background", " signal")
 """The words whose logits are compared, at the index of their label."""
 
 _CUE = "\nclass:"
+_INTRODUCTION = "A proton-proton collision with these features:"
+_DECIMALS = 10
 _MISSING = "missing"
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _ABSENT = r"missing|nan|null|none"
@@ -72,16 +74,43 @@ def render(
         layout: see the module.
         fusion: whether to mark a place for soft tokens.
     """
+    return "".join(text for _, text in pieces(event, names, layout, fusion=fusion))
+
+
+def pieces(
+    event: Mapping[str, float],
+    names: Sequence[str],
+    layout: Layout,
+    *,
+    fusion: bool,
+    decimals: Mapping[str, int] | None = None,
+) -> list[tuple[str, str]]:
+    """The prompt of one event in pieces, each with the feature that it prints.
+
+    Args:
+        event: as for ``render``, and so the next three.
+        names: see there.
+        layout: see there.
+        fusion: see there.
+        decimals: of the numbers in the layout ``full``, by feature; 10 where it says nothing.
+
+    Returns:
+        Feature name, or an empty one for words that all events share, and text.
+    """
     mark = FUSION_MARK if fusion else ""
     if layout == "minimal":
-        return f"event {mark}{_CUE}"
-    if layout == "compact":
-        numbers = " ".join(
-            f"{_symbol(name)}={format_compact(event[name], FEATURES[name])}" for name in names
-        )
-        return f"event {numbers} {mark}{_CUE}"
-    lines = "\n".join(_full_line(FEATURES[name], event[name]) for name in names)
-    return f"A proton-proton collision with these features:\n{lines}\n{mark}{_CUE}"
+        return [("", f"event {mark}{_CUE}")]
+    found = [("", "event" if layout == "compact" else _INTRODUCTION)]
+    for name in names:
+        feature, value = FEATURES[name], event[name]
+        if layout == "compact":
+            found.append((name, f" {_symbol(name)}={format_compact(value, feature)}"))
+        else:
+            digits = (decimals or {}).get(name, _DECIMALS)
+            found.append((name, f"\n{_full_line(feature, value, digits)}"))
+    separator = " " if layout == "compact" else "\n"
+    gap = "" if names else separator
+    return [*found, ("", f"{gap}{separator}{mark}{_CUE}")]
 
 
 def format_compact(value: float, feature: Feature) -> str:
@@ -199,9 +228,9 @@ def _symbol(name: str) -> str:
     return FEATURES[name].symbol or name
 
 
-def _full_line(feature: Feature, value: float) -> str:
+def _full_line(feature: Feature, value: float, decimals: int) -> str:
     label = f"{feature.name} [{feature.unit}]" if feature.unit else feature.name
-    return f"{label}: {_MISSING if math.isnan(value) else f'{value:.10f}'}"
+    return f"{label}: {_MISSING if math.isnan(value) else f'{value:.{decimals}f}'}"
 
 
 _BY_SYMBOL = {feature.symbol: feature.name for feature in FEATURES.values() if feature.symbol}

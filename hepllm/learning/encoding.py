@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -14,30 +16,51 @@ from torch import Tensor
 from hepllm.config import Config
 from hepllm.errors import RunError
 from hepllm.model.fusion import count_soft_tokens
-from hepllm.prompts import FUSION_MARK, LABEL_WORDS, render
+from hepllm.prompts import FUSION_MARK, LABEL_WORDS, pieces, render
 
 _SENTENCEPIECE_START = "<s>"
+_PROBES = (math.nan, -1.0, 0.0, 1.0, 1e5)
+"""Values that begin with as different letters as numbers can in a prompt."""
 
 
 @dataclass(frozen=True)
 class EncodedPrompts:
-    """Token ids of B prompts of at most L tokens, padded on the left.
+    """Token ids of B prompts of at most L tokens, padded on the right.
 
     Attributes:
         token_ids: shape (B, L); a filler where soft tokens go.
         attention_mask: shape (B, L), or None where all prompts are equally long.
         fusion_positions: shape (B, n_tokens), or None for text only.
+        n_shared: tokens that all prompts of this layout begin with, before any soft token.
     """
 
     token_ids: Tensor
     attention_mask: Tensor | None
     fusion_positions: Tensor | None
+    n_shared: int = 0
 
     @property
     def n_tokens(self) -> int:
         """Tokens of all prompts together, padding apart."""
         mask = self.attention_mask
         return self.token_ids.numel() if mask is None else int(mask.sum())
+
+
+@dataclass(frozen=True)
+class TextToken:
+    """A token of a prompt and the characters that it stands for.
+
+    Attributes:
+        id: of the token; a filler where it is a soft token.
+        start: place of the first character.
+        stop: place after the last one.
+        soft: whether the adapter makes it.
+    """
+
+    id: int
+    start: int
+    stop: int
+    soft: bool = False
 
 
 class PromptEncoder:
@@ -58,6 +81,7 @@ class PromptEncoder:
         pad = tokenizer.pad_token_id
         self._filler = pad if pad is not None else tokenizer.eos_token_id
         self.label_tokens = self._find_label_tokens()
+        self._prefix = self._find_prefix()
 
     @property
     def prints_numbers(self) -> bool:
@@ -67,8 +91,52 @@ class PromptEncoder:
     def write(self, event: Mapping[str, float]) -> str:
         """The prompt of one event as the model gets it, with the fusion mark in place."""
         text = render(event, self._printed, self._layout, fusion=self._n_soft > 0)
+        return self._with_template(text) if self._chat_template else text
+
+    def pieces(
+        self, event: Mapping[str, float], decimals: Mapping[str, int] | None = None
+    ) -> list[tuple[str, str]]:
+        """The same prompt in pieces, each with the feature that it prints.
+
+        Args:
+            event: feature values in GeV and radians; NaN where missing.
+            decimals: of the numbers of a ``full`` prompt, by feature, where not the usual ones.
+
+        Returns:
+            Feature name, or an empty one for words that all events share, and text.
+        """
+        found = pieces(
+            event, self._printed, self._layout, fusion=self._n_soft > 0, decimals=decimals
+        )
         if not self._chat_template:
-            return text
+            return found
+        mark = "\0"
+        head, _, tail = self._with_template(mark).partition(mark)
+        return [("", head), *found, ("", tail)]
+
+    def locate(self, text: str) -> list[TextToken]:
+        """The tokens of a prompt that ``write`` made, as ``encode`` has them, with their places."""
+        before, mark, after = text.partition(FUSION_MARK)
+        tokens = [TextToken(token, 0, 0) for token in self._bos()]
+        tokens += self._located(before, 0)
+        if self._n_soft:
+            end = len(before) + len(mark)
+            tokens += [TextToken(self._filler, len(before), end, soft=True)] * self._n_soft
+            tokens += self._located(after, end)
+        return tokens
+
+    def _located(self, text: str, start: int) -> list[TextToken]:
+        if not text:
+            return []
+        found = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        return [
+            TextToken(token, start + first, start + last)
+            for token, (first, last) in zip(
+                found["input_ids"], found["offset_mapping"], strict=True
+            )
+        ]
+
+    def _with_template(self, text: str) -> str:
         templated: str = self._tokenizer.apply_chat_template(
             [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
         )
@@ -88,6 +156,7 @@ class PromptEncoder:
                 None
                 if one.fusion_positions is None
                 else one.fusion_positions.expand(len(rows), -1).contiguous(),
+                one.n_shared,
             )
         columns = {name: rows[:, self._features.index(name)].tolist() for name in self._printed}
         events = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values()))  # noqa: B905
@@ -108,13 +177,24 @@ class PromptEncoder:
         token_ids = torch.full((len(rows), length), self._filler, dtype=torch.long)
         mask = torch.zeros((len(rows), length), dtype=torch.long)
         for index, row in enumerate(rows):
-            token_ids[index, length - len(row) :] = torch.tensor(row)
-            mask[index, length - len(row) :] = 1
+            token_ids[index, : len(row)] = torch.tensor(row)
+            mask[index, : len(row)] = 1
         positions = None
         if after is not None:
-            first = torch.tensor([length - len(ids) - self._n_soft for ids in after])
+            first = torch.tensor([len(start) + len(ids) for ids in before])
             positions = first.unsqueeze(1) + torch.arange(self._n_soft)
-        return EncodedPrompts(token_ids, mask if is_padded else None, positions)
+        n_shared = len(self._prefix)
+        # A tokenizer might join a number that was not probed with the text before it.
+        if any(row[:n_shared] != self._prefix for row in rows):
+            n_shared = 0
+        return EncodedPrompts(token_ids, mask if is_padded else None, positions, n_shared)
+
+    def _find_prefix(self) -> list[int]:
+        """The tokens that all prompts begin with, before their first number or soft token."""
+        texts = [self.write(dict.fromkeys(self._printed, value)) for value in _PROBES]
+        heads = self._token_ids([text.partition(FUSION_MARK)[0] for text in texts])
+        columns = takewhile(lambda column: len(set(column)) == 1, zip(*heads, strict=False))
+        return self._bos() + [column[0] for column in columns]
 
     def _token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         if not any(texts):

@@ -50,6 +50,7 @@ def forward_prompts(
         None if prompts.attention_mask is None else prompts.attention_mask.to(device),
         None if prompts.fusion_positions is None else prompts.fusion_positions.to(device),
         torch.from_numpy(np.ascontiguousarray(number_rows)).to(device) if has_nfa else None,
+        prompts.n_shared,
     )
     return logits
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 from hepllm.config import Config
 from hepllm.model.backbone import Backbone, causal_model
 from hepllm.model.fusion import NumericFusionAdapter
+from hepllm.model.prefix import encode_prefix, obstacle_to_sharing, sharing_pays
+
+LOG = logging.getLogger(__name__)
 
 
 class EventClassifier(nn.Module):
@@ -37,6 +41,7 @@ class EventClassifier(nn.Module):
         self.autocast_dtype = backbone.autocast_dtype
         self.label_tokens = tuple(label_tokens)
         self._fusion_gain = 1.0
+        self._said: set[str] = set()
         # Named now: they may be frozen later for a while.
         self._lora = {
             name: weight
@@ -64,44 +69,71 @@ class EventClassifier(nn.Module):
         attention_mask: Tensor | None = None,
         fusion_positions: Tensor | None = None,
         numbers: Tensor | None = None,
+        n_shared: int = 0,
     ) -> Tensor:
         """Classifies a batch.
 
         Args:
-            token_ids: shape (B, L), padded on the left; whatever stands at the fusion positions is
+            token_ids: shape (B, L), padded on the right; whatever stands at the fusion positions is
                 replaced.
             attention_mask: shape (B, L), 0 on padding; None where no event is padded.
             fusion_positions: shape (B, n_tokens), where the soft tokens go.
             numbers: shape (B, F), float64, NaN where missing.
+            n_shared: tokens that all events begin with, before any soft token; encoded once for
+                the batch where that is faster.
 
         Returns:
             Logits of background and signal, shape (B, 2), float32.
         """
         causal = causal_model(self.language_model)
-        embeddings = causal.get_input_embeddings()(token_ids)
-        if self.nfa is not None:
-            if numbers is None or fusion_positions is None:
-                msg = "this classifier has an adapter and needs numbers and their positions"
-                raise ValueError(msg)
-            soft = (self._fusion_gain * self.nfa(numbers)).to(embeddings.dtype)
-            index = fusion_positions.unsqueeze(-1).expand_as(soft)
-            embeddings = embeddings.scatter(1, index, soft)
-        # Padding on the left shifts positions; the model must count from the first real token.
-        position_ids = None
-        if attention_mask is not None:
-            position_ids = (attention_mask.cumsum(1) - 1).clamp(min=0)
+        embeddings = self._embed(token_ids, fusion_positions, numbers)
+        n_events, n_tokens = token_ids.shape
+        n_cached = n_shared if self._shares_prefix(n_shared, n_tokens, n_events) else 0
         with torch.autocast(
             token_ids.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None
         ):
+            cache = None
+            if n_cached:
+                cache = encode_prefix(causal.base_model, embeddings[:1, :n_cached], n_events)
+            # No mask: padding on the right comes after all that the last token attends to.
             hidden = causal.base_model(
-                inputs_embeds=embeddings,
-                attention_mask=attention_mask,
-                position_ids=position_ids,
-                use_cache=False,
-            ).last_hidden_state[:, -1]
+                inputs_embeds=embeddings[:, n_cached:],
+                past_key_values=cache,
+                use_cache=cache is not None,
+            ).last_hidden_state
+        hidden = _at_last_token(hidden, attention_mask, n_cached)
         rows = causal.get_output_embeddings().weight[list(self.label_tokens)]
         logits: Tensor = hidden.float() @ rows.float().T
         return logits
+
+    def _embed(
+        self, token_ids: Tensor, fusion_positions: Tensor | None, numbers: Tensor | None
+    ) -> Tensor:
+        """Embeddings of the tokens, with the soft tokens in their places."""
+        embeddings: Tensor = causal_model(self.language_model).get_input_embeddings()(token_ids)
+        if self.nfa is None:
+            return embeddings
+        if numbers is None or fusion_positions is None:
+            msg = "this classifier has an adapter and needs numbers and their positions"
+            raise ValueError(msg)
+        soft = (self._fusion_gain * self.nfa(numbers)).to(embeddings.dtype)
+        index = fusion_positions.unsqueeze(-1).expand_as(soft)
+        return embeddings.scatter(1, index, soft)
+
+    def _shares_prefix(self, n_shared: int, n_tokens: int, n_events: int) -> bool:
+        if not sharing_pays(n_shared, n_tokens, n_events):
+            return False
+        causal = causal_model(self.language_model)
+        obstacle = obstacle_to_sharing(causal, training=self.training)
+        if obstacle is not None and obstacle not in self._said:
+            self._said.add(obstacle)
+            LOG.info(
+                "the first %d tokens are encoded for each event, although all prompts share "
+                "them: %s",
+                n_shared,
+                obstacle,
+            )
+        return obstacle is None
 
     def lora_parameters(self) -> dict[str, nn.Parameter]:
         """LoRA weights of the language model, by name, frozen or not."""
@@ -138,3 +170,11 @@ def build_classifier(
         )
         nfa.to(backbone.device)
     return EventClassifier(backbone, nfa, label_tokens)
+
+
+def _at_last_token(hidden: Tensor, attention_mask: Tensor | None, n_cached: int) -> Tensor:
+    """The hidden states, shape (B, L - n_cached, H), at each prompt's last token: (B, H)."""
+    if attention_mask is None:
+        return hidden[:, -1]
+    last = attention_mask.sum(1) - 1 - n_cached
+    return hidden[torch.arange(len(hidden), device=hidden.device), last]

@@ -167,10 +167,24 @@ class NumericFusionAdapter(nn.Module):
         """
         with torch.autocast(values.device.type, enabled=False):
             standard, missing = self.standardizer(values)
+            return self.tokens_of(standard, missing.float())
+
+    def tokens_of(self, standard: Tensor, missing: Tensor) -> Tensor:
+        """Makes soft tokens of standardised values.
+
+        Args:
+            standard: shape (B, F), float32.
+            missing: shape (B, F), 1 where a value is missing and 0 where not; in between, so is
+                what the adapter sees, which makes the way from one to the other differentiable.
+
+        Returns:
+            As ``forward``.
+        """
+        with torch.autocast(standard.device.type, enabled=False):
             embedded = (
                 self.embedding(standard) if self.embedding is not None else standard.unsqueeze(-1)
             )
-            embedded = torch.where(missing.unsqueeze(-1), self.missing, embedded)
+            embedded = torch.lerp(embedded, self.missing.expand_as(embedded), missing.unsqueeze(-1))
             tokens = self.mlp(embedded.flatten(1)).view(-1, self.n_tokens, self.hidden_size)
             return nn.functional.rms_norm(tokens, (self.hidden_size,)) * self.rms
 

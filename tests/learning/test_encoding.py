@@ -75,6 +75,29 @@ def encoders(real_tokenizer: Any, tiny_config: Callable[..., Config]) -> list[Pr
     ]
 
 
+@pytest.fixture(scope="module")
+def shared_encoders(real_tokenizer: Any, tiny_config: Callable[..., Config]) -> list[PromptEncoder]:
+    """All layouts, with and without a chat template and an adapter."""
+    return [
+        PromptEncoder(
+            real_tokenizer,
+            tiny_config(
+                f"prompt.layout={layout}",
+                f"prompt.chat_template={template}",
+                f"fusion.enabled={fusion}",
+            ),
+        )
+        for layout, fusion in (
+            ("minimal", "true"),
+            ("compact", "true"),
+            ("compact", "false"),
+            ("full", "true"),
+            ("full", "false"),
+        )
+        for template in ("false", "true")
+    ]
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.lists(numbers, min_size=40, max_size=40), min_size=2, max_size=4))
 def test_every_compact_prompt_has_as_many_tokens_and_at_most_a_hundred(
@@ -144,9 +167,59 @@ def test_tokens_around_the_fusion_place_are_those_of_the_text(
         real = ids if prompts.attention_mask is None else ids[prompts.attention_mask[index] == 1]
         positions = prompts.fusion_positions[index]
         assert positions.diff().tolist() == [1] * (n_tokens - 1)
-        tail = ids[positions[-1] + 1 :].tolist()
+        tail = real[positions[-1] + 1 :].tolist()
         assert tokenizer.decode(tail) == after
         assert tokenizer.decode(real[: len(real) - len(tail) - n_tokens]) == before
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.lists(numbers, min_size=40, max_size=40), min_size=2, max_size=4))
+def test_no_prompt_differs_within_the_shared_prefix(
+    shared_encoders: list[PromptEncoder], rows: list[list[float]]
+) -> None:
+    for encoder in shared_encoders:
+        first = encoder.encode(np.zeros((1, 40)))
+        prompts = encoder.encode(np.array(rows))
+        n_shared = prompts.n_shared
+        assert n_shared == first.n_shared > 0
+        assert (prompts.token_ids[:, :n_shared] == first.token_ids[:, :n_shared]).all()
+        if prompts.fusion_positions is not None:
+            assert n_shared <= int(prompts.fusion_positions.min())
+
+
+def test_the_shared_prefix_ends_before_the_first_number_or_soft_token(
+    tokenizer: Any, tiny_config: Callable[..., Config]
+) -> None:
+    for layout, end in (("minimal", "event "), ("compact", "event n1="), ("full", "ass [GeV]:")):
+        encoder = PromptEncoder(
+            tokenizer, tiny_config(f"prompt.layout={layout}", "prompt.chat_template=true")
+        )
+        prompts = encoder.encode(np.ones((2, N_FEATURES)))
+        assert tokenizer.decode(prompts.token_ids[0, : prompts.n_shared]).endswith(end)
+
+
+def test_a_tokenizer_that_joins_a_number_with_the_text_before_it_shares_nothing(
+    tokenizer: Any, tiny_config: Callable[..., Config]
+) -> None:
+    class Joining:
+        """Has one token for ``=03``, which no probe begins with."""
+
+        pad_token_id, bos_token, eos_token_id = 0, None, 0
+
+        def __call__(self, texts: list[str], **_: object) -> dict[str, list[list[int]]]:
+            words = {"=03": "\x00", " signal": "\x01", " background": "\x02"}
+            joined = texts
+            for word, letter in words.items():
+                joined = [text.replace(word, letter) for text in joined]
+            return {"input_ids": [[ord(letter) + 1 for letter in text] for text in joined]}
+
+    encoder = PromptEncoder(
+        Joining(), tiny_config("prompt.features=[jet1_n_particles]", "prompt.layout=compact")
+    )
+    rows = np.full((2, N_FEATURES), 50.0)
+    assert encoder.encode(rows).n_shared == len("event n1=")
+    rows[1] = 33.0
+    assert encoder.encode(rows).n_shared == 0
 
 
 def test_the_label_words_follow_the_cue(compact: PromptEncoder, tokenizer: Any) -> None:

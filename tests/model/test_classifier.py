@@ -51,23 +51,19 @@ def test_logits_are_those_of_the_whole_model_at_the_last_position(loaded: Loaded
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_padding_on_the_left_changes_nothing(loaded: Loaded) -> None:
+def test_padding_on_the_right_changes_nothing(loaded: Loaded) -> None:
     classifier, encoder, config = loaded
     values = rows(config, 2)
     prompts = encoder.encode(values)
     assert prompts.attention_mask is None
-    assert prompts.fusion_positions is not None
     n_pad = 5
     filler = torch.full((2, n_pad), int(prompts.token_ids[0, 0]))
-    mask = torch.cat([torch.zeros(2, n_pad), torch.ones_like(prompts.token_ids)], 1).long()
+    mask = torch.cat([torch.ones_like(prompts.token_ids), torch.zeros(2, n_pad)], 1).long()
     numbers = torch.from_numpy(values)
     with torch.inference_mode():
         plain = classifier(prompts.token_ids, None, prompts.fusion_positions, numbers)
         padded = classifier(
-            torch.cat([filler, prompts.token_ids], 1),
-            mask,
-            prompts.fusion_positions + n_pad,
-            numbers,
+            torch.cat([prompts.token_ids, filler], 1), mask, prompts.fusion_positions, numbers
         )
     torch.testing.assert_close(padded, plain, rtol=1e-4, atol=1e-5)
 
