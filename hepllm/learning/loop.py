@@ -19,6 +19,7 @@ from hepllm.learning.checkpoint import (
     mark_best,
     save_checkpoint,
 )
+from hepllm.learning.distributed import ALONE, Team
 from hepllm.learning.encoding import PromptEncoder
 from hepllm.learning.monitor import Monitor
 from hepllm.learning.optimizers import build_groups
@@ -60,6 +61,7 @@ def fit(
     *,
     folder: Path,
     resume_from: Path | None = None,
+    team: Team = ALONE,
 ) -> TrainingResult:
     """Trains a classifier.
 
@@ -73,9 +75,11 @@ def fit(
         config: of the whole experiment.
         folder: of the run.
         resume_from: a checkpoint to go on from.
+        team: of processes that train together; the first one writes, all get the result.
 
     Raises:
-        RunError: if the loss or a gradient is not finite, or a group of weights does not learn.
+        RunError: if the loss or a gradient is not finite, a group of weights does not learn, or
+            another process of the team fails.
         StoppedError: if Ctrl-C or SIGTERM ended it; a checkpoint has been saved.
     """
     groups = build_groups(classifier, config.train)
@@ -84,7 +88,8 @@ def fit(
     if resume_from is not None:
         progress = load_weights(resume_from, classifier, averaged=False)
         load_optimizers(resume_from, groups)
-        mark_best(folder / "checkpoints", progress)
+        if team.is_first:
+            mark_best(folder / "checkpoints", progress)
         LOG.info("going on after step %d", progress.step)
     elif classifier.nfa is not None:
         classifier.nfa.standardizer.fit(data.train.features)
@@ -92,9 +97,12 @@ def fit(
     if average is not None and resume_from is not None:
         load_average(resume_from, average)
     classifier.train()
-    trainer = Trainer(classifier, encoder, data, config, tuple(groups), average)
+    trainer = Trainer(classifier, encoder, data, config, tuple(groups), average, team)
     _check_warmup(trainer)
-    with Monitor(folder, progress.step) as monitor, StopRequest() as stop:
+    with (
+        Monitor(folder, progress.step) if team.is_first else nullcontext() as monitor,
+        StopRequest(team) as stop,
+    ):
         return _Loop(trainer, folder, monitor, stop).run(progress)
 
 
@@ -110,19 +118,18 @@ def _check_warmup(trainer: Trainer) -> None:
 
 @dataclass(frozen=True)
 class _Loop:
-    """Steps of a trainer with all that stands around them."""
+    """Steps of a trainer with all that stands around them; the first process has the monitor."""
 
     trainer: Trainer
     folder: Path
-    monitor: Monitor
+    monitor: Monitor | None
     stop: StopRequest
 
     def run(self, progress: Progress) -> TrainingResult:
         trainer, total = self.trainer, self.trainer.total_steps
+        trainer.team.require_same_weights(trainer.classifier.trained_parameters().values())
         if progress.step == 0:
-            table = trainer.data.train
-            first = dict(zip(table.names, table.features[0].tolist(), strict=True))
-            self.monitor.text("prompt", trainer.encoder.write(first))
+            self._show_prompt()
         elif trainer.is_validated(progress.step) and not progress.is_validated:
             progress = self._after_step(progress)  # a signal came before this validation
         proofs = {group.name: proving_step(group, progress.step, total) for group in trainer.groups}
@@ -135,7 +142,7 @@ class _Loop:
                 outcome = trainer.step(step, measure=measure)
                 seconds, events = seconds + outcome.seconds, events + outcome.n_events
                 progress = replace(progress, step=step + 1)
-                if measure:
+                if measure and self.monitor is not None:
                     scalars = trainer.scalars(step, outcome)
                     self.monitor.step(progress.step, scalars, trainer.groups)
                 for group in trainer.groups:
@@ -144,9 +151,15 @@ class _Loop:
                 bar.update(1)
                 bar.set_postfix(loss=f"{outcome.loss:.3f}")
                 progress = self._after_step(progress)
-        if events and progress.best is not None:
+        if events and progress.best is not None and self.monitor is not None:
             self.monitor.hyper_parameters(trainer.config, progress.best)
         return TrainingResult(progress.step, progress.validations, events / max(seconds, 1e-9))
+
+    def _show_prompt(self) -> None:
+        if self.monitor is not None:
+            table = self.trainer.data.train
+            first = dict(zip(table.names, table.features[0].tolist(), strict=True))
+            self.monitor.text("prompt", self.trainer.encoder.write(first))
 
     def _after_step(self, progress: Progress) -> Progress:
         """Validates and saves where that is due, and stops where that was asked for."""
@@ -154,9 +167,11 @@ class _Loop:
         try:
             if trainer.is_validated(progress.step):
                 progress = self._validate(progress)
-            self.stop.check()
+            self.stop.check_together()
         except StopRequestedError:
+            self.stop.agree()
             self._save(progress)
+            trainer.team.wait()  # whoever ends first must not end the one that saves
             raise self._stopped(progress) from None
         is_new_best = progress.is_validated and progress.is_best
         ends = self._is_exhausted(progress)
@@ -172,6 +187,7 @@ class _Loop:
 
     def _validate(self, progress: Progress) -> Progress:
         trainer, average = self.trainer, self.trainer.average
+        trainer.team.require_same_weights(trainer.classifier.trained_parameters().values())
         with average.in_place() if average is not None else nullcontext():
             validation = validate(
                 trainer.classifier,
@@ -179,13 +195,15 @@ class _Loop:
                 trainer.data.validation,
                 trainer.config,
                 on_batch=self.stop.check,
+                team=trainer.team,
             )
-        self.monitor.validation(
-            progress.step,
-            validation,
-            trainer.classifier.nfa,
-            trainer.config.evaluation.min_background,
-        )
+        if self.monitor is not None:
+            self.monitor.validation(
+                progress.step,
+                validation,
+                trainer.classifier.nfa,
+                trainer.config.evaluation.min_background,
+            )
         found = validation.found
         LOG.info(
             "step %d of %d: validation loss %.4f, AUC %.4f",
@@ -198,6 +216,8 @@ class _Loop:
         return Progress(progress.step, validations)
 
     def _save(self, progress: Progress) -> None:
+        if not self.trainer.team.is_first:
+            return
         save_checkpoint(
             self.folder / "checkpoints",
             self.trainer.classifier,

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from hepllm.config import TrainConfig
 from hepllm.errors import RunError
 from hepllm.learning.schedule import RateSchedule
-from hepllm.model.backbone import eight_bit_adamw
+from hepllm.model.backbone import eight_bit_adamw, paged_eight_bit_adamw
 from hepllm.model.classifier import EventClassifier
 
 _BETAS = (0.9, 0.999)
@@ -131,7 +131,7 @@ def build_groups(classifier: EventClassifier, config: TrainConfig) -> list[Optim
         OptimizerGroup(
             name="lora",
             parameters=lora,
-            optimizer=_lora_optimizer(config)(
+            optimizer=_LORA_OPTIMIZERS[lora_optimizer_name(config)](
                 _by_layer(lora, config.layerwise_lr_decay),
                 lr=config.lr,
                 betas=_BETAS,
@@ -192,12 +192,18 @@ def _by_layer(weights: Mapping[str, nn.Parameter], decay: float) -> list[dict[st
     ]
 
 
-def _lora_optimizer(config: TrainConfig) -> Callable[..., torch.optim.Optimizer]:
-    """8-bit states save memory on a GPU; on a CPU they only cost time."""
-    use_8bit = config.lora_optimizer == "adamw8bit" or (
-        config.lora_optimizer == "auto" and torch.cuda.is_available()
-    )
-    return eight_bit_adamw if use_8bit else torch.optim.AdamW
+def lora_optimizer_name(config: TrainConfig) -> Literal["adamw", "adamw8bit", "paged_adamw8bit"]:
+    """The LoRA weights' optimizer; 8-bit states save memory on a GPU, on a CPU they cost time."""
+    if config.lora_optimizer == "auto":
+        return "adamw8bit" if torch.cuda.is_available() else "adamw"
+    return config.lora_optimizer
+
+
+_LORA_OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
+    "adamw": torch.optim.AdamW,
+    "adamw8bit": eight_bit_adamw,
+    "paged_adamw8bit": paged_eight_bit_adamw,
+}
 
 
 def _norm(tensors: list[Tensor]) -> float:

@@ -14,6 +14,7 @@ from torch import Tensor
 from hepllm.config import Config
 from hepllm.dataset import EventTable
 from hepllm.learning.averaging import WeightAverage
+from hepllm.learning.distributed import ALONE, Team
 from hepllm.learning.encoding import PromptEncoder
 from hepllm.learning.losses import balanced_class_weights, label_word_loss, r_drop_loss
 from hepllm.learning.monitor import memory_gib
@@ -34,7 +35,7 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class StepOutcome:
-    """What one step did.
+    """What one step did, in all processes together.
 
     Attributes:
         loss: of the whole batch.
@@ -59,6 +60,7 @@ class Trainer:
     config: Config
     groups: tuple[OptimizerGroup, ...]
     average: WeightAverage | None = None
+    team: Team = ALONE
 
     @property
     def batch_size(self) -> int:
@@ -106,10 +108,7 @@ class Trainer:
         """
         started = time.perf_counter()
         indices = batch_of_step(step, len(self.data.train), self.config.train, self.config.seed)
-        torch.manual_seed(_seed_of_step(self.config.seed, step))  # for dropout
-        for group in self.groups:
-            group.set_trainable(step >= group.schedule.first_step)
-        loss, n_tokens = self._backward(indices)
+        loss, n_tokens = self.accumulate(step, indices)
         if not np.isfinite(loss):
             refuse_loss(step + 1, loss, self.classifier, self.data.train.features[indices])
         for group in self.groups:
@@ -139,18 +138,45 @@ class Trainer:
             found["nfa/output_over_embedding_rms"] = nfa.relative_rms(numbers)
         return found
 
-    def _backward(self, indices: NDArray[np.int64]) -> tuple[float, int]:
-        """Accumulates the gradient of a batch, in micro-batches where the memory asks for it.
+    def accumulate(self, step: int, indices: NDArray[np.int64]) -> tuple[float, int]:
+        """Leaves the gradient of a batch, to which every process adds its part, on the weights.
+
+        Args:
+            step: steps already done; decides what is frozen and what dropout does.
+            indices: of the batch's events.
 
         Returns:
             The loss of the whole batch, and its number of tokens.
+
+        Raises:
+            RunError: if another process is gone.
+        """
+        torch.manual_seed(_seed_of_step(self.config.seed, step, self.team.rank))  # for dropout
+        for group in self.groups:
+            group.set_trainable(step >= group.schedule.first_step)
+        loss, n_tokens = self._backward(indices)
+        for group in self.groups:
+            if step >= group.schedule.first_step:
+                self.team.sum_gradients(group.parameters.values())
+        total_loss, total_tokens = self.team.sum_array(np.array([loss, n_tokens], dtype=float))
+        return float(total_loss), int(total_tokens)
+
+    def _backward(self, indices: NDArray[np.int64]) -> tuple[float, int]:
+        """Adds up the gradient of this process's part of a batch.
+
+        It is done in micro-batches where the memory asks for it. Every event has the share in the
+        loss that its weight has in the whole batch, whoever works on it.
+
+        Returns:
+            What this part adds to the loss of the batch, and its number of tokens.
         """
         table = self.data.train
-        size = self.config.train.micro_batch_size or len(indices)
+        mine = indices[self.team.part(len(indices))]
+        size = self.config.train.micro_batch_size or max(1, len(mine))
         total_weight = max(float(np.abs(self.event_weights[indices]).sum()), 1e-12)
         batch_loss, n_tokens = 0.0, 0
-        for start in range(0, len(indices), size):
-            part = indices[start : start + size]
+        for start in range(0, len(mine), size):
+            part = mine[start : start + size]
             labels = torch.from_numpy(table.label[part].astype(np.int64))
             weights = torch.from_numpy(self.event_weights[part]).float()
             share = float(weights.abs().sum()) / total_weight
@@ -173,5 +199,7 @@ class Trainer:
         return label_word_loss(logits, labels, weights, settings), prompts.n_tokens
 
 
-def _seed_of_step(seed: int, step: int) -> int:
-    return int(np.random.SeedSequence([seed, 2, step]).generate_state(1)[0])
+def _seed_of_step(seed: int, step: int, rank: int) -> int:
+    """The first process of several has the seeds of one alone."""
+    entropy = [seed, 2, step, rank] if rank else [seed, 2, step]
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])

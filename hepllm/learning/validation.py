@@ -13,8 +13,10 @@ from hepllm.dataset import EventTable
 from hepllm.errors import RunError
 from hepllm.evaluation.metrics import RocCurve, auc, roc, sic_at
 from hepllm.evaluation.scores import ScoredEvents, scored_events
+from hepllm.learning.distributed import ALONE, Team
 from hepllm.learning.encoding import PromptEncoder
 from hepllm.learning.scoring import score_events
+from hepllm.learning.stopping import StopRequestedError
 from hepllm.learning.watchdogs import warn_of_collapse, warn_of_deafness
 from hepllm.model.classifier import EventClassifier
 
@@ -42,7 +44,9 @@ def validate(
     encoder: PromptEncoder,
     table: EventTable,
     config: Config,
+    *,
     on_batch: Callable[[int], object] | None = None,
+    team: Team = ALONE,
 ) -> Validation:
     """Scores validation events and checks that the scores mean something.
 
@@ -52,14 +56,14 @@ def validate(
         table: the events.
         config: of the whole experiment.
         on_batch: called after each batch.
+        team: of processes, each of which scores its part.
 
     Raises:
         RunError: if the events are all of one class.
+        StopRequestedError: in every process, if ``on_batch`` raises it in one.
     """
-    batch_size = config.evaluation.batch_size
-    scores = score_events(
-        classifier, encoder, table.features, batch_size=batch_size, on_batch=on_batch
-    )
+    score = _Scorer(classifier, encoder, config.evaluation.batch_size, team)
+    scores = score(table.features, on_batch=on_batch)
     events = scored_events(scores, table.label, table.weight)
     area = auc(events).value
     if area is None:
@@ -69,7 +73,7 @@ def validate(
     margins = np.where(events.is_signal, scores, -scores)
     found = {
         "loss": float(np.average(np.logaddexp(0.0, -margins))),
-        "auc": area,
+        "auc": team.first_says(area),  # all processes must see the same validation as the best
         "accuracy": float((called == events.is_signal).mean()),
         "predicted_signal": float(called.mean()),
     }
@@ -80,19 +84,45 @@ def validate(
             found[f"sic_at_{eps_s}"] = sic
     warn_of_collapse(found["predicted_signal"], float(events.is_signal.mean()))
     if classifier.nfa is not None:
-        _check_reaction(classifier, encoder, table, scores, batch_size)
+        _check_reaction(score, table.features[:_REACTION_EVENTS], scores)
     return Validation(found, events, curve)
 
 
-def _check_reaction(
-    classifier: EventClassifier,
-    encoder: PromptEncoder,
-    table: EventTable,
-    scores: NDArray[np.float64],
-    batch_size: int,
-) -> None:
+@dataclass(frozen=True)
+class _Scorer:
+    """Scores events in several processes, each of which gets all the scores."""
+
+    classifier: EventClassifier
+    encoder: PromptEncoder
+    batch_size: int
+    team: Team
+
+    def __call__(
+        self,
+        rows: NDArray[np.float64],
+        number_rows: NDArray[np.float64] | None = None,
+        on_batch: Callable[[int], object] | None = None,
+    ) -> NDArray[np.float64]:
+        mine, is_cut_short = self.team.part(len(rows)), False
+        scores = np.zeros(len(rows))
+        try:
+            scores[mine] = score_events(
+                self.classifier,
+                self.encoder,
+                rows[mine],
+                batch_size=self.batch_size,
+                number_rows=None if number_rows is None else number_rows[mine],
+                on_batch=on_batch,
+            )
+        except StopRequestedError:
+            is_cut_short = True
+        *total, cuts = self.team.sum_array(np.append(scores, float(is_cut_short)))
+        if cuts:
+            raise StopRequestedError
+        return np.array(total)
+
+
+def _check_reaction(score: _Scorer, rows: NDArray[np.float64], scores: NDArray[np.float64]) -> None:
     """Exchanges the adapter's numbers between events and expects the scores to change."""
-    rows = table.features[:_REACTION_EVENTS]
     exchanged = np.roll(rows, len(rows) // 2, axis=0)
-    changed = score_events(classifier, encoder, rows, batch_size=batch_size, number_rows=exchanged)
-    warn_of_deafness(scores[: len(rows)], changed)
+    warn_of_deafness(scores[: len(rows)], score(rows, number_rows=exchanged))

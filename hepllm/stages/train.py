@@ -13,14 +13,20 @@ from typing import Any
 import numpy as np
 import torch
 
+from hepllm import __version__
 from hepllm.config import Config, changed_settings, dump_config, override_config
 from hepllm.dataset import Dataset, EventTable, overlap, read_dataset
 from hepllm.errors import InputError, RunError
-from hepllm.executor import resolve_workers
+from hepllm.learning.capacity import cap_gpu_memory
 from hepllm.learning.checkpoint import best_checkpoint, load_weights, newest_checkpoint
+from hepllm.learning.distributed import Team, join
+from hepllm.learning.encoding import PromptEncoder
 from hepllm.learning.loop import TrainingResult, fit
 from hepllm.learning.scoring import score_events
 from hepllm.learning.steps import TrainingData
+from hepllm.model.classifier import EventClassifier
+from hepllm.model.devices import choose_device
+from hepllm.stages.memory import settle_memory
 from hepllm.stages.runs import (
     LATEST,
     RUNS_FOLDER,
@@ -70,7 +76,7 @@ class TrainedRun:
 
 
 def train(dataset_folder: Path, output: Path, config: Config, *, overwrite: bool) -> TrainedRun:
-    """Trains a classifier from the start.
+    """Trains a classifier from the start; under torchrun, together with the other processes.
 
     Args:
         dataset_folder: made by ``hepllm preprocess``, with labels.
@@ -82,24 +88,29 @@ def train(dataset_folder: Path, output: Path, config: Config, *, overwrite: bool
         InputError: if the dataset has no two classes, or the output exists.
         RunError: if the training fails.
     """
-    _check_output(output, overwrite)
-    dataset = read_dataset(dataset_folder)
-    data = _load_data(dataset, config)
-    record = RunRecord(
-        dataset=dataset_folder.resolve(),
-        dataset_digest=dataset.digest,
-        n_train=count_classes(data.train),
-        n_validation=count_classes(data.validation),
-    )
-    if overwrite:
-        shutil.rmtree(output, ignore_errors=True)
-    output.mkdir(parents=True, exist_ok=True)
-    write_run_files(output, dump_config(config), record)
-    return _train(output, config, record, data, resume_from=None)
+    with join(config.backbone.device) as team:
+        with team.together():
+            if team.is_first:
+                _check_output(output, overwrite)
+            dataset = read_dataset(dataset_folder)
+            data = _load_data(dataset, config)
+        record = RunRecord(
+            dataset=dataset_folder.resolve(),
+            dataset_digest=dataset.digest,
+            n_train=count_classes(data.train),
+            n_validation=count_classes(data.validation),
+        )
+        _require_same(team, config, record, resume_from=None)
+        if team.is_first:
+            if overwrite:
+                shutil.rmtree(output, ignore_errors=True)
+            output.mkdir(parents=True, exist_ok=True)
+            write_run_files(output, dump_config(config), record)
+        return _train(output, config, record, data, team=team, resume_from=None)
 
 
 def resume(output: Path, overrides: Sequence[str]) -> TrainedRun:
-    """Goes on with a training that was stopped.
+    """Goes on with a training that was stopped, with as many processes as there are now.
 
     Args:
         output: the run folder.
@@ -113,17 +124,36 @@ def resume(output: Path, overrides: Sequence[str]) -> TrainedRun:
     config = override_config(run.config, overrides)
     changes = changed_settings(run.config, config)
     _check_changes(output, changes)
-    data = _load_data(run.dataset(), config)
-    record = replace(
-        run.record,
-        n_train=count_classes(data.train),
-        n_validation=count_classes(data.validation),
+    with join(config.backbone.device) as team:
+        with team.together():
+            data = _load_data(run.dataset(), config)
+        record = replace(
+            run.record,
+            n_train=count_classes(data.train),
+            n_validation=count_classes(data.validation),
+        )
+        resume_from = newest_checkpoint(run.checkpoints)
+        _require_same(team, config, record, resume_from)
+        if changes and team.is_first:
+            for path, (before, now) in changes.items():
+                LOG.info("from here on %s is %s (it was %s)", path, now, before)
+            write_run_files(output, dump_config(config), record)
+        return _train(output, config, record, data, team=team, resume_from=resume_from)
+
+
+def _require_same(team: Team, config: Config, record: RunRecord, resume_from: Path | None) -> None:
+    """Refuses processes that would train something else than the first one does.
+
+    The first process writes its files only after this, when all others have read theirs.
+    """
+    team.require_same(
+        {
+            "configuration": dump_config(config),
+            "dataset": record.dataset_digest,
+            "version of hepllm": __version__,
+            "newest checkpoint": "none" if resume_from is None else resume_from.name,
+        }
     )
-    if changes:
-        for path, (before, now) in changes.items():
-            LOG.info("from here on %s is %s (it was %s)", path, now, before)
-        write_run_files(output, dump_config(config), record)
-    return _train(output, config, record, data, newest_checkpoint(run.checkpoints))
 
 
 def _check_changes(output: Path, changes: Mapping[str, tuple[Any, Any]]) -> None:
@@ -146,26 +176,55 @@ def _train(
     config: Config,
     record: RunRecord,
     data: TrainingData,
+    *,
+    team: Team,
     resume_from: Path | None,
 ) -> TrainedRun:
     started = time.perf_counter()
-    torch.set_num_threads(resolve_workers(config.train.threads))
+    torch.set_num_threads(team.threads(config.train.threads))
     LOG.info(
         "training on %d signal and %d background events; loading %s",
         record.n_train["signal"],
         record.n_train["background"],
         config.backbone.name,
     )
-    write_used_events(output, data.train, data.validation)
-    classifier, encoder = make_classifier(config)
-    result = fit(classifier, encoder, data, config, folder=output, resume_from=resume_from)
+    with team.together():
+        if team.is_first:
+            write_used_events(output, data.train, data.validation)
+        cap_gpu_memory(choose_device(config.backbone.device), config.train.memory_limit_gib)
+        classifier, encoder = make_classifier(config)
+    with team.together():
+        config = settle_memory(
+            output,
+            classifier,
+            encoder,
+            data,
+            config,
+            n_processes=team.size,
+            is_first=team.is_first,
+        )
+    result = fit(
+        classifier, encoder, data, config, folder=output, resume_from=resume_from, team=team
+    )
+    if team.is_first:
+        _finish(output, config, data, classifier, encoder)
+    return TrainedRun(output, result, record, time.perf_counter() - started)
+
+
+def _finish(
+    output: Path,
+    config: Config,
+    data: TrainingData,
+    classifier: EventClassifier,
+    encoder: PromptEncoder,
+) -> None:
+    """Scores the validation events with the best weights and makes the run the latest."""
     load_weights(best_checkpoint(output / "checkpoints"), classifier)
     scores = score_events(
         classifier, encoder, data.validation.features, batch_size=config.evaluation.batch_size
     )
     write_validation_scores(output, data.validation, scores)
     _link_latest(output)
-    return TrainedRun(output, result, record, time.perf_counter() - started)
 
 
 def _load_data(dataset: Dataset, config: Config) -> TrainingData:

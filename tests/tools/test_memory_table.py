@@ -1,0 +1,73 @@
+"""The table of a Mistral-7B training, against what is known of that model."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from hepllm.config import load_config
+from hepllm.learning.budget import Setting
+from hepllm.model.backbone import causal_model, sketch_backbone
+
+TOOLS = Path(__file__).parents[2] / "tools"
+GIB = 2**30
+
+
+@pytest.fixture(scope="module")
+def tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("memory_table", TOOLS / "memory_table.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_mistral_has_its_published_size(tool: ModuleType) -> None:
+    config = load_config(tool.CONFIG)
+    sketch = sketch_backbone(tool.mistral_7b(), config.backbone)
+    sizes = {name: weight.numel() for name, weight in sketch.named_parameters()}
+    lora = sum(size for name, size in sizes.items() if "lora_" in name)
+    assert sum(sizes.values()) - lora == 7_248_023_552
+    # 16 x (inputs + outputs) of each projection in 32 layers.
+    per_layer = 2 * (4096 + 4096) + 2 * (4096 + 1024) + 3 * (4096 + 14336)
+    assert lora == 32 * 16 * per_layer
+    assert causal_model(sketch).get_output_embeddings().weight.shape == (32768, 4096)
+
+
+def test_mistral_fits_on_8_gb(tool: ModuleType) -> None:
+    config = load_config(tool.CONFIG)
+    budget = tool.predicted_budget(tool.mistral_7b(), config, 44, 8.0, 1.5)
+    weights = budget.needs.weights
+    quantized = 7_248_023_552 - 2 * 32768 * 4096 - 65 * 4096
+    assert weights.packed == quantized // 2
+    assert weights.scales / weights.packed == pytest.approx(0.127 / 4, rel=0.03)  # bits a weight
+    assert weights.largest == 2 * 4096 * 14336
+    assert config.train.memory_limit_gib == 6.5 == budget.capacity.usable / GIB
+    setting, fits = budget.choose(
+        config.train.micro_batch_size, config.backbone.gradient_checkpointing
+    )
+    assert fits
+    assert budget.total(setting) <= 6.5 * GIB
+    assert not budget.fits(Setting(16, checkpointing=False))
+
+
+@pytest.mark.slow
+def test_it_prints_a_table_for_each_card() -> None:
+    command = [sys.executable, str(TOOLS / "memory_table.py"), "--cards", "8", "24", "--scan"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.count("memory budget in GiB") == 2
+    assert done.stdout.count("taking micro-batches of") == 2
+
+
+@pytest.mark.slow
+def test_loading_is_measured() -> None:
+    command = [sys.executable, str(TOOLS / "bench_loading.py"), "--layers", "1", "--repeats", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    for part in ("first  start:", "second start:", "ratio:"):
+        assert part in done.stdout
