@@ -36,6 +36,7 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python tools/bench_preprocess.py
+	$(BIN)/python tools/bench_train.py
 
 clean:
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
