@@ -1,0 +1,1 @@
+"""What the machine and its software can do, each question a function that answers in one line."""

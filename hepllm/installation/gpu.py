@@ -1,0 +1,262 @@
+"""Checks of the GPU: is there one, can torch use it, and in which precision does it compute."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hepllm.config import BackboneConfig
+from hepllm.installation.findings import Finding, Level
+from hepllm.installation.machine import Machine
+
+GIB = 2**30
+
+_OLDEST_DRIVER = {11: 450, 12: 525, 13: 580}
+"""Major version of the first driver that runs programs of each CUDA major version.
+
+From table 1 of "Minor Version Compatibility" in NVIDIA's CUDA Compatibility guide.
+"""
+
+_WSL_SMI = "/usr/lib/wsl/lib/nvidia-smi"
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A device that torch can see.
+
+    Attributes:
+        name: of the product.
+        total: bytes of memory.
+        free: bytes of memory that nobody uses.
+        capability: compute capability.
+        native_bfloat16: whether the hardware computes in bfloat16.
+        fault: why no product of matrices could be computed; empty if it was right.
+    """
+
+    name: str
+    total: int
+    free: int
+    capability: tuple[int, int]
+    native_bfloat16: bool
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class TorchBuild:
+    """What torch was built for, and what it finds.
+
+    Attributes:
+        version: of torch.
+        cuda: version of CUDA that it was built with; None for a CPU build.
+        rocm: version of ROCm that it was built with, if it was.
+        gpus: devices that it can use.
+        error: what it says if there are none.
+    """
+
+    version: str
+    cuda: str | None
+    rocm: str | None = None
+    gpus: tuple[Gpu, ...] = ()
+    error: str = ""
+
+    @property
+    def title(self) -> str:
+        """Its version and CUDA's, for a person."""
+        return f"torch {self.version}, {f'CUDA {self.cuda}' if self.cuda else 'no CUDA'}"
+
+
+def probe_torch() -> TorchBuild:
+    """Asks torch for its devices, and has each of them compute a product of matrices."""
+    import torch
+
+    build, cuda, rocm = torch.__version__, torch.version.cuda, torch.version.hip
+    if torch.cuda.is_available():
+        gpus = tuple(_probe_gpu(index) for index in range(torch.cuda.device_count()))
+        return TorchBuild(build, cuda, rocm, gpus)
+    try:
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+    except (RuntimeError, AssertionError) as error:
+        return TorchBuild(build, cuda, rocm, error=str(error).partition("\n")[0])
+    return TorchBuild(build, cuda, rocm)
+
+
+def _probe_gpu(index: int) -> Gpu:
+    import torch
+
+    device, fault = torch.device("cuda", index), ""
+    about, free = torch.cuda.get_device_properties(device), 0
+    try:
+        free = torch.cuda.mem_get_info(device)[0]
+        ones = torch.ones(256, 256, device=device)
+        if float((ones @ ones).sum()) != 256.0**3:
+            fault = "a product of matrices came out wrong"
+    except RuntimeError as error:
+        fault = str(error).partition("\n")[0]
+    with torch.cuda.device(device):
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    capability = (about.major, about.minor)
+    return Gpu(about.name, about.total_memory, free, capability, native, fault)
+
+
+def driver_version(machine: Machine) -> str:
+    """Version of NVIDIA's driver; empty where none is loaded."""
+    loaded = re.search(
+        r"Kernel Module\s+(?:for \S+\s+)?(\d+(?:\.\d+)+)",
+        machine.text("proc/driver/nvidia/version"),
+    )
+    return loaded[1] if loaded else _ask_smi(machine, "--query-gpu=driver_version")
+
+
+def find_gpus(machine: Machine) -> tuple[str, ...]:
+    """Signs of NVIDIA GPUs, whether they can be used or not."""
+    from hepllm.model.devices import gpu_traces
+
+    traces = gpu_traces(machine.root)
+    name = "" if traces else _ask_smi(machine, "--query-gpu=name")
+    return (f"{name} (nvidia-smi)",) if name else traces
+
+
+def check_gpu(
+    machine: Machine,
+    build: TorchBuild,
+    wanted: str,
+    *,
+    can_open: Callable[[str], bool] = lambda file: os.access(file, os.R_OK | os.W_OK),
+) -> Finding:
+    """Whether the device that the configuration wants can be used.
+
+    A GPU that is there and cannot be used is a problem, unless the CPU was asked for.
+
+    Args:
+        machine: to ask.
+        build: of torch.
+        wanted: ``backbone.device``.
+        can_open: whether this user may use a device file.
+    """
+    if build.gpus:
+        return _check_usable(machine, build)
+    present = find_gpus(machine)
+    if present:
+        return _check_unusable(machine, build, wanted, present[0], can_open)
+    if wanted == "cuda":
+        found = f"backbone.device is cuda, and there is no NVIDIA GPU; {build.title}"
+        return Finding("gpu", "problem", found, "set backbone.device=cpu")
+    if machine.wsl and (machine.root / "dev" / "dxg").exists():
+        found = f"no NVIDIA GPU, or its driver for Windows is missing; {build.title}"
+        remedy = "if this computer has one, install NVIDIA's driver in Windows, not in WSL2"
+        return Finding("gpu", "warning", found, remedy)
+    return Finding("gpu", "ok", f"no NVIDIA GPU, the CPU is used; {build.title}")
+
+
+def check_precision(config: BackboneConfig, build: TorchBuild) -> Finding:
+    """Which precision the model would compute in, and whether the hardware does so itself."""
+    import torch
+
+    from hepllm.model.devices import choose_dtype, has_native_bfloat16
+
+    if build.gpus and config.device != "cpu":
+        first = build.gpus[0]
+        native, place = first.native_bfloat16, f"the GPU (compute capability {_dotted(first)})"
+        device = torch.device("cuda")
+    else:
+        device = torch.device("cpu")
+        native, place = has_native_bfloat16(device), "the CPU"
+    automatic = torch.bfloat16 if native else torch.float32
+    dtype = automatic if config.dtype == "auto" else choose_dtype(config.dtype, device)
+    found = f"{str(dtype).removeprefix('torch.')} on {place}"
+    if dtype == torch.bfloat16 and not native:
+        remedy = "set backbone.dtype=auto, which takes float32 here"
+        return Finding("precision", "warning", f"{found}, which only emulates it: slow", remedy)
+    if dtype == torch.float32 and device.type == "cuda":
+        found += "; 16 bits would be faster and smaller"
+        remedy = (
+            "set backbone.dtype=auto"
+            if native
+            else "bfloat16 needs compute capability 8.0; float16 with loss scaling is not offered"
+        )
+        return Finding("precision", "warning", found, remedy)
+    return Finding(
+        "precision", "ok", f"{found}{', in hardware' if dtype == torch.bfloat16 else ''}"
+    )
+
+
+def _check_usable(machine: Machine, build: TorchBuild) -> Finding:
+    listed = "; ".join(
+        f"{gpu.name}, {gpu.free / GIB:.1f} of {gpu.total / GIB:.1f} GiB free, "
+        f"compute capability {_dotted(gpu)}"
+        for gpu in build.gpus
+    )
+    found = f"{listed}; {build.title}, driver {driver_version(machine) or 'unknown'}"
+    broken = [gpu for gpu in build.gpus if gpu.fault]
+    if broken:
+        remedy = (
+            f"this build of torch may be too new or too old for it: take a build for compute "
+            f"capability {_dotted(broken[0])}, or set backbone.device=cpu"
+        )
+        return Finding("gpu", "problem", f"{found}; {broken[0].name}: {broken[0].fault}", remedy)
+    if build.rocm:
+        remedy = "nothing here was tested with ROCm"
+        return Finding("gpu", "warning", f"{found}, ROCm {build.rocm}", remedy)
+    return Finding("gpu", "ok", found)
+
+
+def _check_unusable(
+    machine: Machine,
+    build: TorchBuild,
+    wanted: str,
+    gpu: str,
+    can_open: Callable[[str], bool],
+) -> Finding:
+    from hepllm.model.devices import is_gpu_hidden
+
+    if is_gpu_hidden(machine.environ):
+        found = f"{gpu} is hidden by CUDA_VISIBLE_DEVICES; {build.title}"
+        level: Level = "problem" if wanted == "cuda" else "warning"
+        return Finding("gpu", level, found, "to use it: unset CUDA_VISIBLE_DEVICES")
+    reason, remedy = _diagnose(machine, build, can_open)
+    if wanted == "cpu":
+        found = f"{gpu} is not used (backbone.device is cpu; {reason}); {build.title}"
+        return Finding("gpu", "warning", found, f"to use it: {remedy}")
+    found = f"{gpu} is there, but {reason}; {build.title}"
+    return Finding("gpu", "problem", found, f"{remedy}; or set backbone.device=cpu")
+
+
+def _diagnose(
+    machine: Machine, build: TorchBuild, can_open: Callable[[str], bool]
+) -> tuple[str, str]:
+    """Why a GPU that is there cannot be used, and what to do."""
+    if build.cuda is None:
+        return (
+            "this build of torch is for CPUs only",
+            "install a CUDA build: https://pytorch.org/get-started/locally",
+        )
+    driver = driver_version(machine)
+    if not driver:
+        where = "in Windows, not in WSL2" if machine.wsl else "of your distribution, then restart"
+        return "NVIDIA's driver is not loaded", f"install NVIDIA's driver {where}"
+    oldest = _OLDEST_DRIVER.get(int(build.cuda.partition(".")[0]), 0)
+    if int(driver.partition(".")[0]) < oldest:
+        reason = f"its driver {driver} is too old for CUDA {build.cuda}"
+        older = "a torch build for an older CUDA"
+        return reason, f"update the driver to {oldest} or newer, or install {older}"
+    files = sorted((machine.root / "dev").glob("nvidia[0-9]*"))
+    if not machine.wsl and not any(can_open(str(file)) for file in files):
+        reason = "this process may not use /dev/nvidia*"
+        return reason, "start the container with --gpus all, or ask the batch system for a GPU"
+    reason = f"torch says: {build.error or 'no device'}"
+    return reason, "see whether nvidia-smi works; after an update of the driver, restart"
+
+
+def _ask_smi(machine: Machine, query: str) -> str:
+    """First line of what nvidia-smi answers; on WSL2 it is often not on the search path."""
+    for program in ("nvidia-smi", _WSL_SMI):
+        answer = machine.output_of([program, query, "--format=csv,noheader"])
+        if answer:
+            return answer.splitlines()[0].strip()
+    return ""
+
+
+def _dotted(gpu: Gpu) -> str:
+    return ".".join(map(str, gpu.capability))

@@ -1,0 +1,72 @@
+"""Check of bitsandbytes: the 4-bit weights and the 8-bit optimizer, on the device that computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from hepllm.config import Config
+from hepllm.installation.findings import Finding, Level
+
+if TYPE_CHECKING:
+    from hepllm.model.kernels import KernelProof
+
+_NF4_ERROR = (0.05, 0.12)
+"""RMS error of NF4 on normal values in blocks of 64, relative; 0.09 in theory and in practice."""
+
+_REINSTALL = "pip install --force-reinstall -c constraints.txt bitsandbytes"
+
+
+def check_quantization(
+    config: Config,
+    device: str,
+    *,
+    library: Callable[[], str] | None = None,
+    prove: Callable[[str], KernelProof] | None = None,
+) -> Finding:
+    """Whether NF4 and 8-bit AdamW work; a problem where the configuration takes one of them.
+
+    Args:
+        config: of the whole experiment.
+        device: ``cpu`` or ``cuda``.
+        library: which library bitsandbytes has loaded.
+        prove: uses its kernels on a device.
+    """
+    import torch
+
+    from hepllm.model.kernels import kernel_library, prove_kernels
+
+    loaded = (library or kernel_library)()
+    optimizer = config.train.lora_optimizer
+    is_needed = (
+        config.backbone.quantization == "nf4"
+        or optimizer == "adamw8bit"
+        or (optimizer == "auto" and device == "cuda")
+    )
+    fault_level: Level = "problem" if is_needed else "warning"
+    found = f"bitsandbytes {version('bitsandbytes')}, {loaded} library"
+    if device == "cuda" and loaded != "CUDA":
+        remedy = (
+            f"no library for this CUDA version: {_REINSTALL}; python -m bitsandbytes tells more"
+        )
+        return Finding("bitsandbytes", fault_level, found, remedy)
+    try:
+        proof = prove(device) if prove else prove_kernels(torch.device(device))
+    except Exception as error:  # its libraries raise anything
+        reason = " ".join(str(error).split())[:150]
+        return Finding("bitsandbytes", fault_level, f"{found}; {reason}", _REINSTALL)
+    found += (
+        f"; on {device}: NF4 error {proof.nf4_error:.3f}, "
+        f"AdamW states in {str(proof.state_dtype).removeprefix('torch.')}"
+    )
+    low, high = _NF4_ERROR
+    is_right = (
+        low < proof.nf4_error < high
+        and proof.state_dtype == torch.uint8
+        and abs(proof.update - 1) < 0.01
+    )
+    if not is_right:
+        found += f", step {proof.update:.3g} (expected 0.09, uint8, 1)"
+        return Finding("bitsandbytes", fault_level, found, _REINSTALL)
+    return Finding("bitsandbytes", "ok", found)

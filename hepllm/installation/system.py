@@ -1,0 +1,183 @@
+"""Checks of the operating system, its memory, disks and cores."""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Iterable
+from importlib.metadata import metadata
+from pathlib import Path
+
+from packaging.specifiers import SpecifierSet
+
+from hepllm.installation.findings import Finding
+from hepllm.installation.machine import Machine, existing_part
+
+GIB = 2**30
+
+_LARGE_MODEL = 10e9
+"""Bytes of weights from which memory is short on a common computer: 7B in 16 bits has 14.5e9."""
+
+_LARGE_MODEL_MEMORY = 14 * GIB
+_SMALL_SHARED_MEMORY = 256 * 2**20
+_SLOW = ("9p", "drvfs", "virtiofs")
+"""File systems through which WSL reaches Windows' disks."""
+
+
+def check_system(
+    machine: Machine,
+    *,
+    system: str = platform.system(),
+    release: str = platform.release(),
+    python: str = platform.python_version(),
+) -> Finding:
+    """Whether the operating system and Python are supported: Linux and WSL2, Python as declared."""
+    name, found = "system", f"{system} {release}, Python {python}"
+    if system != "Linux":
+        remedy = (
+            "native Windows is not supported; install WSL2: wsl --install"
+            if system == "Windows"
+            else "supported are Linux and WSL2; use a Linux machine or container"
+        )
+        return Finding(name, "problem", found, remedy)
+    if machine.wsl == 1:
+        remedy = "WSL1 is not supported; in Windows: wsl --set-version <distribution> 2"
+        return Finding(name, "problem", f"{found}, WSL1", remedy)
+    wanted = metadata("hepllm")["Requires-Python"]
+    if not SpecifierSet(wanted).contains(python, prereleases=True):
+        return Finding(name, "problem", found, f"install Python {wanted}")
+    return Finding(name, "ok", found + (", WSL2" if machine.wsl else ""))
+
+
+def memory_limit(machine: Machine) -> tuple[int, int]:
+    """Total and available bytes, of the machine or of the container that this process is in."""
+    meminfo = dict(re.findall(r"^(\w+):\s+(\d+) kB", machine.text("proc/meminfo"), re.MULTILINE))
+    total, available = (int(meminfo.get(f"Mem{key}", 0)) << 10 for key in ("Total", "Available"))
+    for file in ("memory.max", "memory/memory.limit_in_bytes"):
+        limit = machine.text(f"sys/fs/cgroup/{file}")
+        if limit.isdigit() and 0 < int(limit) < total:
+            total, available = int(limit), min(available, int(limit))
+    return total, available
+
+
+def check_memory(machine: Machine, model_bytes: float) -> Finding:
+    """Whether the main memory is enough to load the configured model.
+
+    Args:
+        machine: to ask.
+        model_bytes: size of the model's weights.
+    """
+    total, available = memory_limit(machine)
+    found = f"{total / GIB:.1f} GiB, {available / GIB:.1f} GiB available"
+    if machine.wsl:
+        found += " (WSL2 takes half of the host's memory by default)"
+    if model_bytes < _LARGE_MODEL or total >= _LARGE_MODEL_MEMORY:
+        return Finding("memory", "ok", found)
+    found += f"; loading a model of {model_bytes / 1e9:.1f} GB may need 14 GiB"
+    remedy = "add swap space, or use a machine with more memory"
+    if machine.wsl:
+        remedy = (
+            "set memory=14GB or more below [wsl2] in %UserProfile%\\.wslconfig, "
+            "then: wsl --shutdown"
+        )
+    return Finding("memory", "warning", found, remedy)
+
+
+def check_mounts(machine: Machine, folders: Iterable[Path]) -> Finding:
+    """Whether any folder that is used lies on a disk of Windows, which WSL2 reaches slowly.
+
+    Args:
+        machine: to ask.
+        folders: of datasets, runs and caches.
+    """
+    mounts = _mounts(machine)
+    slow = []
+    for folder in dict.fromkeys(folder.absolute() for folder in folders):
+        point, kind = _mount_of(folder, mounts)
+        is_windows = re.fullmatch(r"/mnt/[A-Za-z]", point) is not None
+        if kind in _SLOW and (is_windows or machine.wsl):
+            slow.append(f"{folder} ({kind})")
+    if slow:
+        remedy = "move it into the Linux file system, such as ~/, which is many times faster"
+        return Finding("mounts", "warning", f"on a disk of Windows: {', '.join(slow)}", remedy)
+    return Finding("mounts", "ok", "no folder that is used lies on a disk of Windows")
+
+
+def check_disk(
+    machine: Machine, hub_cache: Path, cache: Path, *, download: float, converted: float
+) -> Finding:
+    """Whether the disks have room for what is still to come.
+
+    Args:
+        machine: to ask.
+        hub_cache: of Hugging Face.
+        cache: of hepllm.
+        download: bytes to be downloaded into the hub's cache.
+        converted: bytes to be written into the own cache.
+    """
+    free = {folder: machine.free_space(folder) for folder in (hub_cache, cache)}
+    found = "; ".join(f"{size / 1e9:.1f} GB free for {folder}" for folder, size in free.items())
+    if download:
+        found += f"; to be downloaded: {download / 1e9:.1f} GB"
+    if free[hub_cache] < download:
+        remedy = "make room, or set HF_HOME to a folder on a larger disk"
+        return Finding("disk", "problem", found, remedy)
+    same = existing_part(hub_cache).stat().st_dev == existing_part(cache).stat().st_dev
+    if free[cache] < converted + (download if same else 0.0):
+        found += f"; too little to keep a converted copy of {converted / 1e9:.1f} GB"
+        remedy = "make room, or set HEPLLM_CACHE; without the copy every start converts again"
+        return Finding("disk", "warning", found, remedy)
+    return Finding("disk", "ok", found)
+
+
+def check_shared_memory(machine: Machine) -> Finding:
+    """Whether ``/dev/shm``, through which processes on one machine talk, is large enough."""
+    folder = machine.root / "dev" / "shm"
+    if not folder.is_dir():
+        return Finding("shared memory", "warning", "no /dev/shm", "mount a tmpfs on /dev/shm")
+    free = machine.free_space(folder)
+    found = f"{free / GIB:.2f} GiB free in /dev/shm"
+    if free < _SMALL_SHARED_MEMORY:
+        remedy = "training on several GPUs may need more; in a container: --shm-size=1g"
+        return Finding("shared memory", "warning", found, remedy)
+    return Finding("shared memory", "ok", found)
+
+
+def check_cores(machine: Machine) -> Finding:
+    """Whether threads and workers fit the cores that this process may use."""
+    cores, quota = machine.cores(), _core_quota(machine)
+    found = f"{cores} usable cores"
+    threads = machine.environ.get("OMP_NUM_THREADS", "")
+    policy = machine.environ.get("OMP_WAIT_POLICY", "").upper()
+    found += f", OMP_NUM_THREADS {threads or 'not set'}, OMP_WAIT_POLICY {policy or 'not set'}"
+    if quota and quota < cores:
+        found += f"; a quota allows the time of {quota:.1f}"
+        remedy = f"set train.threads and --workers to {max(1, int(quota))}"
+        return Finding("cores", "warning", found, remedy)
+    if threads.isdigit() and int(threads) > cores:
+        return Finding("cores", "warning", found, f"unset OMP_NUM_THREADS, or set it to {cores}")
+    if policy == "ACTIVE":
+        remedy = "unset OMP_WAIT_POLICY: waiting threads take the cores from other processes"
+        return Finding("cores", "warning", found, remedy)
+    return Finding("cores", "ok", found)
+
+
+def _core_quota(machine: Machine) -> float:
+    """Cores' worth of time that a container may use; 0 without a limit."""
+    quota, _, period = machine.text("sys/fs/cgroup/cpu.max").partition(" ")
+    if not quota.isdigit():
+        quota = machine.text("sys/fs/cgroup/cpu/cpu.cfs_quota_us")
+        period = machine.text("sys/fs/cgroup/cpu/cpu.cfs_period_us")
+    return int(quota) / int(period) if quota.isdigit() and period.isdigit() else 0.0
+
+
+def _mounts(machine: Machine) -> list[tuple[str, str]]:
+    """Mount points and kinds of file systems, as ``/proc/mounts`` has them."""
+    rows = [line.split() for line in machine.text("proc/mounts").splitlines()]
+    # Blanks in names are written as octal numbers.
+    return [(row[1].replace("\\040", " "), row[2]) for row in rows if len(row) > 2]
+
+
+def _mount_of(folder: Path, mounts: list[tuple[str, str]]) -> tuple[str, str]:
+    above = [(point, kind) for point, kind in mounts if folder.is_relative_to(point)]
+    return max(above, key=lambda mount: len(mount[0]), default=("/", ""))

@@ -1,0 +1,207 @@
+"""``hepllm doctor``: what this installation can do, what it lacks, and what to do about it."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from hepllm.config import Config, override_config
+from hepllm.dataset import EventTable
+from hepllm.errors import HepllmError
+from hepllm.executor import resolve_workers
+from hepllm.installation.findings import Finding
+from hepllm.installation.gpu import TorchBuild, check_gpu, check_precision, probe_torch
+from hepllm.installation.hub import Weights, check_hub, check_model, find_weights
+from hepllm.installation.machine import Machine
+from hepllm.installation.packages import (
+    OPTIONAL,
+    check_extra,
+    check_fastjet,
+    check_packages,
+    check_tensorboard,
+)
+from hepllm.installation.quantization import check_quantization
+from hepllm.installation.system import (
+    check_cores,
+    check_disk,
+    check_memory,
+    check_mounts,
+    check_shared_memory,
+    check_system,
+)
+
+_WORK_FOLDERS = (Path(), Path("data"), Path("runs"))
+
+_QUANTIZED_SHARE = 0.3
+"""Size of NF4 weights, with embeddings in 16 bits, over that of 16-bit weights."""
+
+
+def examine(
+    config: Config,
+    *,
+    machine: Machine | None = None,
+    probe: Callable[[], TorchBuild] = probe_torch,
+    dry_run: bool = True,
+) -> Iterator[Finding]:
+    """Checks the installation for what a configuration wants; each finding comes when it is made.
+
+    Args:
+        config: of the whole experiment.
+        machine: to ask; None for this one.
+        probe: asks torch for its devices.
+        dry_run: train one step, too.
+    """
+    machine = machine or Machine()
+    system = check_system(machine)
+    yield system
+    if not system.found.startswith("Linux"):
+        return  # there is nothing else that could be asked in the same words
+    yield _guarded("packages", check_packages)
+    for extra in OPTIONAL:
+        yield _guarded(f"optional {extra}", partial(check_extra, extra))
+    yield _guarded("cores", partial(check_cores, machine))
+    yield _guarded("shared memory", partial(check_shared_memory, machine))
+    yield _guarded("fastjet", check_fastjet)
+    with tempfile.TemporaryDirectory() as folder:
+        yield _guarded("tensorboard", partial(check_tensorboard, Path(folder)))
+    yield from _examine_model(config, machine, probe, dry_run)
+
+
+def _examine_model(
+    config: Config, machine: Machine, probe: Callable[[], TorchBuild], dry_run: bool
+) -> Iterator[Finding]:
+    """The checks that need torch and the language model."""
+    try:
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        from hepllm.model.backbone import cache_folder
+
+        build, hub_cache, cache = probe(), Path(HF_HUB_CACHE), cache_folder()
+        weights = find_weights(config.backbone.name, hub_cache)
+    except Exception as error:  # a broken library raises anything
+        yield _failed("model libraries", error)
+        return
+    device = "cuda" if build.gpus and config.backbone.device != "cpu" else "cpu"
+    yield _guarded("gpu", partial(check_gpu, machine, build, config.backbone.device))
+    yield _guarded("precision", partial(check_precision, config.backbone, build))
+    yield _guarded("bitsandbytes", partial(check_quantization, config, device))
+    yield _guarded("model", partial(check_model, weights))
+    hub, weights = check_hub(weights)
+    yield hub
+    yield _guarded("memory", partial(check_memory, machine, weights.n_bytes))
+    folders = [*_WORK_FOLDERS, cache, hub_cache]
+    yield _guarded("mounts", partial(check_mounts, machine, folders))
+    share = _QUANTIZED_SHARE if config.backbone.quantization == "nf4" else 0.0
+    disk = partial(check_disk, download=weights.to_download, converted=share * weights.n_bytes)
+    yield _guarded("disk", partial(disk, machine, hub_cache, cache))
+    if dry_run:
+        yield _guarded("dry run", partial(check_dry_run, config, weights))
+
+
+def check_dry_run(config: Config, weights: Weights) -> Finding:
+    """Trains one step on made-up events, in the way of ``hepllm train``.
+
+    Args:
+        config: of the whole experiment.
+        weights: of its model; where they are not here, two random layers take their place.
+    """
+    from torch.cuda import OutOfMemoryError
+
+    from hepllm.model.backbone import TINY_RANDOM
+
+    is_stand_in = weights.folder is None
+    name = TINY_RANDOM if is_stand_in else config.backbone.name
+    changes = [f"backbone.name={json.dumps(name)}", "train.epochs=1", "train.warmup_fusion_steps=0"]
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            told = _train_one_step(override_config(config, changes), Path(folder))
+    except OutOfMemoryError as error:
+        reason = str(error).partition("\n")[0]
+        remedy = (
+            "end other programs on the GPU; lower train.micro_batch_size, or leave it to the "
+            "budget: train.micro_batch_size=null backbone.gradient_checkpointing=auto"
+        )
+        return Finding("dry run", "problem", f"one step of {name}: {reason}", remedy)
+    except HepllmError as error:
+        return Finding("dry run", "problem", f"one step of {name}: {error}")
+    found = f"one step of {name}: {told}"
+    if is_stand_in:
+        remedy = f"get the weights of {weights.name} (see 'model' and 'hub'), then check again"
+        found += f"; the weights of {weights.name} are not here"
+        return Finding("dry run", "warning", found, remedy)
+    return Finding("dry run", "ok", found)
+
+
+def _train_one_step(config: Config, folder: Path) -> str:
+    """Does it and tells how it went.
+
+    Raises:
+        HepllmError: if there is no such model, or a group of weights does not learn.
+    """
+    import torch
+
+    from hepllm.learning.capacity import cap_gpu_memory
+    from hepllm.learning.monitor import memory_gib
+    from hepllm.learning.optimizers import build_groups
+    from hepllm.learning.steps import Trainer, TrainingData
+    from hepllm.model.devices import choose_device
+    from hepllm.stages.memory import settle_memory
+    from hepllm.stages.runs import make_classifier
+
+    torch.set_num_threads(resolve_workers(config.train.threads))
+    cap_gpu_memory(choose_device(config.backbone.device), config.train.memory_limit_gib)
+    classifier, encoder = make_classifier(config)
+    events = _made_up_events(config)
+    data = TrainingData(events, events)
+    config = settle_memory(folder, classifier, encoder, data, config)
+    if classifier.nfa is not None:
+        classifier.nfa.standardizer.fit(events.features)
+    classifier.train()
+    groups = build_groups(classifier, config.train)
+    outcome = Trainer(classifier, encoder, data, config, tuple(groups)).step(0, measure=True)
+    for group in groups:
+        group.check_learning()
+    where = "GPU memory" if classifier.device.type == "cuda" else "memory of the process"
+    return (
+        f"{outcome.n_events} events with {outcome.n_tokens} tokens, "
+        f"{config.train.micro_batch_size} at a time, on {classifier.device.type} in "
+        f"{outcome.seconds:.2f} s, {where} at most {memory_gib():.2f} GiB; "
+        f"{' and '.join(group.name for group in groups)} learn"
+    )
+
+
+def _made_up_events(config: Config) -> EventTable:
+    """One batch of both classes, with values that tell nothing."""
+    names, size = config.train.feature_names(), max(2, config.train.batch_size)
+    random = np.random.default_rng(config.seed)
+    label = (np.arange(size) % 2).astype(np.int8)
+    return EventTable(
+        features=random.gamma(4.0, 1.0, (size, len(names))),
+        names=names,
+        label=label,
+        label_raw=label.astype(np.int16),
+        weight=np.ones(size),
+        event_id=np.arange(size),
+        source=np.full(size, "doctor", dtype=object),
+        event_digest=np.arange(size, dtype=np.uint64),
+        split=np.full(size, "train", dtype=object),
+    )
+
+
+def _guarded(name: str, check: Callable[[], Finding]) -> Finding:
+    """The finding, also where the installation is so broken that the check itself fails."""
+    try:
+        return check()
+    except Exception as error:  # a broken library raises anything
+        return _failed(name, error)
+
+
+def _failed(name: str, error: Exception) -> Finding:
+    reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    remedy = "see 'packages' above; in the source folder: pip install -c constraints.txt ."
+    return Finding(name, "problem", f"could not be checked: {reason}", remedy)
