@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,19 @@ from hepllm.config import Config, load_config
 from hepllm.dataset import EventTable
 
 _SLOTS = 700
+
+_BROWSER_FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-3d-apis",  # TensorBoard then draws with SVG, whose curves can be counted
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1600,1400",
+)
 
 # As the command line does, before torch loads: tests share their cores with other processes.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -175,3 +189,20 @@ def _event_table(n_events: int, names: tuple[str, ...], seed: int = 1) -> EventT
 def event_table() -> Callable[..., EventTable]:
     """``event_table(n_events, names, seed)`` makes labelled feature rows."""
     return _event_table
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Chromium without a window, driven by Selenium."""
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("no browser: install Debian's packages chromium and chromium-driver")
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (*_BROWSER_FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
+        options.add_argument(flag)
+    service = webdriver.ChromeService(executable_path=driver)
+    opened = webdriver.Chrome(options=options, service=service)
+    yield opened
+    opened.quit()

@@ -33,12 +33,12 @@ from hepllm.evaluation.metrics import (
     sic_at,
 )
 from hepllm.evaluation.results import (
+    Band,
     EvaluationResults,
     Role,
     ScoreResult,
     ScoreTable,
     Selection,
-    SicBand,
     SicEstimate,
 )
 from hepllm.evaluation.scores import ScoredEvents, scored_events
@@ -183,12 +183,14 @@ def _summarise(
     }
     selections = tuple(_select(events, curve, cut, n_min) for cut in chosen.selections)
     best = selections[0]
+    sic_band, rejection_band = _bands(curve, n_min, draws, config)
     return ScoreResult(
         name=name,
         role=role,
         events=events,
         curve=curve,
-        band=_band(curve, n_min, draws, config),
+        sic_band=sic_band,
+        rejection_band=rejection_band,
         auc=area,
         auc_interval=_interval(area.value, area.reason, draws.auc, config),
         max_sic=_estimate(at_maximum, draws.eps_s[:, 0], draws.eps_b[:, 0], config),
@@ -226,22 +228,29 @@ def _estimate(
     )
 
 
-def _band(curve: RocCurve, n_min: int, draws: Replicas, config: EvaluationConfig) -> SicBand:
+def _bands(
+    curve: RocCurve, n_min: int, draws: Replicas, config: EvaluationConfig
+) -> tuple[Band, Band]:
+    """SIC and background rejection at each efficiency."""
     first = len(SIGNAL_EFFICIENCIES)
-    points = [sic_at(curve, eps_s, n_min) for eps_s in _BAND_EFFICIENCIES]
-    intervals = [
-        _interval(point.sic, point.reason, column, config)
-        for point, column in zip(points, draws.sic_at().T[first:], strict=True)
+    estimates = [
+        _estimate(sic_at(curve, eps_s, n_min), draws.eps_s_at[:, i], draws.eps_b_at[:, i], config)
+        for i, eps_s in enumerate(_BAND_EFFICIENCIES, first)
     ]
+    sic = _as_band([(one.point.sic, one.sic) for one in estimates])
+    rejection = _as_band([(one.point.inverse_eps_b, one.inverse_eps_b) for one in estimates])
+    return sic, rejection
 
+
+def _as_band(points: Sequence[tuple[float | None, Interval]]) -> Band:
     def numbers(values: list[float | None]) -> Floats:
         return np.array([np.nan if value is None else value for value in values])
 
-    return SicBand(
+    return Band(
         eps_s=np.array(_BAND_EFFICIENCIES),
-        sic=numbers([point.sic for point in points]),
-        low=numbers([band.low for band in intervals]),
-        high=numbers([band.high for band in intervals]),
+        value=numbers([value for value, _ in points]),
+        low=numbers([between.low for _, between in points]),
+        high=numbers([between.high for _, between in points]),
     )
 
 

@@ -105,6 +105,18 @@ def plot_features(
     save_figure(figure, path)
 
 
+def plot_feature(histogram: FeatureHistograms) -> Figure:
+    """Draws one feature alone; signal is hatched, background filled.
+
+    Args:
+        histogram: with a value in some event.
+    """
+    figure = Figure(figsize=(3.1, 2.35), dpi=170)
+    figure.subplots_adjust(left=0.04, right=0.96, bottom=0.19, top=0.97)
+    _draw(figure.subplots(), histogram)
+    return figure
+
+
 def _legend(figure: Figure, labels: Sequence[str], counts: Mapping[str, int]) -> None:
     if not labels:
         return

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hepllm.evaluation.results import EvaluationResults, ScoreResult
 
 # Okabe and Ito's palette, which survives colour blindness; line styles tell the curves apart too.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 SIGNAL_COLOUR, BACKGROUND_COLOUR = "#D55E00", "#0072B2"
 _MAX_BINS = 50
 _MAX_ENTRIES_INSIDE = 5
+_COLUMNS = ((24, 3), (42, 2))
+"""Columns of a legend below the axes, by the characters that its longest entry stays below."""
+
+_FORMULA = re.compile(r"\\[A-Za-z]+|[${}\\]")
+"""What takes no room when a formula is drawn."""
+
+_LEGEND_ROW = 0.2
+"""Height of a row of a legend in inches."""
 
 
 def plot_sic(results: EvaluationResults, path: Path) -> None:
@@ -28,9 +40,11 @@ def plot_sic(results: EvaluationResults, path: Path) -> None:
     """
     figure, axes = _canvas(results)
     for index, result in enumerate(_classifiers(results)):
-        colour, band = _COLOURS[index % len(_COLOURS)], result.band
+        colour, band = COLOURS[index % len(COLOURS)], result.sic_band
         axes.fill_between(band.eps_s, band.low, band.high, color=colour, alpha=0.18, linewidth=0)
-        axes.plot(band.eps_s, band.sic, color=colour, linestyle=_line(index), label=_name(result))
+        axes.plot(
+            band.eps_s, band.value, color=colour, linestyle=line_style(index), label=_name(result)
+        )
         _mark_working_points(axes, result, colour)
     efficiency = np.linspace(0, 1, 201)
     axes.plot(efficiency, np.sqrt(efficiency), color="0.55", linewidth=1, label="random")
@@ -53,7 +67,7 @@ def plot_sic(results: EvaluationResults, path: Path) -> None:
 
 
 def plot_roc(results: EvaluationResults, path: Path) -> None:
-    """Draws background rejection against signal efficiency.
+    """Draws background rejection against signal efficiency, with bands.
 
     Args:
         results: of one sample.
@@ -61,13 +75,15 @@ def plot_roc(results: EvaluationResults, path: Path) -> None:
     """
     figure, axes = _canvas(results)
     for index, result in enumerate(_classifiers(results)):
-        colour, curve = _COLOURS[index % len(_COLOURS)], result.curve
+        colour, curve = COLOURS[index % len(COLOURS)], result.curve
+        band = result.rejection_band
+        axes.fill_between(band.eps_s, band.low, band.high, color=colour, alpha=0.18, linewidth=0)
         shown = ~np.isnan(curve.sic(results.n_min))
         axes.plot(
             curve.eps_s[shown],
             1 / curve.eps_b[shown],
             color=colour,
-            linestyle=_line(index),
+            linestyle=line_style(index),
             label=f"{_name(result)}: AUC {_auc_text(result)}",
         )
     efficiency = np.linspace(1e-3, 1, 500)
@@ -79,7 +95,7 @@ def plot_roc(results: EvaluationResults, path: Path) -> None:
     axes.set(xlim=(0, 1), ylim=(1, top * 12), yscale="log")
     axes.set_xlabel(r"signal efficiency $\epsilon_S$")
     axes.set_ylabel(r"background rejection $1/\epsilon_B$")
-    _legend(axes, None)
+    _legend(axes, f"{results.config.confidence:.0%} bootstrap band")
     save_figure(figure, path)
 
 
@@ -159,7 +175,7 @@ def _mark_working_points(axes: Axes, result: ScoreResult, colour: str) -> None:
 
 def _sic_top(results: EvaluationResults) -> float:
     """The upper end of the axis: above all bands, with room for the legend."""
-    highs = [np.nanmax(np.append(result.band.high, 1.0)) for result in _classifiers(results)]
+    highs = [np.nanmax(np.append(result.sic_band.high, 1.0)) for result in _classifiers(results)]
     return 1.35 * float(max(highs))
 
 
@@ -174,8 +190,9 @@ def _auc_text(result: ScoreResult) -> str:
     return f"{result.auc.value:.3f} [{pair[0]:.3f}, {pair[1]:.3f}]"
 
 
-def _line(index: int) -> str | tuple[int, tuple[int, ...]]:
-    return _LINES[index % len(_LINES)]
+def line_style(index: int) -> str | tuple[int, tuple[int, ...]]:
+    """The line of the curve at this place, so that colour alone need not tell it."""
+    return LINES[index % len(LINES)]
 
 
 def _n_bins(n_events: int) -> int:
@@ -183,15 +200,34 @@ def _n_bins(n_events: int) -> int:
 
 
 def _legend(axes: Axes, title: str | None) -> None:
-    """A legend within the axes, or beside them where it would hide the curves."""
-    entries = axes.get_legend_handles_labels()[1]
-    place: dict[str, Any] = {"loc": "upper right"}
+    """A legend within the axes, or below them where it would hide the curves."""
+    handles, labels = axes.get_legend_handles_labels()
     figure = axes.get_figure(root=True)
-    if figure is not None and len(entries) > _MAX_ENTRIES_INSIDE:
-        figure.set_size_inches(9.9, 5.4)
-        place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0}
-    axes.legend(
-        framealpha=0.9, edgecolor="none", fontsize=10, title=title, title_fontsize=9, **place
+    style: dict[str, Any] = {"fontsize": 10, "title": title, "title_fontsize": 9}
+    if figure is not None and len(labels) > _MAX_ENTRIES_INSIDE:
+        legend_below(figure, handles, labels, title)
+        return
+    axes.legend(loc="upper right", framealpha=0.9, edgecolor="none", **style)
+
+
+def legend_below(
+    figure: Figure, handles: Sequence[Artist], labels: Sequence[str], title: str | None
+) -> None:
+    """A legend below the axes, for which the figure grows."""
+    longest = max(len(_FORMULA.sub("", label)) for label in labels)
+    columns = next((number for width, number in _COLUMNS if longest < width), 1)
+    rows = math.ceil(len(labels) / columns) + (1 if title else 0)
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + _LEGEND_ROW * (rows - 1))
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=columns,
+        fontsize=10,
+        frameon=False,
+        title=title.replace("\n", ",  ") if title else None,
+        title_fontsize=9,
     )
 
 

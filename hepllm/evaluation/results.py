@@ -85,18 +85,18 @@ class Selection:
 
 
 @dataclass(frozen=True, eq=False)
-class SicBand:
-    """SIC against the signal efficiency; NaN where too little background passes.
+class Band:
+    """A curve against the signal efficiency; NaN where too little background passes.
 
     Attributes:
         eps_s: (E,) efficiencies that are asked for.
-        sic: (E,).
-        low: (E,) lower end of the bootstrap interval.
+        value: (E,) the curve.
+        low: (E,) lower end of its interval; NaN where that is undefined.
         high: (E,) upper end.
     """
 
     eps_s: Floats
-    sic: Floats
+    value: Floats
     low: Floats
     high: Floats
 
@@ -110,7 +110,8 @@ class ScoreResult:
         role: the judged model, a baseline, the model trained with less, or an ablation of it.
         events: what was measured.
         curve: efficiencies at each distinct score.
-        band: SIC curve with its interval.
+        sic_band: SIC with its bootstrap interval.
+        rejection_band: 1 / eps_b with its bootstrap interval.
         auc: with ``auc_interval``.
         max_sic: at the cut chosen on validation data.
         max_sic_in_sample: at the cut that the sample itself prefers; biased upwards.
@@ -123,7 +124,8 @@ class ScoreResult:
     role: Role
     events: ScoredEvents
     curve: RocCurve
-    band: SicBand
+    sic_band: Band
+    rejection_band: Band
     auc: Metric
     auc_interval: Interval
     max_sic: SicEstimate

@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from hepllm.evaluation.results import EvaluationResults, SicBand
-
 METRICS = ("auc", "sic_at_0.1", "sic_at_0.3", "sic_at_0.5", "max_sic", "accuracy")
 
 _PERCENTILES = (16, 50, 84)
@@ -58,20 +56,6 @@ def spread_over_runs(trees: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, 
         name: {key: spread([one[name].get(key) for one in by_name]) for key in METRICS}
         for name in names
     }
-
-
-def sic_over_runs(results: Sequence[EvaluationResults], name: str) -> SicBand:
-    """The SIC curve of one classifier: median and 16-84 % band over runs at each efficiency.
-
-    Where a run has too little background for a value, it does not count.
-    """
-    bands = [result.scores[name].band for result in results]
-    curves = np.stack([band.sic for band in bands])
-    summary = np.full((len(_PERCENTILES), curves.shape[1]), np.nan)
-    defined = ~np.isnan(curves).all(axis=0)
-    summary[:, defined] = np.nanpercentile(curves[:, defined], _PERCENTILES, axis=0)
-    low, median, high = summary
-    return SicBand(bands[0].eps_s, median, low, high)
 
 
 def format_spread(sample: str, n_runs: int, found: Mapping[str, Mapping[str, Spread]]) -> str:

@@ -9,7 +9,7 @@ from hepllm.config import EvaluationConfig
 from hepllm.evaluation.assessment import evaluate_scores
 from hepllm.evaluation.report import results_tree
 from hepllm.evaluation.results import EvaluationResults, ScoreTable
-from hepllm.evaluation.seeds import format_spread, sic_over_runs, spread, spread_over_runs
+from hepllm.evaluation.seeds import format_spread, spread, spread_over_runs
 
 
 def results(seed: int, names: tuple[str, ...] = ("llm", "boosting")) -> EvaluationResults:
@@ -39,14 +39,3 @@ def test_runs_are_put_together_by_classifier() -> None:
     text = format_spread("test", 6, found)
     assert max(map(len, text.splitlines())) <= 120
     assert f"{np.median(values):.4f}" in text
-
-
-def test_sic_band_lies_around_the_median_of_the_curves() -> None:
-    made = [results(seed) for seed in range(5)]
-    band = sic_over_runs(made, "llm")
-    at_half = [one.scores["llm"].band.sic[49] for one in made]
-    assert band.sic[49] == pytest.approx(np.median(at_half))
-    shown = ~np.isnan(band.sic)
-    assert shown.any()
-    assert (band.low[shown] <= band.sic[shown]).all()
-    assert (band.sic[shown] <= band.high[shown]).all()

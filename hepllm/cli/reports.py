@@ -1,0 +1,31 @@
+"""The command that puts what is known about runs on one page."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from hepllm.cli.options import LATEST, PATH, Settings, common
+
+
+@click.command()
+@click.argument("runs", nargs=-1, type=PATH, metavar="[RUN]...")
+@click.option("--output", type=PATH, help="HTML file [RUN/report.html; of several, report.html].")
+@common
+def report(settings: Settings, runs: Sequence[Path], output: Path | None) -> None:
+    """Write what is known about a RUN [runs/latest] as one HTML page.
+
+    The page needs no other file and no network: results with intervals, curves, training, features,
+    settings and data. Several RUNs stand side by side; seeds of one recipe have a band too.
+    """
+    from hepllm.stages.report import report as run_stage
+
+    del settings  # logging is all that it sets here
+    folders = runs or (LATEST,)
+    words = ["hepllm", "report", *map(str, folders)]
+    words += ["--output", str(output)] if output else []
+    page = run_stage(folders, output, shlex.join(words))
+    click.echo(f"{page}: {page.stat().st_size / 1e6:.1f} MB")

@@ -1,0 +1,1 @@
+"""One self-contained HTML page from numbers and pictures that were made elsewhere."""

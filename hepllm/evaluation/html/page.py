@@ -1,0 +1,148 @@
+"""What a report page consists of, and the page as HTML.
+
+The template escapes everything that it is given. The page's own policy forbids scripts and anything
+that would be fetched, so that a name in a configuration can do nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number in a table.
+
+    Attributes:
+        text: as it is shown; empty where there is none.
+        value: in full; None where there is none.
+        interval: its uncertainty.
+        note: such as the background events that it rests on.
+        reason: why there is no number.
+    """
+
+    text: str = ""
+    value: float | None = None
+    interval: str = ""
+    note: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table: its name and a cell for each further column."""
+
+    name: str
+    cells: Sequence[Cell]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows under a heading of their own, which may be empty."""
+
+    title: str
+    rows: Sequence[Row]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with what its numbers mean.
+
+    Attributes:
+        caption: what it tells.
+        heads: of the columns, that of the names included.
+        groups: of rows.
+        notes: conventions, below it.
+    """
+
+    caption: str
+    heads: Sequence[str]
+    groups: Sequence[Group]
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture with its words.
+
+    Attributes:
+        uri: the picture itself, as a data URI.
+        alt: what it shows, for those who do not see it.
+        caption: below it.
+    """
+
+    uri: str
+    alt: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A long text that is shown on request.
+
+    Attributes:
+        title: what it is.
+        text: as it stands in a file.
+    """
+
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page, in the order in which it is shown.
+
+    Attributes:
+        title: its heading.
+        texts: paragraphs.
+        facts: names with values.
+        tables: of numbers.
+        pictures: each of the full width.
+        panels: small pictures side by side.
+        panels_title: above them.
+        listings: long texts.
+        sections: parts of the part.
+    """
+
+    title: str
+    texts: Sequence[str] = ()
+    facts: Sequence[tuple[str, str]] = ()
+    tables: Sequence[Table] = ()
+    pictures: Sequence[Picture] = ()
+    panels: Sequence[Picture] = ()
+    panels_title: str = ""
+    listings: Sequence[Listing] = ()
+    sections: Sequence[Section] = ()
+
+
+@dataclass(frozen=True)
+class Page:
+    """A report.
+
+    Attributes:
+        title: of the page.
+        facts: when, by what and from what it was made.
+        sections: its parts.
+    """
+
+    title: str
+    facts: Sequence[tuple[str, str]]
+    sections: Sequence[Section]
+
+
+def render(page: Page) -> str:
+    """The page as HTML that needs no other file."""
+    loader = PackageLoader(__package__ or __name__.rpartition(".")[0])
+    environment = Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("page.html").render(page=page)

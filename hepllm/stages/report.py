@@ -1,0 +1,211 @@
+"""``hepllm report``: what is known about runs on one page that needs no other file."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from hepllm import __version__
+from hepllm.errors import InputError, RunError
+from hepllm.evaluation.curves import SampleCurves, curves_from_tree
+from hepllm.evaluation.html.data import data_section
+from hepllm.evaluation.html.page import Page, Section, render
+from hepllm.evaluation.html.runs import (
+    ReportedRun,
+    comparison_section,
+    config_section,
+    overview_section,
+    training_section,
+)
+from hepllm.evaluation.html.sets import EvaluatedSet, set_section
+from hepllm.evaluation.training_plots import History
+from hepllm.stages.evaluate import CURVES, METRICS
+from hepllm.stages.runs import Run, open_run, write_text
+from hepllm.stages.spread import SPREAD_FILES
+
+REPORT = "report.html"
+
+_PACKAGES = (
+    "torch",
+    "transformers",
+    "peft",
+    "bitsandbytes",
+    "scikit-learn",
+    "numpy",
+    "awkward",
+    "fastjet",
+)
+
+
+def report(folders: Sequence[Path], output: Path | None = None, command: str = "") -> Path:
+    """Writes the report of one or more runs.
+
+    Args:
+        folders: of the runs.
+        output: HTML file; None for ``report.html`` in the folder of a single run, else here.
+        command: what the page is said to be made by.
+
+    Returns:
+        The page.
+
+    Raises:
+        InputError: if a folder is no run, or a file of it is damaged.
+        RunError: if the page cannot be written.
+    """
+    opened = [open_run(folder) for folder in folders]
+    runs = dict(zip(_names(folders), opened, strict=True))
+    output = output or (folders[0] / REPORT if len(folders) == 1 else Path(REPORT))
+    page = render(_page(runs, command))
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_text(output, page)
+    except OSError as error:
+        msg = f"{output}: cannot be written: {error.strerror or error}; choose another --output"
+        raise RunError(msg) from None
+    return output
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """The runs' own names, or their whole paths where these are not unique.
+
+    Raises:
+        InputError: if a run is named twice.
+    """
+    whole = [folder.resolve() for folder in folders]
+    twice = [
+        str(folder) for folder, path in zip(folders, whole, strict=True) if whole.count(path) > 1
+    ]
+    if twice:
+        msg = f"{twice[0]}: named twice; give each run once"
+        raise InputError(msg)
+    names = [path.name for path in whole]
+    return names if len(set(names)) == len(names) else [str(path) for path in whole]
+
+
+def _read(name: str, run: Run) -> ReportedRun:
+    record = run.record
+    files = sorted((run.folder / "eval").glob(f"*/{METRICS}"))
+    # The test split first, then the others by name.
+    files.sort(key=lambda file: file.parent.name != f"{record.dataset.name}-test")
+    return ReportedRun(
+        name=name,
+        folder=run.folder,
+        config=run.config,
+        config_text=(run.folder / "config.yaml").read_text(encoding="utf-8"),
+        dataset=record.dataset,
+        dataset_digest=record.dataset_digest,
+        n_train=record.n_train,
+        n_validation=record.n_validation,
+        history=_read_history(run.folder / "history.jsonl"),
+        sets=[_read_set(run, file) for file in files],
+    )
+
+
+def _read_history(file: Path) -> History:
+    if not file.is_file():
+        return []
+    lines = file.read_text(encoding="utf-8").splitlines()
+    try:
+        return [dict(json.loads(line)) for line in lines]
+    except (ValueError, TypeError) as error:
+        msg = f"{file}: not readable: {error}; restore it, or remove it to report without it"
+        raise InputError(msg) from None
+
+
+def _read_set(run: Run, file: Path) -> EvaluatedSet:
+    folder, again = file.parent, f"evaluate again with: hepllm eval {run.folder}"
+    tree = _read_json(file, again)
+    curves = _read_json(folder / CURVES, again) if (folder / CURVES).is_file() else None
+    return EvaluatedSet(
+        name=folder.name,
+        metrics=tree,
+        curves=None if curves is None else _as_curves(curves, folder / CURVES, again),
+        pictures=[one for one in folder.glob("*.png") if one.name not in SPREAD_FILES],
+        date=_date_of(file),
+    )
+
+
+def _read_json(file: Path, again: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        msg = f"{file}: not readable: {error}; {again}"
+        raise InputError(msg) from None
+
+
+def _as_curves(tree: dict[str, Any], file: Path, again: str) -> SampleCurves:
+    try:
+        return curves_from_tree(tree)
+    except (KeyError, TypeError, ValueError) as error:
+        msg = f"{file}: not what eval writes: {error!r}; {again}"
+        raise InputError(msg) from None
+
+
+def _date_of(file: Path) -> str:
+    return _as_text(datetime.fromtimestamp(file.stat().st_mtime, UTC))
+
+
+def _as_text(date: datetime) -> str:
+    return date.strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _page(runs: Mapping[str, Run], command: str) -> Page:
+    read = [_read(name, run) for name, run in runs.items()]
+    facts = [("written", _as_text(datetime.now(UTC)))]
+    facts += [("command", command)] if command else []
+    facts += [("run", str(run.folder)) for run in read]
+    parts = [_run_sections(run, runs[run.name], read[:place]) for place, run in enumerate(read)]
+    sections = [overview_section(read)]
+    if len(read) == 1:
+        sections += parts[0]
+    else:
+        sections.append(comparison_section(read))
+        sections += [
+            Section(run.name, sections=part) for run, part in zip(read, parts, strict=True)
+        ]
+    sections.append(_versions())
+    title = ", ".join(run.name for run in read)
+    return Page(f"hepllm report: {title}", facts, sections)
+
+
+def _run_sections(reported: ReportedRun, run: Run, before: Sequence[ReportedRun]) -> list[Section]:
+    again = f"evaluate again with: hepllm eval {run.folder}"
+    try:
+        sets = [set_section(found) for found in reported.sets]
+    except KeyError as error:
+        msg = f"{run.folder}/eval: this version's eval writes {error}, which is missing; {again}"
+        raise InputError(msg) from None
+    except OSError as error:
+        msg = f"{error.filename}: not readable: {error.strerror}; {again}"
+        raise InputError(msg) from None
+    data = _data_section(reported, run, before)
+    return [*sets, training_section(reported), data, config_section(reported)]
+
+
+def _data_section(reported: ReportedRun, run: Run, before: Sequence[ReportedRun]) -> Section:
+    """The training dataset, once on a page; what is known about it where it is gone."""
+    digest, features = reported.dataset_digest, reported.config.train.feature_names()
+    facts = [("dataset", str(reported.dataset)), ("digest", digest)]
+    for other in before:
+        if (other.dataset_digest, other.config.train.feature_names()) == (digest, features):
+            return Section("Data", texts=[f"The same data as {other.name}."], facts=facts)
+    try:
+        return data_section(run.dataset(), features)
+    except InputError as error:
+        return Section("Data", texts=[f"The dataset cannot be shown: {error}"], facts=facts)
+
+
+def _versions() -> Section:
+    facts = [("hepllm", __version__), ("Python", platform.python_version())]
+    for name in _PACKAGES:
+        try:
+            facts.append((name, version(name)))
+        except PackageNotFoundError:
+            facts.append((name, "not installed"))
+    facts.append(("system", platform.platform()))
+    return Section("Versions", texts=["Of what wrote this page."], facts=facts)

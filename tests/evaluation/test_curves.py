@@ -1,0 +1,114 @@
+"""Curves of a sample: read back as written, against counted events, and over several runs."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hepllm.config import EvaluationConfig
+from hepllm.evaluation.assessment import evaluate_scores
+from hepllm.evaluation.curves import (
+    SampleCurves,
+    band_over_runs,
+    curves_from_tree,
+    curves_of,
+    curves_over_runs,
+    curves_tree,
+)
+from hepllm.evaluation.results import Band, EvaluationResults, ScoreTable
+
+
+def results(seed: int, names: tuple[str, ...] = ("llm", "boosting")) -> EvaluationResults:
+    generator = np.random.default_rng(seed)
+    label = np.repeat([1, 0], [300, 900])
+
+    def table() -> ScoreTable:
+        scores = {name: generator.normal(size=1200) + 1.5 * label for name in names}
+        return ScoreTable(label, scores, {"nfa_zeroed": np.zeros(1200)})
+
+    return evaluate_scores(table(), table(), EvaluationConfig(bootstrap=40), 1)
+
+
+def band(*values: float) -> Band:
+    nothing = np.full(len(values), np.nan)
+    return Band(np.arange(1, len(values) + 1) / len(values), np.array(values), nothing, nothing)
+
+
+def test_curves_are_read_back_as_written() -> None:
+    before = curves_of(results(1))
+    text = json.dumps(curves_tree(before), allow_nan=False)
+    after = curves_from_tree(json.loads(text))
+    assert list(after.classifiers) == ["llm", "boosting", "nfa_zeroed"]
+    assert (after.n_signal, after.n_background, after.n_min) == (300, 900, 10)
+    for name, curves in before.classifiers.items():
+        again = after.classifiers[name]
+        assert again.role == curves.role
+        for one, other in ((curves.sic, again.sic), (curves.rejection, again.rejection)):
+            for part in ("eps_s", "value", "low", "high"):
+                np.testing.assert_array_equal(getattr(one, part), getattr(other, part))
+
+
+def test_rejection_is_counted_background() -> None:
+    found = results(2)
+    events = found.model.events
+    signal = np.sort(events.score[events.is_signal])[::-1]
+    background = events.score[~events.is_signal]
+    rejection, sic = found.model.rejection_band, found.model.sic_band
+    for place, eps_s in enumerate(rejection.eps_s):
+        kept = round(eps_s * len(signal))
+        passing = np.count_nonzero(background >= signal[kept - 1])
+        if passing < found.n_min:
+            assert np.isnan(rejection.value[place])
+            continue
+        assert rejection.value[place] == pytest.approx(len(background) / passing)
+        assert sic.value[place] == pytest.approx(eps_s * np.sqrt(len(background) / passing))
+
+
+def test_rejection_lies_within_its_band() -> None:
+    rejection = results(3).model.rejection_band
+    shown = ~np.isnan(rejection.low)
+    assert np.count_nonzero(shown) > 50
+    inside = (rejection.low <= rejection.value) & (rejection.value <= rejection.high)
+    assert np.mean(inside[shown]) > 0.9
+
+
+@given(st.lists(st.floats(0.1, 100), min_size=2, max_size=9))
+def test_band_over_runs_is_interpolated_order_statistics(values: list[float]) -> None:
+    found = band_over_runs([band(value, 1.0) for value in values])
+    ordered = sorted(values)
+
+    def quantile(share: float) -> float:
+        place = share * (len(ordered) - 1)
+        below = int(place)
+        above = min(below + 1, len(ordered) - 1)
+        return ordered[below] + (place - below) * (ordered[above] - ordered[below])
+
+    assert found.low[0] == pytest.approx(quantile(0.16))
+    assert found.value[0] == pytest.approx(quantile(0.50))
+    assert found.high[0] == pytest.approx(quantile(0.84))
+    assert found.low[1] == found.value[1] == found.high[1] == 1
+
+
+def test_band_over_runs_is_blank_where_one_run_has_no_value() -> None:
+    found = band_over_runs([band(5.0, np.nan, 3.0), band(7.0, 4.0, 3.5), band(9.0, 4.0, 4.0)])
+    np.testing.assert_array_equal(np.isnan(found.value), [False, True, False])
+    np.testing.assert_array_equal(np.isnan(found.low), np.isnan(found.value))
+    assert found.value[0] == 7
+
+
+def test_other_efficiencies_are_refused() -> None:
+    with pytest.raises(ValueError, match="different signal efficiencies"):
+        band_over_runs([band(1.0, 2.0), band(1.0, 2.0, 3.0)])
+
+
+def test_runs_are_put_together_by_classifier_without_ablations() -> None:
+    runs: list[SampleCurves] = [curves_of(results(seed)) for seed in range(3)]
+    runs.append(curves_of(results(9, ("llm", "boosting", "cut"))))
+    found = curves_over_runs(runs)
+    assert list(found) == ["llm", "boosting"]
+    at_half = [run.classifiers["boosting"].sic.value[49] for run in runs]
+    assert found["boosting"].sic.value[49] == pytest.approx(np.median(at_half))
