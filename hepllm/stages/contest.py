@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import logging
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,21 +16,19 @@ from hepllm.config import Config
 from hepllm.dataset import EventTable
 from hepllm.errors import InputError
 from hepllm.evaluation.baselines import BOOSTING, fit_baselines
-from hepllm.evaluation.peer import Scorer, TrainingSample
+from hepllm.evaluation.peer import Scorer
 from hepllm.evaluation.results import ScoreTable
 from hepllm.evaluation.stacking import STACK, fit_stack
 from hepllm.learning.encoding import PromptEncoder
 from hepllm.learning.scoring import score_events
 from hepllm.logs import progress_bar
 from hepllm.model.classifier import EventClassifier
-from hepllm.stages.runs import Run, training_events
+from hepllm.stages.cascading import MODEL, CascadeScores, RunCascade, training_sample
+from hepllm.stages.runs import Run
 
 LOG = logging.getLogger(__name__)
 
 Scores = NDArray[np.float64]
-
-MODEL = "llm"
-"""What the run's own classifier is called in tables."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,7 @@ class Contest:
         classifier: of the run.
         encoder: of the run.
         baselines: trained on the same events and features, by name.
+        cascade: what is before the model; None where it scores all events.
     """
 
     run: Run
@@ -49,12 +49,37 @@ class Contest:
     classifier: EventClassifier
     encoder: PromptEncoder
     baselines: Mapping[str, Scorer]
+    cascade: RunCascade | None = None
+
+    def measure(self, rows: Scores, description: str) -> CascadeScores:
+        """Scores of the language model, after the cascade if there is one, and their time."""
+        return self._measure(rows, (rows, rows), description)
 
     def score(self, text_rows: Scores, number_rows: Scores, description: str) -> Scores:
-        """Scores of the language model; the two rows differ in ablations only."""
-        return _score(
-            self.classifier, self.encoder, self.config, (text_rows, number_rows), description
-        )
+        """The same scores alone; the two rows differ in ablations only."""
+        return self._measure(text_rows, (text_rows, number_rows), description).score
+
+    def validation_scores(self) -> Scores:
+        """Scores of the run's validation events, as ``score`` would give them."""
+        if self.cascade is None:
+            return self.run.validation_scores()
+        return self.cascade.calibration.validation.score
+
+    def _measure(
+        self, cut_rows: Scores, rows: tuple[Scores, Scores], description: str
+    ) -> CascadeScores:
+        """Scores events, of which ``cut_rows`` decide what the cascade keeps."""
+
+        def score(kept: NDArray[np.bool_]) -> Scores:
+            parts = (rows[0][kept], rows[1][kept])
+            return _score(self.classifier, self.encoder, self.config, parts, description)
+
+        if self.cascade is not None:
+            return self.cascade.score(cut_rows, score)
+        started = time.perf_counter()
+        scores = score(np.ones(len(cut_rows), dtype=np.bool_))
+        seconds = time.perf_counter() - started
+        return CascadeScores(scores, len(scores), seconds, seconds)
 
     def score_baselines(self, rows: Scores) -> dict[str, Scores]:
         """Scores of the others."""
@@ -63,17 +88,21 @@ class Contest:
     def ablate(self, rows: Scores) -> dict[str, Scores]:
         """Scores with one part of the input exchanged between events or taken away.
 
-        A part that the model does not have is not ablated.
+        A part that the model does not have is not ablated. A cascade keeps what it keeps.
         """
+
+        def score(text_rows: Scores, number_rows: Scores, description: str) -> Scores:
+            return self._measure(rows, (text_rows, number_rows), description).score
+
         order = np.random.default_rng([self.config.seed, 4]).permutation(len(rows))
         exchanged = rows[order]
         ablations: dict[str, Scores] = {}
         if self.classifier.nfa is not None:
-            ablations["nfa_permuted"] = self.score(rows, exchanged, "permute numbers")
+            ablations["nfa_permuted"] = score(rows, exchanged, "permute numbers")
             with self.classifier.silenced_fusion():
-                ablations["nfa_zeroed"] = self.score(rows, rows, "zero soft tokens")
+                ablations["nfa_zeroed"] = score(rows, rows, "zero soft tokens")
         if self.encoder.prints_numbers:
-            ablations["text_permuted"] = self.score(exchanged, rows, "permute text")
+            ablations["text_permuted"] = score(exchanged, rows, "permute text")
         return ablations
 
 
@@ -100,16 +129,7 @@ def fit_peers(run: Run, config: Config) -> dict[str, Scorer]:
     """Fits each baseline to the very events and features that the run was trained on."""
     if not config.evaluation.baselines:
         return {}
-    events = training_events(run.dataset(), run.config)
-    sample = TrainingSample(
-        features=events.features,
-        names=events.names,
-        label=events.label,
-        weight=events.weight,
-        seed=config.seed,
-        fusion=run.config.fusion,
-    )
-    return fit_baselines(sample, config.evaluation.peers)
+    return fit_baselines(training_sample(run, config), config.evaluation.peers)
 
 
 def name_retrained(run: Run, others: Sequence[Run]) -> dict[str, Run]:
@@ -152,20 +172,30 @@ def name_retrained(run: Run, others: Sequence[Run]) -> dict[str, Run]:
 
 
 def score_retrained(
-    others: Mapping[str, Run], config: Config, tables: Mapping[str, EventTable]
+    others: Mapping[str, Run],
+    config: Config,
+    tables: Mapping[str, EventTable],
+    cascade: RunCascade | None = None,
 ) -> dict[str, dict[str, Scores]]:
     """Scores of other runs for several tables, with one model in memory at a time.
+
+    Args:
+        others: runs by name.
+        config: of which ``evaluation`` counts.
+        tables: events by name.
+        cascade: of the run that they are compared with, to be put before them too.
 
     Returns:
         By name of the table, then of the run.
     """
     scores: dict[str, dict[str, Scores]] = {key: {} for key in tables}
     for name, other in others.items():
-        classifier, encoder = other.load_classifier()
+        contest = Contest(other, config, *other.load_classifier(), {})
+        if cascade is not None:
+            contest = replace(contest, cascade=cascade.before(other.validation_scores()))
         for key, table in tables.items():
-            rows = (table.features, table.features)
-            scores[key][name] = _score(classifier, encoder, config, rows, f"score {name}")
-        del classifier, encoder
+            scores[key][name] = contest.measure(table.features, f"score {name}").score
+        del contest
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from hepllm.config import Config, PreprocessConfig
 from hepllm.dataset import Dataset, read_dataset
 from hepllm.errors import InputError, RunError
+from hepllm.evaluation.baselines import BOOSTING
 from hepllm.evaluation.probabilities import Prior, choose_prior
 from hepllm.executor import Retry, run_tasks
 from hepllm.learning.checkpoint import best_checkpoint
@@ -36,7 +37,7 @@ from hepllm.shards import file_digest
 from hepllm.stages.predictor import Floats, Predictor
 from hepllm.stages.runs import Run
 from hepllm.stages.samples import check_jets
-from hepllm.stages.scorefile import SUFFIXES, ScoreWriter
+from hepllm.stages.scorefile import CASCADED, SUFFIXES, ScoreWriter
 from hepllm.workfolder import WorkFolder
 
 LOG = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class Prediction:
         n_scored: events that this run scored; fewer when it resumed another.
         seconds: wall-clock time of this run.
         prior: what the probabilities assume, in words.
+        n_kept: events in it that a cascade left to the model; None without one.
     """
 
     path: Path
@@ -59,6 +61,7 @@ class Prediction:
     n_scored: int
     seconds: float
     prior: str
+    n_kept: int | None = None
 
 
 @dataclass(frozen=True)
@@ -128,18 +131,19 @@ def predict(
         RunError: the output cannot be written.
     """
     _check_output(output, overwrite)
-    opened = _open(predictor.run, source, config.preprocess)
+    opened = _open(predictor, source, config.preprocess)
     started = time.monotonic()
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with WorkFolder(output, opened.fingerprint, overwrite) as work:
             n_scored = _score_parts(predictor, opened, config.preprocess, work)
             prior = _choose_prior(predictor, config, work, opened.parts)
-            n_events = _assemble(predictor, prior, work, opened.parts, output)
+            n_events, n_kept = _assemble(predictor, prior, work, opened.parts, output)
     except OSError as error:
         msg = f"{error.filename or output}: cannot be written: {error.strerror or error}"
         raise RunError(msg) from None
-    return Prediction(output, n_events, n_scored, time.monotonic() - started, prior.name)
+    seconds = time.monotonic() - started
+    return Prediction(output, n_events, n_scored, seconds, prior.name, n_kept)
 
 
 def predict_texts(
@@ -195,14 +199,17 @@ def _check_output(output: Path, overwrite: bool) -> None:
         raise InputError(msg)
 
 
-def _open(run: Run, source: Path, config: PreprocessConfig) -> _Source:
+def _open(predictor: Predictor, source: Path, config: PreprocessConfig) -> _Source:
     """Opens the input and says what its scores depend on."""
+    run = predictor.run
     checkpoint = best_checkpoint(run.checkpoints)
     digest = hashlib.sha256()
     for file in sorted(checkpoint.glob("*.safetensors")):
         if not file.name.startswith("optimizer"):
             digest.update(file_digest(file).encode())
     model = {"weights": digest.hexdigest(), "chunk_size": config.chunk_size}
+    if predictor.cascade is not None:
+        model["cascade"] = repr(predictor.cascade.cut)
     if source.is_dir():
         dataset = read_dataset(source)
         check_jets(run, dataset)
@@ -232,8 +239,8 @@ def _score_parts(
         LOG.info("%s: goes on with %d of %d events", work.folder, n_missing, total)
     chunks = _read(predictor, source.content, missing, config)
     n_scored = 0
-    with closing(chunks), progress_bar(total, "predict") as progress:
-        progress.update(total - n_missing)
+    bar = progress_bar(total, "predict", initial=total - n_missing)
+    with closing(chunks), bar as progress:
         for part, table in chunks:
             if not n_scored:
                 _check_features(predictor, table, part)
@@ -244,6 +251,8 @@ def _score_parts(
                 "weight": table.weight,
                 "score": predictor.score(table.features),
             }
+            if predictor.cascade is not None:
+                columns[BOOSTING] = predictor.cascade.boosting.score(table.features)
             work.save(str(part), pa.table(columns), [("scored", len(table))])
             n_scored += len(table)
             progress.update(part.stop - part.start)
@@ -327,15 +336,18 @@ def _choose_prior(
     predictor: Predictor, config: Config, work: WorkFolder, parts: Sequence[_Part]
 ) -> Prior:
     score = weight = np.empty(0)
+    used, column = predictor.calibration, "score"
+    if predictor.cascade is not None:
+        used, column = predictor.cascade.prior_calibration, BOOSTING
     if config.evaluation.prior == "estimate":
-        tables = [work.load(str(part)).select(["score", "weight"]) for part in parts]
+        tables = [work.load(str(part)).select([column, "weight"]) for part in parts]
         whole = pa.concat_tables(tables)
-        score, weight = whole["score"].to_numpy(), whole["weight"].to_numpy()
+        score, weight = whole[column].to_numpy(), whole["weight"].to_numpy()
     return choose_prior(
         config.evaluation,
         predictor.run.config.train.balance,
-        predictor.calibration.map,
-        predictor.calibration.validation,
+        used.map,
+        used.validation,
         (score, weight),
         seed=config.seed,
     )
@@ -343,15 +355,22 @@ def _choose_prior(
 
 def _assemble(
     predictor: Predictor, prior: Prior, work: WorkFolder, parts: Sequence[_Part], output: Path
-) -> int:
-    """Writes the file from its pieces and puts it in place."""
+) -> tuple[int, int | None]:
+    """Writes the file from its pieces and puts it in place; returns its events and those kept."""
     aside = work.result / output.name
-    n_events = 0
-    with ScoreWriter(aside, prior.name) as writer:
+    cascade = predictor.cascade
+    n_events = n_cascaded = 0
+    with ScoreWriter(aside, prior.name, cascade is not None) as writer:
         for part in parts:
             table = work.load(str(part))
-            probability = predictor.probability(table["score"].to_numpy(), prior.fraction)
-            writer.write(table.append_column("probability", pa.array(probability)))
+            score = table["score"].to_numpy()
+            probability = predictor.probability(score, prior.fraction)
+            table = table.append_column("probability", pa.array(probability))
+            if cascade is not None:
+                cascaded = cascade.cut.is_cascaded(score)
+                n_cascaded += int(np.count_nonzero(cascaded))
+                table = table.append_column(CASCADED, pa.array(cascaded))
+            writer.write(table)
             n_events += table.num_rows
     work.publish_file()
-    return n_events
+    return n_events, None if cascade is None else n_events - n_cascaded

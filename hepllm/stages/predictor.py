@@ -14,6 +14,7 @@ from hepllm.executor import resolve_workers
 from hepllm.learning.encoding import PromptEncoder
 from hepllm.learning.scoring import score_events
 from hepllm.model.classifier import EventClassifier
+from hepllm.stages.cascading import RunCascade, open_cascade
 from hepllm.stages.runs import Run, open_run
 from hepllm.stages.scorefile import RunCalibration, calibrate
 
@@ -31,6 +32,7 @@ class Predictor:
         encoder: writes its prompts.
         calibration: of its scores, from its validation events.
         batch_size: events a forward pass.
+        cascade: what is before the model; None where it scores all events.
     """
 
     run: Run
@@ -39,10 +41,20 @@ class Predictor:
     encoder: PromptEncoder
     calibration: RunCalibration
     batch_size: int
+    cascade: RunCascade | None = None
 
     def score(self, rows: Floats) -> Floats:
-        """Logits of signal, uncalibrated, shape (N,), of (N, F) rows; NaN where missing."""
-        return score_events(self.classifier, self.encoder, rows, batch_size=self.batch_size)
+        """Logits of signal, uncalibrated, shape (N,), of (N, F) rows; NaN where missing.
+
+        With a cascade they are joined scores; see ``hepllm.evaluation.cascade``.
+        """
+
+        def score(some: Floats) -> Floats:
+            return score_events(self.classifier, self.encoder, some, batch_size=self.batch_size)
+
+        if self.cascade is None:
+            return score(rows)
+        return self.cascade.score(rows, lambda kept: score(rows[kept])).score
 
     def probability(self, scores: Floats, prior: float | None = None) -> Floats:
         """Probabilities of signal, shape (N,).
@@ -67,8 +79,13 @@ def load_predictor(folder: Path, config: Config | None = None) -> Predictor:
     """
     run = open_run(folder)
     config = config or run.config
-    calibration = calibrate(run, config.evaluation.calibration)
+    cascade = open_cascade(run, config)
+    calibration = (
+        calibrate(run, config.evaluation.calibration) if cascade is None else cascade.calibration
+    )
     torch.set_num_threads(resolve_workers(config.train.threads))
     classifier, encoder = run.load_classifier()
     names = run.config.train.feature_names()
-    return Predictor(run, names, classifier, encoder, calibration, config.evaluation.batch_size)
+    return Predictor(
+        run, names, classifier, encoder, calibration, config.evaluation.batch_size, cascade
+    )

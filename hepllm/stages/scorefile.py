@@ -26,6 +26,9 @@ Floats = NDArray[np.float64]
 COLUMNS = ("event_id", "source", "label", "score", "probability")
 """What a file of scores holds, one row an event."""
 
+CASCADED = "cascaded"
+"""Further column where a cascade was asked for: whether the score is the boosting's."""
+
 SCHEMA = pa.schema(
     [
         pa.field("event_id", pa.int64()),
@@ -69,16 +72,22 @@ def calibrate(run: Run, method: Method) -> RunCalibration:
         return RunCalibration(validation, Calibration("none", prior))
 
 
-def score_schema(prior_name: str) -> pa.Schema:
-    """The columns, where ``probability`` names its prior in the field's metadata."""
+def score_schema(prior_name: str, cascaded: bool = False) -> pa.Schema:
+    """The columns, where ``probability`` names its prior in the field's metadata.
+
+    Args:
+        prior_name: in words.
+        cascaded: add the column ``CASCADED``.
+    """
     probability = SCHEMA.field("probability").with_metadata({"prior": prior_name})
     place = SCHEMA.get_field_index("probability")
-    return SCHEMA.set(place, probability).with_metadata({"probability_prior": prior_name})
+    schema = SCHEMA.set(place, probability).with_metadata({"probability_prior": prior_name})
+    return schema.append(pa.field(CASCADED, pa.bool_())) if cascaded else schema
 
 
 def write_scores(file: Path, columns: dict[str, object], prior_name: str) -> None:
     """Writes scores as Parquet, whole or not at all."""
-    table = pa.table(columns, schema=score_schema(prior_name))
+    table = pa.table(columns, schema=score_schema(prior_name, CASCADED in columns))
     aside = file.with_name(f".{file.name}.partial")
     try:
         pq.write_table(table, aside, compression="zstd")
@@ -99,9 +108,15 @@ class ScoreWriter:
     it.
     """
 
-    def __init__(self, file: Path, prior_name: str) -> None:
-        """Chooses the format by the ending of the file, one of ``SUFFIXES``."""
-        self._schema = score_schema(prior_name)
+    def __init__(self, file: Path, prior_name: str, cascaded: bool = False) -> None:
+        """Chooses the format by the ending of the file, one of ``SUFFIXES``.
+
+        Args:
+            file: to write.
+            prior_name: what the probabilities assume, in words.
+            cascaded: write the column ``CASCADED`` too.
+        """
+        self._schema = score_schema(prior_name, cascaded)
         self._prior_name = prior_name
         self._sources: list[str] = []
         self._stack = ExitStack()
@@ -116,8 +131,8 @@ class ScoreWriter:
         self._stack.close()
 
     def write(self, table: pa.Table) -> None:
-        """Appends rows that have ``COLUMNS``, and maybe others, which are left out."""
-        self._write(table.select(COLUMNS).cast(self._schema))
+        """Appends rows that have these columns, and maybe others, which are left out."""
+        self._write(table.select(self._schema.names).cast(self._schema))
 
     def _parquet(self, file: Path) -> Callable[[pa.Table], None]:
         writer = pq.ParquetWriter(file, self._schema, compression="zstd")
@@ -138,6 +153,8 @@ class ScoreWriter:
             "score": "float64",
             "probability": "float64",
         }
+        if CASCADED in self._schema.names:
+            branches[CASCADED] = "bool"
         tree = writer.mktree("scores", branches)
         writer["probability_prior"] = self._prior_name
 
@@ -148,7 +165,7 @@ class ScoreWriter:
             if len(self._sources) > known:
                 writer["sources"] = ",".join(self._sources)
             place = {name: index for index, name in enumerate(self._sources)}
-            columns = {name: table[name].to_numpy() for name in COLUMNS if name != "source"}
+            columns = {name: table[name].to_numpy() for name in branches if name != "source"}
             columns["source"] = np.array([place[name] for name in names], dtype=np.int32)
             tree.extend(columns)
 

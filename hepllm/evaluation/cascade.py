@@ -1,0 +1,368 @@
+"""A cascade: the boosting scores all events, the language model those that could pass.
+
+The boosting's cut is set on validation data for a stated share of the background, so an event is
+treated alike in whatever file, chunk or sample it comes. Events below the cut rank below all
+others, among themselves by the boosting; so nothing changes for a selection that is tighter than
+the cut, but for the events that the cut has lost.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import beta
+
+from hepllm.config import EvaluationConfig
+from hepllm.errors import InputError
+from hepllm.evaluation.assessment import evaluate_scores
+from hepllm.evaluation.bootstrap import Difference
+from hepllm.evaluation.calibration import Calibration, Floats
+from hepllm.evaluation.metrics import ROUNDING, SIGNAL_EFFICIENCIES, WorkingPoint, roc
+from hepllm.evaluation.results import EvaluationResults, ScoreTable
+from hepllm.evaluation.scores import ScoredEvents
+
+FEW_EVENTS = 10
+"""A cut that fewer validation background events pass is not known well."""
+
+_WIDTH = 120
+
+
+@dataclass(frozen=True)
+class CascadeCut:
+    """Where the boosting hands over to the model; made by ``choose_cut``.
+
+    Attributes:
+        keep: share of the validation background that was to be kept.
+        threshold: logit of the boosting from which the model scores an event.
+        floor: the least score of such an event; all others lie below it.
+    """
+
+    keep: float
+    threshold: float
+    floor: float
+
+    def keeps(self, boosting: Floats) -> NDArray[np.bool_]:
+        """Which events the model scores, shape (N,), from (N,) logits of the boosting."""
+        return np.greater_equal(boosting, self.threshold)
+
+    def combine(self, boosting: Floats, model: Floats) -> Floats:
+        """Joins both scores to one ranking.
+
+        Args:
+            boosting: (N,) of all events.
+            model: (K,) of those that ``keeps`` names, in order.
+
+        Returns:
+            Shape (N,): the model's score, or the floor where that is larger; for the others
+            ``floor - (threshold - boosting)``, which is below the floor.
+        """
+        kept = self.keeps(boosting)
+        scores = np.empty(len(boosting))
+        scores[kept] = np.maximum(model, self.floor)
+        below = self.floor - (self.threshold - boosting[~kept])
+        scores[~kept] = np.minimum(below, np.nextafter(self.floor, -np.inf))
+        return scores
+
+    def is_cascaded(self, scores: Floats) -> NDArray[np.bool_]:
+        """Which joined scores, shape (N,), are the boosting's."""
+        return np.less(scores, self.floor)
+
+    def boosting_of(self, scores: Floats) -> Floats:
+        """The boosting's logits behind its joined scores, shape (N,)."""
+        return self.threshold - (self.floor - scores)
+
+    def with_floor_of(self, model: Floats) -> CascadeCut:
+        """The same cut before another model, from (V,) of its validation scores."""
+        return replace(self, floor=_floor(model, self.keep))
+
+
+def choose_cut(boosting: ScoredEvents, model: Floats, keep: float) -> CascadeCut:
+    """Chooses the tightest cut that keeps at least a stated share of the background.
+
+    Args:
+        boosting: logits of V validation events.
+        model: scores of the model for any validation events; they set the floor, a whole range
+            below the least of them, so that hardly a score is ever raised to it.
+        keep: in (0, 1]; 1 hands all events to the model.
+
+    Raises:
+        InputError: if a class is missing among the validation events.
+    """
+    curve = roc(boosting)
+    if curve.reason is not None:
+        msg = f"the cascade's cut cannot be chosen on validation data: {curve.reason}"
+        raise InputError(msg)
+    floor = _floor(model, keep)
+    if keep >= 1:
+        return CascadeCut(keep, -np.inf, floor)
+    index = int(np.argmax(curve.eps_b >= keep * (1 - ROUNDING)))
+    return CascadeCut(keep, float(curve.threshold[index]), floor)
+
+
+def _floor(model: Floats, keep: float) -> float:
+    if keep >= 1:
+        return -np.inf
+    return float(2 * model.min() - model.max() - 1)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CascadeCalibration(Calibration):
+    """A map of joined scores to logits, each part with its own calibration.
+
+    The model's is fitted on the validation events that pass the cut, since passing says something
+    about an event; the boosting's on all. So the sum of the probabilities is the expected signal.
+
+    Attributes:
+        cut: which part a score belongs to.
+        kept: of the model's scores; ``method``, ``slope`` and ``offset`` are its.
+        rest: of the boosting's logits.
+    """
+
+    cut: CascadeCut
+    kept: Calibration
+    rest: Calibration
+
+    def logits(self, score: Floats, prior: float | None = None) -> Floats:
+        """As for any calibration; not a rising map at the floor."""
+        cascaded = self.cut.is_cascaded(score)
+        logits = np.empty(len(score))
+        logits[~cascaded] = self.kept.logits(score[~cascaded], prior)
+        logits[cascaded] = self.rest.logits(self.cut.boosting_of(score[cascaded]), prior)
+        return logits
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """The share of a class that passes the cascade's cut.
+
+    Attributes:
+        value: of the sum of weights.
+        low: lower end of the interval.
+        high: upper end.
+        n_passing: events, without weights.
+        n_events: events, without weights.
+    """
+
+    value: float
+    low: float
+    high: float
+    n_passing: int
+    n_events: int
+
+
+def efficiency(passes: NDArray[np.bool_], weight: Floats, confidence: float) -> Efficiency | None:
+    """Efficiency with its Clopper-Pearson interval (Biometrika 26 (1934) 404).
+
+    With weights, the interval is that of (sum w)^2 / sum w^2 events.
+
+    Args:
+        passes: (N,) of one class.
+        weight: (N,).
+        confidence: probability content of the interval.
+
+    Returns:
+        None where the weights do not sum to a positive number.
+    """
+    total = float(weight.sum())
+    if total <= 0:
+        return None
+    n_effective = total**2 / float(np.square(weight).sum())
+    value = float(weight[passes].sum()) / total
+    n_passing = float(np.clip(value, 0, 1)) * n_effective
+    tail = (1 - confidence) / 2
+    low, high = 0.0, 1.0
+    if n_passing > 0:
+        low = float(beta.ppf(tail, n_passing, n_effective - n_passing + 1))
+    if n_passing < n_effective:
+        high = float(beta.ppf(1 - tail, n_passing + 1, n_effective - n_passing))
+    return Efficiency(value, low, high, int(np.count_nonzero(passes)), len(passes))
+
+
+def efficiencies(
+    passes: NDArray[np.bool_], is_signal: NDArray[np.bool_], weight: Floats, confidence: float
+) -> dict[str, Efficiency | None]:
+    """``eps_s`` and ``eps_b`` of the cut on events of known class."""
+    return {
+        name: efficiency(passes[chosen], weight[chosen], confidence)
+        for name, chosen in (("eps_s", is_signal), ("eps_b", ~is_signal))
+    }
+
+
+@dataclass(frozen=True)
+class CascadeLoss:
+    """What the cascade loses on validation data.
+
+    Attributes:
+        cut: its cut.
+        eps_s: share of the signal that the model gets to see.
+        eps_b: of the background.
+        differences: cascade minus model alone, by metric; paired.
+        n_compared: events behind the differences.
+    """
+
+    cut: CascadeCut
+    eps_s: Efficiency | None
+    eps_b: Efficiency | None
+    differences: Mapping[str, Difference]
+    n_compared: int
+
+
+def measure_loss(
+    cut: CascadeCut,
+    boosting: ScoredEvents,
+    compared: tuple[Floats, ScoredEvents],
+    config: EvaluationConfig,
+    seed: int,
+) -> CascadeLoss:
+    """Measures what the cascade loses.
+
+    Args:
+        cut: chosen on the same data, so that its background efficiency is no surprise.
+        boosting: logits of V validation events.
+        compared: (C,) joined scores, and the model's own scores of the same validation events.
+        config: confidence and replicas.
+        seed: of the bootstrap.
+    """
+    passes = cut.keeps(boosting.score)
+    found = efficiencies(passes, boosting.is_signal, boosting.weight, config.confidence)
+    joined, alone = compared
+    table = ScoreTable(alone.label, {"cascade": joined, "alone": alone.score}, weight=alone.weight)
+    results = evaluate_scores(table, table, config, seed, sample="validation")
+    metrics = ("auc", *(f"sic_at_{eps_s:g}" for eps_s in SIGNAL_EFFICIENCIES))
+    differences = {name: results.differences["alone"][name] for name in metrics}
+    return CascadeLoss(cut, found["eps_s"], found["eps_b"], differences, len(alone.label))
+
+
+@dataclass(frozen=True)
+class CascadeUse:
+    """The cascade at work on one set.
+
+    Attributes:
+        n_events: of the set.
+        n_kept: that the model scored.
+        seconds: for all of it.
+        model_seconds: that the model took for its part.
+        eps_s: of the cut on this set; None without labels or without signal.
+        eps_b: the same for background.
+        beyond: values whose cut lies below the cascade's, so that the boosting decided there.
+    """
+
+    n_events: int
+    n_kept: int
+    seconds: float
+    model_seconds: float
+    eps_s: Efficiency | None = None
+    eps_b: Efficiency | None = None
+    beyond: tuple[str, ...] = ()
+
+    @property
+    def speed_up(self) -> float | None:
+        """Time of the model for all events, from its rate, over that of the cascade."""
+        if not self.n_kept:
+            return None
+        return self.n_events * self.model_seconds / self.n_kept / self.seconds
+
+
+def cuts_beyond(cut: CascadeCut, results: EvaluationResults) -> tuple[str, ...]:
+    """Names of the model's values that are read at a cut below the cascade's."""
+    model = results.model
+    points: dict[str, WorkingPoint] = {
+        "max_sic": model.max_sic.point,
+        "max_sic_in_sample": model.max_sic_in_sample,
+        **{f"sic_at_{eps_s:g}": estimate.point for eps_s, estimate in model.sic_at.items()},
+    }
+    return tuple(
+        name
+        for name, point in points.items()
+        if point.threshold is not None and point.threshold < cut.floor
+    )
+
+
+def cascade_tree(loss: CascadeLoss, use: CascadeUse) -> dict[str, Any]:
+    """The entry ``cascade`` of ``metrics.json``."""
+    rate = use.n_kept / use.model_seconds if use.model_seconds > 0 else None
+    return {
+        "keep": loss.cut.keep,
+        "threshold": None if np.isinf(loss.cut.threshold) else loss.cut.threshold,
+        "floor": None if np.isinf(loss.cut.floor) else loss.cut.floor,
+        "n_events": use.n_events,
+        "n_kept": use.n_kept,
+        "kept_fraction": use.n_kept / use.n_events,
+        "eps_s": _efficiency_tree(use.eps_s),
+        "eps_b": _efficiency_tree(use.eps_b),
+        "beyond": list(use.beyond),
+        "events_per_second": use.n_events / use.seconds,
+        "events_per_second_without": rate,
+        "speed_up": use.speed_up,
+        "validation": {
+            "eps_s": _efficiency_tree(loss.eps_s),
+            "eps_b": _efficiency_tree(loss.eps_b),
+            "n_compared": loss.n_compared,
+            "difference": {name: _difference_tree(d) for name, d in loss.differences.items()},
+        },
+    }
+
+
+def _efficiency_tree(found: Efficiency | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "value": found.value,
+        "interval": [found.low, found.high],
+        "n_passing": found.n_passing,
+        "n_events": found.n_events,
+    }
+
+
+def _difference_tree(difference: Difference) -> dict[str, Any]:
+    return {
+        "estimate": difference.estimate,
+        "interval": difference.interval.pair,
+        "reason": difference.reason or difference.interval.reason,
+    }
+
+
+def format_cascade(loss: CascadeLoss, use: CascadeUse) -> str:
+    """The same in words, in lines of at most 120 characters."""
+    sentences = [
+        f"Cascade: the language model scored {use.n_kept} of {use.n_events} events,",
+        f"those above the boosting's cut for {loss.cut.keep:g} of the validation background.",
+        f"Signal that passes it: {_efficiency_text(loss.eps_s)} of the validation data"
+        + (f", {_efficiency_text(use.eps_s)} here." if use.eps_s else "."),
+        f"Background: {_efficiency_text(loss.eps_b)} of the validation data"
+        + (f", {_efficiency_text(use.eps_b)} here." if use.eps_b else "."),
+        f"With the cascade minus without, on {loss.n_compared} validation events:",
+        "; ".join(_difference_text(*item) for item in loss.differences.items()) + ".",
+    ]
+    if use.beyond:
+        sentences.append(
+            f"{', '.join(use.beyond)}: their cuts lie below the cascade's, so part of what passes "
+            "is the boosting's choice. So is part of the AUC."
+        )
+    if use.speed_up is not None:
+        sentences.append(
+            f"{use.n_events / use.seconds:.0f} events/s, {use.speed_up:.1f} times what the model "
+            "alone reaches."
+        )
+    return textwrap.fill(" ".join(sentences), _WIDTH)
+
+
+def _efficiency_text(found: Efficiency | None) -> str:
+    if found is None:
+        return "undefined"
+    return (
+        f"{found.value:.4f} [{found.low:.4f}, {found.high:.4f}] "
+        f"({found.n_passing} of {found.n_events})"
+    )
+
+
+def _difference_text(name: str, difference: Difference) -> str:
+    if difference.estimate is None:
+        return f"{name} undefined ({difference.reason})"
+    low, high = difference.interval.pair or (float("nan"), float("nan"))
+    return f"{name} {difference.estimate:+.3f} [{low:+.3f}, {high:+.3f}]"
