@@ -1,0 +1,85 @@
+"""The command that says why an event has its score."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from hepllm.cli.options import PATH, Settings, as_overrides, common
+from hepllm.config import override_config
+from hepllm.inputs import FORMATS
+
+
+@click.command()
+@click.argument("run", type=PATH)
+@click.argument("events", nargs=-1, metavar="[EVENT]...")
+@click.option("--input", "source", type=PATH, help="Dataset or file of the events [of the RUN].")
+@click.option("--text", multiple=True, help="An event as a prompt; '-' reads it.")
+@click.option("--rows", "by_row", is_flag=True, help="EVENTs are rows of a dataset, not event ids.")
+@click.option("--output", type=PATH, help="Folder of the results [RUN/explain].")
+@click.option(
+    "--threshold", type=float, help="Score from which an event is signal [from validation data]."
+)
+@click.option("--format", "form", type=click.Choice(FORMATS), help="Of the input [found out].")
+@click.option("--label", help="Column or branch of the labels; 'none' ignores it.")
+@click.option("--prior", help="Signal fraction of the probability [training].")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+@common
+def explain(
+    settings: Settings,
+    run: Path,
+    events: Sequence[str],
+    source: Path | None,
+    text: Sequence[str],
+    by_row: bool,
+    output: Path | None,
+    threshold: float | None,
+    form: str | None,
+    label: str | None,
+    prior: str | None,
+    as_json: bool,
+) -> None:
+    """Say what drove the score that a RUN gives an EVENT, and what would have changed it.
+
+    An EVENT is an event_id as score files have it, which in a file is its row from 0 on;
+    SOURCE:ID where a dataset has several sources. Each gets a folder with the attribution to the
+    features, the smallest change that flips the decision, a paragraph and pictures.
+    """
+    if not events and not text:
+        msg = "name at least one EVENT, or give --text"
+        raise click.UsageError(msg)
+    if source is not None and not events:
+        msg = "--input needs an EVENT of it"
+        raise click.UsageError(msg)
+    from hepllm.stages.explain import explain as run_stage
+    from hepllm.stages.predict import prediction_config
+    from hepllm.stages.predictor import load_predictor
+    from hepllm.stages.runs import open_run
+
+    options = as_overrides({"preprocess__format": form, "preprocess__label": label})
+    options += [f"evaluation.prior={prior}"] if prior is not None else []
+    # What is explained is the model; a cascade before it would hide its score.
+    options.append("evaluation.cascade=null")
+    config = override_config(settings.on_top_of(prediction_config(open_run(run))), options)
+    reports = run_stage(
+        load_predictor(run, config),
+        config,
+        events,
+        source=source,
+        texts=[sys.stdin.read() if one == "-" else one for one in text],
+        output=output,
+        by_row=by_row,
+        threshold=threshold,
+    )
+    if as_json:
+        click.echo(json.dumps({report.name: report.tree for report in reports}, indent=1))
+        return
+    for report in reports:
+        click.echo(report.text)
+        for file in report.files:
+            click.echo(f"  {file}")
+        click.echo()
