@@ -73,7 +73,9 @@ def test_every_check_on_a_sound_machine(laptop: Machine, tiny_config: MakeConfig
 
 def test_a_gpu_beside_a_cpu_build_is_found(laptop: Machine, tiny_config: MakeConfig) -> None:
     (laptop.root / "dev" / "nvidia0").touch()
-    found = examine(tiny_config(), machine=laptop, probe=lambda: CPU_BUILD, dry_run=False)
+    found = examine(
+        tiny_config("backbone.device=auto"), machine=laptop, probe=lambda: CPU_BUILD, dry_run=False
+    )
     problems = [finding.name for finding in found if finding.level == "problem"]
     assert problems == ["gpu"]
 

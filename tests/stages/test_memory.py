@@ -74,6 +74,12 @@ def with_changes(config: Config, **changes: object) -> Config:
     return config.model_copy(update={"train": train})
 
 
+def scoring_one_by_one(config: Config) -> Config:
+    """Validation takes next to nothing then, so that the training's setting counts."""
+    evaluation = config.evaluation.model_copy(update={"batch_size": 1})
+    return config.model_copy(update={"evaluation": evaluation})
+
+
 def test_the_budget_is_told_and_the_choice_recorded(
     *,
     made: Made,
@@ -102,9 +108,7 @@ def test_the_budget_is_told_and_the_choice_recorded(
 def test_a_small_machine_takes_less(
     made: Made, data: TrainingData, config: Config, tmp_path: Path, machine: Callable[[int], None]
 ) -> None:
-    config = config.model_copy(
-        update={"evaluation": config.evaluation.model_copy(update={"batch_size": 1})}
-    )
+    config = scoring_one_by_one(config)
     machine(needed(made, data, config, Setting(4, checkpointing=False)))
     settled = settle_memory(tmp_path, *made, data, config)
     assert settled.train.micro_batch_size is not None
@@ -191,7 +195,7 @@ def test_several_processes_divide_the_batch(
 def test_a_run_resumed_with_more_memory_repeats_the_losses_of_an_unbroken_one(
     data: TrainingData, config: Config, tmp_path: Path, machine: Callable[[int], None]
 ) -> None:
-    config = with_changes(config, validations_per_epoch=4)
+    config = scoring_one_by_one(with_changes(config, validations_per_epoch=4))
 
     def start(folder: Path) -> tuple[Made, Config]:
         folder.mkdir(exist_ok=True)
@@ -208,9 +212,9 @@ def test_a_run_resumed_with_more_memory_repeats_the_losses_of_an_unbroken_one(
     assert again == settled
     n_forward = 0
 
-    def cut(*_: object) -> None:
+    def cut(module: torch.nn.Module, *_: object) -> None:
         nonlocal n_forward
-        n_forward += 1
+        n_forward += module.training
         if n_forward == 12:
             raise PowerCutError
 
