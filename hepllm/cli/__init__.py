@@ -11,13 +11,15 @@ import sys
 import click
 
 from hepllm import __version__
-from hepllm.cli import data, models
+from hepllm.cli import data, explanations, installation, models, reports
 from hepllm.errors import HepllmError, StoppedError
+from hepllm.launcher import launched
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="hepllm")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Classify collider events with a language model that also sees exact numbers.
 
     The whole job, in an empty folder:
@@ -28,6 +30,12 @@ def cli() -> None:
         hepllm train --balance 1:1     # LoRA + NFA      -> runs/<name>/, runs/latest
         hepllm eval --blackbox         # SIC, tables     -> runs/latest/eval/<set>/
     """  # noqa: D301 (click takes the control character for "do not reflow")
+    if launched().size > 1 and context.invoked_subcommand != models.train.name:
+        msg = (
+            f"'{context.invoked_subcommand}' is one process: torchrun can start several of "
+            "'train' only"
+        )
+        raise click.UsageError(msg)
 
 
 for _command in (
@@ -39,6 +47,9 @@ for _command in (
     models.train,
     models.evaluate,
     models.predict,
+    explanations.explain,
+    installation.doctor,
+    reports.report,
 ):
     cli.add_command(_command)
 
@@ -48,13 +59,15 @@ def main() -> None:
     # Threads that wait by spinning slow training down a hundredfold as soon as another process
     # wants one of the cores; OpenMP reads this when torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    place = launched()
+    who = f"process {place.rank} of {place.size}: " if place.rank else ""
     try:
         cli(standalone_mode=False)
     except StoppedError as stop:
-        click.echo(f"hepllm: {stop}", err=True)
+        click.echo(f"hepllm: {who}{stop}", err=True)
         sys.exit(stop.exit_code)
     except HepllmError as error:
-        click.echo(f"hepllm: error: {error}", err=True)
+        click.echo(f"hepllm: error: {who}{error}", err=True)
         sys.exit(error.exit_code)
     except click.exceptions.Abort:
         click.echo("hepllm: interrupted", err=True)

@@ -13,6 +13,10 @@ import click
 from hepllm.cli.options import DATASET, LATEST, PATH, Settings, as_overrides, common
 from hepllm.config import load_config, override_config
 from hepllm.inputs import FORMATS
+from hepllm.launcher import launched
+
+KEEP = click.FloatRange(0, 1, min_open=True)
+CASCADE_HELP = "Leave to the model what the boosting puts above KEEP of the background, e.g. 0.1."
 
 
 @click.command()
@@ -37,6 +41,8 @@ def train(
     """Train the language model and its adapter on a DATASET [data/processed/rnd].
 
     Watch it with: tensorboard --logdir runs
+
+    On several GPUs: torchrun --nproc-per-node 2 -m hepllm train ... (docs/scaling.md)
     """
     options = {
         "train__balance": balance,
@@ -56,6 +62,8 @@ def train(
 
         folder = output or Path("runs") / config.name
         done = run_stage(dataset, folder, config, overwrite=overwrite)
+    if launched().rank:
+        return
     best = done.result.best
     click.echo(
         f"{done.folder}: {done.result.steps} steps in {done.seconds:.0f} s, "
@@ -82,6 +90,7 @@ def train(
     help="A run of the same dataset, features and balance, trained on text or numbers only.",
 )
 @click.option("--stack", is_flag=True, default=None, help="Combine the model and the boosting.")
+@click.option("--cascade", type=KEEP, metavar="KEEP", help=CASCADE_HELP)
 @click.option("--prior", help="Signal fraction of the probabilities, or 'estimate' [training].")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
 @common
@@ -93,6 +102,7 @@ def evaluate(
     masterkey: Path | None,
     compare: Sequence[Path],
     stack: bool | None,
+    cascade: float | None,
     prior: str | None,
     as_json: bool,
 ) -> None:
@@ -100,12 +110,13 @@ def evaluate(
 
     Without options, on the test split of the training dataset. Writes metrics.json,
     scores.parquet and pictures below RUN/eval/<set>/. Several RUNs, such as seeds of one recipe,
-    are evaluated one after another; then the median and the 16-84 % band over them are told.
+    are evaluated one after another; then the median and the 16-84 % band over them are told and
+    drawn, below the first RUN.
     """
     from hepllm.stages.evaluate import evaluate as run_stage
     from hepllm.stages.runs import open_run
 
-    options = as_overrides({"evaluation__stack": stack})
+    options = as_overrides({"evaluation__stack": stack, "evaluation__cascade": cascade})
     options += [f"evaluation.prior={prior}"] if prior is not None else []
     found = {}
     for run in runs or (LATEST,):
@@ -145,7 +156,10 @@ def _tell_spread(found: Mapping[str, Sequence[Any]], as_json: bool) -> None:
         click.echo(json.dumps({"runs": runs, "spread": tree}, indent=1))
         return
     for spread in spreads.values():
-        click.echo(f"{spread.text}\n")
+        click.echo(spread.text)
+        for file in spread.files:
+            click.echo(f"  {file}")
+        click.echo()
 
 
 @click.command()
@@ -156,6 +170,7 @@ def _tell_spread(found: Mapping[str, Sequence[Any]], as_json: bool) -> None:
 @click.option("--format", "form", type=click.Choice(FORMATS), help="Of the INPUT [found out].")
 @click.option("--label", help="Column or branch of the labels; 'none' ignores it.")
 @click.option("--prior", help="Signal fraction of the probabilities, or 'estimate' [training].")
+@click.option("--cascade", type=KEEP, metavar="KEEP", help=CASCADE_HELP)
 @click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
 @common
 def predict(
@@ -167,6 +182,7 @@ def predict(
     form: str | None,
     label: str | None,
     prior: str | None,
+    cascade: float | None,
     overwrite: bool,
 ) -> None:
     """Score every event of an INPUT with a RUN and write the scores to a file.
@@ -183,7 +199,8 @@ def predict(
     from hepllm.stages.predictor import load_predictor
     from hepllm.stages.runs import open_run
 
-    options = as_overrides({"preprocess__format": form, "preprocess__label": label})
+    named = {"preprocess__format": form, "preprocess__label": label}
+    options = as_overrides({**named, "evaluation__cascade": cascade})
     options += [f"evaluation.prior={prior}"] if prior is not None else []
     config = override_config(settings.on_top_of(prediction_config(open_run(run))), options)
     predictor = load_predictor(run, config)
@@ -197,3 +214,8 @@ def predict(
         f"{made.path}: {made.n_events} events, {made.n_scored / made.seconds:.0f} events/s, "
         f"probability: {made.prior}"
     )
+    if made.n_kept is not None:
+        click.echo(
+            f"cascade: the model scored {made.n_kept} of {made.n_events} events; "
+            "'hepllm eval --cascade' says what it may lose"
+        )

@@ -4,7 +4,7 @@ Every default stands in this package and nowhere else. A stage receives its sect
 resolved whole beside its output, and a later stage reads it from there.
 """
 
-from hepllm.config.evaluation import EvaluationConfig
+from hepllm.config.evaluation import EvaluationConfig, SearchConfig
 from hepllm.config.experiment import Config
 from hepllm.config.files import (
     changed_settings,
@@ -43,6 +43,7 @@ __all__ = [
     "PreprocessConfig",
     "PromptConfig",
     "Schedule",
+    "SearchConfig",
     "SignalConfig",
     "SimulateConfig",
     "SoftDropConfig",

@@ -2,11 +2,60 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from hepllm.section import Balance, Count, Fraction, Section
+from hepllm.section import Balance, Count, Fraction, Positive, Section, Workers
+
+
+class SearchConfig(Section):
+    """The search for a resonance in a black box; masses in GeV. See docs/blackbox.md."""
+
+    run: Literal["unlabelled", "always", "never"] = Field(
+        default="unlabelled",
+        description="in which black boxes; 'always' takes those with a key too",
+    )
+    efficiencies: tuple[Annotated[float, Field(gt=0, le=0.2)], ...] = Field(
+        default=(0.1, 0.03, 0.01, 0.003, 0.001),
+        min_length=1,
+        description="shares of the events that selections keep; several count as trials",
+    )
+    min_selected: Count = Field(
+        default=25, description="events below which a selection is left out"
+    )
+    min_events: Count = Field(default=1000, description="in the m_jj range, for a search at all")
+    m_jj_min: Positive = Field(default=2600.0, description="above the turn-on of the trigger")
+    m_jj_max: Positive = 8000.0
+    sqrt_s: Positive = 13000.0
+    bin_width: Annotated[float, Field(gt=0, le=0.2)] = Field(
+        default=0.025, description="of the m_jj bins over their mass"
+    )
+    narrowest: Count = Field(default=2, description="bins of the narrowest window")
+    widest: Count = Field(default=8, description="bins of the widest window")
+    background: Literal["template", "dijet"] = Field(
+        default="template",
+        description="shape of the rejected events times a smooth factor, or a dijet function",
+    )
+    parameter_p: Fraction = Field(
+        default=0.05, description="p-value below which a fit gets another parameter"
+    )
+    toys: Count = Field(default=1000, description="pseudo-experiments to begin with")
+    max_toys: Count = Field(default=10_000, description="where few of them exceed the data")
+    workers: Workers = Field(default=1, description="0 takes one worker a core")
+
+    @model_validator(mode="after")
+    def _range_is_open(self) -> Self:
+        if not self.m_jj_min < self.m_jj_max < self.sqrt_s:
+            msg = (
+                "m_jj_min < m_jj_max < sqrt_s must hold, found "
+                f"{self.m_jj_min:g}, {self.m_jj_max:g}, {self.sqrt_s:g}"
+            )
+            raise ValueError(msg)
+        if self.narrowest > self.widest:
+            msg = f"narrowest = {self.narrowest} must not exceed widest = {self.widest}"
+            raise ValueError(msg)
+        return self
 
 
 class EvaluationConfig(Section):
@@ -44,6 +93,10 @@ class EvaluationConfig(Section):
     stack: bool = Field(
         default=False, description="combine the model and the boosting on validation data"
     )
+    cascade: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None,
+        description="share of the background that the boosting leaves to the language model",
+    )
     calibration: Literal["none", "temperature", "platt", "isotonic"] = Field(
         default="platt", description="of the scores, on validation data"
     )
@@ -51,3 +104,4 @@ class EvaluationConfig(Section):
         default="training",
         description="signal fraction that probabilities assume; 'estimate' finds the sample's own",
     )
+    search: SearchConfig = SearchConfig()

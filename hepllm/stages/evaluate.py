@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,11 @@ import torch
 
 from hepllm.config import Config
 from hepllm.dataset import EventTable
+from hepllm.errors import InputError
 from hepllm.evaluation.assessment import evaluate_scores
 from hepllm.evaluation.baselines import BOOSTING
+from hepllm.evaluation.cascade import cascade_tree, cuts_beyond, format_cascade
+from hepllm.evaluation.curves import curves_of, curves_tree
 from hepllm.evaluation.plots import plot_roc, plot_scores, plot_sic
 from hepllm.evaluation.probabilities import (
     Prior,
@@ -32,8 +34,9 @@ from hepllm.evaluation.tables import format_table, format_views, format_working_
 from hepllm.executor import resolve_workers
 from hepllm.learning.schedule import balanced_view
 from hepllm.schema import UNKNOWN
+from hepllm.stages.blackbox import forget_search, search_blackbox, wants_search
+from hepllm.stages.cascading import MODEL, CascadeScores, RunCascade, open_cascade
 from hepllm.stages.contest import (
-    MODEL,
     Contest,
     Scores,
     add_stack,
@@ -43,7 +46,10 @@ from hepllm.stages.contest import (
 )
 from hepllm.stages.runs import Run, open_run, validation_events, write_text
 from hepllm.stages.samples import EvaluationSet, collect_sets
-from hepllm.stages.scorefile import RunCalibration, calibrate, write_scores
+from hepllm.stages.scorefile import CASCADED, RunCalibration, calibrate, write_scores
+
+METRICS, CURVES = "metrics.json", "curves.json"
+"""What an evaluated set is recorded in."""
 
 _VALIDATION = " validation"
 """Key of the validation events beside the sets; no folder begins with a space."""
@@ -96,6 +102,9 @@ def evaluate(
     """
     run = open_run(run_folder)
     config = config or run.config
+    if config.evaluation.stack and config.evaluation.cascade is not None:
+        msg = "--stack needs the model's score of every event, which --cascade saves; drop one"
+        raise InputError(msg)
     others = name_retrained(run, [open_run(folder) for folder in compare])
     sets = collect_sets(
         run,
@@ -105,38 +114,45 @@ def evaluate(
         masterkey=masterkey,
         seen_by=list(others.values()),
     )
+    searched = frozenset(chosen.name for chosen in sets if wants_search(config, chosen))
     torch.set_num_threads(resolve_workers(config.train.threads))
     validation = validation_events(run.dataset(), run.config)
     tables = {_VALIDATION: validation, **{chosen.name: chosen.table for chosen in sets}}
-    retrained = score_retrained(others, config, tables)
     peers = fit_peers(run, config)
-    contest = Contest(run, config, *run.load_classifier(), peers)
-    calibration = calibrate(run, config.evaluation.calibration)
-    bench = _Bench(contest, validation, retrained, calibration)
+    cascade = open_cascade(run, config, peers.get(BOOSTING))
+    retrained = score_retrained(others, config, tables, cascade)
+    contest = Contest(run, config, *run.load_classifier(), peers, cascade)
+    calibration = (
+        calibrate(run, config.evaluation.calibration) if cascade is None else cascade.calibration
+    )
+    bench = _Bench(contest, validation, retrained, calibration, searched)
     return [_report(bench, chosen) for chosen in sets]
 
 
 @dataclass(frozen=True)
 class _Bench:
-    """All that a set meets: who competes, on what cuts are chosen, what scores mean."""
+    """All that a set meets: who competes, on what cuts are chosen, what scores mean.
+
+    ``searched`` names the sets in which a resonance is looked for.
+    """
 
     contest: Contest
     validation: EventTable
     retrained: Mapping[str, Mapping[str, Scores]]
     calibration: RunCalibration
+    searched: frozenset[str]
 
 
 def _report(bench: _Bench, chosen: EvaluationSet) -> SetReport:
     contest, folder = bench.contest, bench.contest.run.folder / "eval" / chosen.name
     folder.mkdir(parents=True, exist_ok=True)
     rows = chosen.table.features
-    started = time.perf_counter()
-    scores = contest.score(rows, rows, f"score {chosen.name}")
-    rate = len(rows) / (time.perf_counter() - started)
+    measured = contest.measure(rows, f"score {chosen.name}")
+    scores, rate = measured.score, len(rows) / measured.seconds
     prior = _choose_prior(bench, chosen, scores)
-    files = [_write_scores(folder, chosen.table, scores, bench.calibration, prior)]
+    files = [_write_scores(bench, chosen, scores, prior)]
     metrics: dict[str, Any] = {"n_events": len(rows), "n_signal": None, "n_background": None}
-    texts = [f"{chosen.name}: {len(rows)} events without labels are scored; nothing to compare"]
+    texts = [f"{chosen.name}: {len(rows)} events without labels are scored"]
     results = None
     if not (chosen.table.label == UNKNOWN).any():
         results, views = _compare(bench, chosen, scores)
@@ -148,11 +164,28 @@ def _report(bench: _Bench, chosen: EvaluationSet) -> SetReport:
             gain = describe_gain({pair[1]: d["auc"] for pair, d in results.contrasts.items()})
             metrics["stack"] = gain
             texts.append(gain)
-        files += _draw(folder, results)
+        files += [_write_curves(folder, results), *_draw(folder, results)]
     tree, text, pictures = _judge_probabilities(bench, chosen, results, prior)
     metrics |= {**_describe(contest.run, chosen, rate, prior), "calibration": tree}
     texts.append(text)
-    metrics_file = folder / "metrics.json"
+    if contest.cascade is not None:
+        tree, text = _judge_cascade(contest.cascade, contest.config, chosen, measured, results)
+        metrics["cascade"] = tree
+        texts.append(text)
+    forget_search(folder)
+    if chosen.name in bench.searched:
+        found = search_blackbox(
+            contest.run,
+            contest.config,
+            chosen,
+            scores=scores,
+            validation=bench.calibration.validation,
+            folder=folder,
+        )
+        metrics["search"] = found.tree
+        texts.append(found.text)
+        files += found.files
+    metrics_file = folder / METRICS
     write_text(metrics_file, json.dumps(metrics, indent=1, allow_nan=False) + "\n")
     write_text(folder / "table.txt", "\n\n".join(texts) + "\n")
     written = (metrics_file, *files, *pictures)
@@ -176,12 +209,15 @@ def _describe(run: Run, chosen: EvaluationSet, rate: float, prior: Prior) -> dic
 
 
 def _choose_prior(bench: _Bench, chosen: EvaluationSet, scores: Scores) -> Prior:
-    config = bench.contest.config
+    config, cascade = bench.contest.config, bench.contest.cascade
+    used = bench.calibration
+    if cascade is not None:
+        used, scores = cascade.prior_calibration, cascade.boosting.score(chosen.table.features)
     return choose_prior(
         config.evaluation,
         bench.contest.run.config.train.balance,
-        bench.calibration.map,
-        bench.calibration.validation,
+        used.map,
+        used.validation,
         (scores, chosen.table.weight),
         seed=config.seed,
     )
@@ -206,7 +242,7 @@ def _compare(
     cuts = ScoreTable(
         label=validation.label,
         scores={
-            MODEL: contest.run.validation_scores(),
+            MODEL: contest.validation_scores(),
             **contest.score_baselines(validation.features),
             **bench.retrained[_VALIDATION],
         },
@@ -249,18 +285,40 @@ def _judge_probabilities(
     return tree, format_calibration(calibration, prior, check, own), pictures
 
 
-def _write_scores(
-    folder: Path, table: EventTable, scores: Scores, calibration: RunCalibration, prior: Prior
-) -> Path:
-    file = folder / "scores.parquet"
-    columns = {
+def _judge_cascade(
+    cascade: RunCascade,
+    config: Config,
+    chosen: EvaluationSet,
+    measured: CascadeScores,
+    results: EvaluationResults | None,
+) -> tuple[dict[str, Any], str]:
+    """What the cascade saved and may have lost, as a tree and in words."""
+    loss = cascade.loss(config)
+    use = cascade.use(measured, chosen.table, config.evaluation.confidence)
+    if results is not None:
+        use = replace(use, beyond=cuts_beyond(cascade.cut, results))
+    return cascade_tree(loss, use), format_cascade(loss, use)
+
+
+def _write_scores(bench: _Bench, chosen: EvaluationSet, scores: Scores, prior: Prior) -> Path:
+    file = bench.contest.run.folder / "eval" / chosen.name / "scores.parquet"
+    table, cascade = chosen.table, bench.contest.cascade
+    columns: dict[str, object] = {
         "event_id": table.event_id,
         "source": table.source.tolist(),
         "label": table.label,
         "score": scores,
-        "probability": calibration.map.probabilities(scores, prior.fraction),
+        "probability": bench.calibration.map.probabilities(scores, prior.fraction),
     }
+    if cascade is not None:
+        columns[CASCADED] = cascade.cut.is_cascaded(scores)
     write_scores(file, columns, prior.name)
+    return file
+
+
+def _write_curves(folder: Path, results: EvaluationResults) -> Path:
+    file = folder / CURVES
+    write_text(file, json.dumps(curves_tree(curves_of(results)), allow_nan=False) + "\n")
     return file
 
 

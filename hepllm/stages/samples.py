@@ -26,12 +26,14 @@ class EvaluationSet:
     Attributes:
         name: of the output folder.
         table: the events.
+        dataset: that they are from.
         is_blackbox: whether they come from a black box.
         n_excluded: events left out because the run has seen them.
     """
 
     name: str
     table: EventTable
+    dataset: Dataset
     is_blackbox: bool
     n_excluded: int = 0
 
@@ -84,13 +86,13 @@ def collect_sets(
 def _test_set(run: Run) -> EvaluationSet:
     dataset = run.dataset()
     table = dataset.load(run.config.train.feature_names(), "test")
-    return EvaluationSet(f"{dataset.folder.name}-test", table, False)
+    return EvaluationSet(f"{dataset.folder.name}-test", table, dataset, False)
 
 
 def _other_set(run: Run, dataset: Dataset, *, is_blackbox: bool) -> EvaluationSet:
     check_jets(run, dataset)
     table = dataset.load(run.config.train.feature_names())
-    return EvaluationSet(dataset.folder.name, table, is_blackbox)
+    return EvaluationSet(dataset.folder.name, table, dataset, is_blackbox)
 
 
 def check_jets(run: Run, dataset: Dataset) -> None:
@@ -131,7 +133,7 @@ def _without_seen(run: Run, chosen: EvaluationSet, others: Sequence[Run]) -> Eva
             "m_jj; a cut on its score carves a bump into QCD: train with train.features=search"
         )
         raise InputError(msg)
-    return EvaluationSet(chosen.name, table, chosen.is_blackbox, n_seen)
+    return EvaluationSet(chosen.name, table, chosen.dataset, chosen.is_blackbox, n_seen)
 
 
 def _open_blackbox(run: Run, path: Path, masterkey: Path | None) -> Dataset:

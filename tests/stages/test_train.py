@@ -95,6 +95,7 @@ def test_evaluation_writes_what_it_promises(reports: dict[str, SetReport]) -> No
         names = {file.name for file in report.files}
         assert names == {
             "metrics.json",
+            "curves.json",
             "scores.parquet",
             "sic.png",
             "roc.png",

@@ -1,0 +1,187 @@
+"""Poisson fits of log-linear models, to one histogram or to thousands at once.
+
+A smooth dijet spectrum, log f = p0 + p1 log(1 - x) + p2 log x + p3 log^2 x, is linear in its
+parameters, so its likelihood has one maximum, which Newton's method finds in a few steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import xlogy
+from scipy.stats import chi2
+
+Floats = NDArray[np.float64]
+
+_MAX_STEPS = 60
+_TOLERANCE = 1e-9
+_EVENTS_A_PARAMETER = 25
+_MAX_CHANGE = 3.0
+"""Largest change of a logarithm of an expectation in one step."""
+
+
+@dataclass(frozen=True, eq=False)
+class BatchFit:
+    """Fits of T histograms with B bins.
+
+    Attributes:
+        expected: (T, B) events a bin.
+        deviance: (T,) twice the log likelihood below that of a perfect description.
+        n_parameters: (T,) columns of the basis that were used.
+        converged: (T,).
+    """
+
+    expected: Floats
+    deviance: Floats
+    n_parameters: NDArray[np.int64]
+    converged: NDArray[np.bool_]
+
+
+def deviance(counts: Floats, expected: Floats, inside: Floats | None = None) -> Floats:
+    """2 log(L_saturated / L) of Poisson counts, summed over the last axis.
+
+    Baker and Cousins, Nucl. Instrum. Meth. 221 (1984) 437, equation 18.
+
+    Args:
+        counts: (..., B) events.
+        expected: (..., B), positive.
+        inside: (..., B) of 1 for bins that count and 0 for others; None for all.
+    """
+    terms = xlogy(counts, counts / expected) - (counts - expected)
+    total: Floats = 2 * (terms if inside is None else terms * inside).sum(axis=-1)
+    return total
+
+
+def orthonormal(columns: Floats) -> Floats:
+    """Columns that span the same space, and the first k of them that of the first k given."""
+    basis: Floats = np.linalg.qr(columns)[0]
+    return basis
+
+
+def fit(
+    counts: Floats, basis: Floats, offset: Floats, used: NDArray[np.bool_] | None = None
+) -> BatchFit:
+    """Maximum-likelihood fits of mu = exp(offset + basis . p) to Poisson counts.
+
+    Args:
+        counts: (T, B) events.
+        basis: (B, P) orthonormal columns.
+        offset: (B,) or (T, B), the logarithm of what the factor multiplies.
+        used: (T, B) bins that count; None for all.
+    """
+    offsets = np.broadcast_to(offset, counts.shape)
+    inside = np.ones(counts.shape) if used is None else used.astype(np.float64)
+    n_fits, n_parameters = len(counts), basis.shape[1]
+    parameters = _start(counts, basis, offsets, inside)
+    converged = np.zeros(n_fits, dtype=bool)
+    active = np.arange(n_fits)
+    for _ in range(_MAX_STEPS):
+        log_expected = offsets[active] + parameters[active] @ basis.T
+        change, decrement = _newton_step(counts[active], basis, log_expected, inside[active])
+        parameters[active] += change
+        done = decrement < _TOLERANCE
+        converged[active[done]] = True
+        active = active[~done]
+        if not len(active):
+            break
+    expected = np.exp(offsets + parameters @ basis.T)
+    sizes = np.full(n_fits, n_parameters)
+    return BatchFit(expected, deviance(counts, expected, inside), sizes, converged)
+
+
+def _start(counts: Floats, basis: Floats, offsets: Floats, inside: Floats) -> Floats:
+    """Weighted least squares in the logarithm, where bins count by their content."""
+    filled = counts + 0.5
+    weight = filled * inside
+    return _solve(basis, weight, (weight * (np.log(filled) - offsets)) @ basis)
+
+
+def _newton_step(
+    counts: Floats, basis: Floats, log_expected: Floats, inside: Floats
+) -> tuple[Floats, Floats]:
+    """The change of parameters, shortened where it is too bold, and the decrement of Newton."""
+    expected = np.exp(np.minimum(log_expected, 50.0)) * inside
+    gradient = (counts * inside - expected) @ basis
+    change = _solve(basis, expected, gradient)
+    decrement = np.einsum("tp,tp->t", gradient, change)
+    boldest = np.abs(change @ basis.T).max(axis=1)
+    change *= np.minimum(1.0, _MAX_CHANGE / np.maximum(boldest, 1e-300))[:, None]
+    return change, np.where(boldest < _MAX_CHANGE, decrement, np.inf)
+
+
+def _solve(basis: Floats, weight: Floats, right: Floats) -> Floats:
+    """(basis^T diag(weight) basis)^-1 right for each histogram."""
+    n_parameters = basis.shape[1]
+    products = (basis[:, :, None] * basis[:, None, :]).reshape(len(basis), -1)
+    information = (weight @ products).reshape(-1, n_parameters, n_parameters)
+    size = np.trace(information, axis1=1, axis2=2)[:, None, None]
+    information = information + 1e-12 * size * np.eye(n_parameters)
+    solution: Floats = np.linalg.solve(information, right[..., None])[..., 0]
+    return solution
+
+
+def count_parameters(
+    counts: Floats,
+    basis: Floats,
+    offset: Floats,
+    *,
+    n_min: int,
+    significance: float,
+    used: NDArray[np.bool_] | None = None,
+) -> NDArray[np.int64]:
+    """How many columns each histogram asks for.
+
+    From ``n_min`` on, another is added as long as it lowers the deviance by more than chance would
+    in a share ``significance`` of histograms (Wilks; the likelihood form of the F-test of dijet
+    searches). That needs 25 events for each parameter, so that the likelihood is near its
+    asymptotic form.
+
+    Args:
+        counts: (T, B) events.
+        basis: (B, P) orthonormal columns, in the order in which they are added.
+        offset: (B,) or (T, B).
+        n_min: columns to begin with.
+        significance: for example 0.05; 0 never adds one.
+        used: (T, B) bins that count; None for all.
+    """
+    chosen = np.full(len(counts), n_min)
+    if significance == 0 or n_min == basis.shape[1]:
+        return chosen
+    offsets = np.broadcast_to(offset, counts.shape)
+    inside = np.ones(counts.shape, dtype=bool) if used is None else used
+    needed = chi2.isf(significance, 1)
+    n_events = (counts * inside).sum(axis=1)
+    growing = np.flatnonzero(n_events >= _EVENTS_A_PARAMETER * (n_min + 1))
+    before = fit(counts[growing], basis[:, :n_min], offsets[growing], inside[growing]).deviance
+    for n_columns in range(n_min + 1, basis.shape[1] + 1):
+        enough = n_events[growing] >= _EVENTS_A_PARAMETER * n_columns
+        growing, before = growing[enough], before[enough]
+        if not len(growing):
+            break
+        larger = fit(counts[growing], basis[:, :n_columns], offsets[growing], inside[growing])
+        better = larger.converged & (before - larger.deviance > needed)
+        growing, before = growing[better], larger.deviance[better]
+        chosen[growing] = n_columns
+    return chosen
+
+
+def fit_sizes(
+    counts: Floats, basis: Floats, offset: Floats, n_columns: NDArray[np.int64]
+) -> BatchFit:
+    """Fits with a number of columns, shape (T,), for each histogram."""
+    offsets = np.broadcast_to(offset, counts.shape)
+    fitted = BatchFit(
+        expected=np.empty(counts.shape),
+        deviance=np.empty(len(counts)),
+        n_parameters=n_columns,
+        converged=np.empty(len(counts), dtype=bool),
+    )
+    for size in np.unique(n_columns):
+        rows = np.flatnonzero(n_columns == size)
+        part = fit(counts[rows], basis[:, :size], offsets[rows])
+        fitted.expected[rows] = part.expected
+        fitted.deviance[rows] = part.deviance
+        fitted.converged[rows] = part.converged
+    return fitted

@@ -1,0 +1,334 @@
+"""What a search reports: a JSON tree as the LHC Olympics asked for, and a table."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import beta
+
+from hepllm.evaluation.search.hunt import SearchResult, SelectionResult
+from hepllm.evaluation.search.jet_masses import JetMass
+from hepllm.evaluation.search.resonance import Measurement
+from hepllm.evaluation.search.spectra import Selection, ShapeDistance
+from hepllm.evaluation.search.toys import PValue
+
+Floats = NDArray[np.float64]
+
+_SMALL_P = 0.01
+_EVIDENCE_P = 1e-3
+_CLAIM_TOYS = 10_000
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceSignal:
+    """Simulated signal that the classifier was not trained on, to count what a cut loses.
+
+    Attributes:
+        score: (N,).
+        m_jj: (N,) in GeV.
+        weight: (N,).
+        description: where it comes from.
+    """
+
+    score: Floats
+    m_jj: Floats
+    weight: Floats
+    description: str
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """The share of signal in the m_jj range and above a threshold.
+
+    Attributes:
+        value: best estimate.
+        low: lower end of the 68 % interval (Clopper and Pearson).
+        high: upper end.
+        n_events: effective number of events behind it.
+    """
+
+    value: float
+    low: float
+    high: float
+    n_events: float
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What a key says about N events.
+
+    Attributes:
+        is_signal: (N,).
+        score: (N,).
+        m_jj: (N,) in GeV.
+    """
+
+    is_signal: NDArray[np.bool_]
+    score: Floats
+    m_jj: Floats
+
+
+def signal_efficiency(
+    reference: ReferenceSignal, selection: Selection, m_jj_range: tuple[float, float]
+) -> Efficiency:
+    """The efficiency of a selection for simulated signal, with its 68 % interval."""
+    low, high = m_jj_range
+    passes = (reference.m_jj >= low) & (reference.m_jj < high)
+    passes &= reference.score > selection.threshold
+    total = reference.weight.sum()
+    value = float(reference.weight[passes].sum() / total)
+    n_events = float(total**2 / (reference.weight**2).sum())
+    k = value * n_events
+    ends = beta.ppf([0.16, 0.84], [k, k + 1], [n_events - k + 1, n_events - k])
+    return Efficiency(
+        value,
+        0.0 if k <= 0 else float(ends[0]),
+        1.0 if k >= n_events else float(ends[1]),
+        n_events,
+    )
+
+
+def corrected_number(n_signal: Measurement, efficiency: Efficiency) -> Measurement | None:
+    """Signal events before the selection; errors of both in quadrature."""
+    if efficiency.value <= 0 or efficiency.low <= 0:
+        return None
+    value = n_signal.value / efficiency.value
+    below = np.hypot(n_signal.below, n_signal.value * (1 - efficiency.value / efficiency.high))
+    above = np.hypot(n_signal.above, n_signal.value * (efficiency.value / efficiency.low - 1))
+    method = f"{n_signal.method}, efficiency"
+    return Measurement(
+        value, float(below / efficiency.value), float(above / efficiency.value), method
+    )
+
+
+def submission_tree(
+    result: SearchResult, reference: ReferenceSignal | None, truth: Truth | None
+) -> dict[str, Any]:
+    """Everything a search found, for ``submission.json``.
+
+    Args:
+        result: of the search.
+        reference: signal for efficiencies; None leaves out what needs them.
+        truth: of a key; None leaves it out.
+    """
+    edges = result.spectra.edges
+    tree: dict[str, Any] = {
+        "n_events": result.n_events,
+        "m_jj_range_gev": [float(edges[0]), float(edges[-1])],
+        "n_in_range": result.n_in_range,
+        "p_value": result.toys.overall.value,
+        **_of_p_value(result.toys.overall, "global"),
+        "n_toys_failed": result.toys.n_failed,
+        "resonance_mass_gev": asdict(result.resonance.mass),
+        "resonance_relative_width": asdict(result.resonance.width),
+        "resonance_fit_valid": result.resonance.is_valid,
+        "jet_masses_gev": {
+            jet: None if found.peak is None else asdict(found.peak)
+            for jet, found in result.jet_masses.items()
+        },
+        "n_signal_selected": asdict(result.resonance.n_signal),
+        **_whole_box(result, reference),
+        "best_selection": result.chosen.selection.efficiency,
+        "selections": [_selection(one, edges) for one in result.selections],
+        "spectrum_before_cut": {
+            "n_parameters": int(result.rejected.n_parameters[0]),
+            "goodness_p": result.toys.rejected_goodness.value,
+        },
+        "warnings": warnings_of(result),
+    }
+    if truth is not None:
+        tree["truth"] = _truth(result, truth)
+    return tree
+
+
+def _of_p_value(p_value: PValue, name: str) -> dict[str, Any]:
+    return {
+        f"significance_{name}": p_value.significance,
+        "n_toys": p_value.n_toys,
+        "n_toys_exceeding": p_value.n_exceeding,
+    }
+
+
+def _whole_box(result: SearchResult, reference: ReferenceSignal | None) -> dict[str, Any]:
+    """Signal in the whole box, if it is like the simulated one; all of it passed the trigger."""
+    if reference is None:
+        return {"n_signal_box": None, "signal_over_background": None, "signal_efficiency": None}
+    edges = result.spectra.edges
+    efficiency = signal_efficiency(
+        reference, result.chosen.selection, (float(edges[0]), float(edges[-1]))
+    )
+    number = corrected_number(result.resonance.n_signal, efficiency)
+    ratio = None
+    if number is not None and number.value < result.n_events:
+        ratio = number.value / (result.n_events - number.value)
+    return {
+        "n_signal_box": None if number is None else asdict(number),
+        "signal_over_background": ratio,
+        "signal_efficiency": asdict(efficiency) | {"of": reference.description},
+    }
+
+
+def _selection(one: SelectionResult, edges: Floats) -> dict[str, Any]:
+    bump = one.bump
+    return {
+        "efficiency": one.selection.efficiency,
+        "score_threshold": one.selection.threshold,
+        "n_selected": one.selection.n_selected,
+        "bump": {
+            "m_jj_gev": [float(edges[bump.start]), float(edges[bump.start + bump.width])],
+            "n_observed": bump.n_observed,
+            "n_expected": bump.n_expected,
+            "local_p": bump.local_p,
+        },
+        "p_value": one.p_value.value,
+        **_of_p_value(one.p_value, "global"),
+        "fit": {"n_parameters": one.n_parameters, "goodness_p": one.goodness.value},
+        "shape_after_against_before": _distance(one.shape),
+        "shape_without_resonance": _distance(one.shape_outside),
+    }
+
+
+def _distance(distance: ShapeDistance | None) -> dict[str, float] | None:
+    return None if distance is None else asdict(distance)
+
+
+def _truth(result: SearchResult, truth: Truth) -> dict[str, Any]:
+    edges = result.spectra.edges
+    inside = (truth.m_jj >= edges[0]) & (truth.m_jj < edges[-1])
+    n_signal = int(truth.is_signal.sum())
+    selections = []
+    for one in result.selections:
+        passes = inside & (truth.score > one.selection.threshold)
+        n_passing = int((truth.is_signal & passes).sum())
+        selections.append(
+            {
+                "efficiency": one.selection.efficiency,
+                "n_signal": n_passing,
+                "eps_s": n_passing / n_signal if n_signal else None,
+                "eps_b": float(
+                    (~truth.is_signal & passes).sum() / max((~truth.is_signal).sum(), 1)
+                ),
+            }
+        )
+    masses = truth.m_jj[truth.is_signal & inside]
+    return {
+        "n_signal_box": n_signal,
+        "n_signal_in_range": len(masses),
+        "signal_over_background": n_signal / max(len(truth.is_signal) - n_signal, 1),
+        "median_m_jj_of_signal_gev": float(np.median(masses)) if len(masses) else None,
+        "selections": selections,
+    }
+
+
+def warnings_of(result: SearchResult) -> list[str]:
+    """What a reader should know before believing the numbers."""
+    found = []
+    low = result.spectra.edges[0]
+    if result.toys.rejected_goodness.value < _SMALL_P:
+        found.append(
+            f"the spectrum before the cut is not described from {low:.0f} GeV on "
+            f"(p = {result.toys.rejected_goodness.value:.2g}): raise evaluation.search.m_jj_min "
+            "above the turn-on of the trigger"
+        )
+    for one in result.selections:
+        cut, shape = one.selection.efficiency, one.shape_outside
+        if shape is not None and shape.ks_p < _SMALL_P:
+            found.append(
+                f"the cut at {cut:g} changes the spectrum outside of the resonance "
+                f"(KS p = {shape.ks_p:.2g}); the fit's {one.n_parameters} parameters take it up "
+                "as far as it is smooth"
+            )
+    overall = result.toys.overall
+    if overall.value < _EVIDENCE_P and overall.n_toys < _CLAIM_TOYS:
+        found.append(
+            f"p < {_EVIDENCE_P:g} from {overall.n_toys} pseudo-experiments; "
+            f"set evaluation.search.max_toys to {_CLAIM_TOYS} or more"
+        )
+    if not result.resonance.is_valid:
+        found.append("the fit of the resonance did not converge; its numbers are rough")
+    return found
+
+
+def format_submission(name: str, result: SearchResult, tree: dict[str, Any]) -> str:
+    """The same for a person.
+
+    Args:
+        name: of the box.
+        result: of the search.
+        tree: made by ``submission_tree``.
+    """
+    low, high = tree["m_jj_range_gev"]
+    overall = result.toys.overall
+    what = f"{result.n_in_range} of {result.n_events} events, {low:.0f} < m_jj < {high:.0f} GeV"
+    titles = ("kept", "events", "window [GeV]", "seen", "fit", "local p", "global p", "fit p")
+    head = "".join(f"{title:>{width}s}" for title, width in zip(titles, _COLUMNS, strict=True))
+    bound = ("p <=", "at least ") if overall.n_exceeding == 0 else ("p =", "")
+    verdict = (
+        f"  {bound[0]} {overall.value:.3g} ({bound[1]}{overall.significance:.1f} sigma) for any "
+        f"window of any selection: {overall.n_exceeding} of {overall.n_toys} pseudo-experiments "
+        "are as extreme"
+    )
+    lines = [
+        f"{name}: search among {what}",
+        f"  {head}{'KS p':>9s}{'(without peak)':>15s}",
+        *(_row(one, result.spectra.edges) for one in result.selections),
+    ]
+    words = [verdict, *_findings(result, tree), *_truth_lines(tree)]
+    words += [f"  warning: {text}" for text in tree["warnings"]]
+    lines += [textwrap.fill(text, 118, subsequent_indent="    ") for text in words]
+    return "\n".join(lines)
+
+
+_COLUMNS = (6, 8, 14, 6, 8, 10, 10, 7)
+
+
+def _row(one: SelectionResult, edges: Floats) -> str:
+    bump = one.bump
+    window = f"{edges[bump.start]:.0f}-{edges[bump.start + bump.width]:.0f}"
+    shapes = [
+        "-" if shape is None else f"{shape.ks_p:.2g}" for shape in (one.shape, one.shape_outside)
+    ]
+    return (
+        f"  {one.selection.efficiency:6g}{one.selection.n_selected:8d}{window:>14s}"
+        f"{bump.n_observed:6d}{bump.n_expected:8.1f}{bump.local_p:10.2g}{one.p_value.value:10.2g}"
+        f"{one.goodness.value:7.2f}{shapes[0]:>9s}{shapes[1]:>15s}"
+    )
+
+
+def _findings(result: SearchResult, tree: dict[str, Any]) -> list[str]:
+    what = "excess" if result.toys.overall.value < _SMALL_P else "largest fluctuation, no excess"
+    resonance, jets = result.resonance, result.jet_masses
+    after = f"after the cut at {result.chosen.selection.efficiency:g}"
+    masses = f"light {_mass(jets['light'])}, heavy {_mass(jets['heavy'])}"
+    lines = [
+        f"  {what}: mass {resonance.mass} GeV, {resonance.n_signal} events {after}",
+        f"  jet masses: {masses}",
+    ]
+    number, efficiency = tree["n_signal_box"], tree["signal_efficiency"]
+    if number is not None:
+        lines.append(
+            f"  whole box: {Measurement(**number)} signal events, S/B "
+            f"{tree['signal_over_background'] or float('nan'):.2g}, if the efficiency is that of "
+            f"{efficiency['of']}: {efficiency['value']:.3f} "
+            f"[{efficiency['low']:.3f}, {efficiency['high']:.3f}]"
+        )
+    return lines
+
+
+def _mass(found: JetMass) -> str:
+    return "too few events" if found.peak is None else f"{found.peak} GeV"
+
+
+def _truth_lines(tree: dict[str, Any]) -> list[str]:
+    truth = tree.get("truth")
+    if truth is None:
+        return []
+    kept = ", ".join(f"{one['n_signal']} at {one['efficiency']:g}" for one in truth["selections"])
+    median = truth["median_m_jj_of_signal_gev"]
+    where = "" if median is None else f", median m_jj {median:.0f} GeV"
+    box = f"{truth['n_signal_box']} signal events (S/B {truth['signal_over_background']:.2g})"
+    return [f"  key: {box}{where}; after the cuts {kept}"]
