@@ -1,14 +1,19 @@
 #!/usr/bin/env bash
 # What text and numbers are worth: the same events and epochs with text only, with both, and with
-# numbers only.
+# numbers only; steps that are done are skipped.
 #   pipelines/text-only.sh build/demo
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$1"
 train() { # name, then options
-    [ -e "runs/$1/validation.parquet" ] ||
+    if [ -e "runs/$1/validation.parquet" ]; then
+        return
+    elif [ -e "runs/$1/run.json" ]; then
+        hepllm train --resume --output "runs/$1"
+    else
         hepllm train --config "$root/configs/demo.yaml" --set name="$1" \
             --set train.epochs=2 --set train.validations_per_epoch=1 "${@:2}"
+    fi
 }
 train text-only --prompt compact --fusion off
 train text-and-numbers --prompt compact
