@@ -90,6 +90,23 @@ def test_a_failed_run_is_exit_code_1(
     assert capsys.readouterr().err.endswith("hepllm: error: the disk is full\n")
 
 
+def test_a_full_gpu_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    def fail(*_: object, **__: object) -> None:
+        msg = "CUDA out of memory.\nTried to allocate 2.00 GiB."
+        raise torch.OutOfMemoryError(msg)
+
+    monkeypatch.setattr("hepllm.stages.preprocess.preprocess", fail)
+    monkeypatch.setattr(sys, "argv", ["hepllm", "preprocess", "x.h5"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    assert "the GPU's memory is full: lower train.micro_batch_size" in capsys.readouterr().err
+
+
 def test_results_go_to_standard_output_and_the_story_to_standard_error(
     tmp_path: Path,
     dijet_events: Callable[..., NDArray[np.float64]],

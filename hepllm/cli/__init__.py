@@ -69,6 +69,16 @@ def main() -> None:
     except HepllmError as error:
         click.echo(f"hepllm: error: {who}{error}", err=True)
         sys.exit(error.exit_code)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not loaded here
+            raise
+        msg = (
+            "the GPU's memory is full: lower train.micro_batch_size (to train) or "
+            "evaluation.batch_size (to score), or give train.memory_limit_gib what is really free; "
+            "a training goes on with --resume"
+        )
+        click.echo(f"hepllm: error: {who}{msg}", err=True)
+        sys.exit(1)
     except click.exceptions.Abort:
         click.echo("hepllm: interrupted", err=True)
         sys.exit(130)

@@ -283,8 +283,9 @@ def training_needs(
         adapter: the NFA's weights and buffers, empty without one.
         config: of the training.
     """
+    lora = list(lora)
     sizes = [weight.numel() for weight in lora]
-    is_8bit = lora_optimizer_name(config) != "adamw"
+    is_8bit = bool(lora) and lora_optimizer_name(config, lora[0].device) != "adamw"
     states = sum(_state_bytes(size, is_8bit=is_8bit) for size in sizes)
     n_lora, n_adapter = sum(sizes), sum(weight.numel() for weight in adapter)
     trained = _FLOAT32 * (n_lora + n_adapter)

@@ -20,6 +20,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.optim import AdamW
 
 from hepllm.errors import InputError
 from hepllm.learning.averaging import WeightAverage
@@ -206,12 +207,20 @@ def load_optimizers(checkpoint: Path, groups: Sequence[OptimizerGroup]) -> None:
     """Puts optimizer states in place, 8-bit ones included.
 
     Raises:
-        InputError: if a file is missing or broken.
+        InputError: if a file is missing or broken, or is of another kind of optimizer.
     """
     scalars = _read_state(checkpoint)["optimizer_scalars"]
     for group in groups:
-        tensors = _read_tensors(checkpoint / f"optimizer-{group.name}.safetensors")
-        state = _unflatten(tensors, scalars[group.name])
+        file = checkpoint / f"optimizer-{group.name}.safetensors"
+        state = _unflatten(_read_tensors(file), scalars[group.name])
+        is_8bit = not isinstance(group.optimizer, AdamW)
+        if any(("exp_avg" in of_weight) == is_8bit for of_weight in state.values()):
+            saved, here = ("32-bit", "8-bit") if is_8bit else ("8-bit", "32-bit")
+            msg = (
+                f"{file}: holds {saved} AdamW states and this training would take {here} ones; "
+                "go on with the train.lora_optimizer and the kind of device that it began with"
+            )
+            raise InputError(msg)
         settings = group.optimizer.state_dict()["param_groups"]
         group.optimizer.load_state_dict({"state": state, "param_groups": settings})
 

@@ -131,7 +131,7 @@ def build_groups(classifier: EventClassifier, config: TrainConfig) -> list[Optim
         OptimizerGroup(
             name="lora",
             parameters=lora,
-            optimizer=_LORA_OPTIMIZERS[lora_optimizer_name(config)](
+            optimizer=_LORA_OPTIMIZERS[lora_optimizer_name(config, classifier.device)](
                 _by_layer(lora, config.layerwise_lr_decay),
                 lr=config.lr,
                 betas=_BETAS,
@@ -192,10 +192,17 @@ def _by_layer(weights: Mapping[str, nn.Parameter], decay: float) -> list[dict[st
     ]
 
 
-def lora_optimizer_name(config: TrainConfig) -> Literal["adamw", "adamw8bit", "paged_adamw8bit"]:
-    """The LoRA weights' optimizer; 8-bit states save memory on a GPU, on a CPU they cost time."""
+def lora_optimizer_name(
+    config: TrainConfig, device: torch.device
+) -> Literal["adamw", "adamw8bit", "paged_adamw8bit"]:
+    """The LoRA weights' optimizer; 8-bit states save memory on a GPU, on a CPU they cost time.
+
+    Args:
+        config: of the training.
+        device: where the weights lie.
+    """
     if config.lora_optimizer == "auto":
-        return "adamw8bit" if torch.cuda.is_available() else "adamw"
+        return "adamw" if device.type == "cpu" else "adamw8bit"
     return config.lora_optimizer
 
 

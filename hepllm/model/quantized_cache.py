@@ -51,7 +51,9 @@ def model_identity(source: str) -> dict[str, Any] | None:
             "folder": str(folder.resolve()),
             "files": [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats],
         }
-    commit = getattr(AutoConfig.from_pretrained(source), "_commit_hash", None)
+    commit = getattr(
+        AutoConfig.from_pretrained(source, trust_remote_code=False), "_commit_hash", None
+    )
     return {"hub": source, "commit": commit} if commit else None
 
 
@@ -120,6 +122,8 @@ class QuantizedCache:
         (folder / _RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
 
     def _put_in_place(self, aside: Path) -> None:
+        if self.find() is not None:  # made by another process meanwhile, which may read it
+            return
         if self._place.is_dir():  # stale or damaged; a process that reads it keeps its open files
             old = Path(tempfile.mkdtemp(prefix=".old-", dir=self._place.parent))
             self._place.rename(old / "copy")

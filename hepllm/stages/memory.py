@@ -149,19 +149,23 @@ def _decide(record: Path, budget: Budget, config: Config) -> tuple[Setting, bool
     """The setting, whether it should fit, and why it is taken."""
     micro_batch = config.train.micro_batch_size
     checkpointing = config.backbone.gradient_checkpointing
-    n_choices = len(budget.settings(micro_batch, checkpointing))
+    choices = budget.settings(micro_batch, checkpointing)
+    n_fitting = sum(map(budget.fits, choices))
     kept = _read(record, config)
     if kept is not None:
         kept = Setting(
             kept.micro_batch if micro_batch is None else micro_batch,
             kept.checkpointing if checkpointing == "auto" else checkpointing,
         )
-        return kept, budget.fits(kept), "as this training began"
+        if budget.fits(kept) or micro_batch is not None or not n_fitting:
+            return kept, budget.fits(kept), "as this training began"
+        LOG.warning(
+            "%s, as this training began, no longer fit: with others, losses round differently", kept
+        )
     setting, fits = budget.choose(micro_batch, checkpointing)
-    if n_choices == 1:
+    if len(choices) == 1:
         return setting, fits, "as the configuration says"
-    n_fitting = sum(map(budget.fits, budget.settings(micro_batch, checkpointing)))
-    return setting, fits, f"the fastest of the {n_fitting} ways that fit, of {n_choices}"
+    return setting, fits, f"the fastest of the {n_fitting} ways that fit, of {len(choices)}"
 
 
 def _record(file: Path, budget: Budget, setting: Setting, config: Config) -> None:

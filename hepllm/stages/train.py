@@ -52,6 +52,7 @@ _FIXED = (
     "prompt.",
     "fusion.",
     "train.features",
+    "train.lora_optimizer",
 )
 """Settings, or their beginnings, that stay as they are on resume."""
 

@@ -68,7 +68,7 @@ def test_a_cpu_has_no_cap() -> None:
 
 @pytest.mark.gpu
 def test_a_gpu_keeps_to_its_cap() -> None:
-    device = torch.device("cuda")
+    device = torch.device("cuda", 0)
     torch.cuda.empty_cache()
     cap_gpu_memory(device, 1.0)
     try:

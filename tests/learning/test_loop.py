@@ -11,9 +11,15 @@ from safetensors.torch import load_file
 
 from hepllm.config import Config
 from hepllm.errors import InputError
-from hepllm.learning.checkpoint import best_checkpoint, load_weights, newest_checkpoint
+from hepllm.learning.checkpoint import (
+    best_checkpoint,
+    load_optimizers,
+    load_weights,
+    newest_checkpoint,
+)
 from hepllm.learning.encoding import PromptEncoder
 from hepllm.learning.loop import TrainingResult, fit
+from hepllm.learning.optimizers import build_groups
 from hepllm.learning.scoring import score_events
 from hepllm.learning.steps import TrainingData
 from hepllm.model.classifier import EventClassifier
@@ -93,6 +99,24 @@ def test_a_resumed_training_is_an_unbroken_one(
     whole, resumed = losses(tmp_path / "whole"), losses(tmp_path / "broken")
     assert 0 < before < len(whole)
     assert resumed == whole
+
+
+def test_states_of_another_optimizer_are_refused(
+    *,
+    tiny_config: Callable[..., Config],
+    data: TrainingData,
+    tmp_path: Path,
+    make: Make,
+    train: Train,
+) -> None:
+    config = tiny_config("train.epochs=1", "backbone.lora.r=64")
+    train(make(config), data, config, tmp_path)
+    other = tiny_config("train.epochs=1", "backbone.lora.r=64", "train.lora_optimizer=adamw8bit")
+    checkpoint = newest_checkpoint(tmp_path / "checkpoints")
+    assert checkpoint is not None
+    groups = build_groups(make(other)[0], other.train)
+    with pytest.raises(InputError, match=r"holds 32-bit AdamW states and .* 8-bit ones"):
+        load_optimizers(checkpoint, groups)
 
 
 def test_micro_batches_give_the_gradient_of_the_batch(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -67,6 +69,25 @@ def test_a_missing_folder_is_no_hub_name() -> None:
 def test_a_folder_without_a_model(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be loaded"):
         load_backbone(BackboneConfig(name=str(tmp_path)), seed=1)
+
+
+@pytest.mark.parametrize("answer", ["y\n", ""])
+def test_code_of_a_model_never_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    tree = {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig"}}
+    (tmp_path / "config.json").write_text(json.dumps(tree))
+    (tmp_path / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+    with pytest.raises(InputError, match="cannot be loaded"):
+        load_backbone(BackboneConfig(name=str(tmp_path), device="cpu"), seed=1)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_output_matrix_is_no_lora_target(tiny_config: Callable[..., Config]) -> None:
+    config = tiny_config("backbone.lora.targets=[q_proj, lm_head]")
+    with pytest.raises(InputError, match="the output matrix is not trained"):
+        load_backbone(config.backbone, seed=1)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

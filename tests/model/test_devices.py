@@ -66,6 +66,10 @@ def test_auto_takes_the_gpu_that_works_and_else_the_cpu() -> None:
     assert choose("cuda", usable=True, present=True) == "cuda"
 
 
+def test_a_gpu_has_its_number_which_memory_caps_want() -> None:
+    assert choose_device("auto", is_usable=lambda: True, environ={}) == torch.device("cuda", 0)
+
+
 def test_a_gpu_that_cannot_be_used_is_never_replaced_silently() -> None:
     with pytest.raises(InputError, match=r"/dev/nvidia0, but .* set backbone\.device=cpu"):
         choose("auto", usable=False, present=True)

@@ -41,6 +41,12 @@ def test_standardisation_against_numpy() -> None:
     assert missing.tolist() == [[False, False], [False, True], [False, False]]
 
 
+def test_it_is_fitted_where_the_model_lies() -> None:
+    standardizer = Standardizer(NAMES).to("meta")  # a device that refuses to mix with the CPU
+    standardizer.fit(rows())
+    assert standardizer.mean.device.type == "meta"
+
+
 def test_a_constant_feature_does_not_divide_by_zero() -> None:
     standardizer = Standardizer(("n_jets",))
     standardizer.fit(np.full((5, 1), 2.0))

@@ -190,6 +190,6 @@ def test_a_disk_that_fills_up_leaves_nothing_behind(
 
 def test_a_hub_model_is_known_by_its_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     configs = iter([SimpleNamespace(_commit_hash="abc"), SimpleNamespace(_commit_hash=None)])
-    monkeypatch.setattr(module.AutoConfig, "from_pretrained", lambda _: next(configs))
+    monkeypatch.setattr(module.AutoConfig, "from_pretrained", lambda *_, **__: next(configs))
     assert module.model_identity("someone/model") == {"hub": "someone/model", "commit": "abc"}
     assert module.model_identity("someone/model") is None

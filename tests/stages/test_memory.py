@@ -173,6 +173,26 @@ def test_the_record_holds_on_another_machine_until_the_limit_changes(
     assert (other.train.micro_batch_size, other.backbone.gradient_checkpointing) == (8, False)
 
 
+def test_a_record_that_no_longer_fits_gives_way(
+    *,
+    data: TrainingData,
+    config: Config,
+    tmp_path: Path,
+    machine: Callable[[int], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    config = scoring_one_by_one(config)
+    made = make_classifier(config)
+    machine(64 * GIB)
+    assert settle_memory(tmp_path, *made, data, config).train.micro_batch_size == 8
+    small = Setting(2, checkpointing=True)
+    machine(needed(made, data, config, small))
+    again = settle_memory(tmp_path, *made, data, config)
+    taken = Setting(again.train.micro_batch_size, again.backbone.gradient_checkpointing)
+    assert needed(made, data, config, taken) <= needed(made, data, config, small)
+    assert "no longer fit" in caplog.text
+
+
 @pytest.mark.parametrize("content", ["{", "{}", "[]", '{"micro_batch_size": null}'])
 def test_a_broken_record_is_named(
     made: Made, data: TrainingData, config: Config, tmp_path: Path, content: str
