@@ -145,3 +145,20 @@ def test_numbers_are_those_of_yaml_1_2(text: str, value: object, tmp_path: Path)
 
 def test_a_balance_needs_no_quotes() -> None:
     assert load_config(overrides=["train.balance=1:10"]).train.balance == "1:10"
+
+
+def test_a_search_needs_enough_bins() -> None:
+    def bins(*settings: str) -> Config:
+        return load_config(overrides=[f"evaluation.search.{one}" for one in settings])
+
+    with pytest.raises(
+        ConfigError, match=r"m_jj_max = 2700 and bin_width = 0\.2 make 0 bins"
+    ) as raised:
+        bins("m_jj_max=2700", "bin_width=0.2")
+    assert "m_jj_min = 2600" in str(raised.value)
+    # log(8000 / 2600) = 1.12: 11 bins of 0.1, 45 of 0.025.
+    assert bins("bin_width=0.1").evaluation.search.bin_width == 0.1
+    with pytest.raises(ConfigError, match="make 11 bins; a search needs 12"):
+        bins("bin_width=0.1", "widest=10")
+    with pytest.raises(ConfigError, match="make 7 bins; a search needs 10"):
+        bins("bin_width=0.15", "widest=2")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from math import log
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from hepllm.section import Balance, Count, Fraction, Positive, Section, Workers
+
+_MIN_BINS = 10
+"""Of a spectrum, below which there is hardly a fit of five parameters to speak of."""
 
 
 class SearchConfig(Section):
@@ -54,6 +58,14 @@ class SearchConfig(Section):
             raise ValueError(msg)
         if self.narrowest > self.widest:
             msg = f"narrowest = {self.narrowest} must not exceed widest = {self.widest}"
+            raise ValueError(msg)
+        n_bins, least = round(log(self.m_jj_max / self.m_jj_min) / self.bin_width), self.widest + 2
+        if n_bins < max(least, _MIN_BINS):
+            msg = (
+                f"m_jj_min = {self.m_jj_min:g}, m_jj_max = {self.m_jj_max:g} and bin_width = "
+                f"{self.bin_width:g} make {n_bins} bins; a search needs {max(least, _MIN_BINS)} "
+                f"({_MIN_BINS}, and two more than widest = {self.widest})"
+            )
             raise ValueError(msg)
         return self
 

@@ -108,10 +108,24 @@ def search_blackbox(
         return BlackboxReport({"problem": str(error)}, f"{chosen.name}: no search: {error}", ())
     reference = reference_signal(run, validation)
     tree = submission_tree(result, reference, _truth(chosen, events))
+    tree["warnings"] += cascade_warnings(config)
     text = format_submission(chosen.name, result, tree)
     tree = {"blackbox": _identity(chosen), **tree, **_provenance(run, config)}
     files = _write(folder, chosen.name, result, tree)
     return BlackboxReport(tree, text, files)
+
+
+def cascade_warnings(config: Config) -> list[str]:
+    """What to know about a search with the scores of a cascade."""
+    keep, loosest = config.evaluation.cascade, max(config.evaluation.search.efficiencies)
+    if keep is None or keep > loosest:
+        return []
+    text = (
+        f"the cascade leaves {keep:g} of the background to the language model, the loosest "
+        f"selection keeps {loosest:g}: the boosting decides what passes it; raise --cascade well "
+        "above that"
+    )
+    return [text]
 
 
 def forget_search(folder: Path) -> None:

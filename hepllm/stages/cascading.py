@@ -213,11 +213,8 @@ def _calibrate_joined(
     ours = calibrate(run, method).map
     if not kept.all():
         passing = ValidationScores(joined[kept], alone.label[kept], alone.weight[kept])
-        # Posterior odds among those that pass are those at the prior of the whole.
-        signal, background = _passing_shares(kept, alone)
-        odds = ours.prior * signal, (1 - ours.prior) * background
         try:
-            fitted = fit_calibration(passing, method, odds[0] / sum(odds))
+            fitted = fit_calibration(passing, method, _passing_prior(ours.prior, kept, alone))
             ours = replace(fitted, prior=ours.prior)
         except InputError as error:
             LOG.warning("calibrated on all validation events, not on those kept: %s", error)
@@ -230,6 +227,20 @@ def _calibrate_joined(
         kept=ours,
         rest=rest,
     )
+
+
+def _passing_prior(prior: float, kept: NDArray[np.bool_], events: ScoredEvents) -> float:
+    """The signal fraction among events that pass, at the prior of the whole.
+
+    Raises:
+        InputError: if no event passes.
+    """
+    signal, background = _passing_shares(kept, events)
+    odds = prior * signal, (1 - prior) * background
+    if not sum(odds) > 0:
+        msg = "no validation event passes the cascade's cut"
+        raise InputError(msg)
+    return odds[0] / sum(odds)
 
 
 def _passing_shares(kept: NDArray[np.bool_], events: ScoredEvents) -> tuple[float, float]:

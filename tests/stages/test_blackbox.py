@@ -14,6 +14,7 @@ import pytest
 from hepllm.config import Config
 from hepllm.dataset import read_dataset
 from hepllm.errors import InputError
+from hepllm.stages.blackbox import cascade_warnings
 from hepllm.stages.evaluate import SetReport, evaluate
 from hepllm.stages.preprocess import preprocess
 from hepllm.stages.train import train
@@ -126,6 +127,17 @@ def test_submission_says_what_it_comes_from(report: SetReport, folder: Path) -> 
     assert "search among" in report.text
     assert {"submission.json", "search.png", "search_jets.png"} <= {f.name for f in report.files}
     assert all(file.stat().st_size > 100 for file in report.files)
+
+
+@pytest.mark.parametrize(("keep", "is_told"), [(0.05, True), (0.1, True), (0.3, False)])
+def test_a_cascade_tighter_than_the_selections_is_told(
+    keep: float, is_told: bool, config: Callable[..., Config]
+) -> None:
+    settings = config("evaluation.search.efficiencies=[0.1,0.01]", f"evaluation.cascade={keep}")
+    told = cascade_warnings(settings)
+    assert bool(told) == is_told
+    assert all("the loosest selection keeps 0.1" in one for one in told)
+    assert cascade_warnings(config("evaluation.cascade=null")) == []
 
 
 def test_search_reads_no_labels(

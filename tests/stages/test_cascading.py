@@ -20,6 +20,7 @@ from hepllm.config import Config, override_config
 from hepllm.dataset import read_dataset
 from hepllm.errors import InputError
 from hepllm.evaluation.baselines import BOOSTING
+from hepllm.evaluation.scores import scored_events
 from hepllm.stages import cascading
 from hepllm.stages.cascading import fit_boosting_peer, open_cascade
 from hepllm.stages.evaluate import SetReport, evaluate
@@ -167,6 +168,16 @@ def test_the_signal_is_estimated_from_the_boosting(folder: Path, config: Config)
     assert found["prior_n_events"] == made.metrics["n_signal"] + made.metrics["n_background"]
     low, high = found["prior_interval"]
     assert low <= found["prior_fraction"] <= high
+
+
+def test_a_cut_that_no_validation_event_passes_has_no_prior() -> None:
+    label = np.array([1, 1, 0, 0])
+    events = scored_events(np.arange(4.0), label, np.ones(4), "model")
+    with pytest.raises(InputError, match="no validation event passes the cascade's cut"):
+        cascading._passing_prior(0.5, np.zeros(4, dtype=bool), events)
+    # All of the signal and half of the background pass.
+    kept = np.array([True, True, True, False])
+    assert cascading._passing_prior(0.5, kept, events) == pytest.approx(2 / 3)
 
 
 def test_a_combination_needs_all_scores(folder: Path, config: Config) -> None:

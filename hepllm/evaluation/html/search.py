@@ -61,9 +61,11 @@ def search_section(tree: Tree, pictures: Sequence[Picture]) -> Section:
 def _verdict(tree: Tree) -> str:
     low, high = tree["m_jj_range_gev"]
     extreme = f"{tree['n_toys_exceeding']} of {tree['n_toys']} pseudo-experiments are as extreme"
+    sigma = tree["significance_global"]
+    in_sigma = "" if sigma is None else f" ({sigma:.1f} sigma)"
     return (
-        f"p = {tree['p_value']:.3g} ({tree['significance_global']:.1f} sigma) for any window of "
-        f"any selection: {extreme}. {tree['n_in_range']} of {tree['n_events']} events have "
+        f"p = {tree['p_value']:.3g}{in_sigma} for any window of any selection: {extreme}. "
+        f"{tree['n_in_range']} of {tree['n_events']} events have "
         f"{low:.0f} < m_jj < {high:.0f} GeV."
     )
 

@@ -51,9 +51,11 @@ def plot_spectrum(name: str, result: SearchResult, path: Path) -> None:
     upper.set(yscale="log", ylim=(0.05, top * 60), xlim=(edges[0], edges[-1]))
     upper.set_ylabel("events per bin", fontsize=13)
     overall = result.toys.overall
+    sigma = overall.significance
+    in_sigma = "" if sigma is None else f" ({sigma:.1f}$\\sigma$)"
     upper.set_title(f"{name}, N = {result.n_in_range}", loc="left", fontsize=11)
     upper.set_title(
-        f"p = {overall.value:.2g} ({overall.significance:.1f}$\\sigma$), {overall.n_toys} toys",
+        f"p = {overall.value:.2g}{in_sigma}, {overall.n_toys} toys",
         loc="right",
         fontsize=11,
     )

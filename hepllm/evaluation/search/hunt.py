@@ -115,6 +115,8 @@ class SearchResult:
         rejected: fit of the rejected events.
         resonance: fitted to the spectrum of the best selection.
         jet_masses: of the lighter and of the heavier jet near the resonance.
+        tied: selections asked for that keep less than their share because of equal scores, also
+            those that were left out.
     """
 
     n_events: int
@@ -126,6 +128,7 @@ class SearchResult:
     rejected: BatchFit
     resonance: Resonance
     jet_masses: dict[str, JetMass]
+    tied: tuple[Selection, ...]
 
     @property
     def chosen(self) -> SelectionResult:
@@ -142,9 +145,10 @@ def search(events: BoxEvents, config: SearchConfig, seed: int) -> SearchResult:
         seed: of pseudo-experiments and replicas.
 
     Raises:
-        InputError: if the box has too few events in the m_jj range.
+        InputError: if a score is not finite, or the box has too few events in the m_jj range.
         RunError: if the background cannot be fitted.
     """
+    _check_scores(events.score)
     edges = bin_edges(config.m_jj_min, config.m_jj_max, config.bin_width)
     inside = events.take((events.m_jj >= edges[0]) & (events.m_jj < edges[-1]))
     selections = usable_selections(inside.score, config)
@@ -182,7 +186,22 @@ def search(events: BoxEvents, config: SearchConfig, seed: int) -> SearchResult:
         rejected=fits.rejected,
         resonance=resonance,
         jet_masses=_jet_masses(inside, selections[best], resonance, edges, seed),
+        tied=tuple(
+            one
+            for one in choose_selections(inside.score, config.efficiencies)
+            if one.is_tied(len(inside.score))
+        ),
     )
+
+
+def _check_scores(scores: Floats) -> None:
+    bad = np.flatnonzero(~np.isfinite(scores))
+    if len(bad):
+        msg = (
+            f"{len(bad)} of {len(scores)} scores are not finite, the first is {scores[bad[0]]} in "
+            f"row {bad[0]}; repair or leave out these events"
+        )
+        raise InputError(msg)
 
 
 def prepare_background(edges: Floats, config: SearchConfig) -> SmoothBackground:
@@ -239,9 +258,12 @@ def usable_selections(scores: Floats, config: SearchConfig) -> list[Selection]:
         loosest = selections[0]
         msg = (
             f"the selection of {loosest.efficiency:g} keeps {loosest.n_selected} of {len(scores)} "
-            f"events with {where}, fewer than {config.min_selected}; take a larger box, or a "
-            "larger share in evaluation.search.efficiencies"
+            f"events with {where}, fewer than {config.min_selected}; "
         )
+        if loosest.is_tied(len(scores)):
+            msg += "many events have equal scores, which no threshold parts"
+        else:
+            msg += "take a larger box, or a larger share in evaluation.search.efficiencies"
         raise InputError(msg)
     return usable
 

@@ -17,6 +17,8 @@ Floats = NDArray[np.float64]
 _WIDTHS = (0.02, 0.08)
 """Of the peak over its mass: from half to twice the resolution of R = 1.0 dijets, 0.036."""
 
+_AT_LIMIT = "minos, at limit"
+
 RESOLUTION = 0.036
 """Of m_jj, relative, of simulated resonances decaying to two R = 1.0 jets."""
 
@@ -36,6 +38,11 @@ class Measurement:
     below: float
     above: float
     method: str
+
+    @property
+    def at_limit(self) -> bool:
+        """Whether an end of the interval is a limit of the fit instead of where Minos got to."""
+        return self.method == _AT_LIMIT
 
     def scaled(self, factor: float) -> Measurement:
         """The same in other units."""
@@ -68,7 +75,7 @@ class Resonance:
 
     Attributes:
         mass: of the peak in GeV.
-        n_signal: events of the peak in the spectrum.
+        n_signal: events of the peak in the m_jj range.
         width: standard deviation of the peak over its mass.
         background: (B,) events.
         signal: (B,) events.
@@ -89,7 +96,7 @@ class Resonance:
 
 
 def peak(edges: Floats, mass: float, width: float) -> Floats:
-    """Share of a Gaussian peak in each bin.
+    """Share of a Gaussian peak in each bin; they add up to less than 1 if it is partly outside.
 
     Args:
         edges: (B + 1,) in GeV.
@@ -124,6 +131,9 @@ def fit_resonance(
 ) -> Resonance:
     """Fits a Gaussian peak and mu = exp(offset + basis . p) at once.
 
+    The whole peak is fitted; its number of events is given for the share inside the range, as the
+    efficiency of a selection is. The interval is scaled with it.
+
     Args:
         counts: (B,) events.
         edges: (B + 1,) in GeV.
@@ -154,9 +164,10 @@ def fit_resonance(
     minimum.migrad(ncall=20_000)
     minimum.hesse()
     signal, background = parts(np.asarray(minimum.values))
+    inside = float(peak(edges, minimum.values["x1"], minimum.values["x2"]).sum())
     return Resonance(
         mass=_measure(minimum, "x1"),
-        n_signal=_measure(minimum, "x0"),
+        n_signal=_measure(minimum, "x0").scaled(inside),
         width=_measure(minimum, "x2"),
         background=background,
         signal=signal,
@@ -187,12 +198,17 @@ def _minimise(cost: object, start: Floats) -> Minuit:
 
 
 def _measure(minimum: Minuit, name: str) -> Measurement:
-    """With the interval of Minos, or of Hesse where Minos finds none."""
+    """With the interval of Minos, or of Hesse where Minos finds none.
+
+    An interval that meets a limit of the parameter ends there, and says so in its method.
+    """
     value = float(minimum.values[name])
     if minimum.valid:
         minimum.minos(name)
         errors = minimum.merrors[name]
         if errors.is_valid:
-            return Measurement(value, -errors.lower, errors.upper, "minos")
+            at_limit = errors.at_lower_limit or errors.at_upper_limit
+            method = _AT_LIMIT if at_limit else "minos"
+            return Measurement(value, -errors.lower, errors.upper, method)
     error = float(minimum.errors[name])
     return Measurement(value, error, error, "hesse")

@@ -26,6 +26,15 @@ class Selection:
     threshold: float
     n_selected: int
 
+    def is_tied(self, n_events: int) -> bool:
+        """Whether it keeps less than 90 % of its share of events, for want of distinct scores.
+
+        Args:
+            n_events: in the m_jj range.
+        """
+        # Without ties, rounding to whole events is all that is lost.
+        return self.n_selected + 1 < 0.9 * self.efficiency * n_events
+
 
 @dataclass(frozen=True, eq=False)
 class BoxSpectra:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta
 
+from hepllm.evaluation import cascade
 from hepllm.evaluation.search.hunt import SearchResult, SelectionResult
 from hepllm.evaluation.search.jet_masses import JetMass
 from hepllm.evaluation.search.resonance import Measurement
@@ -45,7 +45,7 @@ class Efficiency:
     """The share of signal in the m_jj range and above a threshold.
 
     Attributes:
-        value: best estimate.
+        value: best estimate, from 0 to 1.
         low: lower end of the 68 % interval (Clopper and Pearson).
         high: upper end.
         n_events: effective number of events behind it.
@@ -74,22 +74,22 @@ class Truth:
 
 def signal_efficiency(
     reference: ReferenceSignal, selection: Selection, m_jj_range: tuple[float, float]
-) -> Efficiency:
-    """The efficiency of a selection for simulated signal, with its 68 % interval."""
+) -> Efficiency | None:
+    """The efficiency of a selection for simulated signal, with its 68 % interval.
+
+    Signed weights may take the estimate out of [0, 1]; it is put back to the nearer end.
+
+    Returns:
+        None where the weights do not sum to a positive number.
+    """
     low, high = m_jj_range
     passes = (reference.m_jj >= low) & (reference.m_jj < high)
     passes &= reference.score > selection.threshold
-    total = reference.weight.sum()
-    value = float(reference.weight[passes].sum() / total)
-    n_events = float(total**2 / (reference.weight**2).sum())
-    k = value * n_events
-    ends = beta.ppf([0.16, 0.84], [k, k + 1], [n_events - k + 1, n_events - k])
-    return Efficiency(
-        value,
-        0.0 if k <= 0 else float(ends[0]),
-        1.0 if k >= n_events else float(ends[1]),
-        n_events,
-    )
+    found = cascade.efficiency(passes, reference.weight, 0.68)
+    if found is None:
+        return None
+    n_events = float(reference.weight.sum() ** 2 / np.square(reference.weight).sum())
+    return Efficiency(min(max(found.value, 0.0), 1.0), found.low, found.high, n_events)
 
 
 def corrected_number(n_signal: Measurement, efficiency: Efficiency) -> Measurement | None:
@@ -154,14 +154,21 @@ def _of_p_value(p_value: PValue, name: str) -> dict[str, Any]:
 
 
 def _whole_box(result: SearchResult, reference: ReferenceSignal | None) -> dict[str, Any]:
-    """Signal in the whole box, if it is like the simulated one; all of it passed the trigger."""
-    if reference is None:
-        return {"n_signal_box": None, "signal_over_background": None, "signal_efficiency": None}
+    """Signal in the whole box, if it is like the simulated one; all of it passed the trigger.
+
+    Without an excess there is no number of signal events: that of the largest fluctuation says
+    nothing about a signal.
+    """
     edges = result.spectra.edges
-    efficiency = signal_efficiency(
-        reference, result.chosen.selection, (float(edges[0]), float(edges[-1]))
-    )
-    number = corrected_number(result.resonance.n_signal, efficiency)
+    m_jj_range = float(edges[0]), float(edges[-1])
+    efficiency = None
+    if reference is not None:
+        efficiency = signal_efficiency(reference, result.chosen.selection, m_jj_range)
+    if reference is None or efficiency is None:
+        return {"n_signal_box": None, "signal_over_background": None, "signal_efficiency": None}
+    number = None
+    if _is_excess(result):
+        number = corrected_number(result.resonance.n_signal, efficiency)
     ratio = None
     if number is not None and number.value < result.n_events:
         ratio = number.value / (result.n_events - number.value)
@@ -170,6 +177,10 @@ def _whole_box(result: SearchResult, reference: ReferenceSignal | None) -> dict[
         "signal_over_background": ratio,
         "signal_efficiency": asdict(efficiency) | {"of": reference.description},
     }
+
+
+def _is_excess(result: SearchResult) -> bool:
+    return result.toys.overall.value < _SMALL_P
 
 
 def _selection(one: SelectionResult, edges: Floats) -> dict[str, Any]:
@@ -242,14 +253,36 @@ def warnings_of(result: SearchResult) -> list[str]:
                 f"(KS p = {shape.ks_p:.2g}); the fit's {one.n_parameters} parameters take it up "
                 "as far as it is smooth"
             )
+    found += _about_scores(result)
     overall = result.toys.overall
     if overall.value < _EVIDENCE_P and overall.n_toys < _CLAIM_TOYS:
         found.append(
             f"p < {_EVIDENCE_P:g} from {overall.n_toys} pseudo-experiments; "
             f"set evaluation.search.max_toys to {_CLAIM_TOYS} or more"
         )
-    if not result.resonance.is_valid:
+    return found + _about_resonance(result)
+
+
+def _about_scores(result: SearchResult) -> list[str]:
+    return [
+        f"many events have equal scores: the cut at {one.efficiency:g} keeps {one.n_selected} "
+        f"events instead of {one.efficiency * result.n_in_range:.0f}"
+        for one in result.tied
+    ]
+
+
+def _about_resonance(result: SearchResult) -> list[str]:
+    found, resonance = [], result.resonance
+    if not _is_excess(result):
+        found.append(
+            "no excess: mass, events and jet masses are those of the largest fluctuation, their "
+            "intervals do not hold"
+        )
+    if not resonance.is_valid:
         found.append("the fit of the resonance did not converge; its numbers are rough")
+    for name, measured in (("mass", resonance.mass), ("relative width", resonance.width)):
+        if measured.at_limit:
+            found.append(f"the interval of the resonance's {name} ends at a limit of the fit")
     return found
 
 
@@ -267,10 +300,11 @@ def format_submission(name: str, result: SearchResult, tree: dict[str, Any]) -> 
     titles = ("kept", "events", "window [GeV]", "seen", "fit", "local p", "global p", "fit p")
     head = "".join(f"{title:>{width}s}" for title, width in zip(titles, _COLUMNS, strict=True))
     bound = ("p <=", "at least ") if overall.n_exceeding == 0 else ("p =", "")
+    sigma = overall.significance
+    in_sigma = "" if sigma is None else f" ({bound[1]}{sigma:.1f} sigma)"
     verdict = (
-        f"  {bound[0]} {overall.value:.3g} ({bound[1]}{overall.significance:.1f} sigma) for any "
-        f"window of any selection: {overall.n_exceeding} of {overall.n_toys} pseudo-experiments "
-        "are as extreme"
+        f"  {bound[0]} {overall.value:.3g}{in_sigma} for any window of any selection: "
+        f"{overall.n_exceeding} of {overall.n_toys} pseudo-experiments are as extreme"
     )
     lines = [
         f"{name}: search among {what}",
@@ -300,7 +334,7 @@ def _row(one: SelectionResult, edges: Floats) -> str:
 
 
 def _findings(result: SearchResult, tree: dict[str, Any]) -> list[str]:
-    what = "excess" if result.toys.overall.value < _SMALL_P else "largest fluctuation, no excess"
+    what = "excess" if _is_excess(result) else "largest fluctuation, no excess"
     resonance, jets = result.resonance, result.jet_masses
     after = f"after the cut at {result.chosen.selection.efficiency:g}"
     masses = f"light {_mass(jets['light'])}, heavy {_mass(jets['heavy'])}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -79,9 +80,10 @@ class PValue:
         return (self.n_exceeding + 1) / (self.n_toys + 1)
 
     @property
-    def significance(self) -> float:
-        """One-sided Gaussian standard deviations."""
-        return float(norm.isf(self.value))
+    def significance(self) -> float | None:
+        """One-sided Gaussian standard deviations; None for p = 1, which has no finite number."""
+        sigma = float(norm.isf(self.value))
+        return sigma if math.isfinite(sigma) else None
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,9 @@ class ToyResult:
         by_selection: of each selection alone.
         goodness: of the fit of each selection, from the same pseudo-experiments.
         rejected_goodness: of the fit of the rejected events.
-        n_failed: pseudo-experiments in which a fit failed; they count as extreme.
+        n_failed: pseudo-experiments in which a fit failed; they count as extreme for ``overall``
+            and ``by_selection``, and as well described for the goodness of fits, so that they
+            neither make a claim nor hide a bad fit.
     """
 
     overall: PValue
@@ -210,9 +214,10 @@ def _compare(data: Outcome, blocks: Sequence[Outcome]) -> ToyResult:
 
     failed = joined("failed").astype(bool)
 
-    def p_value(toys: Floats, observed: float) -> PValue:
+    def p_value(toys: Floats, observed: float, *, of_fit: bool = False) -> PValue:
         # A histogram like that of the data has the same statistic but for rounding.
-        extreme = (toys >= observed - 1e-9 * max(1.0, abs(observed))) | failed
+        extreme = toys >= observed - 1e-9 * max(1.0, abs(observed))
+        extreme = extreme & ~failed if of_fit else extreme | failed
         return PValue(int(extreme.sum()), len(toys))
 
     statistic, deviance = joined("statistic"), joined("deviance")
@@ -220,8 +225,12 @@ def _compare(data: Outcome, blocks: Sequence[Outcome]) -> ToyResult:
     return ToyResult(
         overall=p_value(statistic.max(axis=1), float(data.statistic[0].max())),
         by_selection=tuple(p_value(statistic[:, i], data.statistic[0, i]) for i in selections),
-        goodness=tuple(p_value(deviance[:, i], data.deviance[0, i]) for i in selections),
-        rejected_goodness=p_value(joined("rejected_deviance"), float(data.rejected_deviance[0])),
+        goodness=tuple(
+            p_value(deviance[:, i], data.deviance[0, i], of_fit=True) for i in selections
+        ),
+        rejected_goodness=p_value(
+            joined("rejected_deviance"), float(data.rejected_deviance[0]), of_fit=True
+        ),
         n_failed=int(failed.sum()),
     )
 

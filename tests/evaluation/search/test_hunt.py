@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,9 @@ from hepllm.evaluation.search.submission import (
     format_submission,
     signal_efficiency,
     submission_tree,
+    warnings_of,
 )
+from hepllm.evaluation.search.toys import PValue
 
 MASS, N_SIGNAL, N_BACKGROUND = 4200.0, 120, 12_000
 CONFIG = SearchConfig(efficiencies=(0.01, 0.003), max_toys=1000)
@@ -43,6 +46,11 @@ def _box(n_signal: int, seed: int, sculpting: float = 0.0) -> tuple[BoxEvents, n
         jet_mass_heavy=np.concatenate([np.maximum(light, heavy), random.normal(400, 25, n_signal)]),
     )
     return events, np.arange(N_BACKGROUND + n_signal) >= N_BACKGROUND
+
+
+def _reference() -> ReferenceSignal:
+    scores = np.random.default_rng(9).normal(3, 1, 500)
+    return ReferenceSignal(scores, np.full(500, MASS), np.ones(500), "simulation")
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +78,53 @@ def test_injected_signal_is_found_with_its_mass_and_jets(found: SearchResult) ->
 def test_nothing_is_claimed_without_signal() -> None:
     result = search(_box(0, 5)[0], CONFIG, 1)
     assert result.toys.overall.value > 0.01
-    assert "no excess" in format_submission("box", result, submission_tree(result, None, None))
+    tree = submission_tree(result, _reference(), None)
+    assert "no excess" in format_submission("box", result, tree)
+    assert any("their intervals do not hold" in one for one in tree["warnings"])
+    assert tree["n_signal_box"] is tree["signal_over_background"] is None
+    assert tree["signal_efficiency"]["value"] > 0
+
+
+def test_a_p_value_of_1_can_be_written(found: SearchResult, tmp_path: Path) -> None:
+    nothing = PValue(1000, 1000)
+    toys = replace(found.toys, overall=nothing)
+    rows = tuple(replace(one, p_value=nothing) for one in found.selections)
+    result = replace(found, toys=toys, selections=rows)
+    tree = submission_tree(result, _reference(), None)
+    assert json.loads(json.dumps(tree, allow_nan=False))["significance_global"] is None
+    assert "p = 1 for any window" in format_submission("box", result, tree)
+    plot_spectrum("box", result, tmp_path / "spectrum.png")
+
+
+def test_interval_at_a_limit_is_told(found: SearchResult) -> None:
+    def told(name: str, method: str) -> bool:
+        resonance = replace(found.resonance, **{name: Measurement(1.0, 0.1, 0.1, method)})
+        words = warnings_of(replace(found, resonance=resonance))
+        label = {"mass": "resonance's mass", "width": "relative width"}[name]
+        return any(f"{label} ends at a limit" in one for one in words)
+
+    for name in ("mass", "width"):
+        assert told(name, "minos, at limit")
+        assert not told(name, "minos")
+
+
+def test_scores_that_are_not_finite_are_refused() -> None:
+    events, _ = _box(0, 5)
+    events.score[[7, 900]] = np.nan, np.inf
+    with pytest.raises(InputError, match=r"2 of 12000 scores are not finite, .* nan in row 7"):
+        search(events, CONFIG, 1)
+
+
+def test_ties_are_told() -> None:
+    events, _ = _box(0, 5)
+    tied = replace(events, score=np.minimum(events.score, 2.5))  # more than 0.3 % are above
+    result = search(tied, CONFIG, 1)
+    assert [one.efficiency for one in result.tied] == [0.003]
+    (told,) = [one for one in warnings_of(result) if "equal scores" in one]
+    assert "the cut at 0.003 keeps 0 events instead of" in told
+    assert not search(events, CONFIG, 1).tied
+    with pytest.raises(InputError, match="many events have equal scores"):
+        usable_selections(np.zeros(12_000), CONFIG)
 
 
 def test_score_that_follows_the_mass_is_told() -> None:
@@ -91,11 +145,8 @@ def test_turn_on_in_the_range_is_told() -> None:
 
 def test_tree_is_json_and_truth_stands_beside(found: SearchResult) -> None:
     events, is_signal = _box(N_SIGNAL, 1)
-    reference = ReferenceSignal(
-        np.random.default_rng(9).normal(3, 1, 500), np.full(500, MASS), np.ones(500), "simulation"
-    )
     truth = Truth(is_signal, events.score, events.m_jj)
-    tree = submission_tree(found, reference, truth)
+    tree = submission_tree(found, _reference(), truth)
     json.dumps(tree, allow_nan=False)
     assert tree["truth"]["n_signal_box"] == N_SIGNAL
     assert tree["truth"]["median_m_jj_of_signal_gev"] == pytest.approx(MASS, rel=0.02)
@@ -128,12 +179,28 @@ def test_efficiency_has_the_interval_of_clopper_and_pearson() -> None:
         np.repeat([1.0, -1.0], [30, 70]), np.full(100, 3000.0), np.ones(100), ""
     )
     found = signal_efficiency(reference, selection, (2600, 8000))
+    assert found is not None
     assert found.value == pytest.approx(0.3)
     assert found.low < 0.3 - 0.9 * np.sqrt(0.21 / 100)
     assert found.high > 0.3 + 0.9 * np.sqrt(0.21 / 100)
     nothing = signal_efficiency(reference, selection, (4000, 8000))
+    assert nothing is not None
     assert (nothing.value, nothing.low) == (0, 0)
     assert corrected_number(Measurement(10, 1, 1, "minos"), nothing) is None
+
+
+@pytest.mark.parametrize(("signs", "value"), [((1, -1), 1.0), ((-1, 2), 0.0)])
+def test_efficiency_of_signed_weights_is_a_share(signs: tuple[int, int], value: float) -> None:
+    # Those that pass outweigh the sum, or have a negative one.
+    weight = np.repeat(np.array(signs, dtype=float), [60, 40])
+    score = np.repeat([1.0, -1.0], [60, 40])
+    reference = ReferenceSignal(score, np.full(100, 3000.0), weight, "")
+    found = signal_efficiency(reference, Selection(0.01, 0.0, 10), (2600, 8000))
+    assert found is not None
+    assert found.value == value
+    assert 0 <= found.low <= found.value <= found.high <= 1
+    none = replace(reference, weight=-np.abs(weight))
+    assert signal_efficiency(none, Selection(0.01, 0.0, 10), (2600, 8000)) is None
 
 
 def test_correction_adds_errors_in_quadrature() -> None:

@@ -67,6 +67,29 @@ def test_window_is_not_narrower_than_the_resolution() -> None:
     assert high - low == pytest.approx(2 * 0.036 * found.mass.value)
 
 
+@pytest.mark.parametrize("mass", [2680.0, 4000.0])
+def test_number_is_that_inside_the_range(mass: float) -> None:
+    background = 200 * TEMPLATE / TEMPLATE.sum()
+    signal = 200 * peak(EDGES, mass, 0.036)
+    bump = Bump(0 if mass < 3000 else 16, 5, 150, 50.0, 0.0)
+    found = fit_resonance(background + signal, EDGES, BASIS, OFFSET, bump)
+    assert found.is_valid
+    assert found.n_signal.value == pytest.approx(signal.sum(), rel=0.02)
+    assert found.signal.sum() == pytest.approx(found.n_signal.value)
+    assert (signal.sum() < 170) == (mass < 3000)
+
+
+def test_interval_that_meets_a_limit_says_so() -> None:
+    background = 150 * TEMPLATE / TEMPLATE.sum()
+    counts = background.round()
+    counts[12] += 40  # narrower than the peak may be
+    found = fit_resonance(counts, EDGES, BASIS, OFFSET, _bump(CENTRES[12], counts, background))
+    assert found.width.method == "minos, at limit"
+    assert found.width.at_limit
+    assert found.width.value - found.width.below >= 0.02 - 1e-6
+    assert not found.mass.at_limit
+
+
 def test_background_errors_are_those_of_repetition() -> None:
     random = np.random.default_rng(3)
     truth = 500 * TEMPLATE / TEMPLATE.sum()

@@ -58,6 +58,11 @@ def test_significance_is_one_sided() -> None:
     assert PValue(0, 740).significance == pytest.approx(3.0, abs=0.01)
 
 
+def test_a_p_value_of_1_has_no_significance() -> None:
+    assert PValue(1000, 1000).significance is None
+    assert PValue(999, 1000).significance == pytest.approx(-3.09, abs=0.01)
+
+
 def test_toys_of_a_tighter_selection_are_among_those_of_a_looser_one() -> None:
     truth = _truth()
     rejected, (loose, tight) = throw(truth, 2000, np.random.default_rng(1))
@@ -111,6 +116,20 @@ def test_toys_whose_fit_fails_count_as_extreme(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(toys, "run_block", block)
     result = global_p_value(truth, _outcome([50.0]), seed=1, n_toys=1000, max_toys=1000)
     assert result.n_failed == result.overall.n_exceeding == 30
+    assert result.by_selection[0].n_exceeding == 30
+
+
+def test_toys_whose_fit_fails_do_not_hide_a_bad_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    def block(*_: object) -> Outcome:
+        failed = np.arange(1000) < 30
+        deviance = np.where(failed, 1e6, np.arange(1000) / 10)
+        return Outcome(np.zeros((1000, 1)), deviance[:, None], deviance, failed)
+
+    monkeypatch.setattr(toys, "run_block", block)
+    data = Outcome(np.zeros((1, 1)), np.full((1, 1), 99.6), np.array([200.0]), np.array([False]))
+    result = global_p_value(_truth(), data, seed=1, n_toys=1000, max_toys=1000)
+    assert result.goodness[0] == PValue(4, 1000)
+    assert result.rejected_goodness == PValue(0, 1000)
 
 
 def test_background_is_fitted_again_in_each_toy() -> None:
