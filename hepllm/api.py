@@ -125,7 +125,7 @@ class EventClassifier:
     def score_file(
         self, path: str | Path, output: str | Path, *, overwrite: bool = False
     ) -> Prediction:
-        """Scores a file of any supported format, or a dataset, in memory that does not grow.
+        """Scores a file of any supported format, or a dataset, piece by piece.
 
         Args:
             path: as for ``hepllm predict``.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from hepllm.cli.options import PATH, Settings, as_overrides, common
+from hepllm.cli.options import PATH, Settings, as_overrides, common, print_reports
 from hepllm.config import override_config
 from hepllm.inputs import FORMATS
 
@@ -75,11 +74,4 @@ def explain(
         by_row=by_row,
         threshold=threshold,
     )
-    if as_json:
-        click.echo(json.dumps({report.name: report.tree for report in reports}, indent=1))
-        return
-    for report in reports:
-        click.echo(report.text)
-        for file in report.files:
-            click.echo(f"  {file}")
-        click.echo()
+    print_reports(reports, {report.name: report.tree for report in reports}, as_json=as_json)

@@ -10,7 +10,15 @@ from typing import Any
 
 import click
 
-from hepllm.cli.options import DATASET, LATEST, PATH, Settings, as_overrides, common
+from hepllm.cli.options import (
+    DATASET,
+    LATEST,
+    PATH,
+    Settings,
+    as_overrides,
+    common,
+    print_reports,
+)
 from hepllm.config import load_config, override_config
 from hepllm.inputs import FORMATS
 from hepllm.launcher import launched
@@ -135,14 +143,7 @@ def evaluate(
         _tell_spread(found, as_json)
         return
     (reports,) = found.values()
-    if as_json:
-        click.echo(json.dumps({report.name: report.metrics for report in reports}, indent=1))
-        return
-    for report in reports:
-        click.echo(report.text)
-        for file in report.files:
-            click.echo(f"  {file}")
-        click.echo()
+    print_reports(reports, {report.name: report.metrics for report in reports}, as_json=as_json)
 
 
 def _tell_spread(found: Mapping[str, Sequence[Any]], as_json: bool) -> None:

@@ -59,6 +59,18 @@ def as_overrides(options: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def print_reports(reports: Sequence[Any], trees: Mapping[str, Any], *, as_json: bool) -> None:
+    """Prints reports, each with ``text`` and ``files``, or their trees as one JSON document."""
+    if as_json:
+        click.echo(json.dumps(trees, indent=1))
+        return
+    for report in reports:
+        click.echo(report.text)
+        for file in report.files:
+            click.echo(f"  {file}")
+        click.echo()
+
+
 def common(command: Command) -> Command:
     """Adds the options that every command takes, and hands them over as ``settings``."""
 

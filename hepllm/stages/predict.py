@@ -1,8 +1,8 @@
 """``hepllm predict``: scores of any supported input in a file, chunk by chunk.
 
 Scored chunks lie in ``<output>.partial`` until all are there; a run that was stopped goes on with
-those that are missing. The file appears under its own name only when it is complete. Memory does
-not grow with the input.
+those that are missing. The file appears under its own name only when it is complete. Of the
+input, one chunk at a time is in memory, beside what its reader needs.
 """
 
 from __future__ import annotations
