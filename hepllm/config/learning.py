@@ -31,7 +31,7 @@ class BackboneConfig(Section):
 
     name: str = "smollm2"
     quantization: Literal["none", "nf4"] = "none"
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     lora: LoraSettings = LoraSettings()
     gradient_checkpointing: Literal["auto", True, False] = Field(

@@ -151,35 +151,39 @@ def check_gpu(
 
 
 def check_precision(config: BackboneConfig, build: TorchBuild) -> Finding:
-    """Which precision the model would compute in, and whether the hardware does so itself."""
+    """Which precision the model would compute in, and whether the hardware is fast in it."""
     import torch
 
-    from hepllm.model.devices import choose_dtype, has_native_bfloat16
+    from hepllm.model.devices import choose_dtype, fastest_dtype, has_native_bfloat16
 
+    device, capability, place = torch.device("cpu"), None, "the CPU"
     if build.gpus and config.device != "cpu":
         first = build.gpus[0]
+        device, capability = torch.device("cuda"), first.capability
         native, place = first.native_bfloat16, f"the GPU (compute capability {_dotted(first)})"
-        device = torch.device("cuda")
     else:
-        device = torch.device("cpu")
-        native, place = has_native_bfloat16(device), "the CPU"
-    automatic = torch.bfloat16 if native else torch.float32
+        native = has_native_bfloat16(device)
+    automatic = fastest_dtype(capability, native_bfloat16=native)
     dtype = automatic if config.dtype == "auto" else choose_dtype(config.dtype, device)
-    found = f"{str(dtype).removeprefix('torch.')} on {place}"
-    if dtype == torch.bfloat16 and not native:
-        remedy = "set backbone.dtype=auto, which takes float32 here"
-        return Finding("precision", "warning", f"{found}, which only emulates it: slow", remedy)
-    if dtype == torch.float32 and device.type == "cuda":
+    chosen, best = (str(kind).removeprefix("torch.") for kind in (dtype, automatic))
+    on_gpu = capability is not None
+    return _judge_precision(f"{chosen} on {place}", chosen, best, native=native, on_gpu=on_gpu)
+
+
+def _judge_precision(found: str, chosen: str, best: str, *, native: bool, on_gpu: bool) -> Finding:
+    remedy = f"set backbone.dtype=auto, which takes {best} here"
+    if chosen == "bfloat16" and not native:
+        found += ", which only emulates it: slow"
+    elif chosen == "float16" and best != chosen:
+        found += f", where {best} is better"
+    elif chosen == "float32" and on_gpu:
         found += "; 16 bits would be faster and smaller"
-        remedy = (
-            "set backbone.dtype=auto"
-            if native
-            else "bfloat16 needs compute capability 8.0; float16 with loss scaling is not offered"
-        )
-        return Finding("precision", "warning", found, remedy)
-    return Finding(
-        "precision", "ok", f"{found}{', in hardware' if dtype == torch.bfloat16 else ''}"
-    )
+        if best == chosen:
+            remedy = "GPUs are fast in 16 bits from compute capability 7.0 on"
+    else:
+        how = {"bfloat16": ", in hardware", "float16": ", with the loss scaled"}
+        return Finding("precision", "ok", f"{found}{how.get(chosen, '')}")
+    return Finding("precision", "warning", found, remedy)
 
 
 def _check_usable(machine: Machine, build: TorchBuild) -> Finding:

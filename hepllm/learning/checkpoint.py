@@ -20,6 +20,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
 from torch.optim import AdamW
 
 from hepllm.errors import InputError
@@ -77,6 +78,7 @@ def save_checkpoint(
     *,
     keep: int = 1,
     average: WeightAverage | None = None,
+    scaler: GradScaler | None = None,
 ) -> Path:
     """Writes a checkpoint below ``folder`` and removes those no longer needed.
 
@@ -87,6 +89,7 @@ def save_checkpoint(
         progress: if its last validation is the best one, the checkpoint becomes the best.
         keep: newest checkpoints to keep; the best one stays anyway.
         average: saved too.
+        scaler: of the loss; its scale is saved too.
     """
     folder.mkdir(parents=True, exist_ok=True)
     name = _name(progress.step)
@@ -94,7 +97,8 @@ def save_checkpoint(
         shutil.rmtree(unfinished)
     aside = folder / f".{name}.partial"
     aside.mkdir()
-    _write(aside, classifier, groups, progress, average)
+    loss_scale = {} if scaler is None else scaler.state_dict()
+    _write(aside, classifier, groups, progress, average, loss_scale=loss_scale)
     for file in aside.iterdir():
         _sync(file)  # or a power cut might leave a renamed folder of empty files
     target = folder / name
@@ -112,6 +116,8 @@ def _write(
     groups: Sequence[OptimizerGroup],
     progress: Progress,
     average: WeightAverage | None,
+    *,
+    loss_scale: Mapping[str, Any],
 ) -> None:
     save_file(lora_state(classifier.language_model), folder / "lora.safetensors")
     if classifier.nfa is not None:
@@ -130,6 +136,7 @@ def _write(
         "has_nfa": classifier.nfa is not None,
         "has_average": average is not None,
         "optimizer_scalars": scalars,
+        "loss_scale": dict(loss_scale),
     }
     (folder / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
 
@@ -223,6 +230,13 @@ def load_optimizers(checkpoint: Path, groups: Sequence[OptimizerGroup]) -> None:
             raise InputError(msg)
         settings = group.optimizer.state_dict()["param_groups"]
         group.optimizer.load_state_dict({"state": state, "param_groups": settings})
+
+
+def load_loss_scale(checkpoint: Path, scaler: GradScaler) -> None:
+    """Goes on with a saved loss scale; where none was saved, it starts anew."""
+    saved = _read_state(checkpoint).get("loss_scale")
+    if saved and scaler.is_enabled():
+        scaler.load_state_dict(saved)
 
 
 def load_average(checkpoint: Path, average: WeightAverage) -> None:

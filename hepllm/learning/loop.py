@@ -14,6 +14,7 @@ from hepllm.learning.averaging import WeightAverage
 from hepllm.learning.checkpoint import (
     Progress,
     load_average,
+    load_loss_scale,
     load_optimizers,
     load_weights,
     mark_best,
@@ -98,6 +99,8 @@ def fit(
         load_average(resume_from, average)
     classifier.train()
     trainer = Trainer(classifier, encoder, data, config, tuple(groups), average, team)
+    if resume_from is not None:
+        load_loss_scale(resume_from, trainer.scaler)
     _check_warmup(trainer)
     with (
         Monitor(folder, progress.step) if team.is_first else nullcontext() as monitor,
@@ -225,6 +228,7 @@ class _Loop:
             progress,
             keep=self.trainer.config.train.keep_checkpoints,
             average=self.trainer.average,
+            scaler=self.trainer.scaler,
         )
 
     def _is_exhausted(self, progress: Progress) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 
 from hepllm.config import TrainConfig
 from hepllm.errors import RunError
@@ -34,7 +35,7 @@ class OptimizerGroup:
         peak_lr: top of the learning-rate schedule.
         schedule: of the learning rate.
         clip_norm: gradients are scaled down to this norm.
-        gradient_norm: before clipping, at the last step.
+        gradient_norm: before clipping, at the last step that was not left out.
         update_ratio: norm of the last measured update over norm of the weights.
     """
 
@@ -49,32 +50,39 @@ class OptimizerGroup:
     lr: float = 0.0
     _largest_gradient: float = field(default=0.0, repr=False)
     _largest_update: float = field(default=0.0, repr=False)
+    _has_overflowed: bool = field(default=False, repr=False)
 
-    def step(self, step: int, total_steps: int, *, measure: bool) -> None:
+    def step(self, step: int, total_steps: int, scaler: GradScaler, *, measure: bool) -> None:
         """Updates the weights and forgets their gradients.
 
         Args:
             step: steps already done.
             total_steps: of the whole training.
+            scaler: with which the loss was scaled; where that made a gradient overflow, the
+                weights are left as they are.
             measure: whether to compare the weights before and after, which copies them.
 
         Raises:
-            RunError: if a gradient is not finite.
+            RunError: if a gradient is not finite although the loss was not scaled.
         """
         if step < self.schedule.first_step:
             return
         weights = list(self.parameters.values())
-        norm = nn.utils.clip_grad_norm_(weights, self.clip_norm)
-        self.gradient_norm = float(norm)
-        if not math.isfinite(self.gradient_norm):
-            msg = f"the gradient of the {self.name} weights is {self.gradient_norm}: lower its rate"
+        scaler.unscale_(self.optimizer)
+        norm = float(nn.utils.clip_grad_norm_(weights, self.clip_norm))
+        if math.isfinite(norm):
+            self.gradient_norm = norm
+            self._largest_gradient = max(self._largest_gradient, norm)
+        elif scaler.is_enabled():
+            self._has_overflowed = True
+        else:
+            msg = f"the gradient of the {self.name} weights is {norm}: lower its rate"
             raise RunError(msg)
-        self._largest_gradient = max(self._largest_gradient, self.gradient_norm)
         self.lr = self.schedule.share(step, total_steps) * self.peak_lr
         for settings in self.optimizer.param_groups:
             settings["lr"] = self.lr * settings.get(_RATE_FACTOR, 1.0)
         before = [weight.detach().clone() for weight in weights] if measure else []
-        self.optimizer.step()
+        scaler.step(self.optimizer)
         self.optimizer.zero_grad(set_to_none=True)
         if measure:
             self.update_ratio = _relative_change(before, weights)
@@ -99,6 +107,12 @@ class OptimizerGroup:
         Raises:
             RunError: naming the group.
         """
+        if self._largest_gradient == 0 and self._has_overflowed:
+            msg = (
+                f"every gradient of the {self.name} weights has overflowed float16 so far; "
+                "set backbone.dtype to bfloat16 or float32"
+            )
+            raise RunError(msg)
         if self._largest_gradient == 0:
             msg = (
                 f"the {self.name} weights have received no gradient so far: "

@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
 
 from hepllm.config import Config
 from hepllm.dataset import EventTable
 from hepllm.learning.averaging import WeightAverage
 from hepllm.learning.distributed import ALONE, Team
 from hepllm.learning.encoding import PromptEncoder
+from hepllm.learning.loss_scale import adapt_scale, loss_scaler
 from hepllm.learning.losses import balanced_class_weights, label_word_loss, r_drop_loss
 from hepllm.learning.monitor import memory_gib
 from hepllm.learning.optimizers import OptimizerGroup
@@ -62,6 +64,11 @@ class Trainer:
     average: WeightAverage | None = None
     team: Team = ALONE
 
+    @cached_property
+    def scaler(self) -> GradScaler:
+        """Scales the loss, in float16; its state belongs to the training."""
+        return loss_scaler(self.classifier.autocast_dtype, self.classifier.device)
+
     @property
     def batch_size(self) -> int:
         """Events a step."""
@@ -104,7 +111,7 @@ class Trainer:
             measure: whether to compare weights before and after.
 
         Raises:
-            RunError: if the loss or a gradient is not finite.
+            RunError: if the loss or, without scaling, a gradient is not finite.
         """
         started = time.perf_counter()
         indices = batch_of_step(step, len(self.data.train), self.config.train, self.config.seed)
@@ -112,7 +119,8 @@ class Trainer:
         if not np.isfinite(loss):
             refuse_loss(step + 1, loss, self.classifier, self.data.train.features[indices])
         for group in self.groups:
-            group.step(step, self.total_steps, measure=measure)
+            group.step(step, self.total_steps, self.scaler, measure=measure)
+        adapt_scale(self.scaler, step + 1)
         if self.average is not None:
             self.average.update(step + 1)
         return StepOutcome(loss, time.perf_counter() - started, len(indices), n_tokens)
@@ -130,6 +138,8 @@ class Trainer:
             "train/tokens_per_second": outcome.n_tokens / outcome.seconds,
             "train/memory_gib": memory_gib(),
         }
+        if self.scaler.is_enabled():
+            found["train/loss_scale"] = self.scaler.get_scale()
         nfa = self.classifier.nfa
         if nfa is not None:
             size, seed = len(self.data.train), self.config.seed
@@ -140,6 +150,8 @@ class Trainer:
 
     def accumulate(self, step: int, indices: NDArray[np.int64]) -> tuple[float, int]:
         """Leaves the gradient of a batch, to which every process adds its part, on the weights.
+
+        In float16 it is the gradient of the scaled loss.
 
         Args:
             step: steps already done; decides what is frozen and what dropout does.
@@ -181,7 +193,7 @@ class Trainer:
             weights = torch.from_numpy(self.event_weights[part]).float()
             share = float(weights.abs().sum()) / total_weight
             loss, tokens = self._loss(table.features[part], labels, weights)
-            (loss * share).backward()  # type: ignore[no-untyped-call]
+            self.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
             batch_loss += float(loss.detach()) * share
             n_tokens += tokens
         return batch_loss, n_tokens

@@ -17,6 +17,15 @@ _NVIDIA, _DISPLAY_CONTROLLER = "0x10de", "0x03"
 _HIDDEN = ("", "-1", "NoDevFiles")
 """Values of CUDA_VISIBLE_DEVICES that leave no GPU; the last is what batch systems write."""
 
+_FAST_FLOAT16 = (7, 0)
+"""Volta, Turing; most of the Pascal cards before them compute at 1/64 of their rate in float16."""
+
+_PRECISIONS = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
 
 def gpu_traces(root: Path = Path("/")) -> tuple[str, ...]:
     """Signs of NVIDIA GPUs that do not need a working driver or a CUDA build of torch.
@@ -97,15 +106,29 @@ def has_native_bfloat16(device: torch.device) -> bool:
 
 
 def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
-    """bfloat16 where the hardware computes in it; elsewhere it is slower than float32.
+    """bfloat16 where the hardware computes in it, else float16 where that is fast, else float32.
 
     Args:
-        wanted: ``auto``, ``float32`` or ``bfloat16``.
+        wanted: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
         device: that computes.
     """
     if wanted != "auto":
-        return torch.float32 if wanted == "float32" else torch.bfloat16
-    return torch.bfloat16 if has_native_bfloat16(device) else torch.float32
+        return _PRECISIONS[wanted]
+    capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
+    return fastest_dtype(capability, native_bfloat16=has_native_bfloat16(device))
+
+
+def fastest_dtype(capability: tuple[int, int] | None, *, native_bfloat16: bool) -> torch.dtype:
+    """The precision that ``auto`` stands for.
+
+    Args:
+        capability: CUDA compute capability; None for a CPU.
+        native_bfloat16: whether the hardware computes in bfloat16.
+    """
+    if native_bfloat16:
+        return torch.bfloat16
+    is_fast_in_float16 = capability is not None and capability >= _FAST_FLOAT16
+    return torch.float16 if is_fast_in_float16 else torch.float32
 
 
 def _model(information: Path) -> str:

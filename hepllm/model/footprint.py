@@ -301,20 +301,25 @@ def activation_model(
 
 
 def attention_kernel(
-    model: ActivationModel, implementation: str, device: torch.device, *, is_masked: bool
+    model: ActivationModel,
+    implementation: str,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    is_masked: bool,
 ) -> str:
     """Asks PyTorch which attention kernel it would take: flash, efficient or math.
 
     Args:
         model: the language model's shape.
         implementation: what transformers calls its attention.
+        dtype: in which it computes; older GPUs have no kernel for bfloat16.
         device: where it computes.
         is_masked: whether there is an attention mask.
     """
     if implementation != "sdpa":
         return "flash" if "flash" in implementation else "math"
     head = model.queries // model.n_heads
-    dtype = torch.float32 if model.element == _FLOAT32 else torch.bfloat16
 
     def made(features: int) -> Tensor:
         shape = (1, features // head, 8, head)

@@ -10,6 +10,8 @@ import json
 import logging
 from pathlib import Path
 
+import torch
+
 from hepllm.config import Config
 from hepllm.errors import InputError
 from hepllm.learning.budget import Batch, Budget, Setting, dropout_mask_bytes, training_needs
@@ -104,7 +106,11 @@ def training_budget(
     causal = causal_model(classifier.language_model)
     kernels = [
         attention_kernel(
-            shape, causal.config._attn_implementation, classifier.device, is_masked=is_masked
+            shape,
+            causal.config._attn_implementation,
+            classifier.autocast_dtype or torch.float32,
+            classifier.device,
+            is_masked=is_masked,
         )
         for is_masked in (False, True)
     ]

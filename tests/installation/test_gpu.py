@@ -22,6 +22,7 @@ CPU_BUILD = TorchBuild("2.13.0+cpu", None)
 CUDA_BUILD = TorchBuild("2.13.0", "13.0", error="CUDA unknown error")
 RTX_3070 = Gpu("NVIDIA GeForce RTX 3070", 8 * 2**30, 7 * 2**30, (8, 6), native_bfloat16=True)
 RTX_2070 = Gpu("NVIDIA GeForce RTX 2070", 8 * 2**30, 7 * 2**30, (7, 5), native_bfloat16=False)
+GTX_1080 = Gpu("NVIDIA GeForce GTX 1080", 8 * 2**30, 7 * 2**30, (6, 1), native_bfloat16=False)
 
 PCI = {
     "sys/bus/pci/devices/0000:01:00.0/vendor": "0x10de\n",
@@ -177,7 +178,10 @@ def test_rocm_is_untested(make_machine: MakeMachine) -> None:
     ("gpu", "dtype", "level", "text"),
     [
         (RTX_3070, "auto", "ok", "bfloat16 on the GPU (compute capability 8.6), in hardware"),
-        (RTX_2070, "auto", "warning", "float32 on the GPU (compute capability 7.5)"),
+        (RTX_2070, "auto", "ok", "float16 on the GPU (compute capability 7.5), with the loss"),
+        (RTX_2070, "float32", "warning", "16 bits would be faster"),
+        (RTX_3070, "float16", "warning", "where bfloat16 is better"),
+        (GTX_1080, "auto", "warning", "float32 on the GPU (compute capability 6.1)"),
         (RTX_2070, "bfloat16", "warning", "only emulates it"),
         (RTX_3070, "float32", "warning", "16 bits would be faster"),
     ],

@@ -58,6 +58,7 @@ def test_it_learns_and_a_fresh_model_takes_the_weights_over(
             "train.ema_decay=0.9",
         ),
         ("backbone.quantization=nf4", "fusion.dropout=0.1"),
+        ("backbone.dtype=float16",),
     ],
 )
 def test_a_resumed_training_is_an_unbroken_one(

@@ -8,7 +8,13 @@ import torch
 from hepllm.config import BackboneConfig
 from hepllm.errors import InputError
 from hepllm.model import backbone
-from hepllm.model.devices import choose_device, choose_dtype, gpu_traces, is_gpu_hidden
+from hepllm.model.devices import (
+    choose_device,
+    choose_dtype,
+    fastest_dtype,
+    gpu_traces,
+    is_gpu_hidden,
+)
 
 
 def write(root: Path, files: dict[str, str]) -> Path:
@@ -103,6 +109,7 @@ def test_the_backbone_asks_here(monkeypatch: pytest.MonkeyPatch) -> None:
         ("auto", False, torch.float32),
         ("bfloat16", False, torch.bfloat16),
         ("float32", True, torch.float32),
+        ("float16", True, torch.float16),
     ],
 )
 def test_bfloat16_only_where_it_is_real(
@@ -110,10 +117,28 @@ def test_bfloat16_only_where_it_is_real(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
     assert choose_dtype(wanted, torch.device("cpu")) == expected
-    # As torch answers on an RTX 20xx: supported, but only by emulation.
+    # As torch answers on a GTX 10xx: supported, but only by emulation.
     monkeypatch.setattr(
         torch.cuda,
         "is_bf16_supported",
         lambda including_emulation=True: including_emulation or native,
     )
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 6) if native else (6, 1))
     assert choose_dtype(wanted, torch.device("cuda")) == expected
+
+
+@pytest.mark.parametrize(
+    ("capability", "native", "expected"),
+    [
+        ((8, 0), True, torch.bfloat16),
+        ((7, 5), False, torch.float16),
+        ((7, 0), False, torch.float16),
+        ((6, 1), False, torch.float32),
+        (None, False, torch.float32),
+        (None, True, torch.bfloat16),
+    ],
+)
+def test_float16_on_gpus_that_are_fast_in_it_alone(
+    capability: tuple[int, int] | None, native: bool, expected: torch.dtype
+) -> None:
+    assert fastest_dtype(capability, native_bfloat16=native) == expected

@@ -198,12 +198,12 @@ def test_shared_tokens_are_counted_once(load: Load) -> None:
 
 def test_the_attention_kernel_is_the_one_that_torch_takes(load: Load) -> None:
     classifier, _, config = load("small-mistral")
-    shape, device = classifier_shape(classifier, config), torch.device("cpu")
-    assert attention_kernel(shape, "sdpa", device, is_masked=False) == "flash"
-    assert attention_kernel(shape, "sdpa", device, is_masked=True) == "flash"
-    assert attention_kernel(shape, "eager", device, is_masked=False) == "math"
+    shape, place = classifier_shape(classifier, config), (torch.float32, torch.device("cpu"))
+    assert attention_kernel(shape, "sdpa", *place, is_masked=False) == "flash"
+    assert attention_kernel(shape, "sdpa", *place, is_masked=True) == "flash"
+    assert attention_kernel(shape, "eager", *place, is_masked=False) == "math"
     with sdpa_kernel(SDPBackend.MATH):
-        assert attention_kernel(shape, "sdpa", device, is_masked=False) == "math"
+        assert attention_kernel(shape, "sdpa", *place, is_masked=False) == "math"
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
@@ -316,7 +316,7 @@ def test_the_prediction_holds_on_a_gpu(
     rows = np.random.default_rng(1).gamma(4.0, 40.0, (512, len(config.train.feature_names())))
     prompts = encoder.encode(rows)
     assert prompts.fusion_positions is not None
-    kernel = attention_kernel(shape, "sdpa", classifier.device, is_masked=False)
+    kernel = attention_kernel(shape, "sdpa", torch.bfloat16, classifier.device, is_masked=False)
     passage = Passage(512, prompts.token_ids.shape[1], kernel)
     fixed = torch.cuda.memory_allocated()
     classifier(
