@@ -14,7 +14,9 @@ import logging
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,8 @@ _MODEL_FILES = (".safetensors", ".bin", ".gguf", ".json")
 _SHARD = "1GB"  # a shard at a time lies in the machine's memory while a copy is written
 _RESERVE = 2**28
 """Bytes that must stay free on the disk beside a copy."""
+_LONGEST_WRITE = 3600.0
+"""Seconds after which a copy to which nothing was added belongs to nobody."""
 
 
 def model_identity(source: str) -> dict[str, Any] | None:
@@ -99,6 +103,7 @@ class QuantizedCache:
         aside: Path | None = None
         try:
             self._place.parent.mkdir(parents=True, exist_ok=True)
+            _remove_leftovers(self._place.parent)
             _check_room(self._place.parent, needed)
             aside = Path(tempfile.mkdtemp(prefix=".aside-", dir=self._place.parent))
             self._write(model, aside)
@@ -133,6 +138,15 @@ class QuantizedCache:
         except OSError:
             if not (self._place / _RECORD).is_file():  # not made by another process meanwhile
                 raise
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Removes what processes left that were killed; what is young may be another's work."""
+    limit = time.time() - _LONGEST_WRITE
+    for aside in (*folder.glob(".aside-*"), *folder.glob(".old-*")):
+        with suppress(FileNotFoundError):  # its process has just finished
+            if max(file.stat().st_mtime for file in (aside, *aside.rglob("*"))) < limit:
+                shutil.rmtree(aside, ignore_errors=True)
 
 
 def _check_room(folder: Path, needed: int) -> None:

@@ -188,6 +188,18 @@ def test_a_disk_that_fills_up_leaves_nothing_behind(
     assert list(copies.iterdir()) == []
 
 
+def test_what_killed_processes_left_is_removed(load: Load, copies: Path) -> None:
+    old, young = copies / ".aside-old", copies / ".aside-young"
+    for folder in (old, young):
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_bytes(b"half")
+    for path in (old / "model.safetensors", old):
+        os.utime(path, (0, 0))
+    load()
+    assert not old.exists()
+    assert young.is_dir()
+
+
 def test_a_hub_model_is_known_by_its_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     configs = iter([SimpleNamespace(_commit_hash="abc"), SimpleNamespace(_commit_hash=None)])
     monkeypatch.setattr(module.AutoConfig, "from_pretrained", lambda *_, **__: next(configs))
