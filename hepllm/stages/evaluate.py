@@ -33,6 +33,7 @@ from hepllm.evaluation.stacking import STACK, describe_gain
 from hepllm.evaluation.tables import format_table, format_views, format_working_points
 from hepllm.executor import resolve_workers
 from hepllm.learning.schedule import balanced_view
+from hepllm.provenance import this_call
 from hepllm.schema import UNKNOWN
 from hepllm.stages.blackbox import forget_search, search_blackbox, wants_search
 from hepllm.stages.cascading import MODEL, CascadeScores, RunCascade, open_cascade
@@ -205,6 +206,7 @@ def _describe(run: Run, chosen: EvaluationSet, rate: float, prior: Prior) -> dic
         "n_excluded_as_seen": chosen.n_excluded,
         "events_per_second": rate,
         "probability_prior": prior.name,
+        "made": this_call(),
     }
 
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from hepllm import __version__
 from hepllm.errors import InputError, RunError
 from hepllm.evaluation.curves import SampleCurves, curves_from_tree
 from hepllm.evaluation.html.data import data_section
@@ -24,22 +21,12 @@ from hepllm.evaluation.html.runs import (
 )
 from hepllm.evaluation.html.sets import EvaluatedSet, set_section
 from hepllm.evaluation.training_plots import History
+from hepllm.provenance import shown_date, versions
 from hepllm.stages.evaluate import CURVES, METRICS
 from hepllm.stages.runs import Run, open_run, write_text
 from hepllm.stages.spread import SPREAD_FILES
 
 REPORT = "report.html"
-
-_PACKAGES = (
-    "torch",
-    "transformers",
-    "peft",
-    "bitsandbytes",
-    "scikit-learn",
-    "numpy",
-    "awkward",
-    "fastjet",
-)
 
 
 def report(folders: Sequence[Path], output: Path | None = None, command: str = "") -> Path:
@@ -101,6 +88,7 @@ def _read(name: str, run: Run) -> ReportedRun:
         dataset_digest=record.dataset_digest,
         n_train=record.n_train,
         n_validation=record.n_validation,
+        starts=record.starts,
         history=_read_history(run.folder / "history.jsonl"),
         sets=[_read_set(run, file) for file in files],
     )
@@ -126,7 +114,6 @@ def _read_set(run: Run, file: Path) -> EvaluatedSet:
         metrics=tree,
         curves=None if curves is None else _as_curves(curves, folder / CURVES, again),
         pictures=[one for one in folder.glob("*.png") if one.name not in SPREAD_FILES],
-        date=_date_of(file),
     )
 
 
@@ -146,17 +133,9 @@ def _as_curves(tree: dict[str, Any], file: Path, again: str) -> SampleCurves:
         raise InputError(msg) from None
 
 
-def _date_of(file: Path) -> str:
-    return _as_text(datetime.fromtimestamp(file.stat().st_mtime, UTC))
-
-
-def _as_text(date: datetime) -> str:
-    return date.strftime("%Y-%m-%d %H:%M UTC")
-
-
 def _page(runs: Mapping[str, Run], command: str) -> Page:
     read = [_read(name, run) for name, run in runs.items()]
-    facts = [("written", _as_text(datetime.now(UTC)))]
+    facts = [("written", shown_date(datetime.now(UTC).isoformat()))]
     facts += [("command", command)] if command else []
     facts += [("run", str(run.folder)) for run in read]
     parts = [_run_sections(run, runs[run.name], read[:place]) for place, run in enumerate(read)]
@@ -201,11 +180,5 @@ def _data_section(reported: ReportedRun, run: Run, before: Sequence[ReportedRun]
 
 
 def _versions() -> Section:
-    facts = [("hepllm", __version__), ("Python", platform.python_version())]
-    for name in _PACKAGES:
-        try:
-            facts.append((name, version(name)))
-        except PackageNotFoundError:
-            facts.append((name, "not installed"))
-    facts.append(("system", platform.platform()))
+    facts = list(versions().items())
     return Section("Versions", texts=["Of what wrote this page."], facts=facts)

@@ -8,6 +8,7 @@ runs/<name>/  config.yaml  run.json  history.jsonl  tensorboard/  checkpoints/
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,12 +49,14 @@ class RunRecord:
         dataset_digest: of its contents.
         n_train: training events by class name.
         n_validation: validation events by class name.
+        starts: when and by which command it was trained and resumed, oldest first.
     """
 
     dataset: Path
     dataset_digest: str
     n_train: dict[str, int]
     n_validation: dict[str, int]
+    starts: tuple[Mapping[str, Any], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The content of ``run.json``."""
@@ -63,6 +66,7 @@ class RunRecord:
             "dataset_digest": self.dataset_digest,
             "n_train": self.n_train,
             "n_validation": self.n_validation,
+            "starts": [dict(start) for start in self.starts],
         }
 
 
@@ -138,6 +142,7 @@ def open_run(folder: Path) -> Run:
             dataset_digest=str(tree["dataset_digest"]),
             n_train=dict(tree["n_train"]),
             n_validation=dict(tree["n_validation"]),
+            starts=tuple(dict(start) for start in tree.get("starts", [])),
         )
     except (ValueError, KeyError, TypeError) as error:
         msg = f"{record_file}: not readable: {error!r}"

@@ -26,6 +26,7 @@ from hepllm.learning.scoring import score_events
 from hepllm.learning.steps import TrainingData
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.devices import choose_device
+from hepllm.provenance import this_call
 from hepllm.stages.memory import settle_memory
 from hepllm.stages.runs import (
     LATEST,
@@ -100,6 +101,7 @@ def train(dataset_folder: Path, output: Path, config: Config, *, overwrite: bool
             dataset_digest=dataset.digest,
             n_train=count_classes(data.train),
             n_validation=count_classes(data.validation),
+            starts=(this_call(),),
         )
         _require_same(team, config, record, resume_from=None)
         if team.is_first:
@@ -132,10 +134,11 @@ def resume(output: Path, overrides: Sequence[str]) -> TrainedRun:
             run.record,
             n_train=count_classes(data.train),
             n_validation=count_classes(data.validation),
+            starts=(*run.record.starts, this_call()),
         )
         resume_from = newest_checkpoint(run.checkpoints)
         _require_same(team, config, record, resume_from)
-        if changes and team.is_first:
+        if team.is_first:
             for path, (before, now) in changes.items():
                 LOG.info("from here on %s is %s (it was %s)", path, now, before)
             write_run_files(output, dump_config(config), record)

@@ -305,6 +305,7 @@ def box(run: Path, search: dict[str, Any]) -> Path:
     folder.mkdir()
     calibration = {"method": "platt", "prior": "training balance 1:1"}
     tree = {"n_events": 500, "n_signal": None, "n_background": None, "calibration": calibration}
+    tree["made"] = {"date": "2026-03-01T00:30:00+00:00", "command": "hepllm eval --blackbox box.h5"}
     (folder / "metrics.json").write_text(json.dumps({**tree, "search": search}), encoding="utf-8")
     return folder
 
@@ -316,6 +317,8 @@ def test_a_search_is_shown(copied: Path) -> None:
     written = report([copied])
     page = parse(written)
     told = ("500 events without labels", "p = 0.0123", "17 of 1000", "3509 -11 +12", "turn-on")
+    assert "2026-03-01 00:30 UTC" in page.text
+    assert "hepllm eval --blackbox box.h5" in page.text
     for shown in (*told, "new kind", "not known"):
         assert shown in page.text
     values = [value for _, value in page.named("Selections, fixed")["0.01"]]

@@ -21,6 +21,7 @@ from hepllm.evaluation.training_plots import (
     loss_figure,
     validation_figure,
 )
+from hepllm.provenance import shown_date
 
 _NO_RECIPE = ("seed", "name")
 """Settings in which runs of one recipe may differ."""
@@ -39,6 +40,7 @@ class ReportedRun:
         dataset_digest: of its contents.
         n_train: training events by class.
         n_validation: validation events by class.
+        starts: when and by which command it was trained and resumed.
         history: of its training; empty where there is none.
         sets: what it was evaluated on.
     """
@@ -51,6 +53,7 @@ class ReportedRun:
     dataset_digest: str
     n_train: Mapping[str, int]
     n_validation: Mapping[str, int]
+    starts: Sequence[Mapping[str, Any]]
     history: History
     sets: Sequence[EvaluatedSet]
 
@@ -71,6 +74,9 @@ def training_section(run: ReportedRun) -> Section:
         ("training events", _classes(run.n_train)),
         ("validation events", _classes(run.n_validation)),
     ]
+    for place, start in enumerate(run.starts):
+        facts.append(("resumed" if place else "begun", shown_date(start["date"])))
+        facts.append(("command", start["command"]))
     if not run.history:
         text = f"There is no {run.folder / 'history.jsonl'}, so there are no training curves."
         return Section("Training", texts=[text], facts=facts)

@@ -22,6 +22,7 @@ from hepllm.evaluation.html.tables import (
     top_table,
     view_table,
 )
+from hepllm.provenance import shown_date
 
 _PICTURES: Mapping[str, tuple[str, str]] = {
     "sic.png": (
@@ -53,14 +54,12 @@ class EvaluatedSet:
         metrics: the content of ``metrics.json``.
         curves: the content of ``curves.json``; None where there is none.
         pictures: PNG files.
-        date: when it was evaluated.
     """
 
     name: str
     metrics: Tree
     curves: SampleCurves | None
     pictures: Sequence[Path]
-    date: str
 
 
 def set_section(found: EvaluatedSet) -> Section:
@@ -84,7 +83,10 @@ def set_section(found: EvaluatedSet) -> Section:
     return Section(
         title=f"Results on {found.name}",
         texts=[_sentences(tree)],
-        facts=[("evaluated", found.date)],
+        facts=[
+            ("evaluated", shown_date(tree["made"]["date"])),
+            ("command", tree["made"]["command"]),
+        ],
         tables=[result_table(tree)] if has_labels(tree) else [],
         pictures=[_picture(file, found.name) for file in others],
         sections=parts,
