@@ -16,6 +16,8 @@ _PROCESS = _GIB
 _WORKSPACE = _GIB // 4
 """Of cuBLAS, cuDNN and the allocator's last, half empty segments."""
 _FRAGMENTATION = 0.1
+_NCCL = _GIB // 2
+"""For what NCCL takes beside torch to exchange gradients; an estimate, not measured."""
 
 
 @dataclass(frozen=True)
@@ -45,20 +47,25 @@ class Capacity:
         return free if self.limit is None else min(free, self.limit)
 
 
-def device_capacity(device: torch.device, limit_gib: float | None) -> Capacity:
+def device_capacity(
+    device: torch.device, limit_gib: float | None, *, n_sharing: int = 1
+) -> Capacity:
     """Asks a device for its memory.
 
     Args:
         device: where the model lies.
-        limit_gib: ``train.memory_limit_gib``.
+        limit_gib: ``train.memory_limit_gib``, of each process.
+        n_sharing: processes of a training on this machine, which share its RAM; each has a GPU of
+            its own.
     """
     limit = None if limit_gib is None else int(limit_gib * _GIB)
     if device.type != "cuda":
         total = machine_memory()
-        taken = int(total * _RAM_FOR_OTHERS)
-        return Capacity("this machine's RAM", total, taken, limit, _PROCESS, _FRAGMENTATION)
+        free = int(total * (1 - _RAM_FOR_OTHERS)) // n_sharing
+        return Capacity("this machine's RAM", total, total - free, limit, _PROCESS, _FRAGMENTATION)
     free, total = torch.cuda.mem_get_info(device)
     taken = total - free - torch.cuda.memory_reserved(device)
+    taken += _NCCL if n_sharing > 1 else 0
     return gpu_capacity(torch.cuda.get_device_name(device), total, max(taken, 0), limit)
 
 

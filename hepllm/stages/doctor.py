@@ -118,8 +118,7 @@ def check_dry_run(config: Config, weights: Weights) -> Finding:
     name = TINY_RANDOM if is_stand_in else config.backbone.name
     changes = [f"backbone.name={json.dumps(name)}", "train.epochs=1", "train.warmup_fusion_steps=0"]
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            told = _train_one_step(override_config(config, changes), Path(folder))
+        told = _train_one_step(override_config(config, changes))
     except OutOfMemoryError as error:
         reason = str(error).partition("\n")[0]
         remedy = (
@@ -137,7 +136,7 @@ def check_dry_run(config: Config, weights: Weights) -> Finding:
     return Finding("dry run", "ok", found)
 
 
-def _train_one_step(config: Config, folder: Path) -> str:
+def _train_one_step(config: Config) -> str:
     """Does it and tells how it went.
 
     Raises:
@@ -158,7 +157,7 @@ def _train_one_step(config: Config, folder: Path) -> str:
     classifier, encoder = make_classifier(config)
     events = _made_up_events(config)
     data = TrainingData(events, events)
-    config = settle_memory(folder, classifier, encoder, data, config)
+    config = settle_memory(classifier, encoder, data, config).config
     if classifier.nfa is not None:
         classifier.nfa.standardizer.fit(events.features)
     classifier.train()

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,6 +18,7 @@ from hepllm.config import Config
 from hepllm.errors import InputError
 from hepllm.learning.budget import Batch, Budget, Setting, dropout_mask_bytes, training_needs
 from hepllm.learning.capacity import device_capacity
+from hepllm.learning.distributed import ALONE, Team
 from hepllm.learning.encoding import PromptEncoder
 from hepllm.learning.steps import TrainingData
 from hepllm.model.backbone import causal_model, set_checkpointing
@@ -36,39 +39,54 @@ _SAMPLE = 256
 """Events whose prompts are measured."""
 
 
+@dataclass(frozen=True)
+class SettledMemory:
+    """How a training uses its device.
+
+    Attributes:
+        config: with micro-batch and checkpointing decided.
+        budget: by which it was decided.
+        setting: the decision.
+    """
+
+    config: Config
+    budget: Budget
+    setting: Setting
+
+    def write(self, folder: Path) -> None:
+        """Records the decision in a run folder, as ``memory.json``."""
+        tree = _tree(self.budget, self.setting, self.config)
+        write_text(folder / _RECORD, json.dumps(tree, indent=1) + "\n")
+
+
 def settle_memory(
-    folder: Path,
     classifier: EventClassifier,
     encoder: PromptEncoder,
     data: TrainingData,
     config: Config,
     *,
-    n_processes: int = 1,
-    is_first: bool = True,
-) -> Config:
+    team: Team = ALONE,
+    earlier: Path | None = None,
+) -> SettledMemory:
     """Tells the memory budget and switches gradient checkpointing.
 
     Args:
-        folder: of the run, which keeps the decision in ``memory.json``.
         classifier: as it will be trained.
         encoder: writes and tokenises prompts.
         data: training and validation events.
         config: of the experiment.
-        n_processes: that share each batch.
-        is_first: whether this one speaks and writes.
-
-    Returns:
-        The configuration with micro-batch and checkpointing decided.
+        team: of processes, which share each batch and, on CPUs, their machine's memory.
+        earlier: run folder of a training that goes on, as it began if it can.
 
     Raises:
         InputError: if nothing fits, or the record is broken.
     """
-    budget = training_budget(classifier, encoder, data, config, n_processes=n_processes)
-    setting, fits, origin = _decide(folder / _RECORD, budget, config)
-    if is_first:
+    budget = training_budget(classifier, encoder, data, config, team=team)
+    kept = None if earlier is None else _read(earlier / _RECORD, config)
+    setting, fits, origin = _decide(kept, budget, config)
+    if team.is_first:
         LOG.info("%s", budget.table(setting))
         LOG.info("taking %s: %s", setting, origin)
-        _record(folder / _RECORD, budget, setting, config)
     if not fits:
         LOG.warning(
             "by the budget this needs %.2f GiB and only %.2f may be used: if it runs out of "
@@ -81,7 +99,8 @@ def settle_memory(
     set_checkpointing(classifier.language_model, enabled=setting.checkpointing)
     train = config.train.model_copy(update={"micro_batch_size": setting.micro_batch})
     backbone = config.backbone.model_copy(update={"gradient_checkpointing": setting.checkpointing})
-    return config.model_copy(update={"train": train, "backbone": backbone})
+    settled = config.model_copy(update={"train": train, "backbone": backbone})
+    return SettledMemory(settled, budget, setting)
 
 
 def training_budget(
@@ -90,7 +109,7 @@ def training_budget(
     data: TrainingData,
     config: Config,
     *,
-    n_processes: int = 1,
+    team: Team = ALONE,
 ) -> Budget:
     """Counts a loaded model and measures its prompts; switches gradient checkpointing off.
 
@@ -99,7 +118,7 @@ def training_budget(
         encoder: writes and tokenises prompts.
         data: training and validation events.
         config: of the experiment.
-        n_processes: that share each batch.
+        team: of processes.
     """
     shape = classifier_shape(classifier, config)
     prompts = encoder.encode(data.train.features[:_SAMPLE])
@@ -117,7 +136,7 @@ def training_budget(
     set_checkpointing(classifier.language_model, enabled=False)  # which keeps from sharing
     may_share = obstacle_to_sharing(causal, training=True) is None
     batch = Batch(
-        n_events=-(-min(config.train.batch_size, len(data.train)) // n_processes),
+        n_events=-(-min(config.train.batch_size, len(data.train)) // team.size),
         n_tokens=prompts.token_ids.shape[1],
         attention=kernels[0],
         passes=2 if config.train.loss.r_drop else 1,
@@ -134,7 +153,9 @@ def training_budget(
         adapter,
         config.train,
     )
-    return Budget(device_capacity(classifier.device, config.train.memory_limit_gib), needs, batch)
+    limit = config.train.memory_limit_gib
+    capacity = device_capacity(classifier.device, limit, n_sharing=team.local_size)
+    return Budget(capacity, needs, batch)
 
 
 def classifier_shape(classifier: EventClassifier, config: Config) -> ActivationModel:
@@ -151,13 +172,12 @@ def classifier_shape(classifier: EventClassifier, config: Config) -> ActivationM
     )
 
 
-def _decide(record: Path, budget: Budget, config: Config) -> tuple[Setting, bool, str]:
+def _decide(kept: Setting | None, budget: Budget, config: Config) -> tuple[Setting, bool, str]:
     """The setting, whether it should fit, and why it is taken."""
     micro_batch = config.train.micro_batch_size
     checkpointing = config.backbone.gradient_checkpointing
     choices = budget.settings(micro_batch, checkpointing)
     n_fitting = sum(map(budget.fits, choices))
-    kept = _read(record, config)
     if kept is not None:
         kept = Setting(
             kept.micro_batch if micro_batch is None else micro_batch,
@@ -174,8 +194,9 @@ def _decide(record: Path, budget: Budget, config: Config) -> tuple[Setting, bool
     return setting, fits, f"the fastest of the {n_fitting} ways that fit, of {len(choices)}"
 
 
-def _record(file: Path, budget: Budget, setting: Setting, config: Config) -> None:
-    tree = {
+def _tree(budget: Budget, setting: Setting, config: Config) -> dict[str, Any]:
+    """The content of ``memory.json``."""
+    return {
         "micro_batch_size": setting.micro_batch,
         "checkpointing": setting.checkpointing,
         "memory_limit_gib": config.train.memory_limit_gib,
@@ -189,7 +210,6 @@ def _record(file: Path, budget: Budget, setting: Setting, config: Config) -> Non
             "usable": budget.capacity.usable,
         },
     }
-    write_text(file, json.dumps(tree, indent=1) + "\n")
 
 
 def _read(file: Path, config: Config) -> Setting | None:

@@ -27,7 +27,7 @@ from hepllm.learning.steps import TrainingData
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.devices import choose_device
 from hepllm.provenance import this_call
-from hepllm.stages.memory import settle_memory
+from hepllm.stages.memory import SettledMemory, settle_memory
 from hepllm.stages.runs import (
     LATEST,
     RUNS_FOLDER,
@@ -104,12 +104,13 @@ def train(dataset_folder: Path, output: Path, config: Config, *, overwrite: bool
             starts=(this_call(),),
         )
         _require_same(team, config, record, resume_from=None)
+        ready = _prepare(config, record, data, team)
         if team.is_first:
-            if overwrite:
+            if overwrite:  # only now, when all that a start can fail of has been done
                 shutil.rmtree(output, ignore_errors=True)
             output.mkdir(parents=True, exist_ok=True)
             write_run_files(output, dump_config(config), record)
-        return _train(output, config, record, data, team=team, resume_from=None)
+        return _train(output, ready, record, data, team=team, resume_from=None)
 
 
 def resume(output: Path, overrides: Sequence[str]) -> TrainedRun:
@@ -138,11 +139,12 @@ def resume(output: Path, overrides: Sequence[str]) -> TrainedRun:
         )
         resume_from = newest_checkpoint(run.checkpoints)
         _require_same(team, config, record, resume_from)
+        ready = _prepare(config, record, data, team, earlier=output)
         if team.is_first:
             for path, (before, now) in changes.items():
                 LOG.info("from here on %s is %s (it was %s)", path, now, before)
             write_run_files(output, dump_config(config), record)
-        return _train(output, config, record, data, team=team, resume_from=resume_from)
+        return _train(output, ready, record, data, team=team, resume_from=resume_from)
 
 
 def _require_same(team: Team, config: Config, record: RunRecord, resume_from: Path | None) -> None:
@@ -175,16 +177,32 @@ def _check_changes(output: Path, changes: Mapping[str, tuple[Any, Any]]) -> None
         raise InputError(msg)
 
 
-def _train(
-    output: Path,
+@dataclass(frozen=True)
+class _Ready:
+    """A loaded classifier and how it will use its device; nothing is written yet."""
+
+    classifier: EventClassifier
+    encoder: PromptEncoder
+    memory: SettledMemory
+
+
+def _prepare(
     config: Config,
     record: RunRecord,
     data: TrainingData,
-    *,
     team: Team,
-    resume_from: Path | None,
-) -> TrainedRun:
-    started = time.perf_counter()
+    *,
+    earlier: Path | None = None,
+) -> _Ready:
+    """Does all of a start that can fail by the user's settings.
+
+    Args:
+        config: of the experiment.
+        record: what will be trained on.
+        data: its events.
+        team: of processes.
+        earlier: run folder of a training that goes on.
+    """
     torch.set_num_threads(team.threads(config.train.threads))
     LOG.info(
         "training on %d signal and %d background events; loading %s",
@@ -193,20 +211,26 @@ def _train(
         config.backbone.name,
     )
     with team.together():
-        if team.is_first:
-            write_used_events(output, data.train, data.validation)
         cap_gpu_memory(choose_device(config.backbone.device), config.train.memory_limit_gib)
         classifier, encoder = make_classifier(config)
-    with team.together():
-        config = settle_memory(
-            output,
-            classifier,
-            encoder,
-            data,
-            config,
-            n_processes=team.size,
-            is_first=team.is_first,
-        )
+        memory = settle_memory(classifier, encoder, data, config, team=team, earlier=earlier)
+    return _Ready(classifier, encoder, memory)
+
+
+def _train(
+    output: Path,
+    ready: _Ready,
+    record: RunRecord,
+    data: TrainingData,
+    *,
+    team: Team,
+    resume_from: Path | None,
+) -> TrainedRun:
+    started = time.perf_counter()
+    classifier, encoder, config = ready.classifier, ready.encoder, ready.memory.config
+    if team.is_first:
+        write_used_events(output, data.train, data.validation)
+        ready.memory.write(output)
     result = fit(
         classifier, encoder, data, config, folder=output, resume_from=resume_from, team=team
     )

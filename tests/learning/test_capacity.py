@@ -62,6 +62,12 @@ def test_ram_is_shared_with_the_system() -> None:
     assert device_capacity(torch.device("cpu"), 1.5).usable == min(found.usable, int(1.5 * 2**30))
 
 
+def test_processes_of_a_machine_share_its_ram() -> None:
+    alone, third = (device_capacity(torch.device("cpu"), None, n_sharing=n) for n in (1, 3))
+    assert third.total == alone.total
+    assert third.usable == alone.usable // 3
+
+
 def test_a_cpu_has_no_cap() -> None:
     cap_gpu_memory(torch.device("cpu"), 1.0)  # must not ask for a GPU
 

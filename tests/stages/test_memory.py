@@ -16,6 +16,7 @@ from hepllm.errors import InputError
 from hepllm.learning.budget import Budget, Setting
 from hepllm.learning.capacity import Capacity
 from hepllm.learning.checkpoint import newest_checkpoint
+from hepllm.learning.distributed import Team
 from hepllm.learning.encoding import PromptEncoder
 from hepllm.learning.loop import fit
 from hepllm.learning.steps import TrainingData
@@ -54,7 +55,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """``machine(n_bytes)`` is one with so much memory and nothing else in it."""
 
     def of(n_bytes: int) -> None:
-        def capacity(device: torch.device, limit_gib: float | None) -> Capacity:
+        def capacity(device: torch.device, limit_gib: float | None, *, n_sharing: int) -> Capacity:
             limit = None if limit_gib is None else int(limit_gib * GIB)
             return Capacity("a test", n_bytes, 0, limit, 0, 0.0)
 
@@ -80,6 +81,13 @@ def scoring_one_by_one(config: Config) -> Config:
     return config.model_copy(update={"evaluation": evaluation})
 
 
+def settle(folder: Path, made: Made, data: TrainingData, config: Config) -> Config:
+    """Settles a training that begins, or goes on, in a run folder."""
+    settled = settle_memory(*made, data, config, earlier=folder)
+    settled.write(folder)
+    return settled.config
+
+
 def test_the_budget_is_told_and_the_choice_recorded(
     *,
     made: Made,
@@ -91,7 +99,7 @@ def test_the_budget_is_told_and_the_choice_recorded(
 ) -> None:
     machine(64 * GIB)
     with caplog.at_level(logging.INFO, logger="hepllm"):
-        settled = settle_memory(tmp_path, *made, data, config)
+        settled = settle(tmp_path, made, data, config)
     assert settled.train.micro_batch_size == config.train.batch_size == 8
     assert settled.backbone.gradient_checkpointing is False
     for part in ("memory budget in GiB, a test", "weights", "LoRA", "activations", "spare"):
@@ -110,7 +118,7 @@ def test_a_small_machine_takes_less(
 ) -> None:
     config = scoring_one_by_one(config)
     machine(needed(made, data, config, Setting(4, checkpointing=False)))
-    settled = settle_memory(tmp_path, *made, data, config)
+    settled = settle(tmp_path, made, data, config)
     assert settled.train.micro_batch_size is not None
     chosen = settled.train.micro_batch_size, settled.backbone.gradient_checkpointing
     assert chosen != (8, False)
@@ -131,7 +139,7 @@ def test_explicit_settings_are_obeyed_with_a_warning(
     explicit = with_changes(config, micro_batch_size=3)
     backbone = config.backbone.model_copy(update={"gradient_checkpointing": True})
     explicit = explicit.model_copy(update={"backbone": backbone})
-    assert settle_memory(tmp_path, *made, data, explicit) == explicit
+    assert settle(tmp_path, made, data, explicit) == explicit
     assert causal_model(made[0].language_model).is_activation_checkpointing
     assert "if it runs out of memory" in caplog.text
 
@@ -143,7 +151,7 @@ def test_where_nothing_fits_nothing_is_recorded(
     with pytest.raises(
         InputError, match=r"training needs .* GiB even in micro-batches of 1 event with"
     ):
-        settle_memory(tmp_path, *made, data, config)
+        settle(tmp_path, made, data, config)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -157,19 +165,19 @@ def test_the_record_holds_on_another_machine_until_the_limit_changes(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     machine(needed(made, data, config, Setting(2, checkpointing=True)))
-    first = settle_memory(tmp_path, *made, data, config)
+    first = settle(tmp_path, made, data, config)
     assert first.train.micro_batch_size is not None
     machine(64 * GIB)
     with caplog.at_level(logging.INFO, logger="hepllm"):
-        assert settle_memory(tmp_path, *made, data, config) == first
+        assert settle(tmp_path, made, data, config) == first
     assert "as this training began" in caplog.text
     machine(2**20)
-    assert settle_memory(tmp_path, *made, data, config) == first
+    assert settle(tmp_path, made, data, config) == first
     assert "if it runs out of memory" in caplog.text
     machine(64 * GIB)
-    again = settle_memory(tmp_path, *made, data, with_changes(config, micro_batch_size=5))
+    again = settle(tmp_path, made, data, with_changes(config, micro_batch_size=5))
     assert again.train.micro_batch_size == 5
-    other = settle_memory(tmp_path, *made, data, with_changes(config, memory_limit_gib=32.0))
+    other = settle(tmp_path, made, data, with_changes(config, memory_limit_gib=32.0))
     assert (other.train.micro_batch_size, other.backbone.gradient_checkpointing) == (8, False)
 
 
@@ -184,10 +192,10 @@ def test_a_record_that_no_longer_fits_gives_way(
     config = scoring_one_by_one(config)
     made = make_classifier(config)
     machine(64 * GIB)
-    assert settle_memory(tmp_path, *made, data, config).train.micro_batch_size == 8
+    assert settle(tmp_path, made, data, config).train.micro_batch_size == 8
     small = Setting(2, checkpointing=True)
     machine(needed(made, data, config, small))
-    again = settle_memory(tmp_path, *made, data, config)
+    again = settle(tmp_path, made, data, config)
     taken = Setting(again.train.micro_batch_size, again.backbone.gradient_checkpointing)
     assert needed(made, data, config, taken) <= needed(made, data, config, small)
     assert "no longer fit" in caplog.text
@@ -199,7 +207,7 @@ def test_a_broken_record_is_named(
 ) -> None:
     (tmp_path / "memory.json").write_text(content)
     with pytest.raises(InputError, match=r"memory\.json: not readable"):
-        settle_memory(tmp_path, *made, data, config)
+        settle(tmp_path, made, data, config)
 
 
 @pytest.mark.slow
@@ -207,7 +215,7 @@ def test_several_processes_divide_the_batch(
     made: Made, data: TrainingData, config: Config, machine: Callable[[int], None]
 ) -> None:
     machine(64 * GIB)
-    budget = training_budget(*made, data, config, n_processes=3)
+    budget = training_budget(*made, data, config, team=Team(size=3))
     assert budget.batch.n_events == 3
     assert budget.choose(None, "auto") == (Setting(3, checkpointing=False), True)
 
@@ -220,7 +228,7 @@ def test_a_run_resumed_with_more_memory_repeats_the_losses_of_an_unbroken_one(
     def start(folder: Path) -> tuple[Made, Config]:
         folder.mkdir(exist_ok=True)
         made = make_classifier(config)
-        return made, settle_memory(folder, *made, data, config)
+        return made, settle(folder, made, data, config)
 
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     small = needed(make_classifier(config), data, config, Setting(3, checkpointing=True))

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
-from hepllm.config import Config
+from hepllm.config import Config, override_config
 from hepllm.dataset import read_dataset
 from hepllm.errors import InputError, RunError
 from hepllm.stages.evaluate import SetReport, evaluate
@@ -70,6 +70,8 @@ def reports(folder: Path, trained: TrainedRun) -> dict[str, SetReport]:
 def test_a_run_says_what_it_was_trained_on(trained: TrainedRun, config: Config) -> None:
     run = open_run(trained.folder)
     assert run.config == config
+    (start,) = run.record.starts
+    assert {"date", "command", "versions"} == set(start)
     dataset = run.dataset()
     events = training_events(dataset, config)
     assert run.record.n_train == {
@@ -257,6 +259,22 @@ def test_an_existing_run_is_not_overwritten(
     with pytest.raises(InputError, match="not a run; choose another"):
         train(dataset, tmp_path, config, overwrite=True)
     assert (tmp_path / "thesis.tex").exists()
+
+
+@pytest.mark.parametrize("change", ["backbone.name=/no/such/model", "train.memory_limit_gib=0.01"])
+def test_a_start_that_fails_leaves_everything_as_it_was(
+    folder: Path, trained: TrainedRun, config: Config, tmp_path: Path, change: str
+) -> None:
+    dataset, wrong = folder / "data" / "rnd", override_config(config, [change])
+    shutil.copytree(trained.folder, tmp_path / "run")
+    before = {file: file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file()}
+    with pytest.raises(InputError):
+        train(dataset, tmp_path / "new", wrong, overwrite=False)
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(InputError):
+        train(dataset, tmp_path / "run", wrong, overwrite=True)
+    after = {file: file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file()}
+    assert after == before
 
 
 def test_a_dataset_without_labels_cannot_train(
