@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from hepllm.errors import InputError
 from hepllm.physics.readers.content import one_line
 
-_BATCH_ROWS = 65_536
+_BATCH_ROWS = 8_192
+_BUFFER = 65_536
+"""Bytes read at once of each column, for a row group may hold the whole file."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class ParquetTable:
         parts: list[pa.RecordBatch] = []
         row = self.group_starts[groups[0]] if groups else stop
         try:
-            with pq.ParquetFile(self.path) as file:
+            with pq.ParquetFile(self.path, buffer_size=_BUFFER, pre_buffer=False) as file:
                 for batch in file.iter_batches(_BATCH_ROWS, groups, list(names)):
                     first, last = max(start - row, 0), min(stop - row, len(batch))
                     if first < last:
