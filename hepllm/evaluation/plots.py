@@ -31,12 +31,13 @@ _LEGEND_ROW = 0.2
 """Height of a row of a legend in inches."""
 
 
-def plot_sic(results: EvaluationResults, path: Path) -> None:
+def plot_sic(results: EvaluationResults, path: Path, handover: float = -math.inf) -> None:
     """Draws SIC against signal efficiency, with bands, working points and the sample's ceiling.
 
     Args:
         results: of one sample.
         path: PNG file, written whole or not at all.
+        handover: score below which a cascade leaves the judged model's events to the boosting.
     """
     figure, axes = _canvas(results)
     for index, result in enumerate(_classifiers(results)):
@@ -58,12 +59,24 @@ def plot_sic(results: EvaluationResults, path: Path) -> None:
         label=rf"ceiling $\epsilon_S\,\sqrt{{N_b/{n_min}}}$, {ceiling:.1f} at 1",
     )
     axes.set(xlim=(0, 1), ylim=(0, _sic_top(results)))
+    _mark_handover(axes, results, handover)
     axes.set_xlabel(r"signal efficiency $\epsilon_S$")
     axes.set_ylabel(r"SIC = $\epsilon_S\,/\,\sqrt{\epsilon_B}$")
     stated = ", ".join(f"{eps_s:g}" for eps_s in results.model.sic_at)
     marks = f"▼ cut from validation data\n● at $\\epsilon_S$ = {stated}"
     _legend(axes, f"{results.config.confidence:.0%} bootstrap band\n{marks}")
     save_figure(figure, path)
+
+
+def _mark_handover(axes: Axes, results: EvaluationResults, handover: float) -> None:
+    """Greys out the signal efficiencies that only the cascade's boosting reaches."""
+    events = results.model.events
+    signal = events.weight[events.is_signal]
+    if math.isinf(handover) or signal.sum() <= 0:
+        return
+    reached = float(signal[events.score[events.is_signal] >= handover].sum() / signal.sum())
+    label = f"{results.model.name}: the cascade's boosting decides"
+    axes.axvspan(reached, 1, color="0.85", alpha=0.6, zorder=0, linewidth=0, label=label)
 
 
 def plot_roc(results: EvaluationResults, path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -165,7 +166,7 @@ def _report(bench: _Bench, chosen: EvaluationSet) -> SetReport:
             gain = describe_gain({pair[1]: d["auc"] for pair, d in results.contrasts.items()})
             metrics["stack"] = gain
             texts.append(gain)
-        files += [_write_curves(folder, results), *_draw(folder, results)]
+        files += [_write_curves(folder, results), *_draw(folder, results, contest.cascade)]
     tree, text, pictures = _judge_probabilities(bench, chosen, results, prior)
     metrics |= {**_describe(contest.run, chosen, rate, prior), "calibration": tree}
     texts.append(text)
@@ -324,8 +325,9 @@ def _write_curves(folder: Path, results: EvaluationResults) -> Path:
     return file
 
 
-def _draw(folder: Path, results: EvaluationResults) -> Sequence[Path]:
-    pictures = {"sic.png": plot_sic, "roc.png": plot_roc, "scores.png": plot_scores}
-    for name, draw in pictures.items():
-        draw(results, folder / name)
-    return [folder / name for name in pictures]
+def _draw(folder: Path, results: EvaluationResults, cascade: RunCascade | None) -> Sequence[Path]:
+    files = [folder / name for name in ("sic.png", "roc.png", "scores.png")]
+    plot_sic(results, files[0], -math.inf if cascade is None else cascade.cut.floor)
+    plot_roc(results, files[1])
+    plot_scores(results, files[2])
+    return files

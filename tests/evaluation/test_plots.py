@@ -52,6 +52,18 @@ def test_picture_is_drawn(
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
+def test_a_cascade_greys_out_what_its_model_does_not_reach(tmp_path: Path) -> None:
+    results = evaluate(200, 400)
+    handovers = {"none": -np.inf, "all": -100.0, "half": 1.0, "much": 2.0}
+    for name, handover in handovers.items():
+        plot_sic(results, tmp_path / f"{name}.png", handover)
+    grey = {
+        name: np.isclose(imread(tmp_path / f"{name}.png")[..., :3], 0.91, atol=0.01).all(-1).sum()
+        for name in handovers
+    }
+    assert grey["none"] <= grey["all"] < grey["half"] < grey["much"]
+
+
 def test_failed_picture_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def break_off(self: Figure, file: Path, **_: object) -> None:
         file.write_bytes(b"half")
