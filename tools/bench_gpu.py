@@ -38,12 +38,14 @@ from hepllm.learning.steps import Trainer, TrainingData
 from hepllm.logs import configure_logging
 from hepllm.model.backbone import cache_folder, set_checkpointing
 from hepllm.model.classifier import EventClassifier
-from hepllm.model.devices import choose_device
+from hepllm.model.devices import choose_device, choose_dtype
 from hepllm.stages.memory import training_budget
 from hepllm.stages.runs import make_classifier
 
 GIB = 2**30
 MISTRAL = "mistral-7b"
+_ROOMY = 20 * GIB
+"""Of a GPU that has room for Mistral-7B in 16 bits."""
 _PASSES = 4
 """Operations for each weight and token in a step: a product and a sum forward, and as many
 backward, for frozen weights have no gradient; what checkpointing computes again is not counted.
@@ -140,7 +142,7 @@ class Bench:
 def prepare(config: Config, n_events: int) -> Bench:
     """Loads a classifier as ``hepllm train`` does."""
     device = choose_device(config.backbone.device)
-    peak = matrix_peak(device)
+    peak = matrix_peak(device, choose_dtype(config.backbone.dtype, device))
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
@@ -157,9 +159,14 @@ def prepare(config: Config, n_events: int) -> Bench:
     return Bench(trainer, budget, peak, adapted_weights(classifier))
 
 
-def matrix_peak(device: torch.device) -> float:
-    """Operations a second in a large product of matrices, the best of ten."""
-    size, dtype = (8192, torch.bfloat16) if device.type == "cuda" else (1024, torch.float32)
+def matrix_peak(device: torch.device, dtype: torch.dtype) -> float:
+    """Operations a second in a large product of matrices, the best of ten.
+
+    Args:
+        device: that computes.
+        dtype: in which the model computes; a GPU may be slow in another.
+    """
+    size = 8192 if device.type == "cuda" else 1024
     matrix = torch.randn(size, size, dtype=dtype, device=device)
     seconds = []
     for _ in range(10):
@@ -187,14 +194,25 @@ def random_mistral(folder: Path) -> Path:
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
     try:
-        with choose_device("auto"):
+        with _roomy_device():
             model = MistralForCausalLM(mistral_7b())
     finally:
         torch.set_default_dtype(before)
     tokenizer.save_pretrained(folder)
     model.generation_config = None
     model.save_pretrained(folder)
+    del model
+    torch.cuda.empty_cache()  # or this process would keep it from those that measure
     return folder
+
+
+def _roomy_device() -> torch.device:
+    """The GPU if all 16-bit weights have room there, else the CPU, which is slower."""
+    device = choose_device("auto")
+    if device.type == "cpu":
+        return device
+    total = torch.cuda.get_device_properties(device).total_memory
+    return device if total >= _ROOMY else torch.device("cpu")
 
 
 def run_card(config: Config, *, scan: bool, n_steps: int) -> dict[str, Any]:

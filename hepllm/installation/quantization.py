@@ -41,7 +41,7 @@ def check_quantization(
     optimizer = config.train.lora_optimizer
     is_needed = (
         config.backbone.quantization == "nf4"
-        or optimizer == "adamw8bit"
+        or optimizer in ("adamw8bit", "paged_adamw8bit")
         or (optimizer == "auto" and device == "cuda")
     )
     fault_level: Level = "problem" if is_needed else "warning"

@@ -17,7 +17,7 @@ _WORKSPACE = _GIB // 4
 """Of cuBLAS, cuDNN and the allocator's last, half empty segments."""
 _FRAGMENTATION = 0.1
 _NCCL = _GIB // 2
-"""For what NCCL takes beside torch to exchange gradients; an estimate, not measured."""
+"""For what NCCL may take beside torch after its first exchange; an estimate, not measured."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,11 @@ class Capacity:
 
 
 def device_capacity(
-    device: torch.device, limit_gib: float | None, *, n_sharing: int = 1
+    device: torch.device,
+    limit_gib: float | None,
+    *,
+    n_sharing: int = 1,
+    uses_nccl: bool = False,
 ) -> Capacity:
     """Asks a device for its memory.
 
@@ -57,6 +61,7 @@ def device_capacity(
         limit_gib: ``train.memory_limit_gib``, of each process.
         n_sharing: processes of a training on this machine, which share its RAM; each has a GPU of
             its own.
+        uses_nccl: whether gradients are exchanged with other GPUs, of this machine or another.
     """
     limit = None if limit_gib is None else int(limit_gib * _GIB)
     if device.type != "cuda":
@@ -65,7 +70,7 @@ def device_capacity(
         return Capacity("this machine's RAM", total, total - free, limit, _PROCESS, _FRAGMENTATION)
     free, total = torch.cuda.mem_get_info(device)
     taken = total - free - torch.cuda.memory_reserved(device)
-    taken += _NCCL if n_sharing > 1 else 0
+    taken += _NCCL if uses_nccl else 0
     return gpu_capacity(torch.cuda.get_device_name(device), total, max(taken, 0), limit)
 
 

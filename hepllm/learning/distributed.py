@@ -155,6 +155,21 @@ class Team:
                 )
                 raise InputError(msg)
 
+    def require_one_kind_of_device(self) -> None:
+        """Refuses GPUs in some processes and none in others, which would wait for each other.
+
+        Raises:
+            InputError: naming a process without a GPU.
+        """
+        has_gpu = self.sum_array(self._at_own_place(float(self.uses_gpus)))
+        if has_gpu.any() and not has_gpu.all():
+            msg = (
+                f"process {int(has_gpu.argmin())} of {self.size} has no GPU that torch can use, "
+                f"and process {int(has_gpu.argmax())} has one: 'hepllm doctor' on its machine "
+                "tells why; to do without GPUs, set backbone.device=cpu"
+            )
+            raise InputError(msg)
+
     def require_same_weights(self, weights: Iterable[nn.Parameter]) -> None:
         """Ends a training whose processes no longer train the same model.
 
@@ -208,19 +223,20 @@ class Team:
         try:
             dist.all_reduce(tensor)
         except RuntimeError as error:
-            raise self._lost() from error
+            raise self._lost(reason=error) from error
 
     def _copy_from_first(self, tensor: Tensor) -> None:
         try:
             dist.broadcast(tensor, src=0)
         except RuntimeError as error:
-            raise self._lost() from error
+            raise self._lost(reason=error) from error
 
-    def _lost(self, rank: int | None = None) -> _LostError:
+    def _lost(self, rank: int | None = None, reason: RuntimeError | None = None) -> _LostError:
         """Why another process ended, as far as it left word.
 
         Args:
             rank: of that process, if known.
+            reason: what gloo or NCCL says, which need not be about another process.
         """
         others = [rank] if rank is not None else [r for r in range(self.size) if r != self.rank]
         limit = time.monotonic() + 1.0
@@ -233,9 +249,10 @@ class Team:
             except RuntimeError:  # the store went with the process that kept it
                 break
             time.sleep(0.05)
+        said = "" if reason is None else f" ({_in_short(reason)})"
         msg = (
             f"another of the {self.size} processes of this training has died without a word, or "
-            "was out of reach; go on from the last checkpoint with: hepllm train --resume"
+            f"was out of reach{said}; go on from the last checkpoint with: hepllm train --resume"
         )
         return _LostError(msg)
 
@@ -256,8 +273,8 @@ def join(device: str, timeout: timedelta = TIMEOUT) -> Iterator[Team]:
         timeout: after which a process that waits for the others gives up.
 
     Raises:
-        InputError: if there are more processes than GPUs.
-        RunError: if another process is gone.
+        InputError: if there are more processes than GPUs, or only some of them have a GPU.
+        RunError: if another process is gone, or NCCL does not work.
     """
     place = launched()
     if place.size == 1:
@@ -270,9 +287,12 @@ def join(device: str, timeout: timedelta = TIMEOUT) -> Iterator[Team]:
     words = _connect("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout)
     team = Team(place.rank, place.size, place.local_size, words, uses_gpus=on_gpu)
     try:
+        team.require_one_kind_of_device()
         with team.together():
             if on_gpu:
                 _take_gpu(place.local_rank)
+        if on_gpu:
+            _try_nccl(torch.device("cuda", place.local_rank))
         yield team
         team.wait()
     except HepllmError as error:
@@ -315,6 +335,28 @@ def _take_gpu(number: int) -> None:
         )
         raise InputError(msg)
     torch.cuda.set_device(number)
+
+
+def _try_nccl(device: torch.device) -> None:
+    """Lets NCCL connect the GPUs now, where what it says is not taken for a lost process.
+
+    Raises:
+        RunError: with what it says.
+    """
+    try:
+        total = torch.ones(1, device=device)
+        dist.all_reduce(total)
+        float(total)  # waits for it
+    except RuntimeError as error:
+        msg = (
+            f"NCCL cannot connect the GPUs: {_in_short(error)}; NCCL_DEBUG=INFO tells more, and "
+            "'hepllm doctor' whether /dev/shm is large enough"
+        )
+        raise RunError(msg) from error
+
+
+def _in_short(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def _key(rank: int) -> str:

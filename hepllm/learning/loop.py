@@ -142,7 +142,9 @@ class _Loop:
             while progress.step < total and not self._is_exhausted(progress):
                 step = progress.step
                 measure = trainer.is_logged(step + 1) or step + 1 in proofs.values()
-                outcome = trainer.step(step, measure=measure)
+                # In float16 the step of the proof may be left out.
+                is_proving = trainer.scaler.is_enabled() and step < max(proofs.values())
+                outcome = trainer.step(step, measure=measure or is_proving)
                 seconds, events = seconds + outcome.seconds, events + outcome.n_events
                 progress = replace(progress, step=step + 1)
                 if measure and self.monitor is not None:

@@ -18,7 +18,10 @@ def loss_scaler(precision: torch.dtype | None, device: torch.device) -> GradScal
         precision: of the matrix products; None for float32.
         device: where the model lies.
     """
-    return GradScaler(device.type, enabled=precision == torch.float16)
+    scaler = GradScaler(device.type, enabled=precision == torch.float16)
+    # It makes its scale with the first loss, which a process without events does not have.
+    scaler.scale(torch.zeros((), device=device))
+    return scaler
 
 
 def adapt_scale(scaler: GradScaler, step: int) -> None:

@@ -134,8 +134,8 @@ class Monitor:
         self._history.write_text("".join(kept if step else []), encoding="utf-8")
 
 
-def memory_gib() -> float:
-    """Most memory used so far: on the GPU if there is one, else by this process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_reserved() / 2**30
+def memory_gib(device: torch.device) -> float:
+    """Most memory used so far: on the GPU that computes, else by this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device) / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux

@@ -82,7 +82,8 @@ class OptimizerGroup:
         for settings in self.optimizer.param_groups:
             settings["lr"] = self.lr * settings.get(_RATE_FACTOR, 1.0)
         before = [weight.detach().clone() for weight in weights] if measure else []
-        scaler.step(self.optimizer)
+        if any(weight.grad is not None for weight in weights):  # the scaler insists on one
+            scaler.step(self.optimizer)
         self.optimizer.zero_grad(set_to_none=True)
         if measure:
             self.update_ratio = _relative_change(before, weights)

@@ -136,7 +136,7 @@ class Trainer:
             "train/loss": outcome.loss,
             "train/events_per_second": outcome.n_events / outcome.seconds,
             "train/tokens_per_second": outcome.n_tokens / outcome.seconds,
-            "train/memory_gib": memory_gib(),
+            "train/memory_gib": memory_gib(self.classifier.device),
         }
         if self.scaler.is_enabled():
             found["train/loss_scale"] = self.scaler.get_scale()

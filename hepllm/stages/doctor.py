@@ -148,6 +148,7 @@ def _train_one_step(config: Config) -> str:
     from hepllm.learning.monitor import memory_gib
     from hepllm.learning.optimizers import build_groups
     from hepllm.learning.steps import Trainer, TrainingData
+    from hepllm.learning.watchdogs import PROVING_STEPS
     from hepllm.model.devices import choose_device
     from hepllm.stages.memory import settle_memory
     from hepllm.stages.runs import make_classifier
@@ -162,14 +163,19 @@ def _train_one_step(config: Config) -> str:
         classifier.nfa.standardizer.fit(events.features)
     classifier.train()
     groups = build_groups(classifier, config.train)
-    outcome = Trainer(classifier, encoder, data, config, tuple(groups)).step(0, measure=True)
+    trainer = Trainer(classifier, encoder, data, config, tuple(groups))
+    for _ in range(PROVING_STEPS):
+        outcome = trainer.step(0, measure=True)
+        # In float16, the first ones may be left out until the scale is found.
+        if not trainer.scaler.is_enabled() or all(group.update_ratio for group in groups):
+            break
     for group in groups:
         group.check_learning()
     where = "GPU memory" if classifier.device.type == "cuda" else "memory of the process"
     return (
         f"{outcome.n_events} events with {outcome.n_tokens} tokens, "
         f"{config.train.micro_batch_size} at a time, on {classifier.device.type} in "
-        f"{outcome.seconds:.2f} s, {where} at most {memory_gib():.2f} GiB; "
+        f"{outcome.seconds:.2f} s, {where} at most {memory_gib(classifier.device):.2f} GiB; "
         f"{' and '.join(group.name for group in groups)} learn"
     )
 

@@ -154,7 +154,9 @@ def training_budget(
         config.train,
     )
     limit = config.train.memory_limit_gib
-    capacity = device_capacity(classifier.device, limit, n_sharing=team.local_size)
+    capacity = device_capacity(
+        classifier.device, limit, n_sharing=team.local_size, uses_nccl=team.uses_gpus
+    )
     return Budget(capacity, needs, batch)
 
 

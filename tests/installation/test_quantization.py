@@ -38,12 +38,13 @@ def test_wrong_results_are_a_problem_where_they_are_needed(
     assert check_quantization(tiny_config(), "cpu", prove=lambda _: proof).level == "warning"
 
 
-def test_kernels_that_raise_are_told(tiny_config: Callable[..., Config]) -> None:
+@pytest.mark.parametrize("optimizer", ["adamw8bit", "paged_adamw8bit"])
+def test_kernels_that_raise_are_told(tiny_config: Callable[..., Config], optimizer: str) -> None:
     def prove(_: str) -> KernelProof:
         msg = "Method 'cquantize' not available\nin CPU-only version"
         raise RuntimeError(msg)
 
-    config = tiny_config("train.lora_optimizer=adamw8bit")
+    config = tiny_config(f"train.lora_optimizer={optimizer}")
     finding = check_quantization(config, "cpu", prove=prove)
     assert finding.level == "problem"
     assert "not available in CPU-only version" in finding.found

@@ -68,6 +68,19 @@ def test_processes_of_a_machine_share_its_ram() -> None:
     assert third.usable == alone.usable // 3
 
 
+@pytest.mark.parametrize(("n_sharing", "uses_nccl"), [(1, True), (2, True), (1, False), (2, False)])
+def test_a_gpu_that_exchanges_gradients_has_less(
+    monkeypatch: pytest.MonkeyPatch, n_sharing: int, uses_nccl: bool
+) -> None:
+    """Also where it is the only one of its machine."""
+    gib = 2**30
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (3 * gib, 8 * gib))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 4 * gib)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a card")
+    found = device_capacity(torch.device("cuda", 0), None, n_sharing=n_sharing, uses_nccl=uses_nccl)
+    assert found.usable == 7 * gib - uses_nccl * gib // 2
+
+
 def test_a_cpu_has_no_cap() -> None:
     cap_gpu_memory(torch.device("cpu"), 1.0)  # must not ask for a GPU
 

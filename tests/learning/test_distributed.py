@@ -22,8 +22,9 @@ from torch import Tensor
 
 from hepllm.config import Config
 from hepllm.dataset import EventTable
+from hepllm.errors import InputError, RunError
 from hepllm.learning.checkpoint import newest_checkpoint
-from hepllm.learning.distributed import ALONE, Team, join
+from hepllm.learning.distributed import ALONE, Team, _try_nccl, join
 from hepllm.learning.steps import _seed_of_step
 from hepllm.model.devices import choose_device
 from hepllm.stages.preprocess import preprocess
@@ -284,6 +285,32 @@ def test_without_torchrun_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("WORLD_SIZE", "4")  # other programs set it too
     with join("auto") as team:
         assert team is ALONE
+
+
+def test_a_machine_without_a_gpu_among_others_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One would wait in NCCL and the other in gloo, for half an hour."""
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda total: total.fill_(1.0))
+    Team(0, 2, uses_gpus=True).require_one_kind_of_device()
+    ALONE.require_one_kind_of_device()
+    for rank, without in ((0, 1), (1, 0)):  # the other process adds nothing
+        monkeypatch.setattr("torch.distributed.all_reduce", lambda _: None)
+        with pytest.raises(InputError, match=f"process {without} of 2 has no GPU .*doctor"):
+            Team(rank, 2, uses_gpus=True).require_one_kind_of_device()
+
+
+def test_what_nccl_says_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Tensor, **__: int) -> None:
+        msg = "NCCL error in: a.cpp\nncclSystemError: no space in /dev/shm"
+        raise torch.distributed.DistBackendError(msg)
+
+    monkeypatch.setattr("torch.distributed.all_reduce", fail)
+    monkeypatch.setattr("torch.distributed.broadcast", fail)
+    with pytest.raises(RunError, match=r"NCCL cannot connect .*ncclSystemError: no space .*doctor"):
+        _try_nccl(torch.device("cpu"))
+    weight = torch.nn.Parameter(torch.ones(1))
+    for call in (Team(0, 2).sum_gradients, Team(0, 2).require_same_weights):
+        with pytest.raises(RunError, match=r"another of the 2 .*ncclSystemError: no space"):
+            call([weight])
 
 
 UNDER_TORCHRUN = {

@@ -9,13 +9,14 @@ import torch
 
 from hepllm.config import Config
 from hepllm.errors import RunError
-from hepllm.learning.checkpoint import newest_checkpoint
+from hepllm.learning.checkpoint import load_loss_scale, newest_checkpoint
 from hepllm.learning.encoding import PromptEncoder
 from hepllm.learning.loop import TrainingResult
 from hepllm.learning.loss_scale import adapt_scale, loss_scaler
 from hepllm.learning.optimizers import build_groups
 from hepllm.learning.schedule import batch_of_step
 from hepllm.learning.steps import Trainer, TrainingData
+from hepllm.learning.watchdogs import PROVING_STEPS
 from hepllm.model.classifier import EventClassifier
 
 Make = Callable[[Config], tuple[EventClassifier, PromptEncoder]]
@@ -49,6 +50,26 @@ def gradients(trainer: Trainer) -> dict[str, torch.Tensor]:
         trainer.scaler.unscale_(group.optimizer)
     weights = trainer.classifier.trained_parameters()
     return {name: weight.grad for name, weight in weights.items() if weight.grad is not None}
+
+
+def test_a_process_without_events_takes_the_step_of_the_others() -> None:
+    """It has scaled no loss; its gradient is the sum over the others'."""
+    scaler, weight = loss_scaler(torch.float16, CPU), torch.nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.SGD([weight], lr=0.5)
+    weight.grad = torch.full((1,), scaler.get_scale())
+    scaler.unscale_(optimizer)
+    scaler.step(optimizer)
+    adapt_scale(scaler, 1)
+    assert weight == 0.5
+
+
+def test_a_saved_scale_is_taken_over(tmp_path: Path) -> None:
+    saved = loss_scaler(torch.float16, CPU).state_dict() | {"scale": 8.0, "_growth_tracker": 5}
+    (tmp_path / "state.json").write_text(json.dumps({"format": 1, "loss_scale": saved}))
+    scaler = loss_scaler(torch.float16, CPU)
+    load_loss_scale(tmp_path, scaler)
+    assert scaler.scale(torch.tensor(3.0)) == 24
+    assert scaler.state_dict() == saved
 
 
 @pytest.mark.parametrize("precision", [None, torch.bfloat16])
@@ -106,6 +127,42 @@ def test_gradients_that_always_overflow_stop_the_training(
     assert classifier.nfa is not None
     classifier.nfa.register_forward_hook(_overflowing_backward)
     with pytest.raises(RunError, match=r"every gradient of the (lora|nfa) weights has overflowed"):
+        train((classifier, encoder), data, config, tmp_path)
+
+
+def test_an_overflow_at_the_step_of_the_proof_is_no_failure(
+    *,
+    tiny_config: Callable[..., Config],
+    data: TrainingData,
+    tmp_path: Path,
+    make: Make,
+    train: Train,
+) -> None:
+    config = tiny_config("backbone.dtype=float16", "train.epochs=2", "train.log_every=1000")
+    classifier, encoder = make(config)
+    assert classifier.nfa is not None
+    n_passes = 0
+
+    def spoil(_module: torch.nn.Module, _inputs: object, output: torch.Tensor) -> None:
+        nonlocal n_passes
+        if output.requires_grad:
+            n_passes += 1
+            if n_passes == PROVING_STEPS:
+                output.register_hook(lambda gradient: gradient * torch.inf)
+
+    classifier.nfa.register_forward_hook(spoil)
+    result = train((classifier, encoder), data, config, tmp_path)
+    assert n_passes == result.steps > PROVING_STEPS
+
+
+def test_a_group_without_gradient_is_named_in_float16_too(
+    tiny_config: Callable[..., Config], data: TrainingData, tmp_path: Path, make: Make, train: Train
+) -> None:
+    config = tiny_config("backbone.dtype=float16")
+    classifier, encoder = make(config)
+    assert classifier.nfa is not None
+    classifier.nfa.register_forward_hook(lambda *args: args[-1].detach())
+    with pytest.raises(RunError, match="nfa weights have received no gradient"):
         train((classifier, encoder), data, config, tmp_path)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch import nn
@@ -12,7 +13,7 @@ from torch import nn
 from hepllm.config import Config
 from hepllm.evaluation.metrics import roc
 from hepllm.evaluation.scores import scored_events
-from hepllm.learning.monitor import Monitor
+from hepllm.learning.monitor import Monitor, memory_gib
 from hepllm.learning.validation import Validation
 
 
@@ -74,3 +75,12 @@ def test_what_a_killed_run_wrote_too_much_is_dropped(tmp_path: Path) -> None:
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert [(e.step, e.value) for e in events.Scalars("train/loss")] == [(1, 1), (2, 2), (3, 30)]
+
+
+def test_memory_is_that_of_the_device_that_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with two GPUs, on which one process computes on the CPU and one on the second."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    reserved = {None: 0, torch.device("cuda:1"): 5 * 2**30}
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device=None: reserved[device])
+    assert memory_gib(torch.device("cuda:1")) == 5
+    assert 0.01 < memory_gib(torch.device("cpu")) != 5

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -137,6 +138,26 @@ def test_the_dry_run_tells_of_a_group_that_does_not_learn(
     )
     assert finding.level == "problem"
     assert "the nfa weights have received no gradient" in finding.found
+
+
+def test_the_dry_run_waits_for_the_scale_of_float16(
+    tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, calls = OptimizerGroup.step, []
+
+    def overflowing_at_first(self: OptimizerGroup, *args: Any, measure: bool) -> None:
+        calls.append(self.name)
+        if len(calls) <= 4:  # two steps of both groups
+            for weight in self.parameters.values():
+                if weight.grad is not None:
+                    weight.grad.fill_(torch.inf)
+        good(self, *args, measure=measure)
+
+    monkeypatch.setattr(OptimizerGroup, "step", overflowing_at_first)
+    config = tiny_config("backbone.device=cpu", "backbone.dtype=float16")
+    finding = check_dry_run(config, find_weights("tiny-random", tmp_path))
+    assert finding.level == "ok", finding.found
+    assert calls == ["lora", "nfa"] * 3
 
 
 @pytest.mark.parametrize(

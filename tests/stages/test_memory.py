@@ -55,7 +55,10 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """``machine(n_bytes)`` is one with so much memory and nothing else in it."""
 
     def of(n_bytes: int) -> None:
-        def capacity(device: torch.device, limit_gib: float | None, *, n_sharing: int) -> Capacity:
+        def capacity(
+            device: torch.device, limit_gib: float | None, *, n_sharing: int, uses_nccl: bool
+        ) -> Capacity:
+            assert not uses_nccl
             limit = None if limit_gib is None else int(limit_gib * GIB)
             return Capacity("a test", n_bytes, 0, limit, 0, 0.0)
 
