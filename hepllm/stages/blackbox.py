@@ -16,13 +16,15 @@ from numpy.typing import NDArray
 from hepllm import __version__
 from hepllm.config import Config
 from hepllm.dataset import Dataset
-from hepllm.errors import HepllmError, InputError
+from hepllm.errors import HepllmError, InputError, RunError
 from hepllm.evaluation.calibration import ValidationScores
 from hepllm.evaluation.search.figures import plot_jet_masses, plot_spectrum
 from hepllm.evaluation.search.hunt import BoxEvents, SearchResult, search
+from hepllm.evaluation.search.limits import UpperLimit, upper_limits
 from hepllm.evaluation.search.submission import (
     ReferenceSignal,
     Truth,
+    efficiencies_of,
     format_submission,
     submission_tree,
 )
@@ -107,12 +109,27 @@ def search_blackbox(
         LOG.warning("%s: no search: %s", chosen.name, error)
         return BlackboxReport({"problem": str(error)}, f"{chosen.name}: no search: {error}", ())
     reference = reference_signal(run, validation)
-    tree = submission_tree(result, reference, _truth(chosen, events))
-    tree["warnings"] += cascade_warnings(config)
+    limits, problems = _limits(result, reference, config.seed)
+    tree = submission_tree(result, reference, _truth(chosen, events), limits)
+    tree["warnings"] += [*problems, *cascade_warnings(config)]
     text = format_submission(chosen.name, result, tree)
     tree = {"blackbox": _identity(chosen), **tree, **_provenance(run, config)}
     files = _write(folder, chosen.name, result, tree)
     return BlackboxReport(tree, text, files)
+
+
+def _limits(
+    result: SearchResult, reference: ReferenceSignal | None, seed: int
+) -> tuple[tuple[UpperLimit, ...] | None, list[str]]:
+    """Upper limits where nothing was found, and what to know if there are none."""
+    if result.is_excess:
+        return None, []
+    known = efficiencies_of(result, reference)
+    values = None if known is None else [one.value for one in known]
+    try:
+        return upper_limits(result, values, seed), []
+    except RunError as error:
+        return None, [str(error)]
 
 
 def cascade_warnings(config: Config) -> list[str]:

@@ -244,10 +244,17 @@ def _passing_prior(prior: float, kept: NDArray[np.bool_], events: ScoredEvents) 
 
 
 def _passing_shares(kept: NDArray[np.bool_], events: ScoredEvents) -> tuple[float, float]:
-    """Shares of signal and background weights that are kept; negative ones count as 0."""
+    """Shares of signal and background weights that are kept; negative ones count as 0.
+
+    Raises:
+        InputError: if a class has no positive weight, so that there is nothing to share.
+    """
     weight = np.clip(events.weight, 0, None)
-    signal, background = (
-        float(weight[chosen & kept].sum() / weight[chosen].sum())
-        for chosen in (events.is_signal, ~events.is_signal)
-    )
+    totals = {}
+    for name, chosen in (("signal", events.is_signal), ("background", ~events.is_signal)):
+        totals[name] = float(weight[chosen].sum()), float(weight[chosen & kept].sum())
+        if not totals[name][0] > 0:
+            msg = f"no {name} event of positive weight is among the validation events"
+            raise InputError(msg)
+    signal, background = (passing / total for total, passing in totals.values())
     return signal, background

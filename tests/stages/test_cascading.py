@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -178,6 +179,16 @@ def test_a_cut_that_no_validation_event_passes_has_no_prior() -> None:
     # All of the signal and half of the background pass.
     kept = np.array([True, True, True, False])
     assert cascading._passing_prior(0.5, kept, events) == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(("of_class", "name"), [(1, "signal"), (0, "background")])
+def test_a_class_without_positive_weights_has_no_prior(of_class: int, name: str) -> None:
+    label = np.array([1, 1, 0, 0])
+    weight = np.where(label == of_class, -1.0, 1.0)
+    events = scored_events(np.arange(4.0), label, np.ones(4), "model")
+    events = replace(events, weight=weight)
+    with pytest.raises(InputError, match=f"no {name} event of positive weight"):
+        cascading._passing_prior(0.5, np.ones(4, dtype=bool), events)
 
 
 def test_a_combination_needs_all_scores(folder: Path, config: Config) -> None:

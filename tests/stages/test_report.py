@@ -331,6 +331,26 @@ def test_a_search_is_shown(copied: Path) -> None:
     assert glance["run"][0][1] == 500
 
 
+def test_limits_of_a_search_are_shown(copied: Path) -> None:
+    limit = {
+        "mass_gev": 3500.0,
+        "is_largest_fluctuation": False,
+        "efficiency": 0.03,
+        "n_signal_selected": 17.5,
+        "expected": 14.25,
+        "expected_16": 10.5,
+        "expected_84": 20.5,
+        "n_signal_box": None,
+    }
+    tree = {"confidence": 0.95, "method": "CLs", "relative_width": 0.036, "by_mass": [limit]}
+    box(copied, searched() | {"upper_limits": tree, "n_toys_exceeding": 0})
+    page = parse(report([copied]))
+    values = [value for _, value in page.named("Upper limits on signal events, 95% CL")["3500"]]
+    assert values == [0.03, 17.5, 14.25, 10.5, 20.5, None]
+    assert "p <= 0.0123 (at least 2.2 sigma)" in page.text
+    assert "largest fluctuation, no excess: mass" in page.text
+
+
 def test_a_cascade_is_shown(copied: Path) -> None:
     def share(value: float, n_passing: int) -> dict[str, Any]:
         interval = [value - 0.01, value + 0.01]

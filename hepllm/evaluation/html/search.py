@@ -8,6 +8,8 @@ from typing import Any
 
 from hepllm.evaluation.html.page import Cell, Group, Listing, Picture, Row, Section, Table
 from hepllm.evaluation.html.tables import Tree, count_cell
+from hepllm.evaluation.search.hunt import EXCESS_P
+from hepllm.evaluation.search.resonance import Measurement
 
 PICTURES: Mapping[str, tuple[str, str]] = {
     "search.png": (
@@ -52,7 +54,7 @@ def search_section(tree: Tree, pictures: Sequence[Picture]) -> Section:
         title,
         texts=[_verdict(tree), *warnings],
         facts=[*_findings(tree), *_key(tree.get("truth"))],
-        tables=[_selection_table(tree)],
+        tables=[_selection_table(tree), *_limit_tables(tree.get("upper_limits"))],
         pictures=pictures,
         listings=[Listing("The submission, as JSON", json.dumps(tree, indent=1))],
     )
@@ -63,8 +65,11 @@ def _verdict(tree: Tree) -> str:
     extreme = f"{tree['n_toys_exceeding']} of {tree['n_toys']} pseudo-experiments are as extreme"
     sigma = tree["significance_global"]
     in_sigma = "" if sigma is None else f" ({sigma:.1f} sigma)"
+    if tree["n_toys_exceeding"] == 0 and sigma is not None:
+        in_sigma = f" (at least {sigma:.1f} sigma)"
+    relation = "<=" if tree["n_toys_exceeding"] == 0 else "="
     return (
-        f"p = {tree['p_value']:.3g}{in_sigma} for any window of any selection: {extreme}. "
+        f"p {relation} {tree['p_value']:.3g}{in_sigma} for any window of any selection: {extreme}. "
         f"{tree['n_in_range']} of {tree['n_events']} events have "
         f"{low:.0f} < m_jj < {high:.0f} GeV."
     )
@@ -72,8 +77,9 @@ def _verdict(tree: Tree) -> str:
 
 def _findings(tree: Tree) -> list[tuple[str, str]]:
     jets, efficiency = tree["jet_masses_gev"], tree["signal_efficiency"]
+    peak = "resonance" if tree["p_value"] < EXCESS_P else "largest fluctuation, no excess:"
     facts = [
-        ("resonance mass [GeV]", _measured(tree["resonance_mass_gev"])),
+        (f"{peak} mass [GeV]", _measured(tree["resonance_mass_gev"])),
         *((f"{jet} jet mass [GeV]", _measured(found)) for jet, found in jets.items()),
         ("signal events after the cut", _measured(tree["n_signal_selected"])),
         ("signal events in the box", _measured(tree["n_signal_box"])),
@@ -135,4 +141,33 @@ def _measured(found: Mapping[str, Any] | None) -> str:
     """A number with its 68 % interval."""
     if found is None:
         return "not known"
-    return f"{found['value']:.4g} -{found['below']:.2g} +{found['above']:.2g} ({found['method']})"
+    measured = Measurement(**found)
+    return f"{measured} ({measured.method})"
+
+
+def _limit_tables(limits: Tree | None) -> list[Table]:
+    """Upper limits where nothing was found."""
+    if limits is None:
+        return []
+    note = (
+        f"{limits['method']}; a Gaussian peak of relative width {limits['relative_width']:g}. "
+        "Expected: median and 68 % of spectra without signal. In the box: if the efficiency is "
+        "that of the simulated signal, at the lower end of its interval."
+    )
+    return [
+        Table(
+            caption=f"Upper limits on signal events, {limits['confidence']:.0%} CL",
+            heads=("mass [GeV]", "kept", "after the cut", "expected", "16 %", "84 %", "in the box"),
+            groups=[Group("", [_limit_row(one) for one in limits["by_mass"]])],
+            notes=[note],
+        )
+    ]
+
+
+def _limit_row(one: Tree) -> Row:
+    mark = " (largest fluctuation)" if one["is_largest_fluctuation"] else ""
+    numbers = ("n_signal_selected", "expected", "expected_16", "expected_84", "n_signal_box")
+    return Row(
+        f"{one['mass_gev']:.0f}{mark}",
+        [_number(one["efficiency"], "g"), *(_number(one[name], ".3g") for name in numbers)],
+    )

@@ -37,11 +37,15 @@ from hepllm.evaluation.search.toys import (
     ToyResult,
     examine,
     global_p_value,
+    goodness_outside,
     null_hypothesis,
     observed_spectra,
 )
 
 Floats = NDArray[np.float64]
+
+EXCESS_P = 0.01
+"""Global p-value below which an excess is described, and above which upper limits are given."""
 
 _WINDOW = 2.0
 """Half width of the window in which jet masses are looked at, in widths of the peak."""
@@ -85,8 +89,12 @@ class SelectionResult:
         bump: its least probable excess.
         p_value: global, of this selection alone.
         goodness: p-value of the background fit.
+        goodness_outside: the same without three widths around the resonance, so that a signal
+            does not count; None where too few bins are left.
         n_parameters: of the background fit.
         background: the fit as iminuit finds it, with errors.
+        basis: (B, P) columns of the background fit.
+        offset: (B,) logarithm of what they multiply.
         shape: spectrum after against before the cut.
         shape_outside: the same without three widths around the resonance.
     """
@@ -95,8 +103,11 @@ class SelectionResult:
     bump: Bump
     p_value: PValue
     goodness: PValue
+    goodness_outside: PValue | None
     n_parameters: int
     background: BackgroundFit
+    basis: Floats
+    offset: Floats
     shape: ShapeDistance | None
     shape_outside: ShapeDistance | None
 
@@ -134,6 +145,11 @@ class SearchResult:
     def chosen(self) -> SelectionResult:
         """The selection with the most significant bump."""
         return self.selections[self.best]
+
+    @property
+    def is_excess(self) -> bool:
+        """Whether the data are unlike background enough to tell numbers of a signal."""
+        return self.toys.overall.value < EXCESS_P
 
 
 def search(events: BoxEvents, config: SearchConfig, seed: int) -> SearchResult:
@@ -232,11 +248,19 @@ class _Fitted:
             bump=scan_data(counts, fitted.expected[0], self.spectra.edges, self.background.windows),
             p_value=self.toys.by_selection[place],
             goodness=self.toys.goodness[place],
+            goodness_outside=goodness_outside(counts, *description, self._bins_off(around), seed),
             n_parameters=int(fitted.n_parameters[0]),
             background=fit_background(counts, *description),
+            basis=description[0],
+            offset=description[1],
             shape=_sculpting(self.events, selection, None, seed),
             shape_outside=_sculpting(self.events, selection, around, seed),
         )
+
+    def _bins_off(self, window: tuple[float, float]) -> NDArray[np.bool_]:
+        edges = self.spectra.edges
+        off: NDArray[np.bool_] = (edges[1:] <= window[0]) | (edges[:-1] >= window[1])
+        return off
 
 
 def usable_selections(scores: Floats, config: SearchConfig) -> list[Selection]:

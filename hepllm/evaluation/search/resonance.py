@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from iminuit import Minuit
@@ -18,6 +20,11 @@ _WIDTHS = (0.02, 0.08)
 """Of the peak over its mass: from half to twice the resolution of R = 1.0 dijets, 0.036."""
 
 _AT_LIMIT = "minos, at limit"
+_HESSE = "hesse"
+_WIDTH_HELD = ", width held at its limit"
+
+_AT_BOUND = 1e-3
+"""Distance from a limit of the fit, over the range, below which a parameter counts as at it."""
 
 RESOLUTION = 0.036
 """Of m_jj, relative, of simulated resonances decaying to two R = 1.0 jets."""
@@ -42,7 +49,7 @@ class Measurement:
     @property
     def at_limit(self) -> bool:
         """Whether an end of the interval is a limit of the fit instead of where Minos got to."""
-        return self.method == _AT_LIMIT
+        return self.method.startswith(_AT_LIMIT)
 
     def scaled(self, factor: float) -> Measurement:
         """The same in other units."""
@@ -50,8 +57,16 @@ class Measurement:
             self.value * factor, self.below * factor, self.above * factor, self.method
         )
 
+    @property
+    def is_rough(self) -> bool:
+        """Whether the interval is only that of the covariance, which Minos could not confirm."""
+        return self.method.startswith(_HESSE)
+
     def __str__(self) -> str:
-        return f"{self.value:.4g} -{self.below:.2g} +{self.above:.2g}"
+        """With two digits of the larger error, and as many decimals for all."""
+        error = max(self.below, self.above)
+        decimals = max(0, 1 - math.floor(math.log10(error))) if 0 < error < math.inf else 2
+        return f"{self.value:.{decimals}f} -{self.below:.{decimals}f} +{self.above:.{decimals}f}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +95,7 @@ class Resonance:
         background: (B,) events.
         signal: (B,) events.
         is_valid: whether the fit converged.
+        width_at_limit: whether the best width is one that the fit may not go beyond.
     """
 
     mass: Measurement
@@ -88,6 +104,7 @@ class Resonance:
     background: Floats
     signal: Floats
     is_valid: bool
+    width_at_limit: bool = False
 
     def window(self, n_sigma: float) -> tuple[float, float]:
         """The mass range around the peak in GeV, with the resolution as its least width."""
@@ -119,10 +136,15 @@ def fit_background(counts: Floats, basis: Floats, offset: Floats) -> BackgroundF
     def cost(parameters: Floats) -> float:
         return float(deviance(counts, _expected(basis, offset, parameters))) / 2
 
-    minimum = _minimise(cost, _start(counts, basis, offset))
+    minimum = Minuit(cost, _start(counts, basis, offset))
+    minimum.errordef = Minuit.LIKELIHOOD
+    minimum.strategy = 2
+    minimum.migrad(ncall=20_000)
     expected = _expected(basis, offset, np.asarray(minimum.values))
-    covariance = np.asarray(minimum.covariance)
-    relative = np.sqrt(np.einsum("bp,pq,bq->b", basis, covariance, basis))
+    # The information of a log-linear model is known; Hesse may fail where events are few.
+    information = (basis * expected[:, None]).T @ basis
+    covariance = np.linalg.pinv(information, hermitian=True)
+    relative = np.sqrt(np.maximum(np.einsum("bp,pq,bq->b", basis, covariance, basis), 0.0))
     return BackgroundFit(expected, expected * relative, float(deviance(counts, expected)))
 
 
@@ -155,24 +177,81 @@ def fit_resonance(
     outside[bump.start : bump.start + bump.width] = False
     smooth = _start(counts[outside], basis[outside], offset[outside])
     excess = max(bump.n_observed - bump.n_expected, 1.0)
-    start = np.concatenate([[excess, np.sqrt(low * high), RESOLUTION], smooth])
-    minimum = Minuit(cost, start)
-    minimum.errordef = Minuit.LIKELIHOOD
     margin = (high - low) / 2
-    minimum.limits["x1"] = (max(low - margin, edges[0]), min(high + margin, edges[-1]))
-    minimum.limits["x2"] = _WIDTHS
-    minimum.migrad(ncall=20_000)
+    masses = max(low - margin, edges[0]), min(high + margin, edges[-1])
+    first, *others = _starts(low, high)
+    minimum = _peak_minimum(cost, [excess, *first, *smooth], masses)
+    if _is_doubtful(minimum):
+        more = [_peak_minimum(cost, [excess, *one, *smooth], masses) for one in others]
+        minimum = _lowest([minimum, *more])
     minimum.hesse()
+    width = _measure(minimum, "x2")
+    mass, n_signal = _measure(minimum, "x1"), _measure(minimum, "x0")
+    if _HESSE in (mass.method, n_signal.method) and _at_bound(minimum, "x2"):
+        mass, n_signal = _measure_at_bound(minimum)
     signal, background = parts(np.asarray(minimum.values))
     inside = float(peak(edges, minimum.values["x1"], minimum.values["x2"]).sum())
     return Resonance(
-        mass=_measure(minimum, "x1"),
-        n_signal=_measure(minimum, "x0").scaled(inside),
-        width=_measure(minimum, "x2"),
+        mass=mass,
+        n_signal=n_signal.scaled(inside),
+        width=width,
         background=background,
         signal=signal,
         is_valid=bool(minimum.valid),
+        width_at_limit=_at_bound(minimum, "x2"),
     )
+
+
+def _peak_minimum(
+    cost: Callable[[Floats], float], start: Sequence[float], masses: tuple[float, float]
+) -> Minuit:
+    minimum = Minuit(cost, np.asarray(start))
+    minimum.errordef = Minuit.LIKELIHOOD
+    minimum.limits["x1"] = masses
+    minimum.limits["x2"] = _WIDTHS
+    minimum.migrad(ncall=20_000)
+    return minimum
+
+
+def _starts(low: float, high: float) -> list[tuple[float, float]]:
+    """Masses and widths to begin with: the middle of a window first."""
+    centre = float(np.sqrt(low * high))
+    widths = [(centre, width) for width in (RESOLUTION, *_WIDTHS)]
+    return [*widths, (low, RESOLUTION), (high, RESOLUTION)]
+
+
+def _is_doubtful(minimum: Minuit) -> bool:
+    """Whether a lower minimum may be elsewhere."""
+    stuck = _at_bound(minimum, "x1") or _at_bound(minimum, "x2")
+    return not minimum.valid or stuck or minimum.values["x0"] <= 0
+
+
+def _lowest(minima: Sequence[Minuit]) -> Minuit:
+    """The lowest of several minima, of which those that converged come first."""
+    return min(minima, key=lambda one: (not one.valid, one.fval))
+
+
+def _at_bound(minimum: Minuit, name: str) -> bool:
+    """Whether a parameter lies at one of its limits."""
+    low, high = minimum.limits[name]
+    value = minimum.values[name]
+    return bool(min(value - low, high - value) < _AT_BOUND * (high - low))
+
+
+def _measure_at_bound(minimum: Minuit) -> tuple[Measurement, Measurement]:
+    """Mass and number with the width held where it is, at a limit.
+
+    There the likelihood is not parabolic in the width, so that Minos may fail and the covariance
+    is too small.
+    """
+    minimum.fixed["x2"] = True
+    minimum.migrad(ncall=20_000)
+    minimum.hesse()
+    mass, n_signal = (
+        replace(one, method=f"{one.method}{_WIDTH_HELD}")
+        for one in (_measure(minimum, "x1"), _measure(minimum, "x0"))
+    )
+    return mass, n_signal
 
 
 def _expected(basis: Floats, offset: Floats, parameters: Floats) -> Floats:
@@ -186,15 +265,6 @@ def _start(counts: Floats, basis: Floats, offset: Floats) -> Floats:
     return np.asarray(
         np.linalg.lstsq(basis * np.sqrt(weight)[:, None], target * np.sqrt(weight), rcond=None)[0]
     )
-
-
-def _minimise(cost: object, start: Floats) -> Minuit:
-    minimum = Minuit(cost, start)
-    minimum.errordef = Minuit.LIKELIHOOD
-    minimum.strategy = 2
-    minimum.migrad(ncall=20_000)
-    minimum.hesse()
-    return minimum
 
 
 def _measure(minimum: Minuit, name: str) -> Measurement:
@@ -211,4 +281,4 @@ def _measure(minimum: Minuit, name: str) -> Measurement:
             method = _AT_LIMIT if at_limit else "minos"
             return Measurement(value, -errors.lower, errors.upper, method)
     error = float(minimum.errors[name])
-    return Measurement(value, error, error, "hesse")
+    return Measurement(value, error, error, _HESSE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,17 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepllm.evaluation import cascade
+from hepllm.evaluation.search.caveats import warnings_of
 from hepllm.evaluation.search.hunt import SearchResult, SelectionResult
 from hepllm.evaluation.search.jet_masses import JetMass
+from hepllm.evaluation.search.limits import UpperLimit, limit_lines, limits_tree
 from hepllm.evaluation.search.resonance import Measurement
 from hepllm.evaluation.search.spectra import Selection, ShapeDistance
 from hepllm.evaluation.search.toys import PValue
 
 Floats = NDArray[np.float64]
-
-_SMALL_P = 0.01
-_EVIDENCE_P = 1e-3
-_CLAIM_TOYS = 10_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,8 +104,24 @@ def corrected_number(n_signal: Measurement, efficiency: Efficiency) -> Measureme
     )
 
 
+def efficiencies_of(
+    result: SearchResult, reference: ReferenceSignal | None
+) -> list[Efficiency] | None:
+    """The efficiency of each selection for simulated signal; None if they are not known."""
+    if reference is None:
+        return None
+    edges = result.spectra.edges
+    m_jj_range = float(edges[0]), float(edges[-1])
+    found = [signal_efficiency(reference, one.selection, m_jj_range) for one in result.selections]
+    known = [one for one in found if one is not None]
+    return known if len(known) == len(found) else None
+
+
 def submission_tree(
-    result: SearchResult, reference: ReferenceSignal | None, truth: Truth | None
+    result: SearchResult,
+    reference: ReferenceSignal | None,
+    truth: Truth | None,
+    limits: Sequence[UpperLimit] | None = None,
 ) -> dict[str, Any]:
     """Everything a search found, for ``submission.json``.
 
@@ -114,7 +129,9 @@ def submission_tree(
         result: of the search.
         reference: signal for efficiencies; None leaves out what needs them.
         truth: of a key; None leaves it out.
+        limits: on the signal, where nothing was found; None leaves them out.
     """
+    efficiencies = efficiencies_of(result, reference)
     edges = result.spectra.edges
     tree: dict[str, Any] = {
         "n_events": result.n_events,
@@ -125,13 +142,15 @@ def submission_tree(
         "n_toys_failed": result.toys.n_failed,
         "resonance_mass_gev": asdict(result.resonance.mass),
         "resonance_relative_width": asdict(result.resonance.width),
+        "resonance_width_at_limit": result.resonance.width_at_limit,
         "resonance_fit_valid": result.resonance.is_valid,
         "jet_masses_gev": {
             jet: None if found.peak is None else asdict(found.peak)
             for jet, found in result.jet_masses.items()
         },
         "n_signal_selected": asdict(result.resonance.n_signal),
-        **_whole_box(result, reference),
+        **_whole_box(result, reference, efficiencies),
+        "upper_limits": None if limits is None else limits_tree(limits, result, efficiencies),
         "best_selection": result.chosen.selection.efficiency,
         "selections": [_selection(one, edges) for one in result.selections],
         "spectrum_before_cut": {
@@ -153,21 +172,21 @@ def _of_p_value(p_value: PValue, name: str) -> dict[str, Any]:
     }
 
 
-def _whole_box(result: SearchResult, reference: ReferenceSignal | None) -> dict[str, Any]:
+def _whole_box(
+    result: SearchResult,
+    reference: ReferenceSignal | None,
+    efficiencies: Sequence[Efficiency] | None,
+) -> dict[str, Any]:
     """Signal in the whole box, if it is like the simulated one; all of it passed the trigger.
 
     Without an excess there is no number of signal events: that of the largest fluctuation says
-    nothing about a signal.
+    nothing about a signal. Nor is there one where the fit finds no peak.
     """
-    edges = result.spectra.edges
-    m_jj_range = float(edges[0]), float(edges[-1])
-    efficiency = None
-    if reference is not None:
-        efficiency = signal_efficiency(reference, result.chosen.selection, m_jj_range)
-    if reference is None or efficiency is None:
+    if reference is None or efficiencies is None:
         return {"n_signal_box": None, "signal_over_background": None, "signal_efficiency": None}
+    efficiency = efficiencies[result.best]
     number = None
-    if _is_excess(result):
+    if result.is_excess and result.resonance.n_signal.value > 0:
         number = corrected_number(result.resonance.n_signal, efficiency)
     ratio = None
     if number is not None and number.value < result.n_events:
@@ -177,10 +196,6 @@ def _whole_box(result: SearchResult, reference: ReferenceSignal | None) -> dict[
         "signal_over_background": ratio,
         "signal_efficiency": asdict(efficiency) | {"of": reference.description},
     }
-
-
-def _is_excess(result: SearchResult) -> bool:
-    return result.toys.overall.value < _SMALL_P
 
 
 def _selection(one: SelectionResult, edges: Floats) -> dict[str, Any]:
@@ -197,7 +212,13 @@ def _selection(one: SelectionResult, edges: Floats) -> dict[str, Any]:
         },
         "p_value": one.p_value.value,
         **_of_p_value(one.p_value, "global"),
-        "fit": {"n_parameters": one.n_parameters, "goodness_p": one.goodness.value},
+        "fit": {
+            "n_parameters": one.n_parameters,
+            "goodness_p": one.goodness.value,
+            "goodness_p_without_resonance": (
+                None if one.goodness_outside is None else one.goodness_outside.value
+            ),
+        },
         "shape_after_against_before": _distance(one.shape),
         "shape_without_resonance": _distance(one.shape_outside),
     }
@@ -235,57 +256,6 @@ def _truth(result: SearchResult, truth: Truth) -> dict[str, Any]:
     }
 
 
-def warnings_of(result: SearchResult) -> list[str]:
-    """What a reader should know before believing the numbers."""
-    found = []
-    low = result.spectra.edges[0]
-    if result.toys.rejected_goodness.value < _SMALL_P:
-        found.append(
-            f"the spectrum before the cut is not described from {low:.0f} GeV on "
-            f"(p = {result.toys.rejected_goodness.value:.2g}): raise evaluation.search.m_jj_min "
-            "above the turn-on of the trigger"
-        )
-    for one in result.selections:
-        cut, shape = one.selection.efficiency, one.shape_outside
-        if shape is not None and shape.ks_p < _SMALL_P:
-            found.append(
-                f"the cut at {cut:g} changes the spectrum outside of the resonance "
-                f"(KS p = {shape.ks_p:.2g}); the fit's {one.n_parameters} parameters take it up "
-                "as far as it is smooth"
-            )
-    found += _about_scores(result)
-    overall = result.toys.overall
-    if overall.value < _EVIDENCE_P and overall.n_toys < _CLAIM_TOYS:
-        found.append(
-            f"p < {_EVIDENCE_P:g} from {overall.n_toys} pseudo-experiments; "
-            f"set evaluation.search.max_toys to {_CLAIM_TOYS} or more"
-        )
-    return found + _about_resonance(result)
-
-
-def _about_scores(result: SearchResult) -> list[str]:
-    return [
-        f"many events have equal scores: the cut at {one.efficiency:g} keeps {one.n_selected} "
-        f"events instead of {one.efficiency * result.n_in_range:.0f}"
-        for one in result.tied
-    ]
-
-
-def _about_resonance(result: SearchResult) -> list[str]:
-    found, resonance = [], result.resonance
-    if not _is_excess(result):
-        found.append(
-            "no excess: mass, events and jet masses are those of the largest fluctuation, their "
-            "intervals do not hold"
-        )
-    if not resonance.is_valid:
-        found.append("the fit of the resonance did not converge; its numbers are rough")
-    for name, measured in (("mass", resonance.mass), ("relative width", resonance.width)):
-        if measured.at_limit:
-            found.append(f"the interval of the resonance's {name} ends at a limit of the fit")
-    return found
-
-
 def format_submission(name: str, result: SearchResult, tree: dict[str, Any]) -> str:
     """The same for a person.
 
@@ -311,10 +281,15 @@ def format_submission(name: str, result: SearchResult, tree: dict[str, Any]) -> 
         f"  {head}{'KS p':>9s}{'(without peak)':>15s}",
         *(_row(one, result.spectra.edges) for one in result.selections),
     ]
-    words = [verdict, *_findings(result, tree), *_truth_lines(tree)]
-    words += [f"  warning: {text}" for text in tree["warnings"]]
-    lines += [textwrap.fill(text, 118, subsequent_indent="    ") for text in words]
+    lines += _wrapped([verdict, *_findings(result, tree)])
+    lines += limit_lines(tree["upper_limits"])
+    lines += _wrapped(_truth_lines(tree))
+    lines += _wrapped([f"  warning: {text}" for text in tree["warnings"]])
     return "\n".join(lines)
+
+
+def _wrapped(texts: Sequence[str]) -> list[str]:
+    return [textwrap.fill(text, 118, subsequent_indent="    ") for text in texts]
 
 
 _COLUMNS = (6, 8, 14, 6, 8, 10, 10, 7)
@@ -334,7 +309,7 @@ def _row(one: SelectionResult, edges: Floats) -> str:
 
 
 def _findings(result: SearchResult, tree: dict[str, Any]) -> list[str]:
-    what = "excess" if _is_excess(result) else "largest fluctuation, no excess"
+    what = "excess" if result.is_excess else "largest fluctuation, no excess"
     resonance, jets = result.resonance, result.jet_masses
     after = f"after the cut at {result.chosen.selection.efficiency:g}"
     masses = f"light {_mass(jets['light'])}, heavy {_mass(jets['heavy'])}"

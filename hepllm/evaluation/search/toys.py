@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from hepllm.evaluation.search.poisson import fit
 from hepllm.evaluation.search.scan import scan_batch
 from hepllm.evaluation.search.smooth import FittedSpectra, SmoothBackground, fit_spectra
 from hepllm.evaluation.search.spectra import BoxSpectra
@@ -23,6 +24,7 @@ LOG = logging.getLogger(__name__)
 Floats = NDArray[np.float64]
 
 _BLOCK = 1000
+_MIN_FREE_BINS = 4
 _MIN_EXCEEDING = 20
 """More pseudo-experiments are made while fewer than this exceed the data."""
 
@@ -233,6 +235,35 @@ def _compare(data: Outcome, blocks: Sequence[Outcome]) -> ToyResult:
         ),
         n_failed=int(failed.sum()),
     )
+
+
+def goodness_outside(
+    counts: Floats, basis: Floats, offset: Floats, used: NDArray[np.bool_], seed: int
+) -> PValue | None:
+    """How well a background describes the bins away from a resonance, by pseudo-experiments.
+
+    Args:
+        counts: (B,) events.
+        basis: (B, P) orthonormal columns.
+        offset: (B,).
+        used: (B,) bins that count.
+        seed: of the draws.
+
+    Returns:
+        None where hardly more bins than parameters are left, or the fit fails.
+    """
+    if used.sum() < basis.shape[1] + _MIN_FREE_BINS:
+        return None
+    fitted = fit(counts[None], basis, offset, used[None])
+    if not fitted.converged[0]:
+        return None
+    random = np.random.default_rng([seed, 35])
+    # Bins that do not count may be anything; their extrapolation must not overflow the draws.
+    expected = np.where(used, fitted.expected[0], 0.0)
+    drawn = random.poisson(expected, (_BLOCK, len(counts))).astype(np.float64)
+    toys = fit(drawn, basis, offset, np.broadcast_to(used, drawn.shape))
+    extreme = (toys.deviance >= fitted.deviance[0] - 1e-9) & toys.converged
+    return PValue(int(extreme.sum()), _BLOCK)
 
 
 def observed_spectra(spectra: BoxSpectra) -> tuple[Floats, list[Floats]]:

@@ -11,8 +11,11 @@ import pytest
 
 from hepllm.config import SearchConfig
 from hepllm.errors import InputError
+from hepllm.evaluation.search import limits as limits_module
+from hepllm.evaluation.search.caveats import warnings_of
 from hepllm.evaluation.search.figures import plot_jet_masses, plot_spectrum
 from hepllm.evaluation.search.hunt import BoxEvents, SearchResult, search, usable_selections
+from hepllm.evaluation.search.limits import upper_limits
 from hepllm.evaluation.search.resonance import Measurement
 from hepllm.evaluation.search.spectra import Selection
 from hepllm.evaluation.search.submission import (
@@ -20,10 +23,10 @@ from hepllm.evaluation.search.submission import (
     ReferenceSignal,
     Truth,
     corrected_number,
+    efficiencies_of,
     format_submission,
     signal_efficiency,
     submission_tree,
-    warnings_of,
 )
 from hepllm.evaluation.search.toys import PValue
 
@@ -94,6 +97,51 @@ def test_a_p_value_of_1_can_be_written(found: SearchResult, tmp_path: Path) -> N
     assert json.loads(json.dumps(tree, allow_nan=False))["significance_global"] is None
     assert "p = 1 for any window" in format_submission("box", result, tree)
     plot_spectrum("box", result, tmp_path / "spectrum.png")
+
+
+def test_what_is_told_where_nothing_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits_module, "_MASS_STEP", 2000.0)
+    result = search(_box(0, 5)[0], CONFIG, 1)
+    efficiencies = efficiencies_of(result, _reference())
+    assert efficiencies is not None
+    limits = upper_limits(result, [one.value for one in efficiencies], 1, n_toys=150)
+    tree = submission_tree(result, _reference(), None, limits)
+    json.dumps(tree, allow_nan=False)
+    masses = [one["mass_gev"] for one in tree["upper_limits"]["by_mass"]]
+    assert masses[-2:] == [4000, 6000]
+    for one in tree["upper_limits"]["by_mass"]:
+        assert 1.5 < one["n_signal_selected"] < 60
+        assert one["n_signal_box"] > one["n_signal_selected"]
+        assert one["efficiency"] in CONFIG.efficiencies
+    assert "95% CL" in format_submission("box", result, tree)
+    without = submission_tree(result, None, None, limits)
+    assert all(one["n_signal_box"] is None for one in without["upper_limits"]["by_mass"])
+    assert submission_tree(result, None, None)["upper_limits"] is None
+
+
+def test_no_peak_is_no_number(found: SearchResult) -> None:
+    none = replace(found.resonance, n_signal=Measurement(-200.0, 20, 20, "minos"))
+    result = replace(found, resonance=none)
+    tree = submission_tree(result, _reference(), None)
+    assert tree["n_signal_box"] is tree["signal_over_background"] is None
+    assert any("finds no peak" in one for one in tree["warnings"])
+
+
+def test_fit_that_misses_the_spectrum_is_told(found: SearchResult) -> None:
+    def told(n_exceeding: int) -> list[str]:
+        rows = (replace(found.selections[0], goodness_outside=PValue(n_exceeding, 1000)),)
+        words = warnings_of(replace(found, selections=rows + found.selections[1:]))
+        return [one for one in words if "after the cut at 0.01 is not described" in one]
+
+    assert len(told(0)) == 1
+    assert not told(500)
+
+
+def test_rough_interval_is_told(found: SearchResult) -> None:
+    rough = replace(found.resonance, mass=Measurement(4200.0, 1.0, 1.0, "hesse"))
+    assert any("Minos finds no interval" in w for w in warnings_of(replace(found, resonance=rough)))
+    stuck = replace(found.resonance, width_at_limit=True)
+    assert any("narrower or wider" in w for w in warnings_of(replace(found, resonance=stuck)))
 
 
 def test_interval_at_a_limit_is_told(found: SearchResult) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from iminuit import Minuit
 
+from hepllm.evaluation.search import resonance
 from hepllm.evaluation.search.jet_masses import excess_mass
 from hepllm.evaluation.search.resonance import Measurement, fit_background, fit_resonance, peak
 from hepllm.evaluation.search.scan import Bump, Windows
@@ -90,6 +92,64 @@ def test_interval_that_meets_a_limit_says_so() -> None:
     assert not found.mass.at_limit
 
 
+def test_width_at_its_limit_is_told() -> None:
+    background = 150 * TEMPLATE / TEMPLATE.sum()
+    counts = background.round()
+    counts[12] += 40
+    narrow = fit_resonance(counts, EDGES, BASIS, OFFSET, _bump(CENTRES[12], counts, background))
+    assert narrow.width_at_limit
+    counts = (background + 60 * peak(EDGES, 3500, 0.036)).round()
+    plain = fit_resonance(counts, EDGES, BASIS, OFFSET, _bump(3500, counts, background))
+    assert not plain.width_at_limit
+
+
+def test_where_minos_fails_at_a_width_limit_the_width_is_held(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    background = 150 * TEMPLATE / TEMPLATE.sum()
+    counts = background.round()
+    counts[12] += 40
+    bump = _bump(CENTRES[12], counts, background)
+    free = fit_resonance(counts, EDGES, BASIS, OFFSET, bump)
+    original = resonance._measure
+
+    def fails(minimum: Minuit, name: str) -> Measurement:
+        if minimum.fixed["x2"]:
+            return original(minimum, name)
+        return Measurement(minimum.values[name], 1e-6, 1e-6, "hesse")
+
+    monkeypatch.setattr(resonance, "_measure", fails)
+    held = fit_resonance(counts, EDGES, BASIS, OFFSET, bump)
+    assert held.mass.method == "minos, width held at its limit"
+    assert held.n_signal.method == "minos, width held at its limit"
+    assert held.width.is_rough
+    # Of the same likelihood, whose width hardly moves the number here.
+    assert held.n_signal.below == pytest.approx(free.n_signal.below, rel=0.3)
+    assert held.mass.below == pytest.approx(free.mass.below, rel=0.5)
+
+
+def test_peak_of_nearly_all_events_is_found() -> None:
+    # One start alone ended in a minimum with a negative number of events.
+    counts = (40 * TEMPLATE / TEMPLATE.sum() + 900 * peak(EDGES, 4000, 0.036)).round()
+    expected = counts.sum() * TEMPLATE / TEMPLATE.sum()
+    start = int(np.searchsorted(EDGES, 3780)) - 1
+    inside = slice(start, start + 4)
+    bump = Bump(start, 4, int(counts[inside].sum()), float(expected[inside].sum()), 0.0)
+    found = fit_resonance(counts, EDGES, BASIS, OFFSET, bump)
+    assert found.is_valid
+    assert found.mass.value == pytest.approx(4000, rel=0.005)
+    assert found.n_signal.value == pytest.approx(900, rel=0.05)
+
+
+@pytest.mark.parametrize("n_events", [1, 3, 25])
+def test_background_of_few_events_has_an_error(n_events: int) -> None:
+    counts = np.zeros(len(CENTRES))
+    counts[:n_events] = 1
+    found = fit_background(counts, SMOOTH.factor[:, :4], OFFSET)
+    assert np.isfinite(found.error).all()
+    assert found.expected.sum() == pytest.approx(n_events, rel=0.05)
+
+
 def test_background_errors_are_those_of_repetition() -> None:
     random = np.random.default_rng(3)
     truth = 500 * TEMPLATE / TEMPLATE.sum()
@@ -118,4 +178,7 @@ def test_no_jet_mass_without_an_excess() -> None:
 
 
 def test_measurement_in_words() -> None:
+    assert str(Measurement(226.24, 110.0, 77.1, "minos")) == "226 -110 +77"
+    assert str(Measurement(0.0201, 1.5e-9, 0.0053, "minos")) == "0.0201 -0.0000 +0.0053"
+    assert str(Measurement(8.182, 2.8, 3.4, "minos")) == "8.2 -2.8 +3.4"
     assert str(Measurement(3500.4, 12.3, 14.6, "minos")) == "3500 -12 +15"

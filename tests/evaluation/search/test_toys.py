@@ -18,6 +18,7 @@ from hepllm.evaluation.search.toys import (
     PValue,
     examine,
     global_p_value,
+    goodness_outside,
     null_hypothesis,
     run_block,
     throw,
@@ -71,6 +72,26 @@ def test_toys_of_a_tighter_selection_are_among_those_of_a_looser_one() -> None:
     for counts, expected in zip(drawn, (truth.rejected, *truth.selected), strict=True):
         pull = (counts.mean(axis=0) - expected) / np.sqrt(expected / len(counts))
         assert np.abs(pull).max() < 4.5
+
+
+def test_a_bump_is_left_out_of_the_fit_around_it() -> None:
+    truth = _truth()
+    basis, offset = truth.background.factor[:, :2], np.log(truth.rejected)
+    random = np.random.default_rng(7)
+    away = np.abs(np.arange(len(EDGES) - 1) - 8) > 3
+    values = []
+    for _ in range(40):
+        counts = random.poisson(truth.selected[0]).astype(float)
+        counts[8] += 100
+        found = goodness_outside(counts, basis, offset, away, 1)
+        assert found is not None
+        values.append(found.value)
+    assert kstest(values, "uniform").pvalue > 0.001
+    wavy = truth.selected[0] * np.where(np.arange(len(away)) % 4 < 2, 2.0, 0.3)
+    assert (bad := goodness_outside(wavy.round(), basis, offset, away, 1)) is not None
+    assert bad.value < 0.01
+    few = np.arange(len(away)) < 4
+    assert goodness_outside(counts, basis, offset, few, 1) is None
 
 
 def test_several_selections_count_as_trials() -> None:
