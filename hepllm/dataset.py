@@ -178,6 +178,19 @@ class Dataset:
         """Number of events in all splits."""
         return self.manifest.n_events
 
+    def require_events(self) -> None:
+        """Refuses a dataset whose selection kept nothing.
+
+        Raises:
+            InputError: if it holds no events.
+        """
+        if not self.n_events:
+            msg = (
+                f"{self.folder}: holds no events; see its cut flow with 'hepllm inspect', and "
+                "preprocess again with another selection"
+            )
+            raise InputError(msg)
+
     @property
     def digest(self) -> str:
         """Identifies the contents: equal for equal shards, wherever and however they were made."""
@@ -249,6 +262,9 @@ def read_dataset(folder: Path) -> Dataset:
         InputError: the folder does not exist, is no dataset, or is one that never was completed.
     """
     file = folder / MANIFEST
+    if folder.is_file():
+        msg = f"{folder}: a file, expected the folder of a dataset; 'hepllm preprocess' makes one"
+        raise InputError(msg)
     if not folder.is_dir():
         msg = f"{folder}: no such dataset; make it with 'hepllm preprocess'"
         raise InputError(msg)

@@ -132,6 +132,9 @@ def format_compact(value: float, feature: Feature) -> str:
     return sign + text if feature.signed else text
 
 
+_COMMA = re.compile(r"[\d.]*\d,\d[\d.,]*")
+
+
 def parse(text: str) -> dict[str, float]:
     """Reads an event back that was written as a prompt of any layout, or freely.
 
@@ -144,8 +147,13 @@ def parse(text: str) -> dict[str, float]:
         Values by feature name as far as their digits were printed; NaN for a missing one.
 
     Raises:
-        ValueError: if the text names no feature, an unknown one, or one twice.
+        ValueError: if the text names no feature, an unknown one, or one twice, or has a comma
+            within a number.
     """
+    comma = _COMMA.search(text)
+    if comma:
+        msg = f"{comma[0]}: write numbers with a point and without commas"
+        raise ValueError(msg)
     event: dict[str, float] = {}
     unknown: list[str] = []
     jet = ""
@@ -169,6 +177,21 @@ def parse(text: str) -> dict[str, float]:
     if not event:
         msg = f"no feature found in {text[:60]!r}; expected entries like 'm=0123' or 'jet1_mass: 1'"
         raise ValueError(msg)
+    return event
+
+
+def read_event(text: str) -> dict[str, float]:
+    """Reads a text as ``parse`` does, and refuses what no event can have.
+
+    Raises:
+        ValueError: as for ``parse``, or for an infinite value, or a negative one of a feature
+            without a sign.
+    """
+    event = parse(text)
+    for name, value in event.items():
+        if math.isinf(value) or (value < 0 and not FEATURES[name].signed):
+            msg = f"the text has {name} = {value:g}, which no event can have"
+            raise ValueError(msg)
     return event
 
 

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Workers = Annotated[int, Field(ge=0)]
-Balance = Annotated[str, Field(pattern=r"^(natural|[1-9]\d*:[1-9]\d*)$")]
+
+
+def _as_balance(text: str) -> str:
+    if not re.fullmatch(r"natural|[1-9]\d*:[1-9]\d*", text):
+        msg = f"expected signal to background such as 1:1 or 1:10, or natural, found {text!r}"
+        raise ValueError(msg)
+    return text
+
+
+Balance = Annotated[str, AfterValidator(_as_balance)]
 """Signal to background, such as ``1:10``, or ``natural``."""
 
 

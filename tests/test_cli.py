@@ -61,6 +61,7 @@ def test_every_command_takes_the_common_options() -> None:
         (["train", "--resume", "--output", "gone"], "gone: no such run"),
         (["preprocess", "--chunk-size", "0"], "chunk-size"),
         (["simulate", "--signal-fraction", "2"], "signal-fraction"),
+        (["eval", "run", "./run"], "named twice"),
         (["conquer"], "No such command"),
     ],
 )
@@ -90,21 +91,43 @@ def test_a_failed_run_is_exit_code_1(
     assert capsys.readouterr().err.endswith("hepllm: error: the disk is full\n")
 
 
-def test_a_full_gpu_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("kind", "text", "told"),
+    [
+        (
+            "OutOfMemoryError",
+            "CUDA out of memory.\nTried to allocate 2.00 GiB.",
+            "the GPU's memory is full: lower train.micro_batch_size",
+        ),
+        (
+            "AcceleratorError",
+            "CUDA error: no kernel image is available for execution on the device\nCompile with",
+            "the GPU failed: CUDA error: no kernel image is available for execution on the device;",
+        ),
+    ],
+)
+def test_a_gpu_in_trouble_is_one_line(
+    *,
+    kind: str,
+    text: str,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     import torch
 
+    assert issubclass(getattr(torch, kind), RuntimeError)
+    error = type(kind, (RuntimeError,), {})(text)  # torch's own wants more than a text
+
     def fail(*_: object, **__: object) -> None:
-        msg = "CUDA out of memory.\nTried to allocate 2.00 GiB."
-        raise torch.OutOfMemoryError(msg)
+        raise error
 
     monkeypatch.setattr("hepllm.stages.preprocess.preprocess", fail)
     monkeypatch.setattr(sys, "argv", ["hepllm", "preprocess", "x.h5"])
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 1
-    assert "the GPU's memory is full: lower train.micro_batch_size" in capsys.readouterr().err
+    assert told in capsys.readouterr().err
 
 
 def test_results_go_to_standard_output_and_the_story_to_standard_error(

@@ -121,8 +121,22 @@ def test_balances(balance: str) -> None:
 
 @pytest.mark.parametrize("balance", ["1", "0:1", "1:0", "a:b", "1:1:1"])
 def test_wrong_balances(balance: str) -> None:
-    with pytest.raises(ConfigError, match=r"train\.balance"):
+    with pytest.raises(ConfigError, match=r"train\.balance: expected .* such as 1:1 or 1:10"):
         config_from_tree({"train": {"balance": balance}}, "here")
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("evaluation.prior=2", "should be 'training' or 'estimate', or less than 1 (found 2)"),
+        ("train.features=foo", "should be 'search', 'all' or 'cathode', or a valid list (found "),
+    ],
+)
+def test_one_wrong_value_is_one_error(override: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        load_config(overrides=[override])
+    assert expected in str(told.value)
+    assert str(told.value).startswith("configuration: 1 error\n")
 
 
 def test_a_preset_fills_the_jets_and_contradicting_it_is_an_error() -> None:

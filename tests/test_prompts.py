@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hepllm.prompts import FUSION_MARK, LABEL_WORDS, format_compact, parse, render
+from hepllm.prompts import FUSION_MARK, LABEL_WORDS, format_compact, parse, read_event, render
 from hepllm.schema import FEATURES, feature_names
 
 PRINTED = tuple(name for name, feature in FEATURES.items() if feature.in_prompt)
@@ -127,6 +127,28 @@ JET_SPELLINGS = {
     "pt_lead": "pt_lead",
     "tau21": "tau21",
 }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("jet1: M=106,4", "106,4: write numbers with a point"),
+        ("M_jj = 3,497.5", "3,497.5: write numbers with a point"),
+        ("jet1: M=-3", "jet1_mass = -3, which no event can have"),
+        ("jet1: M=1e400 eta=-1", "jet1_mass = inf, which no event can have"),
+    ],
+)
+def test_numbers_that_no_event_has_are_refused(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_event(text)
+
+
+def test_a_comma_may_part_entries_and_a_sign_is_kept() -> None:
+    assert read_event("jet1: M=106.4, eta=-1.2,phi=0.5") == {
+        "jet1_mass": 106.4,
+        "jet1_eta": -1.2,
+        "jet1_phi": 0.5,
+    }
 
 
 @given(st.data())

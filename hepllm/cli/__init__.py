@@ -54,6 +54,20 @@ for _command in (
     cli.add_command(_command)
 
 
+def _gpu_trouble(error: RuntimeError) -> str | None:
+    """What to say of a GPU that failed; None where the error is another."""
+    kind, (reason, *_) = type(error).__name__, [*str(error).splitlines(), ""]
+    if kind == "OutOfMemoryError":  # torch's, which is not loaded here
+        return (
+            "the GPU's memory is full: lower train.micro_batch_size (to train) or "
+            "evaluation.batch_size (to score), or give train.memory_limit_gib what is really free; "
+            "a training goes on with --resume"
+        )
+    if kind == "AcceleratorError" or reason.startswith("CUDA error"):
+        return f"the GPU failed: {reason}; 'hepllm doctor' tells what is wrong with it"
+    return None
+
+
 def main() -> None:
     """Runs the command line; every known error becomes one line and an exit code."""
     # Threads that wait by spinning slow training down a hundredfold as soon as another process
@@ -70,13 +84,9 @@ def main() -> None:
         click.echo(f"hepllm: error: {who}{error}", err=True)
         sys.exit(error.exit_code)
     except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not loaded here
+        msg = _gpu_trouble(error)
+        if msg is None:
             raise
-        msg = (
-            "the GPU's memory is full: lower train.micro_batch_size (to train) or "
-            "evaluation.batch_size (to score), or give train.memory_limit_gib what is really free; "
-            "a training goes on with --resume"
-        )
         click.echo(f"hepllm: error: {who}{msg}", err=True)
         sys.exit(1)
     except click.exceptions.Abort:

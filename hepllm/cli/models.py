@@ -28,17 +28,17 @@ CASCADE_HELP = "Leave to the model what the boosting puts above KEEP of the back
 
 
 @click.command()
-@click.argument("dataset", type=PATH, default=DATASET, metavar="[DATASET]")
+@click.argument("dataset", type=PATH, required=False, metavar="[DATASET]")
 @click.option("--output", type=PATH, help="Run folder [runs/<name of the configuration>].")
 @click.option("--balance", help="Signal to background in training: 1:1, 1:10, ... or natural.")
 @click.option("--fusion", type=click.Choice(["on", "off"]), help="Numeric fusion adapter.")
 @click.option("--prompt", type=click.Choice(["minimal", "compact", "full"]), help="Prompt layout.")
-@click.option("--resume", is_flag=True, help="Go on with the run in --output.")
+@click.option("--resume", is_flag=True, help="Go on with the run in --output [runs/latest].")
 @click.option("--overwrite", is_flag=True, help="Replace a run that exists.")
 @common
 def train(
     settings: Settings,
-    dataset: Path,
+    dataset: Path | None,
     output: Path | None,
     balance: str | None,
     fusion: str | None,
@@ -63,13 +63,14 @@ def train(
     if resume:
         from hepllm.stages.train import resume as go_on
 
-        done = go_on(output or LATEST, [*settings.overrides, *as_overrides(options)])
+        changes = [*settings.overrides, *as_overrides(options)]
+        done = go_on(output or LATEST, changes, dataset_folder=dataset)
     else:
         config = settings.load(**options)
         from hepllm.stages.train import train as run_stage
 
         folder = output or Path("runs") / config.name
-        done = run_stage(dataset, folder, config, overwrite=overwrite)
+        done = run_stage(dataset or DATASET, folder, config, overwrite=overwrite)
     if launched().rank:
         return
     best = done.result.best
@@ -124,6 +125,9 @@ def evaluate(
     from hepllm.stages.evaluate import evaluate as run_stage
     from hepllm.stages.runs import open_run
 
+    if len({run.resolve() for run in runs}) < len(runs):
+        msg = "a RUN is named twice; give each once"
+        raise click.UsageError(msg)
     options = as_overrides({"evaluation__stack": stack, "evaluation__cascade": cascade})
     options += [f"evaluation.prior={prior}"] if prior is not None else []
     found = {}

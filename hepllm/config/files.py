@@ -151,7 +151,7 @@ def _validate(tree: dict[str, Any], source: str, problems: list[str]) -> Config:
     try:
         config = Config.model_validate(tree)
     except ValidationError as error:
-        problems += [_describe(detail) for detail in error.errors()]
+        problems += _described(error)
     else:
         if not problems:
             return config
@@ -161,16 +161,37 @@ def _validate(tree: dict[str, Any], source: str, problems: list[str]) -> Config:
     raise ConfigError(msg)
 
 
+def _described(error: ValidationError) -> list[str]:
+    """Its errors; those of one value that fits no branch of a union are one."""
+    by_path: dict[str, list[str]] = {}
+    for detail in error.errors():
+        by_path.setdefault(_path(detail), []).append(_describe(detail))
+    return [problem for path, found in by_path.items() for problem in _joined(path, found)]
+
+
+def _joined(path: str, problems: list[str]) -> list[str]:
+    wants = f"{path}: Input should be "
+    if not all(problem.startswith(wants) for problem in problems):
+        return problems
+    *others, last = problems
+    kinds = [problem.removeprefix(wants).rpartition(" (found ")[0] for problem in others]
+    return [f"{wants}{', or '.join([*kinds, last.removeprefix(wants)])}"]
+
+
 def _describe(detail: Any) -> str:
     """One pydantic error as ``dotted.path: what is wrong``."""
-    location = [part for part in detail["loc"] if _is_key(part)]
-    path = ".".join(str(part) for part in location) or "configuration"
+    path = _path(detail)
     if detail["type"] == "extra_forbidden":
         return f"{path}: unknown key{_nearest(path, list(_paths(Config)))}"
     message = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "value_error":
         return f"{path}: {message}"
     return f"{path}: {message} (found {detail['input']!r})"
+
+
+def _path(detail: Any) -> str:
+    location = [part for part in detail["loc"] if _is_key(part)]
+    return ".".join(str(part) for part in location) or "configuration"
 
 
 def _is_key(part: Any) -> bool:

@@ -221,7 +221,7 @@ def _what_if(explanation: Explanation) -> list[str]:
             f"No feature alone makes it {other} within the values of the training events."
         )
     if found.several is not None:
-        start = "A smaller change of several is" if found.single else "Together it takes"
+        start = "A smaller change of several together" if found.single else "Together it takes"
         sentences.append(f"{start}: {_changes(found.several)}.")
     return sentences
 

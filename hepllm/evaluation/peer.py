@@ -85,7 +85,8 @@ def check_training(features: Floats, label: ArrayLike, weight: Floats | None) ->
         if np.count_nonzero(chosen) < _MIN_EVENTS:
             msg = (
                 f"a baseline needs {_MIN_EVENTS} training events of each class, "
-                f"found {np.count_nonzero(chosen)} {name} events"
+                f"found {np.count_nonzero(chosen)} {name} events; train on more, or leave them out "
+                "with evaluation.baselines=false"
             )
             raise InputError(msg)
         if weight is not None and not weight[chosen].sum() > 0:

@@ -104,7 +104,8 @@ def plot_roc(results: EvaluationResults, path: Path) -> None:
     n_min, n_background = results.n_min, results.model.events.n_background
     top = max(n_background / n_min, 2.0)
     axes.axhline(top, color="0.3", linewidth=1, linestyle=(0, (2, 2)))
-    axes.text(0.02, top * 1.06, f"{n_min} background events pass", color="0.3", fontsize=10)
+    least = "1 background event passes" if n_min == 1 else f"{n_min} background events pass"
+    axes.text(0.02, top * 1.06, least, color="0.3", fontsize=10)
     axes.set(xlim=(0, 1), ylim=(1, top * 12), yscale="log")
     axes.set_xlabel(r"signal efficiency $\epsilon_S$")
     axes.set_ylabel(r"background rejection $1/\epsilon_B$")

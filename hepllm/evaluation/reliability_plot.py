@@ -6,7 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from hepllm.evaluation.plots import BACKGROUND_COLOUR, SIGNAL_COLOUR, save_figure
+from hepllm.evaluation.plots import BACKGROUND_COLOUR, SIGNAL_COLOUR, legend_below, save_figure
 from hepllm.evaluation.probabilities import CalibrationCheck
 
 
@@ -44,12 +44,6 @@ def plot_reliability(check: CalibrationCheck, title: str, path: Path) -> None:
     axes.set_xlabel("probability of signal, in this sample's mixture", fontsize=13)
     axes.set_ylabel("observed share of signal", fontsize=13)
     axes.set_title(title, loc="left", fontsize=11)
-    axes.legend(
-        framealpha=0.9,
-        edgecolor="none",
-        fontsize=10,
-        loc="upper left",
-        title="bins of equal size, 68 % intervals",
-        title_fontsize=9,
-    )
+    handles, labels = axes.get_legend_handles_labels()
+    legend_below(figure, handles, labels, "bins of equal size, 68 % intervals")
     save_figure(figure, path)

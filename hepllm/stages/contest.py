@@ -140,10 +140,13 @@ def name_retrained(run: Run, others: Sequence[Run]) -> dict[str, Run]:
 
     Raises:
         InputError: for a run of another dataset, other features or another balance, which would
-            compare more than the input.
+            compare more than the input; for the run itself, or one that is named twice.
     """
     named: dict[str, Run] = {}
     for other in others:
+        if other.folder.resolve() == run.folder.resolve():
+            msg = f"{other.folder}: is the run itself; compare it with another"
+            raise InputError(msg)
         differing = [
             what
             for what, ours, theirs in (

@@ -15,7 +15,7 @@ import numpy as np
 
 from hepllm.config import Config
 from hepllm.dataset import EventTable
-from hepllm.errors import InputError
+from hepllm.errors import InputError, RunError
 from hepllm.evaluation.attribution import attribute
 from hepllm.evaluation.attribution_plot import plot_attribution
 from hepllm.evaluation.counterfactual import FeatureSpace, feature_space, find_counterfactuals
@@ -212,7 +212,18 @@ def _notes(bench: _Bench, event: PickedEvent, row: Floats) -> tuple[str, ...]:
 
 
 def _write(folder: Path, event: PickedEvent, found: Explanation, config: Config) -> EventReport:
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return _write_into(folder, event, found, config)
+    except OSError as error:
+        name = error.filename or folder
+        msg = f"{name}: cannot be written: {error.strerror or error}; choose another --output"
+        raise RunError(msg) from None
+
+
+def _write_into(
+    folder: Path, event: PickedEvent, found: Explanation, config: Config
+) -> EventReport:
     paragraph = textwrap.fill(describe(found), _WIDTH)
     content = json.dumps(explanation_tree(found), indent=1, allow_nan=False)
     plot_attribution(found, folder / BARS)

@@ -72,6 +72,7 @@ def export(
         RunError: the output cannot be written.
     """
     dataset = read_dataset(folder)
+    dataset.require_events()
     if config.prompt.layout == "auto":
         config = override_config(config, ["prompt.layout=compact"])
     if config.prompt_layout == "minimal":

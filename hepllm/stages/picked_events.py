@@ -21,7 +21,7 @@ from hepllm.physics.chunks import Chunk, process_chunk
 from hepllm.physics.events import Particles
 from hepllm.physics.jets import cluster
 from hepllm.physics.readers import open_event_file
-from hepllm.prompts import parse
+from hepllm.prompts import read_event
 from hepllm.schema import FEATURES, UNKNOWN
 from hepllm.stages.runs import Run
 from hepllm.stages.samples import check_jets
@@ -57,7 +57,7 @@ def pick_texts(texts: Sequence[str]) -> list[PickedEvent]:
     picked = []
     for number, text in enumerate(texts, 1):
         try:
-            features = parse(text)
+            features = read_event(text)
         except ValueError as error:
             raise InputError(str(error)) from None
         picked.append(PickedEvent(f"text-{number}", f"Pasted event {number}", features))

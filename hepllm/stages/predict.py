@@ -31,7 +31,7 @@ from hepllm.logs import progress_bar
 from hepllm.physics.chunks import Chunk, ChunkResult, make_chunks, process_chunk
 from hepllm.physics.readers import EventFile, open_event_file
 from hepllm.physics.readers.features import FeatureFile
-from hepllm.prompts import parse
+from hepllm.prompts import read_event
 from hepllm.schema import UNKNOWN
 from hepllm.shards import file_digest
 from hepllm.stages.predictor import Floats, Predictor
@@ -171,17 +171,20 @@ def rows_of_texts(texts: Sequence[str], names: Sequence[str]) -> Floats:
         names: the F features; NaN where a text lacks one.
 
     Raises:
-        InputError: for a text without any of these features.
+        InputError: for a text without any of these features, or with an impossible value.
     """
     rows = np.full((len(texts), len(names)), np.nan)
     for row, text in zip(rows, texts, strict=True):
         try:
-            event = parse(text)
+            event = read_event(text)
         except ValueError as error:
             raise InputError(str(error)) from None
         missing = [name for name in names if name not in event]
         if len(missing) == len(names):
             msg = f"the text names {', '.join(event)}, but none of the model's features"
+            raise InputError(msg)
+        if not any(np.isfinite(event[name]) for name in names if name in event):
+            msg = "the text gives none of the model's features a value"
             raise InputError(msg)
         if missing:
             LOG.warning("not in the text, so taken as missing: %s", ", ".join(missing))
@@ -212,6 +215,7 @@ def _open(predictor: Predictor, source: Path, config: PreprocessConfig) -> _Sour
         model["cascade"] = repr(predictor.cascade.cut)
     if source.is_dir():
         dataset = read_dataset(source)
+        dataset.require_events()
         check_jets(run, dataset)
         n_events, content = dataset.n_events, {"dataset": dataset.digest}
         opened: EventFile | Dataset = dataset

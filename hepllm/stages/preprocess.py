@@ -271,6 +271,8 @@ def _make(
     message = "%s: %d events in %.1f s, %.0f events/s"
     n_events = result.dataset.n_events
     logger.info(message, folder, n_events, result.seconds, result.events_per_second)
+    if not n_events:
+        logger.warning("%s: none of the %d events that were read is kept", folder, n_read)
     return result
 
 

@@ -133,7 +133,10 @@ def open_run(folder: Path) -> Run:
         raise InputError(msg)
     for file in (record_file, folder / _CONFIG):
         if not file.is_file():
-            msg = f"{folder}: not a run: {file.name} is missing; train it again"
+            msg = (
+                f"{folder}: not a run: {file.name} is missing; name a folder that 'hepllm train' "
+                "made"
+            )
             raise InputError(msg)
     try:
         tree = json.loads(record_file.read_text(encoding="utf-8"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -108,23 +109,32 @@ def train(dataset_folder: Path, output: Path, config: Config, *, overwrite: bool
         if team.is_first:
             if overwrite:  # only now, when all that a start can fail of has been done
                 shutil.rmtree(output, ignore_errors=True)
-            output.mkdir(parents=True, exist_ok=True)
+            _make(output)
             write_run_files(output, dump_config(config), record)
         return _train(output, ready, record, data, team=team, resume_from=None)
 
 
-def resume(output: Path, overrides: Sequence[str]) -> TrainedRun:
+def resume(
+    output: Path, overrides: Sequence[str], *, dataset_folder: Path | None = None
+) -> TrainedRun:
     """Goes on with a training that was stopped, with as many processes as there are now.
 
     Args:
         output: the run folder.
         overrides: settings to change from here on, like ``train.lr=1e-4``.
+        dataset_folder: the run's own dataset, if it is named again.
 
     Raises:
-        InputError: if there is no such run, its dataset has changed, or a setting is changed
-            that must stay.
+        InputError: if there is no such run, its dataset has changed or is another than the one
+            named, or a setting is changed that must stay.
     """
     run = open_run(output)
+    if dataset_folder is not None and dataset_folder.resolve() != run.record.dataset:
+        msg = (
+            f"{output}: is trained on {run.record.dataset}, not on {dataset_folder}; "
+            "leave the dataset out, or train another run"
+        )
+        raise InputError(msg)
     config = override_config(run.config, overrides)
     changes = changed_settings(run.config, config)
     _check_changes(output, changes)
@@ -214,6 +224,8 @@ def _prepare(
         cap_gpu_memory(choose_device(config.backbone.device), config.train.memory_limit_gib)
         classifier, encoder = make_classifier(config)
         memory = settle_memory(classifier, encoder, data, config, team=team, earlier=earlier)
+    # "auto" depends on the card, and a loss that is scaled does not go with one that is not.
+    team.require_same({"precision (set backbone.dtype)": str(classifier.autocast_dtype)})
     return _Ready(classifier, encoder, memory)
 
 
@@ -292,7 +304,20 @@ def _check_features(dataset: Dataset, table: EventTable) -> None:
         LOG.warning("missing in every training event, so of no use: %s", ", ".join(names))
 
 
+def _make(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"{output}: cannot be made: {error.strerror or error}; choose another --output"
+        raise RunError(msg) from None
+
+
 def _check_output(output: Path, overwrite: bool) -> None:
+    """Refuses, before the model is loaded, what cannot become a run."""
+    above = next(parent for parent in output.absolute().parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        msg = f"{output}: {above} is not a folder that can be written to; choose another --output"
+        raise InputError(msg)
     if output.exists() and not output.is_dir():
         msg = f"{output}: exists and is not a folder"
         raise InputError(msg)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 from numpy.typing import NDArray
 from scipy.special import expit as scipy_expit
@@ -213,6 +214,29 @@ def test_highest_scores_of_a_balanced_sample_are_weighted_to_the_prior() -> None
     assert parts[0].observed < 0.1 * 50_000
     for part in parts[:2]:
         assert part.ratio == pytest.approx(1.0, abs=0.1)
+
+
+def test_the_legend_of_a_reliability_diagram_hides_no_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(
+        "hepllm.evaluation.reliability_plot.save_figure", lambda figure, _: figures.append(figure)
+    )
+    events = validation(n_events=500)
+    calibration = fit_calibration(events, "platt", 0.5)
+    config = EvaluationConfig()
+    score, label = draw(500, 0.5, 4)
+    weight = np.ones(len(score))
+    prior = choose_prior(config, "1:1", calibration, events, (score, weight), seed=1)
+    check = check_calibration(calibration, prior, scored_events(score, label), 1)
+    assert check is not None
+    plot_reliability(check, "made", tmp_path / "reliability.png")
+    (figure,) = figures
+    figure.draw_without_rendering()
+    (axes,), (legend,) = figure.axes, figure.legends
+    assert axes.get_legend() is None
+    assert legend.get_window_extent().y1 < axes.get_window_extent().y0
 
 
 def test_reliability_counts_events() -> None:

@@ -109,7 +109,8 @@ def test_probabilities_are_told(report: SetReport) -> None:
 
 
 @pytest.mark.parametrize(
-    ("other", "message"), [("other", "another balance"), ("text", "compared already")]
+    ("other", "message"),
+    [("other", "another balance"), ("text", "compared already"), ("run", "is the run itself")],
 )
 def test_runs_that_differ_in_more_are_refused(other: str, message: str, folder: Path) -> None:
     twice = [folder / other] * 3

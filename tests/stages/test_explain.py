@@ -16,7 +16,7 @@ from scipy.stats import percentileofscore
 from hepllm import cli
 from hepllm.config import Config, override_config
 from hepllm.dataset import read_dataset
-from hepllm.errors import InputError
+from hepllm.errors import InputError, RunError
 from hepllm.stages.explain import BARS, DISPLAY, JSON, TEXT, EventReport, explain
 from hepllm.stages.predict import prediction_config
 from hepllm.stages.predictor import Predictor, load_predictor
@@ -180,6 +180,7 @@ def test_text_alone_is_explained_by_its_text(folder: Path, tmp_path: Path) -> No
         (["3", "3"], {}, "named twice: rnd-3"),
         ([], {"texts": ["hello"]}, "no feature found"),
         ([], {"texts": ["m_jj: 3500"]}, "none of the model's features"),
+        ([], {"texts": ["m: -3"]}, "jet_mass_light = -3, which no event can have"),
         (["3"], {"source": "gone.h5"}, r"gone\.h5"),
     ],
 )
@@ -197,6 +198,12 @@ def test_events_that_are_not_there_are_told(
     with pytest.raises(InputError, match=message):
         run(predictor, *events, output=tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_cannot_be_written_is_told(predictor: Predictor, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match=r"cannot be written: .*choose another --output"):
+        run(predictor, "3", output=tmp_path / "file")
 
 
 def test_a_prior_of_one_event_is_not_estimated(predictor: Predictor) -> None:

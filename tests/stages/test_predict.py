@@ -215,6 +215,8 @@ def test_a_pasted_prompt_is_the_event_that_it_was(
         rows_of_texts(["hello"], predictor.names)
     with pytest.raises(InputError, match="none of the model's features"):
         rows_of_texts(["m_jj: 3500.0000000000"], predictor.names)
+    with pytest.raises(InputError, match="none of the model's features a value"):
+        rows_of_texts(["event m=9999 t=9.99"], predictor.names)
 
 
 def test_the_command_line_scores_files_and_texts(folder: Path, tmp_path: Path) -> None:

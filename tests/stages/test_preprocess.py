@@ -178,9 +178,14 @@ def test_selection_is_in_the_cut_flow(lhco_file: Path, output: Path) -> None:
     assert flow == [("events read", 60), ("valid events", 60), (text, int(inside.sum()))]
 
 
-def test_a_selection_that_leaves_nothing(lhco_file: Path, output: Path) -> None:
+def test_a_selection_that_leaves_nothing_is_told(
+    lhco_file: Path, output: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (made,) = preprocess([lhco_file], output, _config("select=m_jj < 0"))
     assert made.dataset.n_events == 0
+    assert "none of the 60 events that were read is kept" in caplog.text
+    with pytest.raises(InputError, match="holds no events"):
+        made.dataset.require_events()
 
 
 @pytest.mark.parametrize("chunk_size", [9, 60])

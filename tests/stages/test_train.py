@@ -7,11 +7,16 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from hepllm.config import Config, override_config
@@ -20,7 +25,7 @@ from hepllm.errors import InputError, RunError
 from hepllm.stages.evaluate import SetReport, evaluate
 from hepllm.stages.preprocess import preprocess
 from hepllm.stages.runs import open_run, training_events, validation_events
-from hepllm.stages.train import TrainedRun, resume, train
+from hepllm.stages.train import TrainedRun, _prepare, resume, train
 
 PROMISED_KEYS = (
     "n_signal",
@@ -237,6 +242,20 @@ def test_what_the_weights_rest_on_stays_on_resume(trained: TrainedRun, change: s
     assert (trained.folder / "config.yaml").read_text() == before
 
 
+def test_a_run_does_not_go_on_with_another_dataset(trained: TrainedRun, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"not on {tmp_path}; leave the dataset out"):
+        resume(trained.folder, [], dataset_folder=tmp_path)
+
+
+def test_a_run_folder_that_cannot_be_made_is_told_before_the_model_is_loaded(
+    folder: Path, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("hepllm.stages.train.make_classifier")
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file is not a folder that can be written to"):
+        train(folder / "data" / "rnd", tmp_path / "file" / "run", config, overwrite=False)
+
+
 def test_events_in_two_splits_stop_the_training(
     folder: Path, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -275,6 +294,23 @@ def test_a_start_that_fails_leaves_everything_as_it_was(
         train(dataset, tmp_path / "run", wrong, overwrite=True)
     after = {file: file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file()}
     assert after == before
+
+
+def test_processes_on_different_cards_must_have_one_precision(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With "auto", an RTX 2070 scales its loss, and an RTX 3070 does not."""
+    classifier = SimpleNamespace(autocast_dtype=torch.float16)
+    monkeypatch.setattr("hepllm.stages.train.make_classifier", lambda _: (classifier, None))
+    monkeypatch.setattr("hepllm.stages.train.settle_memory", Mock())
+    compared: dict[str, str] = {}
+    team: Any = SimpleNamespace(
+        threads=lambda _: 1, together=nullcontext, require_same=compared.update
+    )
+    record: Any = SimpleNamespace(n_train={"signal": 1, "background": 1})
+    data: Any = None
+    _prepare(config, record, data, team)
+    assert [text for name, text in compared.items() if "precision" in name] == ["torch.float16"]
 
 
 def test_a_dataset_without_labels_cannot_train(

@@ -61,6 +61,9 @@ def kind_of_content(path: Path) -> str:
     except OSError as error:
         msg = f"{path}: cannot be read: {error.strerror}"
         raise InputError(msg) from None
+    if not head:
+        msg = f"{path}: is empty; copy or fetch it again"
+        raise InputError(msg)
     kind = _kind_of(head)
     claimed = _SUFFIXES.get(path.suffix.lower())
     is_nothing_binary = kind == "csv" and claimed not in (None, "csv")

@@ -12,7 +12,7 @@ from hepllm.errors import InputError
 from hepllm.inputs import GEV, NO_COLUMN
 from hepllm.physics.events import EventBatch, Particles
 from hepllm.physics.readers.columns import find_column
-from hepllm.physics.readers.frames import HdfFrame, open_frame
+from hepllm.physics.readers.frames import HdfFrame
 
 N_PARTICLES = 700
 N_COLUMNS = 3 * N_PARTICLES
@@ -70,15 +70,6 @@ class LhcoFile:
             label_raw=labels,
             weight=weights,
         )
-
-
-def open_lhco(path: Path, config: PreprocessConfig | None = None) -> LhcoFile:
-    """Opens an LHCO file and checks its structure; the events themselves are not read.
-
-    Raises:
-        InputError: the file is damaged, or has the wrong number of columns.
-    """
-    return lhco_of_frame(open_frame(path), config or PreprocessConfig())
 
 
 def lhco_of_frame(frame: HdfFrame, config: PreprocessConfig) -> LhcoFile:
