@@ -250,11 +250,18 @@ def test_missing_file(tmp_path: Path) -> None:
     _refused(tmp_path, "is a folder")
 
 
-@pytest.mark.parametrize("content", [b"", b"pt,eta,phi\n1,2,3\n", b"\x89HDF\r\n"])
-def test_not_hdf5(content: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"pt,eta,phi\n1,2,3\n", "not an HDF5 file"),
+        (b"\x89HDF\r\n", "not an HDF5 file"),
+    ],
+)
+def test_not_hdf5(content: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     path.write_bytes(content)
-    _refused(path, "not an HDF5 file")
+    _refused(path, message)
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.99])
