@@ -10,6 +10,7 @@ step are functions of the seed and the step.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -28,6 +30,8 @@ from hepllm.learning.averaging import WeightAverage
 from hepllm.learning.optimizers import OptimizerGroup
 from hepllm.model.backbone import load_lora_state, lora_state
 from hepllm.model.classifier import EventClassifier
+
+LOG = logging.getLogger(__name__)
 
 _FORMAT = 1
 _BEST = "best.json"
@@ -137,6 +141,7 @@ def _write(
         "has_average": average is not None,
         "optimizer_scalars": scalars,
         "loss_scale": dict(loss_scale),
+        "precision": _precision(classifier),
     }
     (folder / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
 
@@ -230,6 +235,24 @@ def load_optimizers(checkpoint: Path, groups: Sequence[OptimizerGroup]) -> None:
             raise InputError(msg)
         settings = group.optimizer.state_dict()["param_groups"]
         group.optimizer.load_state_dict({"state": state, "param_groups": settings})
+
+
+def warn_of_precision(checkpoint: Path, classifier: EventClassifier) -> None:
+    """Warns where a training goes on in another precision, as on another kind of processor."""
+    saved, here = _read_state(checkpoint).get("precision"), _precision(classifier)
+    if saved is not None and saved != here:
+        LOG.warning(
+            "%s was trained in %s and goes on in %s: its losses will not be those of an unbroken "
+            "training; set backbone.dtype=%s to keep to it",
+            checkpoint,
+            saved,
+            here,
+            saved,
+        )
+
+
+def _precision(classifier: EventClassifier) -> str:
+    return str(classifier.autocast_dtype or torch.float32).removeprefix("torch.")
 
 
 def load_loss_scale(checkpoint: Path, scaler: GradScaler) -> None:

@@ -19,6 +19,7 @@ from hepllm.learning.checkpoint import (
     load_weights,
     mark_best,
     save_checkpoint,
+    warn_of_precision,
 )
 from hepllm.learning.distributed import ALONE, Team
 from hepllm.learning.encoding import PromptEncoder
@@ -101,6 +102,7 @@ def fit(
     trainer = Trainer(classifier, encoder, data, config, tuple(groups), average, team)
     if resume_from is not None:
         load_loss_scale(resume_from, trainer.scaler)
+        warn_of_precision(resume_from, classifier)
     _check_warmup(trainer)
     with (
         Monitor(folder, progress.step) if team.is_first else nullcontext() as monitor,

@@ -16,6 +16,7 @@ from hepllm.learning.checkpoint import (
     load_optimizers,
     load_weights,
     newest_checkpoint,
+    warn_of_precision,
 )
 from hepllm.learning.encoding import PromptEncoder
 from hepllm.learning.loop import TrainingResult, fit
@@ -118,6 +119,26 @@ def test_states_of_another_optimizer_are_refused(
     groups = build_groups(make(other)[0], other.train)
     with pytest.raises(InputError, match=r"holds 32-bit AdamW states and .* 8-bit ones"):
         load_optimizers(checkpoint, groups)
+
+
+def test_going_on_in_another_precision_is_told(
+    *,
+    tiny_config: Callable[..., Config],
+    data: TrainingData,
+    tmp_path: Path,
+    make: Make,
+    train: Train,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    config, other = tiny_config("train.epochs=1"), tiny_config("backbone.dtype=bfloat16")
+    made = make(config)
+    train(made, data, config, tmp_path)
+    checkpoint = newest_checkpoint(tmp_path / "checkpoints")
+    assert checkpoint is not None
+    warn_of_precision(checkpoint, made[0])
+    assert "goes on" not in caplog.text
+    warn_of_precision(checkpoint, make(other)[0])
+    assert "was trained in float32 and goes on in bfloat16" in caplog.text
 
 
 def test_micro_batches_give_the_gradient_of_the_batch(
