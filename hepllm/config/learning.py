@@ -143,7 +143,13 @@ class TrainConfig(Section):
         default=None, description="moving average of the weights, which is validated and kept"
     )
     validations_per_epoch: Count = 2
-    validation_events: Count = 2000
+    validation_events: Count = Field(
+        default=2000, description="at most, of each validation during the training"
+    )
+    final_validation_events: Count = Field(
+        default=20_000,
+        description="at most, scored after the training, for cuts and calibration",
+    )
     patience: Count | None = Field(
         default=None, description="validations without a better AUC after which training ends"
     )

@@ -28,7 +28,6 @@ from hepllm.evaluation.search.submission import (
     format_submission,
     submission_tree,
 )
-from hepllm.learning.schedule import validation_view
 from hepllm.schema import SIGNAL, UNKNOWN, is_search_safe
 from hepllm.stages.runs import Run, write_text
 from hepllm.stages.samples import EvaluationSet
@@ -180,19 +179,16 @@ def observe(chosen: EvaluationSet, scores: Floats) -> BoxEvents:
 
 def reference_signal(run: Run, validation: ValidationScores) -> ReferenceSignal | None:
     """The signal among the validation events of a run; None where there is hardly any."""
-    dataset = run.dataset()
-    table = dataset.load(("m_jj",), "val")
-    limit, seed = run.config.train.validation_events, run.config.seed
-    table = table.take(validation_view(table.label, limit, seed))
+    table = run.validation_table(("m_jj",))
     is_signal = table.label == SIGNAL
-    if len(table) != len(validation.score) or is_signal.sum() < 20:
+    if is_signal.sum() < 20:
         LOG.warning("%s: no efficiency of the signal from its validation events", run.folder)
         return None
     return ReferenceSignal(
         score=validation.score[is_signal],
         m_jj=table.column("m_jj")[is_signal],
         weight=table.weight[is_signal],
-        description=f"the validation signal of {dataset.folder.name}",
+        description=f"the validation signal of {run.record.dataset.name}",
     )
 
 

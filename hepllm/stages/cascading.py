@@ -33,7 +33,6 @@ from hepllm.evaluation.cascade import (
 )
 from hepllm.evaluation.peer import Scorer, TrainingSample
 from hepllm.evaluation.scores import ScoredEvents, scored_events
-from hepllm.learning.schedule import validation_view
 from hepllm.schema import SIGNAL, UNKNOWN
 from hepllm.stages.runs import Run, training_events
 from hepllm.stages.scorefile import RunCalibration, calibrate
@@ -160,11 +159,7 @@ def open_cascade(run: Run, config: Config, boosting: Scorer | None = None) -> Ru
     alone = scored_events(run.validation_scores(), *run.validation_labels(), MODEL)
     cut = choose_cut(validation, alone.score, config.evaluation.cascade)
     _tell_uncertain(cut, validation)
-    # The model has scored a part of the validation split, in this order.
-    view = validation_view(table.label, run.config.train.validation_events, run.config.seed)
-    if not np.array_equal(table.label[view], alone.label):
-        msg = f"{run.folder}: its validation scores are not those of its dataset; train it again"
-        raise InputError(msg)
+    view = run.validation_rows(table)  # what the model has scored
     joined = cut.combine(logits[view], alone.score[cut.keeps(logits[view])])
     of_boosting = ValidationScores(validation.score, validation.label, validation.weight)
     rest = _platt(of_boosting, calibrate(run, "none").map)

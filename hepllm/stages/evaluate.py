@@ -46,7 +46,7 @@ from hepllm.stages.contest import (
     name_retrained,
     score_retrained,
 )
-from hepllm.stages.runs import Run, open_run, validation_events, write_text
+from hepllm.stages.runs import Run, open_run, write_text
 from hepllm.stages.samples import EvaluationSet, collect_sets
 from hepllm.stages.scorefile import CASCADED, RunCalibration, calibrate, write_scores
 
@@ -118,7 +118,7 @@ def evaluate(
     )
     searched = frozenset(chosen.name for chosen in sets if wants_search(config, chosen))
     torch.set_num_threads(resolve_workers(config.train.threads))
-    validation = validation_events(run.dataset(), run.config)
+    validation = run.validation_table(run.config.train.feature_names())
     tables = {_VALIDATION: validation, **{chosen.name: chosen.table for chosen in sets}}
     peers = fit_peers(run, config)
     cascade = open_cascade(run, config, peers.get(BOOSTING))

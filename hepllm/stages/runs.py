@@ -8,7 +8,7 @@ runs/<name>/  config.yaml  run.json  history.jsonl  tensorboard/  checkpoints/
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,33 @@ class Run:
         digests: NDArray[np.uint64] = _read_table(self.folder / _EVENTS)["event_digest"].to_numpy()
         return digests
 
+    def validation_rows(self, table: EventTable) -> NDArray[np.int64]:
+        """Where the events with validation scores stand in their split, in the scores' order.
+
+        Args:
+            table: the validation split of the run's dataset.
+
+        Raises:
+            InputError: if it lacks some of them.
+        """
+        kept = _read_table(self.folder / _VALIDATION)
+        wanted = kept["event_digest"].to_numpy()
+        order = np.argsort(table.event_digest, kind="stable")
+        found = np.searchsorted(table.event_digest, wanted, sorter=order)
+        rows: NDArray[np.int64] = order[np.minimum(found, len(order) - 1)]
+        same = np.array_equal(table.event_digest[rows], wanted)
+        if not same or not np.array_equal(table.label[rows], kept["label"].to_numpy()):
+            msg = (
+                f"{self.folder}: its validation scores are not those of its dataset; train it again"
+            )
+            raise InputError(msg)
+        return rows
+
+    def validation_table(self, names: Sequence[str]) -> EventTable:
+        """The events with validation scores, in their order."""
+        table = self.dataset().load(names, "val")
+        return table.take(self.validation_rows(table))
+
     def validation_scores(self) -> NDArray[np.float64]:
         """Scores of the validation events, in the order of ``validation_events``."""
         scores: NDArray[np.float64] = _read_table(self.folder / _VALIDATION)["score"].to_numpy()
@@ -166,10 +193,9 @@ def training_events(dataset: Dataset, config: Config) -> EventTable:
     return table.take(balanced_view(table.label, config.train.balance, config.seed))
 
 
-def validation_events(dataset: Dataset, config: Config) -> EventTable:
-    """The validation split, or as much of it as ``train.validation_events`` allows."""
+def validation_events(dataset: Dataset, config: Config, limit: int) -> EventTable:
+    """The validation split, or so many events of it at most."""
     table = dataset.load(config.train.feature_names(), "val")
-    limit = config.train.validation_events
     return table.take(validation_view(table.label, limit, config.seed))
 
 

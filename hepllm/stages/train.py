@@ -25,6 +25,7 @@ from hepllm.learning.encoding import PromptEncoder
 from hepllm.learning.loop import TrainingResult, fit
 from hepllm.learning.scoring import score_events
 from hepllm.learning.steps import TrainingData
+from hepllm.logs import progress_bar
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.devices import choose_device
 from hepllm.provenance import this_call
@@ -247,28 +248,37 @@ def _train(
         classifier, encoder, data, config, folder=output, resume_from=resume_from, team=team
     )
     if team.is_first:
-        _finish(output, config, data, classifier, encoder)
+        _finish(output, config, record, classifier, encoder)
     return TrainedRun(output, result, record, time.perf_counter() - started)
 
 
 def _finish(
     output: Path,
     config: Config,
-    data: TrainingData,
+    record: RunRecord,
     classifier: EventClassifier,
     encoder: PromptEncoder,
 ) -> None:
-    """Scores the validation events with the best weights and makes the run the latest."""
+    """Scores validation events with the best weights and makes the run the latest."""
     load_weights(best_checkpoint(output / "checkpoints"), classifier)
-    scores = score_events(
-        classifier, encoder, data.validation.features, batch_size=config.evaluation.batch_size
-    )
-    write_validation_scores(output, data.validation, scores)
+    dataset, limit = read_dataset(record.dataset), config.train.final_validation_events
+    table = validation_events(dataset, config, limit)
+    write_used_events(output, table)
+    with progress_bar(len(table), "score validation events") as bar:
+        scores = score_events(
+            classifier,
+            encoder,
+            table.features,
+            batch_size=config.evaluation.batch_size,
+            on_batch=bar.update,
+        )
+    write_validation_scores(output, table, scores)
     _link_latest(output)
 
 
 def _load_data(dataset: Dataset, config: Config) -> TrainingData:
-    data = TrainingData(training_events(dataset, config), validation_events(dataset, config))
+    limit = config.train.validation_events
+    data = TrainingData(training_events(dataset, config), validation_events(dataset, config, limit))
     _check_classes(dataset, "train", data.train)
     _check_classes(dataset, "val", data.validation)
     _check_features(dataset, data.train)

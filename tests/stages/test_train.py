@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from hepllm.config import Config, override_config
 from hepllm.dataset import read_dataset
 from hepllm.errors import InputError, RunError
+from hepllm.learning.scoring import score_events
 from hepllm.stages.evaluate import SetReport, evaluate
 from hepllm.stages.preprocess import preprocess
-from hepllm.stages.runs import open_run, training_events, validation_events
+from hepllm.stages.runs import open_run, training_events
 from hepllm.stages.train import TrainedRun, _prepare, resume, train
 
 PROMISED_KEYS = (
@@ -86,10 +87,27 @@ def test_a_run_says_what_it_was_trained_on(trained: TrainedRun, config: Config) 
     assert run.record.n_train["signal"] == run.record.n_train["background"]
     seen = set(run.used_events().tolist())
     assert seen == set(events.event_digest.tolist()) | set(
-        validation_events(dataset, config).event_digest.tolist()
+        run.validation_table(()).event_digest.tolist()
     )
     test_events = dataset.load((), "test").event_digest
     assert not seen & set(test_events.tolist())
+
+
+def test_cuts_may_be_chosen_on_more_events_than_are_validated_on(
+    folder: Path, config: Config, tmp_path: Path
+) -> None:
+    changes = ["train.epochs=1", "train.validation_events=6", "train.final_validation_events=20"]
+    dataset = folder / "data" / "rnd"
+    made = train(dataset, tmp_path / "run", override_config(config, changes), overwrite=False)
+    assert sum(made.record.n_validation.values()) == 6
+    run = open_run(made.folder)
+    table = run.validation_table(config.train.feature_names())
+    classifier, encoder = run.load_classifier()
+    expected = score_events(classifier, encoder, table.features, batch_size=32)
+    assert len(run.validation_scores()) == 20
+    np.testing.assert_allclose(run.validation_scores(), expected, atol=1e-3)
+    np.testing.assert_array_equal(run.validation_labels()[0], table.label)
+    assert set(table.event_digest.tolist()) <= set(run.used_events().tolist())
 
 
 def test_training_beats_chance(trained: TrainedRun) -> None:
@@ -261,7 +279,7 @@ def test_events_in_two_splits_stop_the_training(
 ) -> None:
     monkeypatch.setattr(
         "hepllm.stages.train.validation_events",
-        lambda dataset, config: training_events(dataset, config).take(np.arange(3, 40)),
+        lambda dataset, config, limit: training_events(dataset, config).take(np.arange(3, 40)),
     )
     with pytest.raises(RunError, match="37 events are in both the training and validation split"):
         train(folder / "data" / "rnd", tmp_path / "run", config, overwrite=False)
