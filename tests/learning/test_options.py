@@ -16,6 +16,7 @@ from hepllm.learning.averaging import WeightAverage
 from hepllm.learning.checkpoint import best_checkpoint, load_weights, newest_checkpoint
 from hepllm.learning.encoding import PromptEncoder
 from hepllm.learning.loop import TrainingResult, fit
+from hepllm.learning.loss_scale import loss_scaler
 from hepllm.learning.optimizers import build_groups
 from hepllm.learning.scoring import score_events
 from hepllm.learning.steps import TrainingData
@@ -193,7 +194,7 @@ def test_rates_fall_from_the_last_layer_to_the_first(tiny_config: Configure, mak
     for weight in lora.parameters.values():
         weight.grad = torch.ones_like(weight)
     before = {name: weight.detach().clone() for name, weight in lora.parameters.items()}
-    lora.step(99, 100, measure=True)
+    lora.step(99, 100, loss_scaler(None, torch.device("cpu")), measure=True)
     moved = {name: (w.detach() - before[name]).abs() for name, w in lora.parameters.items()}
     for name, change in moved.items():  # the first step of Adam is the rate itself
         rate = config.train.lr * (1.0 if ".layers.1." in name else 0.5)
