@@ -32,7 +32,6 @@ from transformers import MistralForCausalLM
 from hepllm.config import Config, load_config
 from hepllm.learning.budget import Budget, Setting
 from hepllm.learning.capacity import cap_gpu_memory
-from hepllm.learning.optimizers import build_groups
 from hepllm.learning.scoring import score_events
 from hepllm.learning.steps import Trainer, TrainingData
 from hepllm.logs import configure_logging
@@ -151,11 +150,7 @@ def prepare(config: Config, n_events: int) -> Bench:
     events = made_up(n_events, 1)
     data = TrainingData(events, events)
     budget = training_budget(classifier, encoder, data, config)
-    if classifier.nfa is not None:
-        classifier.nfa.standardizer.fit(events.features)
-    classifier.train()
-    groups = tuple(build_groups(classifier, config.train))
-    trainer = Trainer(classifier, encoder, data, config, groups)
+    trainer = Trainer.fresh(classifier, encoder, data, config)
     return Bench(trainer, budget, peak, adapted_weights(classifier))
 
 

@@ -29,7 +29,6 @@ from transformers import MistralConfig, MistralForCausalLM
 from hepllm.config import Config, FusionConfig, dump_config, load_config
 from hepllm.dataset import EventTable
 from hepllm.learning.distributed import Team, join
-from hepllm.learning.optimizers import build_groups
 from hepllm.learning.steps import Trainer, TrainingData
 from hepllm.logs import configure_logging
 from hepllm.model.fusion import NumericFusionAdapter
@@ -94,11 +93,7 @@ def measure_steps(team: Team, config: Config, n_steps: int) -> Measured:
     torch.set_num_threads(team.threads(config.train.threads))
     table = made_up_events(config.train.batch_size * (n_steps + _WARM_UP), config)
     classifier, encoder = make_classifier(config)
-    if classifier.nfa is not None:
-        classifier.nfa.standardizer.fit(table.features)
-    classifier.train()
-    groups = tuple(build_groups(classifier, config.train))
-    trainer = Trainer(classifier, encoder, TrainingData(table, table), config, groups, team=team)
+    trainer = Trainer.fresh(classifier, encoder, TrainingData(table, table), config, team)
     exchanges = [0.0]
     with mock.patch.object(Team, "sum_gradients", _timed(Team.sum_gradients, exchanges)):
         steps, cpu = [], []

@@ -20,7 +20,6 @@ from usual_recipe import UsualRecipe, parse
 from hepllm.config import load_config
 from hepllm.dataset import EventTable, read_dataset
 from hepllm.learning.encoding import EncodedPrompts, PromptEncoder
-from hepllm.learning.optimizers import build_groups
 from hepllm.learning.schedule import balanced_view
 from hepllm.learning.scoring import score_events
 from hepllm.learning.steps import Trainer, TrainingData
@@ -90,11 +89,7 @@ def ours(
     backbone = load_backbone(config.backbone, config.seed)
     encoder = (PromptEncoder if share else WholePrompts)(backbone.tokenizer, config)
     classifier = build_classifier(backbone, encoder.label_tokens, config)
-    if classifier.nfa is not None:
-        classifier.nfa.standardizer.fit(data.train.features)
-    classifier.train()
-    groups = tuple(build_groups(classifier, config.train))
-    trainer = Trainer(classifier, encoder, data, config, groups)
+    trainer = Trainer.fresh(classifier, encoder, data, config)
 
     def train() -> None:
         for step in range(trainer.total_steps):

@@ -20,7 +20,7 @@ from hepllm.learning.encoding import PromptEncoder
 from hepllm.learning.loss_scale import adapt_scale, loss_scaler
 from hepllm.learning.losses import balanced_class_weights, label_word_loss, r_drop_loss
 from hepllm.learning.monitor import memory_gib
-from hepllm.learning.optimizers import OptimizerGroup
+from hepllm.learning.optimizers import OptimizerGroup, build_groups
 from hepllm.learning.schedule import batch_of_step, count_steps
 from hepllm.learning.scoring import forward_prompts
 from hepllm.learning.watchdogs import refuse_loss
@@ -63,6 +63,22 @@ class Trainer:
     groups: tuple[OptimizerGroup, ...]
     average: WeightAverage | None = None
     team: Team = ALONE
+
+    @classmethod
+    def fresh(
+        cls,
+        classifier: EventClassifier,
+        encoder: PromptEncoder,
+        data: TrainingData,
+        config: Config,
+        team: Team = ALONE,
+    ) -> Trainer:
+        """Of fresh weights: fits the adapter's standardiser and makes the optimizers."""
+        if classifier.nfa is not None:
+            classifier.nfa.standardizer.fit(data.train.features)
+        classifier.train()
+        groups = tuple(build_groups(classifier, config.train))
+        return cls(classifier, encoder, data, config, groups, team=team)
 
     @cached_property
     def scaler(self) -> GradScaler:

@@ -146,7 +146,6 @@ def _train_one_step(config: Config) -> str:
 
     from hepllm.learning.capacity import cap_gpu_memory
     from hepllm.learning.monitor import memory_gib
-    from hepllm.learning.optimizers import build_groups
     from hepllm.learning.steps import Trainer, TrainingData
     from hepllm.learning.watchdogs import PROVING_STEPS
     from hepllm.model.devices import choose_device
@@ -159,24 +158,20 @@ def _train_one_step(config: Config) -> str:
     events = _made_up_events(config)
     data = TrainingData(events, events)
     config = settle_memory(classifier, encoder, data, config).config
-    if classifier.nfa is not None:
-        classifier.nfa.standardizer.fit(events.features)
-    classifier.train()
-    groups = build_groups(classifier, config.train)
-    trainer = Trainer(classifier, encoder, data, config, tuple(groups))
+    trainer = Trainer.fresh(classifier, encoder, data, config)
     for _ in range(PROVING_STEPS):
         outcome = trainer.step(0, measure=True)
         # In float16, the first ones may be left out until the scale is found.
-        if not trainer.scaler.is_enabled() or all(group.update_ratio for group in groups):
+        if not trainer.scaler.is_enabled() or all(g.update_ratio for g in trainer.groups):
             break
-    for group in groups:
+    for group in trainer.groups:
         group.check_learning()
     where = "GPU memory" if classifier.device.type == "cuda" else "memory of the process"
     return (
         f"{outcome.n_events} events with {outcome.n_tokens} tokens, "
         f"{config.train.micro_batch_size} at a time, on {classifier.device.type} in "
         f"{outcome.seconds:.2f} s, {where} at most {memory_gib(classifier.device):.2f} GiB; "
-        f"{' and '.join(group.name for group in groups)} learn"
+        f"{' and '.join(group.name for group in trainer.groups)} learn"
     )
 
 

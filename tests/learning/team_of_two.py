@@ -93,7 +93,6 @@ def gradients(
     name: str, folder: Path, team: Team = ALONE, changes: Sequence[str] = ()
 ) -> tuple[float, dict[str, Tensor]]:
     """Loss and gradient of the first batch, with LoRA weights that have left their zeros."""
-    from hepllm.learning.optimizers import build_groups
     from hepllm.learning.schedule import batch_of_step
     from hepllm.learning.steps import Trainer
 
@@ -102,15 +101,11 @@ def gradients(
         weight = np.random.default_rng(5).normal(1.0, 1.0, len(data.train))
         data = replace(data, train=replace(data.train, weight=weight))
     classifier, encoder = make(config)
-    if classifier.nfa is not None:
-        classifier.nfa.standardizer.fit(data.train.features)
     torch.manual_seed(7)
     with torch.no_grad():
         for weight in classifier.lora_parameters().values():
             weight.add_(0.05 * torch.randn_like(weight))
-    classifier.train()
-    groups = tuple(build_groups(classifier, config.train))
-    trainer = Trainer(classifier, encoder, data, config, groups, team=team)
+    trainer = Trainer.fresh(classifier, encoder, data, config, team)
     indices = batch_of_step(0, len(data.train), config.train, config.seed)
     loss, n_tokens = trainer.accumulate(0, indices)
     found = {

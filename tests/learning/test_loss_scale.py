@@ -13,7 +13,6 @@ from hepllm.learning.checkpoint import load_loss_scale, newest_checkpoint
 from hepllm.learning.encoding import PromptEncoder
 from hepllm.learning.loop import TrainingResult
 from hepllm.learning.loss_scale import adapt_scale, loss_scaler
-from hepllm.learning.optimizers import build_groups
 from hepllm.learning.schedule import batch_of_step
 from hepllm.learning.steps import Trainer, TrainingData
 from hepllm.learning.watchdogs import PROVING_STEPS
@@ -34,11 +33,7 @@ def trainer(
 
     def build(dtype: str) -> Trainer:
         config = tiny_config(f"backbone.dtype={dtype}")
-        classifier, encoder = make(config)
-        assert classifier.nfa is not None
-        classifier.nfa.standardizer.fit(data.train.features)
-        groups = tuple(build_groups(classifier, config.train))
-        return Trainer(classifier.train(), encoder, data, config, groups)
+        return Trainer.fresh(*make(config), data, config)
 
     return build
 
