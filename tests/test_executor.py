@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -254,6 +255,16 @@ def test_dask_gives_the_same_results() -> None:
     pytest.importorskip("distributed", reason="the dask extra is not installed")
     results = dict(run_tasks(_square, range(9), kind="dask", workers=1))
     assert results == {value: value * value for value in range(9)}
+
+
+def test_dask_minds_no_other_cluster_on_its_machine() -> None:
+    pytest.importorskip("distributed", reason="the dask extra is not installed")
+    with closing(socket.socket()) as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with suppress(OSError):  # a cluster that is not ours has the port already
+            other.bind(("127.0.0.1", 8787))
+            other.listen()
+        assert dict(run_tasks(_square, range(3), kind="dask", workers=1)) == {0: 0, 1: 1, 2: 4}
 
 
 def test_dask_names_the_item_of_an_exception() -> None:

@@ -99,7 +99,8 @@ def _connect(distributed: Any, queue: Queue[Any], scheduler: str | None, stack: 
             n_workers=queue.workers,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,
+            # Without a port of its own, a second cluster here would warn that its own is taken.
+            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
             silence_logs=logging.ERROR,
             env=dict.fromkeys(THREAD_VARIABLES, "1"),
         )
