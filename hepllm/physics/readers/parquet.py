@@ -59,7 +59,7 @@ class ParquetTable:
         row = self.group_starts[groups[0]] if groups else stop
         try:
             with pq.ParquetFile(self.path, buffer_size=_BUFFER, pre_buffer=False) as file:
-                for batch in file.iter_batches(_BATCH_ROWS, groups, list(names)):
+                for batch in file.iter_batches(_BATCH_ROWS, groups, list(names), use_threads=False):
                     first, last = max(start - row, 0), min(stop - row, len(batch))
                     if first < last:
                         parts.append(batch.slice(first, last - first))
