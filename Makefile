@@ -35,8 +35,8 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.dev
-	$(BIN)/python tools/bench_preprocess.py
-	$(BIN)/python tools/bench_train.py
+	$(BIN)/python tools/bench/bench_preprocess.py
+	$(BIN)/python tools/bench/bench_train.py
 
 clean:
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -22,9 +22,9 @@ from hepllm.errors import InputError, nearest_name
 from hepllm.physics.events import EventBatch, Particles, describe_defects
 from hepllm.physics.features import features_of_jets
 from hepllm.physics.jets import cluster
+from hepllm.runs.folder import open_run
+from hepllm.runs.predictor import Predictor, load_predictor
 from hepllm.stages.predict import Prediction, predict, prediction_config, rows_of_texts
-from hepllm.stages.predictor import Predictor, load_predictor
-from hepllm.stages.runs import open_run
 
 Floats = NDArray[np.float64]
 
@@ -80,7 +80,7 @@ class EventClassifier:
                 - an awkward array of N lists of particles, taken as massless, with momenta in any
                   coordinates that ``vector`` knows (``pt``, ``eta``, ``phi``; ``px``, ``py``,
                   ``pz``; GeV), which are clustered as the training events were;
-                - a text, or several, as ``hepllm.prompts.render`` writes events.
+                - a text, or several, as ``hepllm.model.prompts.render`` writes events.
 
         Returns:
             Shape (N, F), NaN where missing.

@@ -19,7 +19,7 @@ if [ -e runs/demo/eval/blackbox/table.txt ]; then
 else
     hepllm eval runs/demo --blackbox
 fi
-python "$root/tools/check_results.py" runs/demo/eval/rnd-test/metrics.json --min-nfa-drop 0.05
+python "$root/tools/studies/check_results.py" runs/demo/eval/rnd-test/metrics.json --min-nfa-drop 0.05
 echo "pictures:"
 printf '  %s\n' "$PWD"/runs/demo/eval/*/*.png
 echo "training curves: $(dirname "$(command -v hepllm)")/tensorboard --logdir $PWD/runs"

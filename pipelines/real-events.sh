@@ -9,5 +9,5 @@ config=(--config "$root/configs/demo.yaml")
 
 [ -e data/real/manifest.json ] || hepllm preprocess "$events" --output data/real "${config[@]}"
 hepllm eval runs/demo --dataset data/real
-python "$root/tools/check_results.py" runs/demo/eval/real/metrics.json \
+python "$root/tools/studies/check_results.py" runs/demo/eval/real/metrics.json \
     --min-nfa-drop 0.05 --min-boosting-auc 0.95

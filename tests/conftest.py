@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from hepllm.config import Config, load_config
-from hepllm.dataset import EventTable
+from hepllm.data.dataset import EventTable
 
 _SLOTS = 700
 

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 import hepllm
 from hepllm import EventClassifier
 from hepllm.config import Config
-from hepllm.dataset import EventTable, read_dataset
+from hepllm.data.dataset import EventTable, read_dataset
 from hepllm.errors import ConfigError, InputError
-from hepllm.prompts import render
+from hepllm.model.prompts import render
 from hepllm.stages.preprocess import preprocess
 from hepllm.stages.train import train
 

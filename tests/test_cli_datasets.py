@@ -12,9 +12,9 @@ from click.testing import CliRunner
 from hepllm import cli
 from hepllm.cli import data, options
 from hepllm.config import load_config
+from hepllm.data.download import PATIENT
 from hepllm.errors import RunError
 from hepllm.schema import SPLITS
-from hepllm.stages.download import PATIENT
 from hepllm.stages.fetch import SETS
 from hepllm.stages.preprocess import preprocess
 
@@ -59,7 +59,7 @@ def test_fetch_knows_what_the_stage_knows() -> None:
 
 
 def test_fetch_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hepllm.stages.download.time.sleep", lambda _: None)
+    monkeypatch.setattr("hepllm.data.download.time.sleep", lambda _: None)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         mirror = f"http://127.0.0.1:{unused.getsockname()[1]}/"

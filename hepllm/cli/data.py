@@ -10,7 +10,7 @@ from typing import Any, Literal
 import click
 
 from hepllm.cli.options import DATASET, PATH, RAW, SPLIT, WORKERS, Settings, common
-from hepllm.inputs import FORMATS
+from hepllm.config.inputs import FORMATS
 
 FETCHABLE = ("rnd", "rnd-v2", "rnd3", "features", "bb1", "bb2", "bb3")
 """Names of the public files; listed here so that ``--help`` need not load the stage."""

@@ -10,7 +10,7 @@ import click
 
 from hepllm.cli.options import PATH, Settings, as_overrides, common, print_reports
 from hepllm.config import override_config
-from hepllm.inputs import FORMATS
+from hepllm.config.inputs import FORMATS
 
 
 @click.command()
@@ -54,10 +54,10 @@ def explain(
     if source is not None and not events:
         msg = "--input needs an EVENT of it"
         raise click.UsageError(msg)
+    from hepllm.runs.folder import open_run
+    from hepllm.runs.predictor import load_predictor
     from hepllm.stages.explain import explain as run_stage
     from hepllm.stages.predict import prediction_config
-    from hepllm.stages.predictor import load_predictor
-    from hepllm.stages.runs import open_run
 
     options = as_overrides({"preprocess__format": form, "preprocess__label": label})
     options += [f"evaluation.prior={prior}"] if prior is not None else []

@@ -12,7 +12,6 @@ import click
 
 from hepllm.cli.options import (
     DATASET,
-    LATEST,
     PATH,
     Settings,
     as_overrides,
@@ -20,8 +19,9 @@ from hepllm.cli.options import (
     print_reports,
 )
 from hepllm.config import load_config, override_config
-from hepllm.inputs import FORMATS
+from hepllm.config.inputs import FORMATS
 from hepllm.launcher import launched
+from hepllm.runs import LATEST
 
 KEEP = click.FloatRange(0, 1, min_open=True)
 CASCADE_HELP = "Leave to the model what the boosting puts above KEEP of the background, e.g. 0.1."
@@ -58,8 +58,9 @@ def train(
         "prompt__layout": prompt,
     }
     if resume and settings.file:
-        msg = "--resume goes on with the run's own configuration; change it with --set"
-        raise click.UsageError(msg)
+        raise click.UsageError(
+            "--resume goes on with the run's own configuration; change it with --set"
+        )
     if resume:
         from hepllm.stages.train import resume as go_on
 
@@ -122,12 +123,11 @@ def evaluate(
     are evaluated one after another; then the median and the 16-84 % band over them are told and
     drawn, below the first RUN.
     """
+    from hepllm.runs.folder import open_run
     from hepllm.stages.evaluate import evaluate as run_stage
-    from hepllm.stages.runs import open_run
 
     if len({run.resolve() for run in runs}) < len(runs):
-        msg = "a RUN is named twice; give each once"
-        raise click.UsageError(msg)
+        raise click.UsageError("a RUN is named twice; give each once")
     options = as_overrides({"evaluation__stack": stack, "evaluation__cascade": cascade})
     options += [f"evaluation.prior={prior}"] if prior is not None else []
     found = {}
@@ -152,7 +152,7 @@ def evaluate(
 
 def _tell_spread(found: Mapping[str, Sequence[Any]], as_json: bool) -> None:
     """Prints several runs together."""
-    from hepllm.stages.spread import spread_of_runs
+    from hepllm.runs.spread import spread_of_runs
 
     spreads = spread_of_runs(found)
     if as_json:
@@ -197,12 +197,11 @@ def predict(
     it is started again.
     """
     if bool(text) == (source is not None) or (source is None) != (output is None):
-        msg = "give INPUT and --output, or --text alone"
-        raise click.UsageError(msg)
+        raise click.UsageError("give INPUT and --output, or --text alone")
+    from hepllm.runs.folder import open_run
+    from hepllm.runs.predictor import load_predictor
     from hepllm.stages.predict import predict as run_stage
     from hepllm.stages.predict import predict_texts, prediction_config
-    from hepllm.stages.predictor import load_predictor
-    from hepllm.stages.runs import open_run
 
     named = {"preprocess__format": form, "preprocess__label": label}
     options = as_overrides({**named, "evaluation__cascade": cascade})

@@ -18,7 +18,6 @@ Command = TypeVar("Command", bound=Callable[..., None])
 
 DATASET = Path("data/processed/rnd")
 RAW = Path("data/raw")
-LATEST = Path("runs/latest")
 
 PATH = click.Path(path_type=Path)
 WORKERS = click.IntRange(min=0)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from hepllm.cli.options import LATEST, PATH, Settings, common
+from hepllm.cli.options import PATH, Settings, common
+from hepllm.runs import LATEST
 
 
 @click.command()

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from hepllm.section import Balance, Count, Fraction, Positive, Section, Workers
+from hepllm.config.section import Balance, Count, Fraction, Positive, Section, Workers
 
 _MIN_BINS = 10
 """Of a spectrum, below which there is hardly a fit of five parameters to speak of."""

@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 from hepllm.config.evaluation import EvaluationConfig
 from hepllm.config.learning import BackboneConfig, FusionConfig, Layout, PromptConfig, TrainConfig
 from hepllm.config.physics import PreprocessConfig, SimulateConfig
+from hepllm.config.section import Section
 from hepllm.schema import FEATURES
-from hepllm.section import Section
 
 
 class Config(Section):

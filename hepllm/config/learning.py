@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from hepllm.config.section import Balance, Count, Fraction, Positive, Section, Workers
 from hepllm.errors import nearest_name
 from hepllm.schema import FEATURES, FeatureSet, feature_names
-from hepllm.section import Balance, Count, Fraction, Positive, Section, Workers
 
 Layout = Literal["minimal", "compact", "full"]
 

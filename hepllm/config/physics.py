@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from hepllm.config.inputs import Column, ColumnMap, EnergyUnit, Format, RootConfig
+from hepllm.config.section import Count, Fraction, Positive, Section, Workers
 from hepllm.errors import InputError
-from hepllm.inputs import Column, ColumnMap, EnergyUnit, Format, RootConfig
-from hepllm.section import Count, Fraction, Positive, Section, Workers
 
 
 class DetectorConfig(Section):
@@ -140,7 +140,7 @@ class PreprocessConfig(Section):
     def _selection_is_understood(cls, text: str | None) -> str | None:
         if text is None:
             return None
-        from hepllm.selection import parse_selection  # noqa: PLC0415 (brings numpy in)
+        from hepllm.event_filter import parse_selection  # noqa: PLC0415 (brings numpy in)
 
         try:
             return parse_selection(text).text

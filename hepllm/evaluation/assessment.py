@@ -20,6 +20,7 @@ from hepllm.evaluation.bootstrap import (
     no_interval,
     sic_of,
 )
+from hepllm.evaluation.confusion import choose_balanced_accuracy, choose_eps_s, confusion
 from hepllm.evaluation.metrics import (
     SIGNAL_EFFICIENCIES,
     RocCurve,
@@ -42,7 +43,6 @@ from hepllm.evaluation.results import (
     SicEstimate,
 )
 from hepllm.evaluation.scores import ScoredEvents, scored_events
-from hepllm.evaluation.selection import choose_balanced_accuracy, choose_eps_s, confusion
 
 _BAND_EFFICIENCIES = tuple(percent / 100 for percent in range(1, 101))
 _BOOTSTRAPPED = (*SIGNAL_EFFICIENCIES, *_BAND_EFFICIENCIES)

@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from hepllm.config import EvaluationConfig
 from hepllm.evaluation.background import describe_rule, required_background
 from hepllm.evaluation.bootstrap import Difference, Floats, Interval
+from hepllm.evaluation.confusion import Confusion
 from hepllm.evaluation.metrics import Metric, RocCurve, Threshold, WorkingPoint, sic_ceiling
 from hepllm.evaluation.scores import ScoredEvents
-from hepllm.evaluation.selection import Confusion
 
 Role = Literal["llm", "baseline", "retrained", "ablation"]
 

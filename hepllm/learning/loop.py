@@ -22,7 +22,6 @@ from hepllm.learning.checkpoint import (
     warn_of_precision,
 )
 from hepllm.learning.distributed import ALONE, Team
-from hepllm.learning.encoding import PromptEncoder
 from hepllm.learning.monitor import Monitor
 from hepllm.learning.optimizers import build_groups
 from hepllm.learning.steps import Trainer, TrainingData
@@ -31,6 +30,7 @@ from hepllm.learning.validation import validate
 from hepllm.learning.watchdogs import proving_step
 from hepllm.logs import progress_bar
 from hepllm.model.classifier import EventClassifier
+from hepllm.model.encoding import PromptEncoder
 
 LOG = logging.getLogger(__name__)
 

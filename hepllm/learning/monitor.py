@@ -15,9 +15,9 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from hepllm.config import Config, settings_by_path
-from hepllm.learning.figures import pixels, roc_figure, score_figure, sic_figure
 from hepllm.learning.optimizers import OptimizerGroup
 from hepllm.learning.validation import Validation
+from hepllm.pictures.validation import pixels, roc_figure, score_figure, sic_figure
 
 _HYPER_PARAMETERS = ("seed", "backbone.", "prompt.", "fusion.", "train.")
 

@@ -13,18 +13,18 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
 from hepllm.config import Config
-from hepllm.dataset import EventTable
+from hepllm.data.dataset import EventTable
 from hepllm.learning.averaging import WeightAverage
 from hepllm.learning.distributed import ALONE, Team
-from hepllm.learning.encoding import PromptEncoder
 from hepllm.learning.loss_scale import adapt_scale, loss_scaler
 from hepllm.learning.losses import balanced_class_weights, label_word_loss, r_drop_loss
 from hepllm.learning.monitor import memory_gib
 from hepllm.learning.optimizers import OptimizerGroup, build_groups
 from hepllm.learning.schedule import batch_of_step, count_steps
-from hepllm.learning.scoring import forward_prompts
 from hepllm.learning.watchdogs import refuse_loss
 from hepllm.model.classifier import EventClassifier
+from hepllm.model.encoding import PromptEncoder
+from hepllm.model.scoring import forward_prompts
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepllm.config import Config
-from hepllm.dataset import EventTable
+from hepllm.data.dataset import EventTable
 from hepllm.errors import RunError
 from hepllm.evaluation.metrics import RocCurve, auc, roc, sic_at
 from hepllm.evaluation.scores import ScoredEvents, scored_events
 from hepllm.learning.distributed import ALONE, Team
-from hepllm.learning.encoding import PromptEncoder
-from hepllm.learning.scoring import score_events
 from hepllm.learning.stopping import StopRequestedError
 from hepllm.learning.watchdogs import warn_of_collapse, warn_of_deafness
 from hepllm.model.classifier import EventClassifier
+from hepllm.model.encoding import PromptEncoder
+from hepllm.model.scoring import score_events
 
 _REACTION_EVENTS = 256
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from hepllm.config import Config
+from hepllm.model.adapter.numbers import NumericFusionAdapter
 from hepllm.model.backbone import Backbone, causal_model
-from hepllm.model.fusion import NumericFusionAdapter
 from hepllm.model.prefix import encode_prefix, obstacle_to_sharing, sharing_pays
 
 LOG = logging.getLogger(__name__)

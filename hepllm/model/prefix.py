@@ -18,7 +18,7 @@ _LEAST_SAVING = 0.2
 """Share of a batch's tokens that must be saved.
 
 The second pass reads all weights once more, and attention over a cache needs a mask, which rules
-out the fastest kernel; see tools/bench_train.py.
+out the fastest kernel; see tools/bench/bench_train.py.
 """
 
 

@@ -11,8 +11,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from hepllm.config import PreprocessConfig
-from hepllm.dataset import PARTICLE_COLUMNS
+from hepllm.data.dataset import PARTICLE_COLUMNS
 from hepllm.errors import InputError
+from hepllm.event_filter import parse_selection
 from hepllm.physics.derivation import derive_features
 from hepllm.physics.events import (
     EventBatch,
@@ -24,7 +25,6 @@ from hepllm.physics.events import (
 from hepllm.physics.features import features_of_jets
 from hepllm.physics.jets import Jets, cluster
 from hepllm.physics.readers import EventFile
-from hepllm.selection import parse_selection
 
 READ, VALID = "events read", "valid events"
 """Names of the first two steps of every cut flow."""

@@ -3,7 +3,7 @@
 The processes are those of the LHC Olympics R&D sample (Kasieczka et al., arXiv:2101.08320): QCD
 dijets, and Z' -> X Y with X, Y -> q qbar, in pp collisions at 13 TeV.
 
-Three choices were made by comparing with the real R&D events (``tools/fidelity.py``): no
+Three choices were made by comparing with the real R&D events (``tools/studies/fidelity.py``): no
 multiparton interactions, long-lived strange hadrons left to the detector, and vector bosons for X
 and Y. ``docs/simulation.md`` has the numbers.
 """

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from hepllm.config import Config, override_config
-from hepllm.dataset import EventTable
+from hepllm.data.dataset import EventTable
 from hepllm.errors import HepllmError
 from hepllm.executor import resolve_workers
 from hepllm.installation.findings import Finding
@@ -145,12 +145,12 @@ def _train_one_step(config: Config) -> str:
     import torch
 
     from hepllm.learning.capacity import cap_gpu_memory
+    from hepllm.learning.memory import settle_memory
     from hepllm.learning.monitor import memory_gib
     from hepllm.learning.steps import Trainer, TrainingData
     from hepllm.learning.watchdogs import PROVING_STEPS
     from hepllm.model.devices import choose_device
-    from hepllm.stages.memory import settle_memory
-    from hepllm.stages.runs import make_classifier
+    from hepllm.runs.folder import make_classifier
 
     torch.set_num_threads(resolve_workers(config.train.threads))
     cap_gpu_memory(choose_device(config.backbone.device), config.train.memory_limit_gib)

@@ -12,14 +12,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from hepllm.config import Config
-from hepllm.dataset import EventTable
+from hepllm.baselines.boosting import BOOSTING
+from hepllm.baselines.stacking import STACK, describe_gain
+from hepllm.config import Config, PreprocessConfig
+from hepllm.data.dataset import Dataset, EventTable, read_dataset
+from hepllm.data.views import balanced_view
 from hepllm.errors import InputError
 from hepllm.evaluation.assessment import evaluate_scores
-from hepllm.evaluation.baselines import BOOSTING
 from hepllm.evaluation.cascade import cascade_tree, cuts_beyond, format_cascade
 from hepllm.evaluation.curves import curves_of, curves_tree
-from hepllm.evaluation.plots import plot_roc, plot_scores, plot_sic
+from hepllm.evaluation.metrics_tree import results_tree
 from hepllm.evaluation.probabilities import (
     Prior,
     calibration_tree,
@@ -27,18 +29,16 @@ from hepllm.evaluation.probabilities import (
     choose_prior,
     format_calibration,
 )
-from hepllm.evaluation.reliability_plot import plot_reliability
-from hepllm.evaluation.report import results_tree
 from hepllm.evaluation.results import EvaluationResults, ScoreTable
-from hepllm.evaluation.stacking import STACK, describe_gain
-from hepllm.evaluation.tables import format_table, format_views, format_working_points
 from hepllm.executor import resolve_workers
-from hepllm.learning.schedule import balanced_view
+from hepllm.files import write_text
+from hepllm.pictures.reliability import plot_reliability
+from hepllm.pictures.results import plot_roc, plot_scores, plot_sic
 from hepllm.provenance import this_call
-from hepllm.schema import UNKNOWN
-from hepllm.stages.blackbox import forget_search, search_blackbox, wants_search
-from hepllm.stages.cascading import MODEL, CascadeScores, RunCascade, open_cascade
-from hepllm.stages.contest import (
+from hepllm.report.text import format_table, format_views, format_working_points
+from hepllm.runs.box_search import forget_search, search_blackbox, wants_search
+from hepllm.runs.cascade import MODEL, CascadeScores, RunCascade, open_cascade
+from hepllm.runs.comparison import (
     Contest,
     Scores,
     add_stack,
@@ -46,34 +46,18 @@ from hepllm.stages.contest import (
     name_retrained,
     score_retrained,
 )
-from hepllm.stages.runs import Run, open_run, write_text
-from hepllm.stages.samples import EvaluationSet, collect_sets
-from hepllm.stages.scorefile import CASCADED, RunCalibration, calibrate, write_scores
+from hepllm.runs.folder import Run, open_run
+from hepllm.runs.samples import EvaluationSet, collect_sets
+from hepllm.runs.score_files import CASCADED, RunCalibration, calibrate, write_scores
+from hepllm.runs.set_report import SetReport
+from hepllm.schema import UNKNOWN
+from hepllm.stages.preprocess import preprocess
 
 METRICS, CURVES = "metrics.json", "curves.json"
 """What an evaluated set is recorded in."""
 
 _VALIDATION = " validation"
 """Key of the validation events beside the sets; no folder begins with a space."""
-
-
-@dataclass(frozen=True)
-class SetReport:
-    """What was found on one set.
-
-    Attributes:
-        name: of the set.
-        metrics: the content of ``metrics.json``.
-        text: the same for a person.
-        files: what was written, pictures included.
-        results: behind ``metrics``; None without labels.
-    """
-
-    name: str
-    metrics: dict[str, Any]
-    text: str
-    files: tuple[Path, ...]
-    results: EvaluationResults | None = None
 
 
 def evaluate(
@@ -105,15 +89,15 @@ def evaluate(
     run = open_run(run_folder)
     config = config or run.config
     if config.evaluation.stack and config.evaluation.cascade is not None:
-        msg = "--stack needs the model's score of every event, which --cascade saves; drop one"
-        raise InputError(msg)
+        raise InputError(
+            "--stack needs the model's score of every event, which --cascade saves; drop one"
+        )
     others = name_retrained(run, [open_run(folder) for folder in compare])
     sets = collect_sets(
         run,
         dataset=dataset,
-        blackbox=blackbox,
+        blackbox=_open_blackbox(run, blackbox, masterkey),
         all_blackboxes=all_blackboxes,
-        masterkey=masterkey,
         seen_by=list(others.values()),
     )
     searched = frozenset(chosen.name for chosen in sets if wants_search(config, chosen))
@@ -129,6 +113,27 @@ def evaluate(
     )
     bench = _Bench(contest, validation, retrained, calibration, searched)
     return [_report(bench, chosen) for chosen in sets]
+
+
+def _open_blackbox(run: Run, path: Path | None, masterkey: Path | None) -> Dataset | None:
+    """A dataset, or an event file that is clustered as the training events were."""
+    if path is None:
+        if masterkey is not None:
+            raise InputError("--masterkey belongs to --blackbox FILE")
+        return None
+    if path.is_dir():
+        if masterkey is not None:
+            raise InputError(f"{path}: a dataset holds its labels; give --masterkey to preprocess")
+        return read_dataset(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such black box")
+    # What decides the contents comes from the training dataset, whatever the run's config says.
+    content = run.dataset().manifest.config["preprocess"] | {"select": None}
+    settings = run.config.preprocess.model_dump() | content
+    config = run.config.model_copy(update={"preprocess": PreprocessConfig.model_validate(settings)})
+    output = run.folder / "eval" / path.stem / path.stem
+    made = preprocess([path], output, config, masterkey=masterkey, overwrite=True)
+    return made[0].dataset
 
 
 @dataclass(frozen=True)

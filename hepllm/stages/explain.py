@@ -14,26 +14,26 @@ from typing import Any
 import numpy as np
 
 from hepllm.config import Config
-from hepllm.dataset import EventTable
+from hepllm.data.dataset import EventTable
 from hepllm.errors import InputError, RunError
-from hepllm.evaluation.attribution import attribute
-from hepllm.evaluation.attribution_plot import plot_attribution
-from hepllm.evaluation.counterfactual import FeatureSpace, feature_space, find_counterfactuals
-from hepllm.evaluation.event_display import jets_of, plot_event
-from hepllm.evaluation.explanation import (
+from hepllm.evaluation.confusion import choose_balanced_accuracy
+from hepllm.evaluation.metrics import Threshold, roc
+from hepllm.evaluation.scores import scored_events
+from hepllm.explain.attribution import attribute
+from hepllm.explain.counterfactual import FeatureSpace, feature_space, find_counterfactuals
+from hepllm.explain.explanation import (
     Explanation,
     FeatureFacts,
     describe,
     explanation_tree,
 )
-from hepllm.evaluation.metrics import Threshold, roc
-from hepllm.evaluation.scores import scored_events
-from hepllm.evaluation.selection import choose_balanced_accuracy
-from hepllm.evaluation.standing import median, standing
+from hepllm.explain.standing import median, standing
+from hepllm.files import write_text
+from hepllm.pictures.attribution import plot_attribution
+from hepllm.pictures.event_display import jets_of, plot_event
+from hepllm.runs.picked_events import PickedEvent, pick_events, pick_texts
+from hepllm.runs.predictor import Floats, Predictor
 from hepllm.schema import BACKGROUND, SIGNAL
-from hepllm.stages.picked_events import PickedEvent, pick_events, pick_texts
-from hepllm.stages.predictor import Floats, Predictor
-from hepllm.stages.runs import write_text
 
 LOG = logging.getLogger(__name__)
 
@@ -88,16 +88,14 @@ def explain(
         InputError: if an event is not there, lacks all features, or the training dataset is gone.
     """
     if config.evaluation.prior == "estimate":
-        msg = "a prior cannot be estimated from single events; state one"
-        raise InputError(msg)
+        raise InputError("a prior cannot be estimated from single events; state one")
     picked = pick_texts(texts)
     if wanted:
         where = source or predictor.run.record.dataset
         picked += pick_events(predictor.run, where, wanted, config.preprocess, by_row=by_row)
     twice = {event.name for event in picked if [one.name for one in picked].count(event.name) > 1}
     if twice:
-        msg = f"named twice: {', '.join(sorted(twice))}; name each event once"
-        raise InputError(msg)
+        raise InputError(f"named twice: {', '.join(sorted(twice))}; name each event once")
     rows = [_row(event, predictor.names) for event in picked]
     bench = _Bench.of(predictor, threshold)
     folder = output or predictor.run.folder / "explain"
@@ -148,8 +146,7 @@ class _Bench:
 def _row(event: PickedEvent, names: Sequence[str]) -> Floats:
     row = np.array([event.features.get(name, math.nan) for name in names])
     if np.isnan(row).all():
-        msg = f"{event.title} has none of the model's features {', '.join(names)}"
-        raise InputError(msg)
+        raise InputError(f"{event.title} has none of the model's features {', '.join(names)}")
     return row
 
 
@@ -217,8 +214,9 @@ def _write(folder: Path, event: PickedEvent, found: Explanation, config: Config)
         return _write_into(folder, event, found, config)
     except OSError as error:
         name = error.filename or folder
-        msg = f"{name}: cannot be written: {error.strerror or error}; choose another --output"
-        raise RunError(msg) from None
+        raise RunError(
+            f"{name}: cannot be written: {error.strerror or error}; choose another --output"
+        ) from None
 
 
 def _write_into(

@@ -17,10 +17,10 @@ from typing import IO, Any, Literal
 import numpy as np
 
 from hepllm.config import Config, override_config
-from hepllm.dataset import LABEL_NAMES, Dataset, EventTable, read_dataset
+from hepllm.data.dataset import LABEL_NAMES, Dataset, EventTable, read_dataset
 from hepllm.errors import InputError, RunError
 from hepllm.logs import progress_bar
-from hepllm.prompts import LABEL_WORDS, render
+from hepllm.model.prompts import LABEL_WORDS, render
 from hepllm.schema import BACKGROUND, FEATURES, SIGNAL
 
 Style = Literal["record", "completion", "messages"]

@@ -14,10 +14,10 @@ from typing import Literal
 
 import pooch
 
+from hepllm.data.download import PATIENT, Download, FileRecord, Patience, file_record
 from hepllm.errors import HepllmError, InputError, RunError
 from hepllm.physics.readers.frames import open_frame
 from hepllm.physics.readers.masterkey import read_masterkey
-from hepllm.stages.download import PATIENT, Download, FileRecord, Patience, file_record
 
 logger = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hepllm.dataset import LABEL_NAMES, Dataset, EventTable, read_dataset
+from hepllm.data.dataset import LABEL_NAMES, Dataset, EventTable, read_dataset
 from hepllm.errors import RunError
-from hepllm.evaluation.feature_page import FeatureHistograms, plot_features
+from hepllm.pictures.features import FeatureHistograms, plot_features
 from hepllm.schema import FEATURES, SPLITS, is_search_safe
 
 QUANTILES = (0.16, 0.5, 0.84)

@@ -20,25 +20,25 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from hepllm.baselines.boosting import BOOSTING
 from hepllm.config import Config, PreprocessConfig
-from hepllm.dataset import Dataset, read_dataset
+from hepllm.data.dataset import Dataset, read_dataset
+from hepllm.data.work_folder import WorkFolder
+from hepllm.data.writer import file_digest
 from hepllm.errors import InputError, RunError
-from hepllm.evaluation.baselines import BOOSTING
 from hepllm.evaluation.probabilities import Prior, choose_prior
 from hepllm.executor import Retry, run_tasks
 from hepllm.learning.checkpoint import best_checkpoint
 from hepllm.logs import progress_bar
+from hepllm.model.prompts import read_event
 from hepllm.physics.chunks import Chunk, ChunkResult, make_chunks, process_chunk
 from hepllm.physics.readers import EventFile, open_event_file
 from hepllm.physics.readers.features import FeatureFile
-from hepllm.prompts import read_event
+from hepllm.runs.folder import Run
+from hepllm.runs.predictor import Floats, Predictor
+from hepllm.runs.samples import check_jets
+from hepllm.runs.score_files import CASCADED, SUFFIXES, ScoreWriter
 from hepllm.schema import UNKNOWN
-from hepllm.shards import file_digest
-from hepllm.stages.predictor import Floats, Predictor
-from hepllm.stages.runs import Run
-from hepllm.stages.samples import check_jets
-from hepllm.stages.scorefile import CASCADED, SUFFIXES, ScoreWriter
-from hepllm.workfolder import WorkFolder
 
 LOG = logging.getLogger(__name__)
 
@@ -140,8 +140,9 @@ def predict(
             prior = _choose_prior(predictor, config, work, opened.parts)
             n_events, n_kept = _assemble(predictor, prior, work, opened.parts, output)
     except OSError as error:
-        msg = f"{error.filename or output}: cannot be written: {error.strerror or error}"
-        raise RunError(msg) from None
+        raise RunError(
+            f"{error.filename or output}: cannot be written: {error.strerror or error}"
+        ) from None
     seconds = time.monotonic() - started
     return Prediction(output, n_events, n_scored, seconds, prior.name, n_kept)
 
@@ -155,8 +156,7 @@ def predict_texts(
         InputError: as for ``rows_of_texts``, or where a prior is to be estimated from them.
     """
     if config.evaluation.prior == "estimate":
-        msg = "a prior cannot be estimated from pasted events; state one"
-        raise InputError(msg)
+        raise InputError("a prior cannot be estimated from pasted events; state one")
     scores = predictor.score(rows_of_texts(texts, predictor.names))
     fraction = None if config.evaluation.prior == "training" else config.evaluation.prior
     probabilities = predictor.probability(scores, fraction)
@@ -167,7 +167,7 @@ def rows_of_texts(texts: Sequence[str], names: Sequence[str]) -> Floats:
     """Feature rows of events that are written as prompts, shape (N, F).
 
     Args:
-        texts: prompts of any layout, as ``hepllm.prompts.render`` writes them.
+        texts: prompts of any layout, as ``hepllm.model.prompts.render`` writes them.
         names: the F features; NaN where a text lacks one.
 
     Raises:
@@ -181,11 +181,9 @@ def rows_of_texts(texts: Sequence[str], names: Sequence[str]) -> Floats:
             raise InputError(str(error)) from None
         missing = [name for name in names if name not in event]
         if len(missing) == len(names):
-            msg = f"the text names {', '.join(event)}, but none of the model's features"
-            raise InputError(msg)
+            raise InputError(f"the text names {', '.join(event)}, but none of the model's features")
         if not any(np.isfinite(event[name]) for name in names if name in event):
-            msg = "the text gives none of the model's features a value"
-            raise InputError(msg)
+            raise InputError("the text gives none of the model's features a value")
         if missing:
             LOG.warning("not in the text, so taken as missing: %s", ", ".join(missing))
         row[:] = [event.get(name, np.nan) for name in names]
@@ -194,12 +192,12 @@ def rows_of_texts(texts: Sequence[str], names: Sequence[str]) -> Floats:
 
 def _check_output(output: Path, overwrite: bool) -> None:
     if output.suffix.lower() not in SUFFIXES:
-        msg = f"{output}: the ending says how scores are written: one of {', '.join(SUFFIXES)}"
-        raise InputError(msg)
+        raise InputError(
+            f"{output}: the ending says how scores are written: one of {', '.join(SUFFIXES)}"
+        )
     if output.is_dir() or (output.exists() and not overwrite):
         hint = "is a folder" if output.is_dir() else "exists; give --overwrite to replace it"
-        msg = f"{output}: {hint}"
-        raise InputError(msg)
+        raise InputError(f"{output}: {hint}")
 
 
 def _open(predictor: Predictor, source: Path, config: PreprocessConfig) -> _Source:
@@ -268,11 +266,10 @@ def _check_features(predictor: Predictor, table: _Rows, part: _Part) -> None:
     absent = np.flatnonzero(np.isnan(table.features).all(axis=0))
     names = [predictor.names[column] for column in absent]
     if len(table) and len(names) == len(predictor.names):
-        msg = (
+        raise InputError(
             f"rows {part.start}-{part.stop - 1} have none of the model's features "
             f"{', '.join(names)}; say which column holds what in preprocess.columns"
         )
-        raise InputError(msg)
     if len(table) and names:
         LOG.warning("missing in all of the first %d events: %s", len(table), ", ".join(names))
 

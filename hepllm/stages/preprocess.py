@@ -18,7 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepllm.config import Config, PreprocessConfig, dump_config
-from hepllm.dataset import MANIFEST, Cut, Dataset, SourceFile, read_dataset
+from hepllm.data.dataset import MANIFEST, Cut, Dataset, SourceFile, read_dataset
+from hepllm.data.work_folder import Parts, WorkFolder
+from hepllm.data.writer import DatasetWriter, file_digest, make_table, write_atomically
 from hepllm.errors import InputError, RunError, nearest_name
 from hepllm.executor import Retry, run_tasks
 from hepllm.logs import progress_bar
@@ -27,8 +29,6 @@ from hepllm.physics.readers import EventFile, open_event_file
 from hepllm.physics.readers.content import SUFFIXES
 from hepllm.physics.readers.masterkey import read_masterkey
 from hepllm.schema import SCHEMA_VERSION, UNKNOWN
-from hepllm.shards import DatasetWriter, file_digest, make_table, write_atomically
-from hepllm.workfolder import Parts, WorkFolder
 
 logger = logging.getLogger(__name__)
 

@@ -10,21 +10,22 @@ from typing import Any
 
 from hepllm.errors import InputError, RunError
 from hepllm.evaluation.curves import SampleCurves, curves_from_tree
-from hepllm.evaluation.html.data import data_section
-from hepllm.evaluation.html.page import Page, Section, render
-from hepllm.evaluation.html.runs import (
+from hepllm.files import write_text
+from hepllm.pictures.training import History
+from hepllm.provenance import shown_date, versions
+from hepllm.report.data import data_section
+from hepllm.report.page import Page, Section, render
+from hepllm.report.runs import (
     ReportedRun,
     comparison_section,
     config_section,
     overview_section,
     training_section,
 )
-from hepllm.evaluation.html.sets import EvaluatedSet, set_section
-from hepllm.evaluation.training_plots import History
-from hepllm.provenance import shown_date, versions
+from hepllm.report.sets import EvaluatedSet, set_section
+from hepllm.runs.folder import Run, open_run
+from hepllm.runs.spread import SPREAD_FILES
 from hepllm.stages.evaluate import CURVES, METRICS
-from hepllm.stages.runs import Run, open_run, write_text
-from hepllm.stages.spread import SPREAD_FILES
 
 REPORT = "report.html"
 
@@ -52,8 +53,9 @@ def report(folders: Sequence[Path], output: Path | None = None, command: str = "
         output.parent.mkdir(parents=True, exist_ok=True)
         write_text(output, page)
     except OSError as error:
-        msg = f"{output}: cannot be written: {error.strerror or error}; choose another --output"
-        raise RunError(msg) from None
+        raise RunError(
+            f"{output}: cannot be written: {error.strerror or error}; choose another --output"
+        ) from None
     return output
 
 
@@ -68,8 +70,7 @@ def _names(folders: Sequence[Path]) -> list[str]:
         str(folder) for folder, path in zip(folders, whole, strict=True) if whole.count(path) > 1
     ]
     if twice:
-        msg = f"{twice[0]}: named twice; give each run once"
-        raise InputError(msg)
+        raise InputError(f"{twice[0]}: named twice; give each run once")
     names = [path.name for path in whole]
     return names if len(set(names)) == len(names) else [str(path) for path in whole]
 
@@ -101,8 +102,9 @@ def _read_history(file: Path) -> History:
     try:
         return [dict(json.loads(line)) for line in lines]
     except (ValueError, TypeError) as error:
-        msg = f"{file}: not readable: {error}; restore it, or remove it to report without it"
-        raise InputError(msg) from None
+        raise InputError(
+            f"{file}: not readable: {error}; restore it, or remove it to report without it"
+        ) from None
 
 
 def _read_set(run: Run, file: Path) -> EvaluatedSet:
@@ -121,16 +123,14 @@ def _read_json(file: Path, again: str) -> dict[str, Any]:
     try:
         return dict(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
-        msg = f"{file}: not readable: {error}; {again}"
-        raise InputError(msg) from None
+        raise InputError(f"{file}: not readable: {error}; {again}") from None
 
 
 def _as_curves(tree: dict[str, Any], file: Path, again: str) -> SampleCurves:
     try:
         return curves_from_tree(tree)
     except (KeyError, TypeError, ValueError) as error:
-        msg = f"{file}: not what eval writes: {error!r}; {again}"
-        raise InputError(msg) from None
+        raise InputError(f"{file}: not what eval writes: {error!r}; {again}") from None
 
 
 def _page(runs: Mapping[str, Run], command: str) -> Page:
@@ -157,11 +157,11 @@ def _run_sections(reported: ReportedRun, run: Run, before: Sequence[ReportedRun]
     try:
         sets = [set_section(found) for found in reported.sets]
     except KeyError as error:
-        msg = f"{run.folder}/eval: this version's eval writes {error}, which is missing; {again}"
-        raise InputError(msg) from None
+        raise InputError(
+            f"{run.folder}/eval: this version's eval writes {error}, which is missing; {again}"
+        ) from None
     except OSError as error:
-        msg = f"{error.filename}: not readable: {error.strerror}; {again}"
-        raise InputError(msg) from None
+        raise InputError(f"{error.filename}: not readable: {error.strerror}; {again}") from None
     data = _data_section(reported, run, before)
     return [*sets, training_section(reported), data, config_section(reported)]
 

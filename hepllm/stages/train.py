@@ -16,23 +16,22 @@ import torch
 
 from hepllm import __version__
 from hepllm.config import Config, changed_settings, dump_config, override_config
-from hepllm.dataset import Dataset, EventTable, overlap, read_dataset
+from hepllm.data.dataset import Dataset, EventTable, overlap, read_dataset
 from hepllm.errors import InputError, RunError
 from hepllm.learning.capacity import cap_gpu_memory
 from hepllm.learning.checkpoint import best_checkpoint, load_weights, newest_checkpoint
 from hepllm.learning.distributed import Team, join
-from hepllm.learning.encoding import PromptEncoder
 from hepllm.learning.loop import TrainingResult, fit
-from hepllm.learning.scoring import score_events
+from hepllm.learning.memory import SettledMemory, settle_memory
 from hepllm.learning.steps import TrainingData
 from hepllm.logs import progress_bar
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.devices import choose_device
+from hepllm.model.encoding import PromptEncoder
+from hepllm.model.scoring import score_events
 from hepllm.provenance import this_call
-from hepllm.stages.memory import SettledMemory, settle_memory
-from hepllm.stages.runs import (
-    LATEST,
-    RUNS_FOLDER,
+from hepllm.runs import LATEST, RUNS_FOLDER
+from hepllm.runs.folder import (
     RunRecord,
     count_classes,
     make_classifier,
@@ -131,11 +130,10 @@ def resume(
     """
     run = open_run(output)
     if dataset_folder is not None and dataset_folder.resolve() != run.record.dataset:
-        msg = (
+        raise InputError(
             f"{output}: is trained on {run.record.dataset}, not on {dataset_folder}; "
             "leave the dataset out, or train another run"
         )
-        raise InputError(msg)
     config = override_config(run.config, overrides)
     changes = changed_settings(run.config, config)
     _check_changes(output, changes)
@@ -181,11 +179,10 @@ def _check_changes(output: Path, changes: Mapping[str, tuple[Any, Any]]) -> None
     """
     wrong = [path for path in changes if path.startswith(_FIXED) and path not in _FREE]
     if wrong:
-        msg = (
+        raise InputError(
             f"{output}: {', '.join(wrong)} cannot change in a training that has begun; "
             "leave it as it was, or train another run"
         )
-        raise InputError(msg)
 
 
 @dataclass(frozen=True)
@@ -284,8 +281,9 @@ def _load_data(dataset: Dataset, config: Config) -> TrainingData:
     _check_features(dataset, data.train)
     shared = overlap(data.train.event_digest, data.validation.event_digest)
     if shared:
-        msg = f"{dataset.folder}: {shared} events are in both the training and validation split"
-        raise RunError(msg)
+        raise RunError(
+            f"{dataset.folder}: {shared} events are in both the training and validation split"
+        )
     return data
 
 
@@ -293,11 +291,10 @@ def _check_classes(dataset: Dataset, split: str, table: EventTable) -> None:
     counts = count_classes(table)
     missing = [name for name, number in counts.items() if number == 0]
     if missing:
-        msg = (
+        raise InputError(
             f"{dataset.folder}: no {' and no '.join(missing)} events in its {split} split; "
             "training needs both classes: give a labelled file, or its --masterkey, to preprocess"
         )
-        raise InputError(msg)
 
 
 def _check_features(dataset: Dataset, table: EventTable) -> None:
@@ -305,11 +302,10 @@ def _check_features(dataset: Dataset, table: EventTable) -> None:
     is_missing = [bool(np.isnan(column).all()) for column in table.features.T]
     names = [name for name, missing in zip(table.names, is_missing, strict=True) if missing]
     if len(names) == len(table.names):
-        msg = (
+        raise InputError(
             f"{dataset.folder}: all of the features {', '.join(names)} are missing in every "
             "training event; choose others with train.features"
         )
-        raise InputError(msg)
     if names:
         LOG.warning("missing in every training event, so of no use: %s", ", ".join(names))
 
@@ -318,26 +314,29 @@ def _make(output: Path) -> None:
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        msg = f"{output}: cannot be made: {error.strerror or error}; choose another --output"
-        raise RunError(msg) from None
+        raise RunError(
+            f"{output}: cannot be made: {error.strerror or error}; choose another --output"
+        ) from None
 
 
 def _check_output(output: Path, overwrite: bool) -> None:
     """Refuses, before the model is loaded, what cannot become a run."""
     above = next(parent for parent in output.absolute().parents if parent.exists())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        msg = f"{output}: {above} is not a folder that can be written to; choose another --output"
-        raise InputError(msg)
+        raise InputError(
+            f"{output}: {above} is not a folder that can be written to; choose another --output"
+        )
     if output.exists() and not output.is_dir():
-        msg = f"{output}: exists and is not a folder"
-        raise InputError(msg)
+        raise InputError(f"{output}: exists and is not a folder")
     if output.is_dir() and any(output.iterdir()):
         if not overwrite:
-            msg = f"{output}: exists; go on with --resume, or start anew with --overwrite"
-            raise InputError(msg)
+            raise InputError(
+                f"{output}: exists; go on with --resume, or start anew with --overwrite"
+            )
         if not (output / "run.json").is_file():
-            msg = f"{output}: holds something that is not a run; choose another --output"
-            raise InputError(msg)
+            raise InputError(
+                f"{output}: holds something that is not a run; choose another --output"
+            )
 
 
 def _link_latest(output: Path) -> None:

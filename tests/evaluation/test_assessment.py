@@ -12,9 +12,9 @@ import pytest
 from hepllm.config import EvaluationConfig
 from hepllm.errors import InputError
 from hepllm.evaluation.assessment import evaluate_scores
-from hepllm.evaluation.report import results_tree
+from hepllm.evaluation.metrics_tree import results_tree
 from hepllm.evaluation.results import EvaluationResults, ScoreTable
-from hepllm.evaluation.tables import format_table, format_working_points
+from hepllm.report.text import format_table, format_working_points
 
 CONFIG = EvaluationConfig(bootstrap=100)
 

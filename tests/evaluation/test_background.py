@@ -9,9 +9,9 @@ from scipy.stats import norm
 from hepllm.config import EvaluationConfig
 from hepllm.evaluation.assessment import evaluate_scores
 from hepllm.evaluation.background import describe_rule, required_background
-from hepllm.evaluation.report import results_tree
+from hepllm.evaluation.metrics_tree import results_tree
 from hepllm.evaluation.results import ScoreTable
-from hepllm.evaluation.tables import format_table
+from hepllm.report.text import format_table
 
 
 @pytest.mark.parametrize(

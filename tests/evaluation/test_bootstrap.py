@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from hepllm.evaluation.bootstrap import bootstrap, interval
+from hepllm.evaluation.confusion import confusion
 from hepllm.evaluation.metrics import Threshold, auc, read_at, roc, sic_at
 from hepllm.evaluation.scores import ScoredEvents, scored_events
-from hepllm.evaluation.selection import confusion
 
 EFFICIENCIES = (0.1, 0.3, 0.5, 1.0)
 

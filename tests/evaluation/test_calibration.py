@@ -31,8 +31,8 @@ from hepllm.evaluation.probabilities import (
     format_calibration,
 )
 from hepllm.evaluation.reliability import reliability, top_bins
-from hepllm.evaluation.reliability_plot import plot_reliability
 from hepllm.evaluation.scores import scored_events
+from hepllm.pictures.reliability import plot_reliability
 
 SLOPE, OFFSET, DISTANCE = 0.4, -0.7, 2.0
 
@@ -221,7 +221,7 @@ def test_the_legend_of_a_reliability_diagram_hides_no_point(
 ) -> None:
     figures: list[Figure] = []
     monkeypatch.setattr(
-        "hepllm.evaluation.reliability_plot.save_figure", lambda figure, _: figures.append(figure)
+        "hepllm.pictures.reliability.save_figure", lambda figure, _: figures.append(figure)
     )
     events = validation(n_events=500)
     calibration = fit_calibration(events, "platt", 0.5)

@@ -7,7 +7,7 @@ import pytest
 
 from hepllm.config import EvaluationConfig
 from hepllm.evaluation.assessment import evaluate_scores
-from hepllm.evaluation.report import results_tree
+from hepllm.evaluation.metrics_tree import results_tree
 from hepllm.evaluation.results import EvaluationResults, ScoreTable
 from hepllm.evaluation.seeds import format_spread, spread, spread_over_runs
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from hepllm.config import Config
-from hepllm.dataset import EventTable
-from hepllm.learning.encoding import PromptEncoder
+from hepllm.data.dataset import EventTable
 from hepllm.learning.loop import TrainingResult, fit
 from hepllm.learning.steps import TrainingData
 from hepllm.model.backbone import load_backbone
 from hepllm.model.classifier import EventClassifier, build_classifier
+from hepllm.model.encoding import PromptEncoder
 
 Made = tuple[EventClassifier, PromptEncoder]
 

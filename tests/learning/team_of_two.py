@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from hepllm.config import Config, load_config
-from hepllm.dataset import EventTable
+from hepllm.data.dataset import EventTable
 from hepllm.errors import HepllmError, InputError
 from hepllm.learning.distributed import ALONE, Team, join
 
@@ -80,9 +80,9 @@ def load_data(folder: Path) -> Any:
 
 
 def make(config: Config) -> Any:
-    from hepllm.learning.encoding import PromptEncoder
     from hepllm.model.backbone import load_backbone
     from hepllm.model.classifier import build_classifier
+    from hepllm.model.encoding import PromptEncoder
 
     backbone = load_backbone(config.backbone, config.seed)
     encoder = PromptEncoder(backbone.tokenizer, config)

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from hepllm.config import Config
-from hepllm.dataset import EventTable
+from hepllm.data.dataset import EventTable
 from hepllm.errors import InputError, RunError
 from hepllm.learning.checkpoint import newest_checkpoint
 from hepllm.learning.distributed import ALONE, Team, _try_nccl, join

@@ -18,12 +18,12 @@ from hepllm.learning.checkpoint import (
     newest_checkpoint,
     warn_of_precision,
 )
-from hepllm.learning.encoding import PromptEncoder
 from hepllm.learning.loop import TrainingResult, fit
 from hepllm.learning.optimizers import build_groups
-from hepllm.learning.scoring import score_events
 from hepllm.learning.steps import TrainingData
 from hepllm.model.classifier import EventClassifier
+from hepllm.model.encoding import PromptEncoder
+from hepllm.model.scoring import score_events
 
 Make = Callable[[Config], tuple[EventClassifier, PromptEncoder]]
 Train = Callable[..., TrainingResult]

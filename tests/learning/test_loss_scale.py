@@ -10,13 +10,13 @@ import torch
 from hepllm.config import Config
 from hepllm.errors import RunError
 from hepllm.learning.checkpoint import load_loss_scale, newest_checkpoint
-from hepllm.learning.encoding import PromptEncoder
 from hepllm.learning.loop import TrainingResult
 from hepllm.learning.loss_scale import adapt_scale, loss_scaler
 from hepllm.learning.schedule import batch_of_step
 from hepllm.learning.steps import Trainer, TrainingData
 from hepllm.learning.watchdogs import PROVING_STEPS
 from hepllm.model.classifier import EventClassifier
+from hepllm.model.encoding import PromptEncoder
 
 Make = Callable[[Config], tuple[EventClassifier, PromptEncoder]]
 Train = Callable[..., TrainingResult]

@@ -14,13 +14,13 @@ from hepllm.config import Config
 from hepllm.errors import ConfigError, InputError, RunError
 from hepllm.learning.averaging import WeightAverage
 from hepllm.learning.checkpoint import best_checkpoint, load_weights, newest_checkpoint
-from hepllm.learning.encoding import PromptEncoder
 from hepllm.learning.loop import TrainingResult, fit
 from hepllm.learning.loss_scale import loss_scaler
 from hepllm.learning.optimizers import build_groups
-from hepllm.learning.scoring import score_events
 from hepllm.learning.steps import TrainingData
 from hepllm.model.classifier import EventClassifier
+from hepllm.model.encoding import PromptEncoder
+from hepllm.model.scoring import score_events
 
 Configure = Callable[..., Config]
 Make = Callable[[Config], tuple[EventClassifier, PromptEncoder]]

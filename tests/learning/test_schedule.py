@@ -6,13 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hepllm.config import Schedule, TrainConfig
-from hepllm.learning.schedule import (
-    RateSchedule,
-    balanced_view,
-    batch_of_step,
-    count_steps,
-    validation_view,
-)
+from hepllm.data.views import balanced_view, validation_view
+from hepllm.learning.schedule import RateSchedule, batch_of_step, count_steps
 
 labels_of = st.lists(st.sampled_from([-1, 0, 1]), min_size=2, max_size=200).map(
     lambda values: np.array([0, 1, *values], dtype=np.int8)

@@ -10,11 +10,11 @@ import pytest
 from hepllm.config import Config
 from hepllm.errors import StoppedError
 from hepllm.learning.checkpoint import load_weights, newest_checkpoint
-from hepllm.learning.encoding import PromptEncoder
 from hepllm.learning.loop import TrainingResult, fit
 from hepllm.learning.steps import TrainingData
 from hepllm.learning.stopping import StopRequest, StopRequestedError
 from hepllm.model.classifier import EventClassifier
+from hepllm.model.encoding import PromptEncoder
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

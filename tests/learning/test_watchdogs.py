@@ -12,12 +12,12 @@ import torch
 
 from hepllm.config import Config
 from hepllm.errors import RunError
-from hepllm.learning.encoding import PromptEncoder
 from hepllm.learning.loop import TrainingResult
 from hepllm.learning.optimizers import build_groups
 from hepllm.learning.steps import TrainingData
 from hepllm.learning.watchdogs import warn_of_collapse, warn_of_deafness
 from hepllm.model.classifier import EventClassifier
+from hepllm.model.encoding import PromptEncoder
 
 Make = Callable[[Config], tuple[EventClassifier, PromptEncoder]]
 Train = Callable[..., TrainingResult]

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from hepllm.config import Config
-from hepllm.learning.encoding import PromptEncoder
 from hepllm.model.backbone import causal_model, load_backbone
 from hepllm.model.classifier import EventClassifier, build_classifier
+from hepllm.model.encoding import PromptEncoder
 
 Loaded = tuple[EventClassifier, PromptEncoder, Config]
 

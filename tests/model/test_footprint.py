@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AutoConfig, MistralConfig, MistralForCausalLM
 
 from hepllm.config import BackboneConfig, Config
-from hepllm.learning.encoding import PromptEncoder
+from hepllm.learning.memory import classifier_shape
 from hepllm.model.backbone import (
     causal_model,
     load_backbone,
@@ -25,6 +25,7 @@ from hepllm.model.backbone import (
     sketch_backbone,
 )
 from hepllm.model.classifier import EventClassifier, build_classifier
+from hepllm.model.encoding import PromptEncoder
 from hepllm.model.footprint import (
     Passage,
     activation_model,
@@ -32,7 +33,6 @@ from hepllm.model.footprint import (
     count_weights,
     predict_weights,
 )
-from hepllm.stages.memory import classifier_shape
 
 Load = Callable[..., tuple[EventClassifier, PromptEncoder, Config]]
 

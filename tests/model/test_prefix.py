@@ -15,10 +15,10 @@ from torch import Tensor
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from hepllm.config import Config
-from hepllm.learning.encoding import EncodedPrompts, PromptEncoder
 from hepllm.model import classifier as classifier_module
 from hepllm.model.backbone import load_backbone, locate_model, set_checkpointing
 from hepllm.model.classifier import EventClassifier, build_classifier
+from hepllm.model.encoding import EncodedPrompts, PromptEncoder
 from hepllm.model.prefix import obstacle_to_sharing, sharing_pays
 
 LAYOUTS = ("minimal", "compact", "full")

@@ -17,7 +17,8 @@ from hepllm.installation.gpu import TorchBuild
 from hepllm.installation.hub import Weights, find_weights
 from hepllm.installation.machine import Machine
 from hepllm.learning.optimizers import OptimizerGroup
-from hepllm.stages import doctor, runs
+from hepllm.runs import folder as runs
+from hepllm.stages import doctor
 from hepllm.stages.doctor import check_dry_run, examine
 
 MakeConfig = Callable[..., Config]
@@ -85,12 +86,10 @@ def test_a_library_that_cannot_be_loaded_stops_nothing(
     laptop: Machine, tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken() -> TorchBuild:
-        msg = "libcudart.so.13: cannot open shared object file"
-        raise ImportError(msg)
+        raise ImportError("libcudart.so.13: cannot open shared object file")
 
     def broken_fastjet() -> Finding:
-        msg = "libfastjet.so: cannot open shared object file"
-        raise OSError(msg)
+        raise OSError("libfastjet.so: cannot open shared object file")
 
     monkeypatch.setattr(doctor, "check_fastjet", broken_fastjet)
     found = {f.name: f for f in examine(tiny_config(), machine=laptop, probe=broken)}

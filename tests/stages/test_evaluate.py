@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from hepllm import cli
 from hepllm.config import Config
 from hepllm.errors import InputError
-from hepllm.stages.evaluate import SetReport, evaluate
+from hepllm.runs.set_report import SetReport
+from hepllm.runs.spread import spread_of_runs
+from hepllm.stages.evaluate import evaluate
 from hepllm.stages.preprocess import preprocess
-from hepllm.stages.spread import spread_of_runs
 from hepllm.stages.train import train
 
 

@@ -15,11 +15,11 @@ from scipy.stats import percentileofscore
 
 from hepllm import cli
 from hepllm.config import Config, override_config
-from hepllm.dataset import read_dataset
+from hepllm.data.dataset import read_dataset
 from hepllm.errors import InputError, RunError
+from hepllm.runs.predictor import Predictor, load_predictor
 from hepllm.stages.explain import BARS, DISPLAY, JSON, TEXT, EventReport, explain
 from hepllm.stages.predict import prediction_config
-from hepllm.stages.predictor import Predictor, load_predictor
 from hepllm.stages.preprocess import preprocess
 from hepllm.stages.train import train
 

@@ -13,9 +13,9 @@ import pytest
 from numpy.typing import NDArray
 
 from hepllm.config import load_config
-from hepllm.dataset import read_dataset
+from hepllm.data.dataset import read_dataset
 from hepllm.errors import InputError, RunError
-from hepllm.prompts import parse
+from hepllm.model.prompts import parse
 from hepllm.stages import export as stage
 from hepllm.stages.export import export
 from hepllm.stages.preprocess import preprocess

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from hepllm.data.download import Patience
 from hepllm.errors import InputError, RunError
 from hepllm.stages import fetch as stage
-from hepllm.stages.download import Patience
 from hepllm.stages.fetch import SETS, RemoteFile, fetch
 
 QUICK = Patience(tries=4, wait=0.001, longest_wait=0.01, timeout=2.0)
@@ -180,7 +180,7 @@ def test_a_cut_line_is_taken_up_where_it_broke(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("hepllm.stages.download._BLOCK", 100)
+    monkeypatch.setattr("hepllm.data.download._BLOCK", 100)
     server.cut_after = len(server.files["events.h5"]) // 6
     get("rnd")
     assert (tmp_path / "raw" / "rnd.h5").read_bytes() == server.files["events.h5"]
@@ -345,7 +345,7 @@ def test_a_full_disk_is_told_before_and_while_writing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("hepllm.stages.download.Download._receive", _no_space)
+        patch.setattr("hepllm.data.download.Download._receive", _no_space)
         with pytest.raises(RunError, match="cannot be written: No space left on device") as caught:
             get("rnd")
         assert caught.value.exit_code == 1

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from hepllm.config import load_config
-from hepllm.dataset import EventTable, read_dataset
+from hepllm.data.dataset import EventTable, read_dataset
 from hepllm.errors import InputError, RunError
 from hepllm.schema import FEATURES
 from hepllm.stages.inspect import inspect_dataset

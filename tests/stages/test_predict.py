@@ -17,13 +17,13 @@ import uproot
 from numpy.typing import NDArray
 
 from hepllm.config import Config, override_config
-from hepllm.dataset import read_dataset
+from hepllm.data.dataset import read_dataset
 from hepllm.errors import InputError, RunError
-from hepllm.prompts import render
+from hepllm.model.prompts import render
+from hepllm.runs.predictor import Predictor, load_predictor
 from hepllm.stages import predict as stage
 from hepllm.stages.evaluate import evaluate
 from hepllm.stages.predict import Prediction, predict, prediction_config, rows_of_texts
-from hepllm.stages.predictor import Predictor, load_predictor
 from hepllm.stages.preprocess import preprocess
 from hepllm.stages.train import train
 

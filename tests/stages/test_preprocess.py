@@ -18,13 +18,13 @@ import pytest
 from numpy.typing import NDArray
 
 from hepllm.config import Config, JetsConfig, load_config
-from hepllm.dataset import read_dataset
+from hepllm.data.dataset import read_dataset
+from hepllm.data.work_folder import Parts
 from hepllm.errors import ChunkError, HepllmError, InputError, RunError
 from hepllm.physics.features import compute_features
 from hepllm.physics.readers import open_event_file
 from hepllm.stages import preprocess as stage
 from hepllm.stages.preprocess import preprocess
-from hepllm.workfolder import Parts
 
 Rows = NDArray[np.float64]
 
@@ -93,7 +93,7 @@ def test_dask_does_not_matter(lhco_file: Path, output: Path, expected: dict[str,
 def test_shards_do_not_depend_on_chunks(
     lhco_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hepllm.shards.SHARD_ROWS", 16)
+    monkeypatch.setattr("hepllm.data.writer.SHARD_ROWS", 16)
     for size in (7, 16, 60):
         preprocess([lhco_file], tmp_path / str(size), _config(f"chunk_size={size}"))
     assert len(read_dataset(tmp_path / "7").manifest.shards) == 4
@@ -368,7 +368,7 @@ def test_a_full_disk(lhco_file: Path, output: Path, monkeypatch: pytest.MonkeyPa
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", str(output))
 
-    monkeypatch.setattr("hepllm.workfolder.Parts.save", full)
+    monkeypatch.setattr("hepllm.data.work_folder.Parts.save", full)
     with pytest.raises(RunError, match="cannot be written: No space left on device"):
         preprocess([lhco_file], output, _config())
     assert not output.exists()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hepllm.cli import cli
 from hepllm.config import Config, load_config
-from hepllm.dataset import read_dataset
+from hepllm.data.dataset import read_dataset
 from hepllm.errors import ConfigError, InputError
 from hepllm.physics.readers import open_event_file
 from hepllm.schema import FEATURES

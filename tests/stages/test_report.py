@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from hepllm import cli
 from hepllm.config import Config
 from hepllm.errors import InputError, RunError
-from hepllm.evaluation.plots import save_figure
+from hepllm.pictures.style import save_figure
 from hepllm.stages.preprocess import preprocess
 from hepllm.stages.report import report
 from hepllm.stages.train import train

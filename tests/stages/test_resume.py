@@ -18,7 +18,7 @@ import pytest
 from numpy.typing import NDArray
 
 from hepllm.config import load_config
-from hepllm.dataset import read_dataset
+from hepllm.data.dataset import read_dataset
 from hepllm.errors import InputError, RunError
 from hepllm.physics.events import Particles
 from hepllm.physics.lhco_writer import LhcoWriter, to_padded

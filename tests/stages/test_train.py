@@ -20,12 +20,13 @@ import torch
 from numpy.typing import NDArray
 
 from hepllm.config import Config, override_config
-from hepllm.dataset import read_dataset
+from hepllm.data.dataset import read_dataset
 from hepllm.errors import InputError, RunError
-from hepllm.learning.scoring import score_events
-from hepllm.stages.evaluate import SetReport, evaluate
+from hepllm.model.scoring import score_events
+from hepllm.runs.folder import open_run, training_events
+from hepllm.runs.set_report import SetReport
+from hepllm.stages.evaluate import evaluate
 from hepllm.stages.preprocess import preprocess
-from hepllm.stages.runs import open_run, training_events
 from hepllm.stages.train import TrainedRun, _prepare, resume, train
 
 PROMISED_KEYS = (

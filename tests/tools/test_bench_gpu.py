@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-TOOL = Path(__file__).parents[2] / "tools" / "bench_gpu.py"
+TOOL = Path(__file__).parents[2] / "tools" / "bench" / "bench_gpu.py"
 
 
 def test_it_measures_what_the_budget_chose_and_all_else(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-TOOL = Path(__file__).parents[2] / "tools" / "bench_preprocess.py"
+TOOL = Path(__file__).parents[2] / "tools" / "bench" / "bench_preprocess.py"
 
 
 @pytest.mark.slow

@@ -16,10 +16,10 @@ import torch
 from torch.nn import functional
 
 from hepllm.config import Config
-from hepllm.dataset import EventTable
+from hepllm.data.dataset import EventTable
 from hepllm.model.backbone import locate_model
 
-TOOLS = Path(__file__).parents[2] / "tools"
+TOOLS = Path(__file__).parents[2] / "tools" / "bench"
 
 
 @pytest.fixture(scope="module")

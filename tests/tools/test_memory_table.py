@@ -20,7 +20,9 @@ GIB = 2**30
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("memory_table", TOOLS / "memory_table.py")
+    spec = importlib.util.spec_from_file_location(
+        "memory_table", TOOLS / "bench" / "memory_table.py"
+    )
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -59,7 +61,14 @@ def test_mistral_fits_on_8_gb(tool: ModuleType) -> None:
 
 @pytest.mark.slow
 def test_it_prints_a_table_for_each_card() -> None:
-    command = [sys.executable, str(TOOLS / "memory_table.py"), "--cards", "8", "24", "--scan"]
+    command = [
+        sys.executable,
+        str(TOOLS / "bench" / "memory_table.py"),
+        "--cards",
+        "8",
+        "24",
+        "--scan",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.count("memory budget in GiB") == 2
     assert done.stdout.count("taking micro-batches of") == 2
@@ -67,7 +76,14 @@ def test_it_prints_a_table_for_each_card() -> None:
 
 @pytest.mark.slow
 def test_loading_is_measured() -> None:
-    command = [sys.executable, str(TOOLS / "bench_loading.py"), "--layers", "1", "--repeats", "1"]
+    command = [
+        sys.executable,
+        str(TOOLS / "bench" / "bench_loading.py"),
+        "--layers",
+        "1",
+        "--repeats",
+        "1",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     for part in ("first  start:", "second start:", "ratio:"):
         assert part in done.stdout

@@ -13,10 +13,10 @@ from click.testing import CliRunner
 
 from hepllm.config import SearchConfig
 from hepllm.errors import InputError
-from hepllm.evaluation.search.hunt import BoxEvents
-from hepllm.evaluation.search.spectra import bin_edges, choose_selections
+from hepllm.search.hunt import BoxEvents
+from hepllm.search.spectra import bin_edges, choose_selections
 
-TOOLS = Path(__file__).parents[2] / "tools"
+TOOLS = Path(__file__).parents[2] / "tools" / "studies"
 
 
 @pytest.fixture(scope="module")

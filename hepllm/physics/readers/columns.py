@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hepllm.config.inputs import Column
 from hepllm.errors import InputError, nearest_name
-from hepllm.inputs import Column
 
 
 class Table(Protocol):

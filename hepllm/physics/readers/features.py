@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepllm.config import PreprocessConfig
+from hepllm.config.inputs import GEV, NO_COLUMN, Column, ScaledColumn
 from hepllm.errors import InputError
-from hepllm.inputs import GEV, NO_COLUMN, Column, ScaledColumn
 from hepllm.physics.events import EventBatch, TabulatedEvents, digest_runs
 from hepllm.physics.readers.columns import Table, find_column, listing
 from hepllm.schema import FEATURES, TABLE_QUANTITIES

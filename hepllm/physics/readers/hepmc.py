@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepllm.config import PreprocessConfig
+from hepllm.config.inputs import NO_COLUMN, Column
 from hepllm.errors import InputError
-from hepllm.inputs import NO_COLUMN, Column
 from hepllm.physics.events import EventBatch, Particles
 from hepllm.physics.generated import NEUTRINOS
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from hepllm.config import PreprocessConfig
+from hepllm.config.inputs import GEV, NO_COLUMN
 from hepllm.errors import InputError
-from hepllm.inputs import GEV, NO_COLUMN
 from hepllm.physics.events import EventBatch, Particles
 from hepllm.physics.readers.columns import find_column
 from hepllm.physics.readers.frames import HdfFrame

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepllm.config import JetsConfig, PreprocessConfig
+from hepllm.config.inputs import GEV, NO_COLUMN, JetBranches, ParticleBranches, RootLayout
 from hepllm.errors import InputError
-from hepllm.inputs import GEV, NO_COLUMN, JetBranches, ParticleBranches, RootLayout
 from hepllm.physics.events import EventBatch, Particles, TabulatedEvents, digest_runs, starts_of
 from hepllm.physics.generated import NEUTRINOS
 from hepllm.physics.readers.columns import listing

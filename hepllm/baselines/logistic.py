@@ -1,0 +1,56 @@
+"""Logistic regression on standardised features: what needs no learning of shapes at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from hepllm.baselines.scorer import Floats, TrainingSample
+from hepllm.model.adapter.numbers import Standardizer
+
+_MAX_ITERATIONS = 2000
+
+
+@dataclass(frozen=True, eq=False)
+class Logistic:
+    """A linear classifier; made by ``fit_logistic``.
+
+    Attributes:
+        standardizer: the model's own transform and standardisation of each feature.
+        classifier: its weights.
+    """
+
+    standardizer: Standardizer
+    classifier: LogisticRegression
+
+    def score(self, features: Floats) -> Floats:
+        """Logits of (N, F) features, shape (N,)."""
+        design = _design(self.standardizer, features)
+        return np.asarray(self.classifier.decision_function(design), dtype=np.float64)
+
+
+def fit_logistic(sample: TrainingSample) -> Logistic:
+    """Trains a logistic regression with a weak ridge penalty (C = 1).
+
+    Each feature enters as the adapter standardises it, 0 where missing, beside a column that says
+    whether it is missing. Events of negative weight cannot enter a convex fit and count as 0.
+
+    Raises:
+        InputError: for events that no classifier can be trained on.
+    """
+    sample.checked()
+    standardizer = Standardizer(sample.names)
+    standardizer.fit(np.ascontiguousarray(sample.features, dtype=np.float64))
+    classifier = LogisticRegression(max_iter=_MAX_ITERATIONS)
+    weight = None if sample.weight is None else np.clip(sample.weight, 0, None)
+    classifier.fit(_design(standardizer, sample.features), sample.label, sample_weight=weight)
+    return Logistic(standardizer, classifier)
+
+
+def _design(standardizer: Standardizer, features: Floats) -> Floats:
+    values = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float64))
+    standard, missing = standardizer(values)
+    return torch.cat([standard, missing.float()], dim=1).double().numpy()

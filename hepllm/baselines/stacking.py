@@ -1,0 +1,78 @@
+"""The model and the boosting combined on validation data, to see whether both know more than one.
+
+A logistic regression joins their two logits (stacked generalisation, Wolpert, Neural Networks 5
+(1992) 241). Both have been trained on other events than the validation data.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
+
+from hepllm.baselines.scorer import Floats
+from hepllm.evaluation.bootstrap import Difference
+
+STACK = "stack"
+"""What the combination is called in tables."""
+
+_FOLDS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """A combination of scores; made by ``fit_stack``.
+
+    Attributes:
+        classifier: joins the scores.
+        validation: (V,) scores of the validation events, each from a fit without it, so that
+            thresholds can be chosen on them.
+    """
+
+    classifier: LogisticRegression
+    validation: Floats
+
+    def score(self, scores: Floats) -> Floats:
+        """Logits of (N, K) scores, shape (N,)."""
+        return np.asarray(self.classifier.decision_function(scores), dtype=np.float64)
+
+
+def fit_stack(
+    scores: Floats, label: NDArray[np.integer], weight: Floats | None, seed: int
+) -> Stack:
+    """Fits the combination.
+
+    Args:
+        scores: (V, K) logits of the validation events.
+        label: (V,) of 1 and 0, at least 5 of each.
+        weight: (V,); negative ones cannot enter a convex fit and count as 0.
+        seed: of the folds behind ``Stack.validation``.
+    """
+    weights = np.ones(len(label)) if weight is None else np.clip(weight, 0, None)
+    out_of_fold = np.empty(len(label))
+    folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
+    for train, rest in folds.split(scores, label):
+        fitted = LogisticRegression().fit(scores[train], label[train], weights[train])
+        out_of_fold[rest] = fitted.decision_function(scores[rest])
+    return Stack(LogisticRegression().fit(scores, label, weights), out_of_fold)
+
+
+def describe_gain(parts: Mapping[str, Difference]) -> str:
+    """Whether the combination helps, in words.
+
+    Args:
+        parts: stack minus each of its parts, in AUC, by name of the part.
+    """
+    shown = []
+    for name, difference in parts.items():
+        low, high = difference.interval.pair or (float("nan"), float("nan"))
+        text = "undefined" if difference.estimate is None else f"{difference.estimate:+.4f}"
+        shown.append(f"{text} [{low:+.4f}, {high:+.4f}] over {name}")
+    helps = all((difference.interval.low or 0.0) > 0 for difference in parts.values())
+    verdict = "helps: it beats each part" if helps else "shows no gain over its best part"
+    return textwrap.fill(f"The combination {verdict}. AUC {'; '.join(shown)}.", 120)

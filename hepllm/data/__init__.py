@@ -1,0 +1,1 @@
+"""Datasets on disk: reading, writing, unfinished work, views of their events."""

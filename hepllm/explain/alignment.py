@@ -1,0 +1,97 @@
+"""Two events as prompts of equal length, so that one can be compared with the other in each token.
+
+A path from the embeddings of one prompt to those of another makes sense only where the same word
+or digit place stands in both.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from hepllm.model.encoding import PromptEncoder, TextToken
+
+_DECIMALS = (10, 9, 11, 8, 12, 7, 13, 6, 14)
+"""Digits with which a reference is tried in a ``full`` prompt, the usual number first."""
+
+
+@dataclass(frozen=True)
+class AlignedPrompts:
+    """An event and a reference as prompts of L tokens.
+
+    Attributes:
+        tokens: L of the event.
+        reference: L of the reference.
+        features: L features that the tokens print; empty for words that all events share.
+        texts: L pieces of the event's prompt; empty for soft tokens.
+        soft: places of the soft tokens.
+        unaligned: features whose text in the reference is the event's own, since the reference's
+            cannot be printed in so many tokens.
+    """
+
+    tokens: tuple[int, ...]
+    reference: tuple[int, ...]
+    features: tuple[str, ...]
+    texts: tuple[str, ...]
+    soft: tuple[int, ...]
+    unaligned: tuple[str, ...]
+
+    @property
+    def differ(self) -> bool:
+        """Whether the two prompts differ in any token."""
+        return self.tokens != self.reference
+
+
+def align_prompts(
+    encoder: PromptEncoder, event: Mapping[str, float], reference: Mapping[str, float]
+) -> AlignedPrompts:
+    """Writes an event and its reference with as many tokens in each place.
+
+    Args:
+        encoder: writes and tokenises the prompts.
+        event: feature values in GeV and radians; NaN where missing.
+        reference: another event.
+    """
+    pieces = encoder.pieces(event)
+    candidates = [encoder.pieces(reference, dict.fromkeys(reference, d)) for d in _DECIMALS]
+    found = [
+        _fitting(encoder, name, text, [tried[place][1] for tried in candidates])
+        for place, (name, text) in enumerate(pieces)
+    ]
+    text = "".join(piece for _, piece in pieces)
+    tokens = encoder.locate(text)
+    others = encoder.locate(
+        "".join(other or piece for other, (_, piece) in zip(found, pieces, strict=True))
+    )
+    if len(others) != len(tokens):  # what fits alone may not do so together
+        found, others = [None] * len(pieces), tokens
+    return AlignedPrompts(
+        tokens=tuple(token.id for token in tokens),
+        reference=tuple(token.id for token in others),
+        features=_owners(pieces, tokens),
+        texts=tuple("" if token.soft else text[token.start : token.stop] for token in tokens),
+        soft=tuple(place for place, token in enumerate(tokens) if token.soft),
+        unaligned=tuple(
+            name for other, (name, _) in zip(found, pieces, strict=True) if name and other is None
+        ),
+    )
+
+
+def _fitting(encoder: PromptEncoder, name: str, text: str, candidates: Sequence[str]) -> str | None:
+    """The first candidate with as many tokens as a text."""
+    if not name:
+        return text
+    length = len(encoder.locate(text))
+    return next((other for other in candidates if len(encoder.locate(other)) == length), None)
+
+
+def _owners(pieces: Sequence[tuple[str, str]], tokens: Sequence[TextToken]) -> tuple[str, ...]:
+    """The feature that each token prints, by the piece that its last character belongs to."""
+    ends = list(accumulate(len(text) for _, text in pieces))
+    owners = []
+    for token in tokens:
+        place = bisect_right(ends, max(token.stop - 1, 0))
+        owners.append("" if token.soft or token.stop == token.start else pieces[place][0])
+    return tuple(owners)

@@ -1,0 +1,291 @@
+"""What moved the score of one event away from that of a reference, feature by feature.
+
+Integrated gradients (Sundararajan, Taly and Yan, arXiv:1703.01365) along the straight line from a
+reference event to the event, at once in the standardised numbers that the adapter reads and in the
+embeddings of the prompt's tokens. They are complete: their sum is the difference of the two scores,
+up to the error of the numerical integral and of the model's arithmetic, which is told.
+
+The only module that imports captum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from captum.attr import IntegratedGradients
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from hepllm.explain.alignment import AlignedPrompts, align_prompts
+from hepllm.model.adapter.numbers import Standardizer
+from hepllm.model.backbone import causal_model
+from hepllm.model.classifier import EventClassifier
+from hepllm.model.encoding import PromptEncoder
+
+Floats = NDArray[np.float64]
+
+STEPS = (16, 32, 64, 128, 256)
+"""Points of the integral, tried in turn until it is complete."""
+
+RELATIVE_TOLERANCE, ABSOLUTE_TOLERANCE = 0.02, 0.05
+"""Of the difference of the scores, and in logits; the larger counts."""
+
+
+@dataclass(frozen=True)
+class FeatureAttribution:
+    """What one feature adds to the score.
+
+    Attributes:
+        name: of the feature.
+        number: through the adapter.
+        text: through the tokens that print it.
+    """
+
+    name: str
+    number: float
+    text: float
+
+    @property
+    def total(self) -> float:
+        """Through both."""
+        return self.number + self.text
+
+
+@dataclass(frozen=True)
+class TokenAttribution:
+    """What one token of the prompt adds to the score.
+
+    Attributes:
+        text: of the token; empty for a soft token, whose share stands with the numbers.
+        feature: that it prints; empty for words that all events share.
+        value: its share.
+    """
+
+    text: str
+    feature: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """How a score differs from that of a reference; made by ``attribute``.
+
+    Attributes:
+        score: of the event.
+        reference_score: of the reference event.
+        features: in the order of the model.
+        tokens: of the prompt, in order.
+        n_steps: points of the integral.
+        unaligned: features whose text could not be compared with the reference's.
+    """
+
+    score: float
+    reference_score: float
+    features: tuple[FeatureAttribution, ...]
+    tokens: tuple[TokenAttribution, ...]
+    n_steps: int
+    unaligned: tuple[str, ...]
+
+    @property
+    def difference(self) -> float:
+        """Score of the event minus score of the reference."""
+        return self.score - self.reference_score
+
+    @property
+    def total(self) -> float:
+        """Sum of all attributions, words that no feature owns included."""
+        numbers = sum(feature.number for feature in self.features)
+        return numbers + sum(token.value for token in self.tokens)
+
+    @property
+    def gap(self) -> float:
+        """By how much the sum misses the difference."""
+        return self.total - self.difference
+
+    @property
+    def tolerance(self) -> float:
+        """The gap that is allowed, in logits."""
+        return max(RELATIVE_TOLERANCE * abs(self.difference), ABSOLUTE_TOLERANCE)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the sum is the difference within the tolerance."""
+        return abs(self.gap) <= self.tolerance
+
+
+def attribute(
+    classifier: EventClassifier,
+    encoder: PromptEncoder,
+    names: Sequence[str],
+    row: Floats,
+    reference: Floats,
+    *,
+    batch_size: int = 16,
+) -> Attribution:
+    """Attributes the difference of the scores of an event and a reference to the features.
+
+    A value that is missing in one of them and not in the other is reached by blending the adapter's
+    embedding of the number into that of a missing one.
+
+    Args:
+        classifier: the model; its train or eval mode is restored.
+        encoder: writes its prompts.
+        names: the F features.
+        row: shape (F,), the event; NaN where missing.
+        reference: shape (F,).
+        batch_size: points of the integral in one pass.
+    """
+    prompts = align_prompts(encoder, _named(names, row), _named(names, reference))
+    path = _Path(classifier, prompts, row, reference)
+    was_training = classifier.training
+    classifier.eval()
+    try:
+        found = _integrate(path, names, prompts, batch_size)
+    finally:
+        classifier.train(was_training)
+    return found
+
+
+def _named(names: Sequence[str], row: Floats) -> Mapping[str, float]:
+    return dict(zip(names, row.tolist(), strict=True))
+
+
+def _integrate(
+    path: _Path, names: Sequence[str], prompts: AlignedPrompts, batch_size: int
+) -> Attribution:
+    with torch.no_grad():
+        score, reference_score = (float(path.score(*ends)) for ends in path.ends)
+
+    def collected(parts: Mapping[str, NDArray[np.float64]], n_steps: int) -> Attribution:
+        owned = _by_owner(names, prompts, parts)
+        return Attribution(score, reference_score, *owned, n_steps, prompts.unaligned)
+
+    found = collected({}, 0)
+    if not path.kinds:
+        return found
+    gradients = IntegratedGradients(path.score)
+    for n_steps in STEPS:
+        parts = gradients.attribute(*path.ends, n_steps=n_steps, internal_batch_size=batch_size)
+        named = {
+            kind: part[0].detach().double().cpu().numpy()
+            for kind, part in zip(path.kinds, parts, strict=True)
+        }
+        found = collected(named, n_steps)
+        if found.is_complete:
+            break
+    return found
+
+
+def _by_owner(
+    names: Sequence[str], prompts: AlignedPrompts, parts: Mapping[str, NDArray[np.float64]]
+) -> tuple[tuple[FeatureAttribution, ...], tuple[TokenAttribution, ...]]:
+    """Attributions to the inputs of the path as those of features and tokens."""
+    nothing = np.zeros(len(names))
+    numbers = parts.get("standard", nothing) + parts.get("missing", nothing)
+    words = np.zeros(len(prompts.tokens))
+    if "embeddings" in parts:
+        words = parts["embeddings"].sum(axis=-1)
+    tokens = tuple(
+        TokenAttribution(text, feature, float(value))
+        for text, feature, value in zip(prompts.texts, prompts.features, words, strict=True)
+    )
+    by_feature = {
+        name: sum(token.value for token in tokens if token.feature == name) for name in names
+    }
+    features = tuple(
+        FeatureAttribution(name, float(number), float(by_feature[name]))
+        for name, number in zip(names, numbers, strict=True)
+    )
+    return features, tokens
+
+
+class _Path:
+    """The score as a function of what lies between a reference and an event.
+
+    Attributes:
+        kinds: the inputs that differ: ``standard`` and ``missing`` (F,) of the adapter,
+            ``embeddings`` (L, H) of the prompt.
+        ends: these inputs of the event and of the reference, with a leading axis of length 1.
+    """
+
+    def __init__(
+        self, classifier: EventClassifier, prompts: AlignedPrompts, row: Floats, reference: Floats
+    ) -> None:
+        self._classifier = classifier
+        self._words = causal_model(classifier.language_model).get_input_embeddings()
+        device = classifier.device
+        self._token_ids = torch.tensor([prompts.tokens], device=device)
+        self._positions = torch.tensor([prompts.soft], device=device) if prompts.soft else None
+        self._numbers = torch.from_numpy(np.ascontiguousarray(row[np.newaxis])).to(device)
+        self._number_ends: dict[str, tuple[Tensor, Tensor]] = {}
+        if classifier.nfa is not None:
+            self._number_ends = _number_ends(classifier.nfa.standardizer, self._numbers, reference)
+        inputs = dict(self._number_ends)
+        if prompts.differ:
+            ids = (prompts.tokens, prompts.reference)
+            with torch.no_grad():
+                event, other = (self._words(torch.tensor([one], device=device)) for one in ids)
+            inputs["embeddings"] = (event.float(), other.float())
+        # Nothing flows where nothing differs.
+        inputs = {kind: ends for kind, ends in inputs.items() if not torch.equal(*ends)}
+        self.kinds = tuple(inputs)
+        first, second = (tuple(ends[side] for ends in inputs.values()) for side in (0, 1))
+        self.ends = (first, second)
+
+    def score(self, *inputs: Tensor) -> Tensor:
+        """Logit of signal minus that of background, shape (B,)."""
+        named = dict(zip(self.kinds, inputs, strict=True))
+        n_points = len(inputs[0]) if inputs else 1
+
+        def repeated(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.expand(n_points, *tensor.shape[1:])
+
+        with ExitStack() as stack:
+            if "embeddings" in named:
+                stack.enter_context(_replaced(self._words, named["embeddings"].to))
+            nfa = self._classifier.nfa
+            if nfa is not None:
+                values = {
+                    kind: named.get(kind, ends[0].expand(n_points, -1))
+                    for kind, ends in self._number_ends.items()
+                }
+                soft = nfa.tokens_of(values["standard"], values["missing"])
+                stack.enter_context(_replaced(nfa, soft.to))
+            logits = self._classifier(
+                repeated(self._token_ids), None, repeated(self._positions), repeated(self._numbers)
+            )
+        score: Tensor = logits[:, 1] - logits[:, 0]
+        return score
+
+
+@contextmanager
+def _replaced(module: nn.Module, output: Callable[[torch.dtype], Tensor]) -> Iterator[None]:
+    """Lets a module give another output, in the precision of its own."""
+    hook = module.register_forward_hook(lambda _module, _inputs, own: output(own.dtype))
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _number_ends(
+    standardizer: Standardizer, row: Tensor, reference: Floats
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Standardised numbers and the mask of missing ones, for the event and the reference.
+
+    Where one of the two lacks a number, only the mask is on the way.
+    """
+    other = torch.from_numpy(np.ascontiguousarray(reference[np.newaxis])).to(row.device)
+    with torch.no_grad():
+        standard, missing = standardizer(torch.cat([row, other]))
+    lacking = missing.any(dim=0)
+    present = torch.where(missing, 0.0, standard).sum(dim=0)
+    standard = torch.where(lacking, present, standard)
+    return {
+        "standard": (standard[:1], standard[1:]),
+        "missing": (missing[:1].float(), missing[1:].float()),
+    }

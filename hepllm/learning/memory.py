@@ -1,0 +1,227 @@
+"""How a training uses its device: the budget is told, the fastest setting taken and recorded.
+
+A resumed training goes on with what is recorded, for sums over other micro-batches round
+differently, and it must repeat the losses of an unbroken one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hepllm.config import Config
+from hepllm.errors import InputError
+from hepllm.files import write_text
+from hepllm.learning.budget import Batch, Budget, Setting, dropout_mask_bytes, training_needs
+from hepllm.learning.capacity import device_capacity
+from hepllm.learning.distributed import ALONE, Team
+from hepllm.learning.steps import TrainingData
+from hepllm.model.backbone import causal_model, set_checkpointing
+from hepllm.model.classifier import EventClassifier
+from hepllm.model.encoding import PromptEncoder
+from hepllm.model.footprint import (
+    ActivationModel,
+    activation_model,
+    attention_kernel,
+    count_weights,
+)
+from hepllm.model.prefix import obstacle_to_sharing
+
+LOG = logging.getLogger(__name__)
+
+_RECORD = "memory.json"
+_SAMPLE = 256
+"""Events whose prompts are measured."""
+
+
+@dataclass(frozen=True)
+class SettledMemory:
+    """How a training uses its device.
+
+    Attributes:
+        config: with micro-batch and checkpointing decided.
+        budget: by which it was decided.
+        setting: the decision.
+    """
+
+    config: Config
+    budget: Budget
+    setting: Setting
+
+    def write(self, folder: Path) -> None:
+        """Records the decision in a run folder, as ``memory.json``."""
+        tree = _tree(self.budget, self.setting, self.config)
+        write_text(folder / _RECORD, json.dumps(tree, indent=1) + "\n")
+
+
+def settle_memory(
+    classifier: EventClassifier,
+    encoder: PromptEncoder,
+    data: TrainingData,
+    config: Config,
+    *,
+    team: Team = ALONE,
+    earlier: Path | None = None,
+) -> SettledMemory:
+    """Tells the memory budget and switches gradient checkpointing.
+
+    Args:
+        classifier: as it will be trained.
+        encoder: writes and tokenises prompts.
+        data: training and validation events.
+        config: of the experiment.
+        team: of processes, which share each batch and, on CPUs, their machine's memory.
+        earlier: run folder of a training that goes on, as it began if it can.
+
+    Raises:
+        InputError: if nothing fits, or the record is broken.
+    """
+    budget = training_budget(classifier, encoder, data, config, team=team)
+    kept = None if earlier is None else _read(earlier / _RECORD, config)
+    setting, fits, origin = _decide(kept, budget, config)
+    if team.is_first:
+        LOG.info("%s", budget.table(setting))
+        LOG.info("taking %s: %s", setting, origin)
+    if not fits:
+        LOG.warning(
+            "by the budget this needs %.2f GiB and only %.2f may be used: if it runs out of "
+            "memory, leave train.micro_batch_size and backbone.gradient_checkpointing to the "
+            "budget with --set train.micro_batch_size=null "
+            "--set backbone.gradient_checkpointing=auto",
+            budget.total(setting) / 2**30,
+            budget.capacity.usable / 2**30,
+        )
+    set_checkpointing(classifier.language_model, enabled=setting.checkpointing)
+    train = config.train.model_copy(update={"micro_batch_size": setting.micro_batch})
+    backbone = config.backbone.model_copy(update={"gradient_checkpointing": setting.checkpointing})
+    settled = config.model_copy(update={"train": train, "backbone": backbone})
+    return SettledMemory(settled, budget, setting)
+
+
+def training_budget(
+    classifier: EventClassifier,
+    encoder: PromptEncoder,
+    data: TrainingData,
+    config: Config,
+    *,
+    team: Team = ALONE,
+) -> Budget:
+    """Counts a loaded model and measures its prompts; switches gradient checkpointing off.
+
+    Args:
+        classifier: as it will be trained.
+        encoder: writes and tokenises prompts.
+        data: training and validation events.
+        config: of the experiment.
+        team: of processes.
+    """
+    shape = classifier_shape(classifier, config)
+    prompts = encoder.encode(data.train.features[:_SAMPLE])
+    causal = causal_model(classifier.language_model)
+    kernels = [
+        attention_kernel(
+            shape,
+            causal.config._attn_implementation,
+            classifier.autocast_dtype or torch.float32,
+            classifier.device,
+            is_masked=is_masked,
+        )
+        for is_masked in (False, True)
+    ]
+    set_checkpointing(classifier.language_model, enabled=False)  # which keeps from sharing
+    may_share = obstacle_to_sharing(causal, training=True) is None
+    batch = Batch(
+        n_events=-(-min(config.train.batch_size, len(data.train)) // team.size),
+        n_tokens=prompts.token_ids.shape[1],
+        attention=kernels[0],
+        passes=2 if config.train.loss.r_drop else 1,
+        n_scored=min(config.evaluation.batch_size, len(data.validation)),
+        n_shared=prompts.n_shared if may_share else 0,
+        masked_attention=kernels[1],
+    )
+    model = classifier.language_model
+    adapter = [] if classifier.nfa is None else list(classifier.nfa.state_dict().values())
+    needs = training_needs(
+        count_weights((*model.named_parameters(), *model.named_buffers()), shape.element),
+        shape,
+        classifier.lora_parameters().values(),
+        adapter,
+        config.train,
+    )
+    limit = config.train.memory_limit_gib
+    capacity = device_capacity(
+        classifier.device, limit, n_sharing=team.local_size, uses_nccl=team.uses_gpus
+    )
+    return Budget(capacity, needs, batch)
+
+
+def classifier_shape(classifier: EventClassifier, config: Config) -> ActivationModel:
+    """The shape of a classifier's language model."""
+    dtype = classifier.autocast_dtype
+    element = 4 if dtype is None else dtype.itemsize
+    causal = causal_model(classifier.language_model)
+    return activation_model(
+        causal.config,
+        classifier.lora_parameters(),
+        element=element,
+        dropout_mask=dropout_mask_bytes(classifier.device, element, config.backbone.lora.dropout),
+        normalizes_heads=any(name.endswith(".q_norm") for name, _ in causal.named_modules()),
+    )
+
+
+def _decide(kept: Setting | None, budget: Budget, config: Config) -> tuple[Setting, bool, str]:
+    """The setting, whether it should fit, and why it is taken."""
+    micro_batch = config.train.micro_batch_size
+    checkpointing = config.backbone.gradient_checkpointing
+    choices = budget.settings(micro_batch, checkpointing)
+    n_fitting = sum(map(budget.fits, choices))
+    if kept is not None:
+        kept = Setting(
+            kept.micro_batch if micro_batch is None else micro_batch,
+            kept.checkpointing if checkpointing == "auto" else checkpointing,
+        )
+        if budget.fits(kept) or micro_batch is not None or not n_fitting:
+            return kept, budget.fits(kept), "as this training began"
+        LOG.warning(
+            "%s, as this training began, no longer fit: with others, losses round differently", kept
+        )
+    setting, fits = budget.choose(micro_batch, checkpointing)
+    if len(choices) == 1:
+        return setting, fits, "as the configuration says"
+    return setting, fits, f"the fastest of the {n_fitting} ways that fit, of {len(choices)}"
+
+
+def _tree(budget: Budget, setting: Setting, config: Config) -> dict[str, Any]:
+    """The content of ``memory.json``."""
+    return {
+        "micro_batch_size": setting.micro_batch,
+        "checkpointing": setting.checkpointing,
+        "memory_limit_gib": config.train.memory_limit_gib,
+        "predicted_bytes": {
+            "weights": budget.needs.weights.total,
+            "lora": budget.needs.lora,
+            "adapter": budget.needs.adapter,
+            "averages": budget.needs.average,
+            "activations": budget.activations(setting),
+            "total": budget.total(setting),
+            "usable": budget.capacity.usable,
+        },
+    }
+
+
+def _read(file: Path, config: Config) -> Setting | None:
+    """What a training began with; None for a new one, or where its limit has been changed since."""
+    try:
+        tree = json.loads(file.read_text(encoding="utf-8"))
+        setting = Setting(int(tree["micro_batch_size"]), bool(tree["checkpointing"]))
+        limit = tree["memory_limit_gib"]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file}: not readable: {error!r}; remove it to choose anew") from None
+    return setting if limit == config.train.memory_limit_gib else None

@@ -1,0 +1,1 @@
+"""Encoders of an event's inputs, each of which gives the language model soft tokens."""

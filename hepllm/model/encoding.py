@@ -1,0 +1,226 @@
+"""From feature rows to token ids, with the places of the soft tokens."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hepllm.config import Config
+from hepllm.errors import RunError
+from hepllm.model.adapter.numbers import count_soft_tokens
+from hepllm.model.prompts import FUSION_MARK, LABEL_WORDS, pieces, render
+
+_SENTENCEPIECE_START = "<s>"
+_PROBES = (math.nan, -1.0, 0.0, 1.0, 1e5)
+"""Values that begin with as different letters as numbers can in a prompt."""
+
+
+@dataclass(frozen=True)
+class EncodedPrompts:
+    """Token ids of B prompts of at most L tokens, padded on the right.
+
+    Attributes:
+        token_ids: shape (B, L); a filler where soft tokens go.
+        attention_mask: shape (B, L), or None where all prompts are equally long.
+        fusion_positions: shape (B, n_tokens), or None for text only.
+        n_shared: tokens that all prompts of this layout begin with, before any soft token.
+    """
+
+    token_ids: Tensor
+    attention_mask: Tensor | None
+    fusion_positions: Tensor | None
+    n_shared: int = 0
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of all prompts together, padding apart."""
+        mask = self.attention_mask
+        return self.token_ids.numel() if mask is None else int(mask.sum())
+
+
+@dataclass(frozen=True)
+class TextToken:
+    """A token of a prompt and the characters that it stands for.
+
+    Attributes:
+        id: of the token; a filler where it is a soft token.
+        start: place of the first character.
+        stop: place after the last one.
+        soft: whether the adapter makes it.
+    """
+
+    id: int
+    start: int
+    stop: int
+    soft: bool = False
+
+
+class PromptEncoder:
+    """Writes feature rows as prompts and tokenises them.
+
+    Args:
+        tokenizer: of the language model.
+        config: layout, template, features and number of soft tokens.
+    """
+
+    def __init__(self, tokenizer: Any, config: Config) -> None:
+        self._tokenizer = tokenizer
+        self._layout = config.prompt_layout
+        self._chat_template = config.prompt.chat_template
+        self._features = config.train.feature_names()
+        self._printed = config.prompt_features()
+        self._n_soft = count_soft_tokens(self._features, config.fusion)
+        pad = tokenizer.pad_token_id
+        self._filler = pad if pad is not None else tokenizer.eos_token_id
+        self.label_tokens = self._find_label_tokens()
+        self._prefix = self._find_prefix()
+
+    @property
+    def prints_numbers(self) -> bool:
+        """Whether the text differs between events."""
+        return bool(self._printed)
+
+    def write(self, event: Mapping[str, float]) -> str:
+        """The prompt of one event as the model gets it, with the fusion mark in place."""
+        text = render(event, self._printed, self._layout, fusion=self._n_soft > 0)
+        return self._with_template(text) if self._chat_template else text
+
+    def pieces(
+        self, event: Mapping[str, float], decimals: Mapping[str, int] | None = None
+    ) -> list[tuple[str, str]]:
+        """The same prompt in pieces, each with the feature that it prints.
+
+        Args:
+            event: feature values in GeV and radians; NaN where missing.
+            decimals: of the numbers of a ``full`` prompt, by feature, where not the usual ones.
+
+        Returns:
+            Feature name, or an empty one for words that all events share, and text.
+        """
+        found = pieces(
+            event, self._printed, self._layout, fusion=self._n_soft > 0, decimals=decimals
+        )
+        if not self._chat_template:
+            return found
+        mark = "\0"
+        head, _, tail = self._with_template(mark).partition(mark)
+        return [("", head), *found, ("", tail)]
+
+    def locate(self, text: str) -> list[TextToken]:
+        """The tokens of a prompt that ``write`` made, as ``encode`` has them, with their places."""
+        before, mark, after = text.partition(FUSION_MARK)
+        tokens = [TextToken(token, 0, 0) for token in self._bos()]
+        tokens += self._located(before, 0)
+        if self._n_soft:
+            end = len(before) + len(mark)
+            tokens += [TextToken(self._filler, len(before), end, soft=True)] * self._n_soft
+            tokens += self._located(after, end)
+        return tokens
+
+    def _located(self, text: str, start: int) -> list[TextToken]:
+        if not text:
+            return []
+        found = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        return [
+            TextToken(token, start + first, start + last)
+            for token, (first, last) in zip(
+                found["input_ids"], found["offset_mapping"], strict=True
+            )
+        ]
+
+    def _with_template(self, text: str) -> str:
+        templated: str = self._tokenizer.apply_chat_template(
+            [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
+        )
+        return templated
+
+    def encode(self, rows: NDArray[np.float64]) -> EncodedPrompts:
+        """Encodes events.
+
+        Args:
+            rows: shape (B, F), columns in the order of the model's features; NaN where missing.
+        """
+        if not self._printed:  # the same text for every event
+            one = self._assemble([self.write({})])
+            return EncodedPrompts(
+                one.token_ids.expand(len(rows), -1).contiguous(),
+                None,
+                None
+                if one.fusion_positions is None
+                else one.fusion_positions.expand(len(rows), -1).contiguous(),
+                one.n_shared,
+            )
+        columns = {name: rows[:, self._features.index(name)].tolist() for name in self._printed}
+        events = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values()))  # noqa: B905
+        return self._assemble([self.write(event) for event in events])
+
+    def _assemble(self, texts: Sequence[str]) -> EncodedPrompts:
+        halves = [text.partition(FUSION_MARK) for text in texts]
+        before = self._token_ids([half[0] for half in halves])
+        after = self._token_ids([half[2] for half in halves]) if self._n_soft else None
+        start = self._bos()
+        filler = [self._filler] * self._n_soft
+        rows = [
+            start + ids + (filler + after[index] if after is not None else [])
+            for index, ids in enumerate(before)
+        ]
+        length = max(map(len, rows))
+        is_padded = any(len(row) != length for row in rows)
+        token_ids = torch.full((len(rows), length), self._filler, dtype=torch.long)
+        mask = torch.zeros((len(rows), length), dtype=torch.long)
+        for index, row in enumerate(rows):
+            token_ids[index, : len(row)] = torch.tensor(row)
+            mask[index, : len(row)] = 1
+        positions = None
+        if after is not None:
+            first = torch.tensor([len(start) + len(ids) for ids in before])
+            positions = first.unsqueeze(1) + torch.arange(self._n_soft)
+        n_shared = len(self._prefix)
+        # A tokenizer might join a number that was not probed with the text before it.
+        if any(row[:n_shared] != self._prefix for row in rows):
+            n_shared = 0
+        return EncodedPrompts(token_ids, mask if is_padded else None, positions, n_shared)
+
+    def _find_prefix(self) -> list[int]:
+        """The tokens that all prompts begin with, before their first number or soft token."""
+        texts = [self.write(dict.fromkeys(self._printed, value)) for value in _PROBES]
+        heads = self._token_ids([text.partition(FUSION_MARK)[0] for text in texts])
+        columns = takewhile(lambda column: len(set(column)) == 1, zip(*heads, strict=False))
+        return self._bos() + [column[0] for column in columns]
+
+    def _token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        if not any(texts):
+            return [[] for _ in texts]
+        ids: list[list[int]] = self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        return ids
+
+    def _bos(self) -> list[int]:
+        """The start token of SentencePiece models, which their templates already contain."""
+        needs_bos = self._tokenizer.bos_token == _SENTENCEPIECE_START and not self._chat_template
+        return [self._tokenizer.bos_token_id] if needs_bos else []
+
+    def _find_label_tokens(self) -> tuple[int, int]:
+        """First tokens of the label words as they follow the cue.
+
+        Raises:
+            RunError: if they are the same token, so that no logit tells the classes apart.
+        """
+        cue = self.write(dict.fromkeys(self._printed, 0.0)).rpartition("\n")[2]
+        prefix, *continued = self._token_ids([cue, *(cue + word for word in LABEL_WORDS)])
+        tokens = [ids[len(prefix)] for ids in continued if ids[: len(prefix)] == prefix]
+        if len(tokens) != len(LABEL_WORDS) or tokens[0] == tokens[1]:
+            msg = (
+                f"the tokenizer has no distinct first tokens for {LABEL_WORDS[0]!r} and "
+                f"{LABEL_WORDS[1]!r}; this backbone cannot be used"
+            )
+            raise RunError(msg)
+        background, signal = tokens
+        return background, signal

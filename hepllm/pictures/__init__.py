@@ -1,0 +1,1 @@
+"""All pictures, drawn with matplotlib's object interface in one style."""

@@ -1,0 +1,156 @@
+"""A page of feature distributions, signal against background, as one PNG file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+
+from hepllm.pictures.style import BACKGROUND_COLOUR, SIGNAL_COLOUR, save_figure
+from hepllm.schema import Feature
+
+_COLUMNS = 5
+_BINS = (20, 40)
+"""Fewest and most bins; between them, what the smallest class can fill."""
+
+_RANGE = (0.002, 0.998)
+"""Quantiles of all events that the axis spans; what lies outside counts in the outermost bins."""
+
+_STYLE: Mapping[str, tuple[str, str | None, float]] = {
+    "background": (BACKGROUND_COLOUR, None, 0.22),
+    "signal": (SIGNAL_COLOUR, "////", 0.0),
+    "unknown": ("0.35", None, 0.12),
+}
+
+
+@dataclass(frozen=True)
+class FeatureHistograms:
+    """One feature's distribution for each class.
+
+    Attributes:
+        feature: from the registry.
+        edges: of the bins, shape (B + 1,); empty where no event has a value.
+        densities: share of the class's events with a value in each bin, shape (B,), by label.
+        missing: share of events without a value, by label.
+    """
+
+    feature: Feature
+    edges: NDArray[np.float64]
+    densities: Mapping[str, NDArray[np.float64]]
+    missing: Mapping[str, float]
+
+    @classmethod
+    def of(cls, feature: Feature, classes: Mapping[str, NDArray[np.float64]]) -> Self:
+        """Bins the values of each class, NaN where missing, over a common range."""
+        present = {label: values[~np.isnan(values)] for label, values in classes.items()}
+        missing = {label: 1 - len(present[label]) / len(classes[label]) for label in classes}
+        every = np.concatenate(list(present.values())) if present else np.empty(0)
+        if not len(every):
+            return cls(feature, np.empty(0), {}, missing)
+        smallest = min(len(values) for values in present.values() if len(values))
+        n_bins = int(np.clip(2 * np.cbrt(smallest), *_BINS))
+        edges = _edges(every, feature, n_bins)
+        inside = {k: np.clip(v, edges[0], edges[-1]) for k, v in present.items() if len(v)}
+        densities = {
+            label: np.histogram(values, edges)[0] / len(values) for label, values in inside.items()
+        }
+        return cls(feature, edges, densities, missing)
+
+
+def _edges(values: NDArray[np.float64], feature: Feature, n_bins: int) -> NDArray[np.float64]:
+    low, high = np.quantile(values, _RANGE)
+    if feature.integral:
+        low, high = math.floor(low) - 0.5, math.ceil(high) + 0.5
+        step = max(1, math.ceil((high - low) / n_bins))
+        return np.arange(low, high + step, step, dtype=np.float64)
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    return np.linspace(low, high, n_bins + 1)
+
+
+def plot_features(
+    histograms: Sequence[FeatureHistograms], title: str, counts: Mapping[str, int], path: Path
+) -> None:
+    """Draws all features on one page.
+
+    Args:
+        histograms: one a feature, in the order of the page.
+        title: what stands above.
+        counts: number of events by label, for the legend.
+        path: PNG file, written whole or not at all.
+    """
+    drawn = [histogram for histogram in histograms if histogram.densities]
+    empty = [histogram.feature.name for histogram in histograms if not histogram.densities]
+    rows = max(1, math.ceil(len(drawn) / _COLUMNS))
+    figure = Figure(figsize=(3.1 * _COLUMNS, 2.35 * rows + 0.9), dpi=110, layout="constrained")
+    grid = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
+    for axes, histogram in zip(grid, drawn, strict=False):
+        _draw(axes, histogram)
+    for axes in grid[len(drawn) :]:
+        axes.set_axis_off()
+    figure.suptitle(f"{title}: each class normalised to 1", x=0.01, ha="left", fontsize=15)
+    _legend(figure, [label for label in _STYLE if counts.get(label)], counts)
+    if empty:
+        figure.supxlabel(
+            f"without a value in any event: {', '.join(empty)}", x=0.01, ha="left", fontsize=10
+        )
+    save_figure(figure, path)
+
+
+def plot_feature(histogram: FeatureHistograms) -> Figure:
+    """Draws one feature alone; signal is hatched, background filled.
+
+    Args:
+        histogram: with a value in some event.
+    """
+    figure = Figure(figsize=(3.1, 2.35), dpi=170)
+    figure.subplots_adjust(left=0.04, right=0.96, bottom=0.19, top=0.97)
+    _draw(figure.subplots(), histogram)
+    return figure
+
+
+def _legend(figure: Figure, labels: Sequence[str], counts: Mapping[str, int]) -> None:
+    if not labels:
+        return
+    patches = []
+    for label in labels:
+        colour, hatch, alpha = _STYLE[label]
+        patches.append(Patch(facecolor=(colour, alpha), edgecolor=colour, hatch=hatch))
+    names = [f"{label}, N = {counts[label]}" for label in labels]
+    figure.legend(patches, names, loc="upper right", ncols=len(names), fontsize=13, frameon=False)
+
+
+def _draw(axes: Axes, histogram: FeatureHistograms) -> None:
+    for label in [label for label in _STYLE if label in histogram.densities]:
+        colour, hatch, alpha = _STYLE[label]
+        density = histogram.densities[label]
+        if alpha:
+            axes.stairs(density, histogram.edges, fill=True, color=colour, alpha=alpha)
+        axes.stairs(density, histogram.edges, color=colour, linewidth=1.3, hatch=hatch)
+    axes.tick_params(direction="in", which="both", top=True, right=True, labelsize=8)
+    axes.minorticks_on()
+    axes.tick_params(axis="y", labelleft=False)
+    axes.set_ylim(bottom=0)
+    unit = f" [{histogram.feature.unit}]" if histogram.feature.unit else ""
+    axes.set_xlabel(histogram.feature.name + unit, fontsize=10)
+    notes = [f"{share:.1%} {label} missing" for label, share in histogram.missing.items() if share]
+    if notes:
+        axes.set_ylim(top=axes.get_ylim()[1] * (1 + 0.12 * len(notes)))
+        axes.text(
+            0.97,
+            0.96,
+            "\n".join(notes),
+            transform=axes.transAxes,
+            ha="right",
+            va="top",
+            fontsize=8,
+            color="0.3",
+        )

@@ -1,0 +1,133 @@
+"""Pictures of a search: the spectrum with its fit and bump, and the jet masses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from hepllm.pictures.style import BACKGROUND_COLOUR, SIGNAL_COLOUR, save_figure
+from hepllm.search.hunt import SearchResult
+from hepllm.search.jet_masses import JetMass
+
+Floats = NDArray[np.float64]
+
+_NAMES = {"light": "lighter", "heavy": "heavier"}
+
+
+def plot_spectrum(name: str, result: SearchResult, path: Path) -> None:
+    """Draws m_jj before and after the cut, the fits, the bump's window and the pulls.
+
+    Args:
+        name: of the box.
+        result: of the search.
+        path: PNG file, written whole or not at all.
+    """
+    figure = Figure(figsize=(7.2, 6.6), dpi=150, layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    for axes in (upper, lower):
+        axes.tick_params(direction="in", which="both", top=True, right=True, labelsize=11)
+        axes.minorticks_on()
+    spectra, chosen, resonance = result.spectra, result.chosen, result.resonance
+    edges, counts = spectra.edges, spectra.selected[result.best]
+    before = result.rejected.expected[0]
+    upper.stairs(spectra.rejected, edges, color="0.5", linewidth=1)
+    upper.stairs(before, edges, color="0.5", linestyle=":", label="rejected events and fit")
+    _points(upper, edges, counts, f"selected, {chosen.selection.efficiency:g} of the events")
+    fit = chosen.background
+    label = f"background fit, p = {chosen.goodness.value:.2f}"
+    upper.stairs(fit.expected, edges, color=BACKGROUND_COLOUR, linewidth=1.6, label=label)
+    low, high = np.maximum(fit.expected - fit.error, 1e-3), fit.expected + fit.error
+    upper.stairs(high, edges, baseline=low, fill=True, color=BACKGROUND_COLOUR, alpha=0.2)
+    both = resonance.background + resonance.signal
+    label = f"with resonance, {resonance.mass} GeV"
+    upper.stairs(both, edges, color=SIGNAL_COLOUR, linewidth=1.6, linestyle="--", label=label)
+    _mark_window(upper, result)
+    _mark_window(lower, result)
+    top = max(float(spectra.rejected.max()), 1.0)
+    upper.set(yscale="log", ylim=(0.05, top * 60), xlim=(edges[0], edges[-1]))
+    upper.set_ylabel("events per bin", fontsize=13)
+    overall = result.toys.overall
+    sigma = overall.significance
+    in_sigma = "" if sigma is None else f" ({sigma:.1f}$\\sigma$)"
+    upper.set_title(f"{name}, N = {result.n_in_range}", loc="left", fontsize=11)
+    upper.set_title(
+        f"p = {overall.value:.2g}{in_sigma}, {overall.n_toys} toys",
+        loc="right",
+        fontsize=11,
+    )
+    upper.legend(loc="upper right", framealpha=0.9, edgecolor="none", fontsize=10)
+    _draw_pulls(lower, edges, counts, fit.expected)
+    figure.align_ylabels()
+    save_figure(figure, path)
+
+
+def plot_jet_masses(name: str, result: SearchResult, path: Path) -> None:
+    """Draws the jet masses near the resonance beside what the side-bands predict.
+
+    Args:
+        name: of the box.
+        result: of the search.
+        path: PNG file, written whole or not at all.
+    """
+    figure = Figure(figsize=(9.9, 4.2), dpi=150, layout="constrained")
+    for axes, (jet, found) in zip(figure.subplots(1, 2), result.jet_masses.items(), strict=True):
+        axes.tick_params(direction="in", which="both", top=True, right=True, labelsize=11)
+        _draw_jet(axes, found)
+        axes.set_xlabel(f"mass of the {_NAMES[jet]} of the two leading jets [GeV]", fontsize=12)
+        axes.set_ylabel("events per bin", fontsize=12)
+        axes.legend(loc="upper left", framealpha=0.9, edgecolor="none", fontsize=10)
+    low, high = result.resonance.window(2.0)
+    figure.suptitle(f"{name}, {low:.0f} < $m_{{jj}}$ < {high:.0f} GeV", fontsize=11)
+    save_figure(figure, path)
+
+
+def _points(axes: Axes, edges: Floats, counts: Floats, label: str) -> None:
+    filled = counts > 0
+    centres = np.sqrt(edges[1:] * edges[:-1])[filled]
+    axes.errorbar(
+        centres,
+        counts[filled],
+        np.sqrt(counts[filled]),
+        fmt="o",
+        color="black",
+        markersize=3.5,
+        elinewidth=1,
+        label=label,
+    )
+
+
+def _mark_window(axes: Axes, result: SearchResult) -> None:
+    edges, bump = result.spectra.edges, result.chosen.bump
+    for edge in (edges[bump.start], edges[bump.start + bump.width]):
+        axes.axvline(edge, ymax=0.72, color=SIGNAL_COLOUR, linewidth=1)
+
+
+def _draw_pulls(axes: Axes, edges: Floats, counts: Floats, expected: Floats) -> None:
+    """Signed roots of each bin's deviance, which are Gaussian even for few events."""
+    terms = np.where(counts > 0, counts * np.log(np.maximum(counts, 1) / expected), 0.0)
+    pulls = np.sign(counts - expected) * np.sqrt(2 * np.maximum(terms - counts + expected, 0))
+    axes.stairs(pulls, edges, fill=True, color=BACKGROUND_COLOUR, alpha=0.6)
+    axes.axhline(0, color="0.3", linewidth=1)
+    span = max(3.5, 1.1 * float(np.abs(pulls).max()))
+    axes.set(ylim=(-span, span))
+    axes.set_xlabel("$m_{jj}$ [GeV]", fontsize=13)
+    axes.set_ylabel("pull", fontsize=13)
+
+
+def _draw_jet(axes: Axes, found: JetMass) -> None:
+    _points(axes, found.edges, found.window, "window of the resonance")
+    axes.stairs(
+        found.background, found.edges, fill=True, color=BACKGROUND_COLOUR, alpha=0.3,
+        label="side-bands, scaled",
+    )  # fmt: skip
+    if found.peak is not None:
+        axes.axvline(
+            found.peak.value, color=SIGNAL_COLOUR, linestyle="--", label=f"peak {found.peak} GeV"
+        )
+    axes.set(xscale="log", xlim=(found.edges[0], 1500), ylim=(0, None))
+    top = float(max(found.window.max(initial=1), found.background.max(initial=1)))
+    axes.set_ylim(top=1.45 * top + 1)

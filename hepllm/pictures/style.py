@@ -1,0 +1,88 @@
+"""The style of all pictures, without the global state of pyplot."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hepllm.files import write_aside
+
+# Okabe and Ito's palette, which survives colour blindness; line styles tell the curves apart too.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
+SIGNAL_COLOUR, BACKGROUND_COLOUR = "#D55E00", "#0072B2"
+_COLUMNS = ((24, 3), (42, 2))
+"""Columns of a legend below the axes, by the characters that its longest entry stays below."""
+
+_FORMULA = re.compile(r"\\[A-Za-z]+|[${}\\]")
+"""What takes no room when a formula is drawn."""
+
+_LEGEND_ROW = 0.2
+"""Height of a row of a legend in inches."""
+
+
+def wide_canvas(left: str, right: str) -> tuple[Figure, Axes]:
+    """An empty picture of the size that reports show, with a title on either side."""
+    figure = Figure(figsize=(7.2, 5.4), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    axes.tick_params(direction="in", which="both", top=True, right=True, labelsize=11)
+    axes.minorticks_on()
+    axes.xaxis.label.set_fontsize(13)
+    axes.yaxis.label.set_fontsize(13)
+    axes.set_title(left, loc="left", fontsize=11)
+    axes.set_title(right, loc="right", fontsize=11)
+    return figure, axes
+
+
+def line_style(index: int) -> str | tuple[int, tuple[int, ...]]:
+    """The line of the curve at this place, so that colour alone need not tell it."""
+    return LINES[index % len(LINES)]
+
+
+def legend_below(
+    figure: Figure, handles: Sequence[Artist], labels: Sequence[str], title: str | None
+) -> None:
+    """A legend below the axes, for which the figure grows."""
+    longest = max(len(_FORMULA.sub("", label)) for label in labels)
+    columns = next((number for width, number in _COLUMNS if longest < width), 1)
+    rows = math.ceil(len(labels) / columns) + (1 if title else 0)
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + _LEGEND_ROW * (rows - 1))
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=columns,
+        fontsize=10,
+        frameon=False,
+        title=title.replace("\n", ",  ") if title else None,
+        title_fontsize=9,
+    )
+
+
+def plain(text: str) -> str:
+    """A name that is shown as it is: to matplotlib $ starts a formula, and a leading _ hides."""
+    shown = text.replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Writes a figure as PNG, whole or not at all."""
+    with write_aside(path) as aside:
+        figure.savefig(aside, format="png", metadata={"Software": "hepllm"})
+
+
+def drawn_as(figure: Figure, kind: Literal["png", "svg"]) -> bytes:
+    """A figure as the content of a PNG or SVG file, the same each time."""
+    buffer = io.BytesIO()
+    metadata = {"Date": None} if kind == "svg" else {"Software": "hepllm"}
+    figure.savefig(buffer, format=kind, metadata=metadata)
+    return buffer.getvalue()

@@ -1,0 +1,36 @@
+"""Pictures as data URIs."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hepllm.pictures.style import drawn_as
+from hepllm.report.page import Picture
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def drawn(figure: Figure, alt: str, caption: str) -> Picture:
+    """A figure as vectors, which stay sharp in print."""
+    return Picture(_uri("image/svg+xml", drawn_as(figure, "svg")), alt, caption)
+
+
+def drawn_small(figure: Figure, alt: str, caption: str) -> Picture:
+    """A figure as pixels, where there are many."""
+    return Picture(_uri("image/png", drawn_as(figure, "png")), alt, caption)
+
+
+def stored(file: Path, alt: str, caption: str) -> Picture:
+    """A PNG file.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    return Picture(_uri("image/png", file.read_bytes()), alt, caption)
+
+
+def _uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

@@ -1,0 +1,254 @@
+"""The cascade of a run: its boosting, the cut between both, and the probabilities of the whole."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepllm.baselines.boosting import BOOSTING
+from hepllm.baselines.fitting import fit_baselines
+from hepllm.baselines.scorer import Scorer, TrainingSample
+from hepllm.config import Config
+from hepllm.data.dataset import EventTable
+from hepllm.errors import InputError
+from hepllm.evaluation.calibration import (
+    Calibration,
+    Floats,
+    Method,
+    ValidationScores,
+    fit_calibration,
+)
+from hepllm.evaluation.cascade import (
+    FEW_EVENTS,
+    CascadeCalibration,
+    CascadeCut,
+    CascadeLoss,
+    CascadeUse,
+    choose_cut,
+    efficiencies,
+    measure_loss,
+)
+from hepllm.evaluation.scores import ScoredEvents, scored_events
+from hepllm.runs.folder import Run, training_events
+from hepllm.runs.score_files import RunCalibration, calibrate
+from hepllm.schema import SIGNAL, UNKNOWN
+
+LOG = logging.getLogger(__name__)
+
+MODEL = "llm"
+"""What the run's own classifier is called in tables."""
+
+
+@dataclass(frozen=True, eq=False)
+class CascadeScores:
+    """Scores of N events and how long they took.
+
+    Attributes:
+        score: (N,), joined.
+        n_model: events that the model scored.
+        seconds: for all of it.
+        model_seconds: of the model.
+    """
+
+    score: Floats
+    n_model: int
+    seconds: float
+    model_seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class RunCascade:
+    """A cascade before the model of a run; made by ``open_cascade``.
+
+    Attributes:
+        boosting: trained on the events and features of the run.
+        cut: from the validation split.
+        calibration: of joined scores; its validation scores are joined too.
+        prior_calibration: of the boosting's logits, from which a prior is estimated, since all
+            events have them.
+        validation: the boosting's logits of the whole validation split.
+        alone: the model's own scores of the validation events of the run.
+    """
+
+    boosting: Scorer
+    cut: CascadeCut
+    calibration: RunCalibration
+    prior_calibration: RunCalibration
+    validation: ScoredEvents
+    alone: ScoredEvents
+
+    def before(self, model: Floats) -> RunCascade:
+        """The same before another model, from its (V,) validation scores."""
+        return replace(self, cut=self.cut.with_floor_of(model))
+
+    def score(
+        self, rows: Floats, score_model: Callable[[NDArray[np.bool_]], Floats]
+    ) -> CascadeScores:
+        """Scores events.
+
+        Args:
+            rows: (N, F) features.
+            score_model: the model's (K,) scores of those events that a mask (N,) names.
+        """
+        started = time.perf_counter()
+        boosting = self.boosting.score(rows)
+        kept = self.cut.keeps(boosting)
+        before = time.perf_counter()
+        model = score_model(kept) if kept.any() else np.empty(0)
+        model_seconds = time.perf_counter() - before
+        joined = self.cut.combine(boosting, model)
+        seconds = time.perf_counter() - started
+        return CascadeScores(joined, int(np.count_nonzero(kept)), seconds, model_seconds)
+
+    def loss(self, config: Config) -> CascadeLoss:
+        """What the cascade loses on validation data."""
+        joined = self.calibration.validation.score
+        compared = (joined, self.alone)
+        return measure_loss(self.cut, self.validation, compared, config.evaluation, config.seed)
+
+    def use(self, scored: CascadeScores, table: EventTable, confidence: float) -> CascadeUse:
+        """What it did on a set; efficiencies of its cut where all labels are known."""
+        use = CascadeUse(len(table), scored.n_model, scored.seconds, scored.model_seconds)
+        if (table.label == UNKNOWN).any():
+            return use
+        passes = ~self.cut.is_cascaded(scored.score)
+        found = efficiencies(passes, table.label == SIGNAL, table.weight, confidence)
+        return replace(use, eps_s=found["eps_s"], eps_b=found["eps_b"])
+
+
+def fit_boosting_peer(run: Run, config: Config) -> Scorer:
+    """The boosting as it stands among the peers, alone."""
+    return fit_baselines(training_sample(run, config), [BOOSTING])[BOOSTING]
+
+
+def training_sample(run: Run, config: Config) -> TrainingSample:
+    """The very events and features that a run was trained on."""
+    events = training_events(run.dataset(), run.config)
+    return TrainingSample(
+        features=events.features,
+        names=events.names,
+        label=events.label,
+        weight=events.weight,
+        seed=config.seed,
+        fusion=run.config.fusion,
+    )
+
+
+def open_cascade(run: Run, config: Config, boosting: Scorer | None = None) -> RunCascade | None:
+    """Prepares the cascade that ``evaluation.cascade`` asks for; None where it asks for none.
+
+    Args:
+        run: finished.
+        config: of which ``evaluation`` and ``seed`` count.
+        boosting: the peer, if it is trained already.
+
+    Raises:
+        InputError: if the training dataset is gone, or its validation split has one class only.
+    """
+    if config.evaluation.cascade is None:
+        return None
+    boosting = boosting or fit_boosting_peer(run, config)
+    table = run.dataset().load(run.config.train.feature_names(), "val")
+    logits = boosting.score(table.features)
+    known = table.label != UNKNOWN
+    validation = scored_events(logits[known], table.label[known], table.weight[known], BOOSTING)
+    alone = scored_events(run.validation_scores(), *run.validation_labels(), MODEL)
+    cut = choose_cut(validation, alone.score, config.evaluation.cascade)
+    _tell_uncertain(cut, validation)
+    view = run.validation_rows(table)  # what the model has scored
+    joined = cut.combine(logits[view], alone.score[cut.keeps(logits[view])])
+    of_boosting = ValidationScores(validation.score, validation.label, validation.weight)
+    rest = _platt(of_boosting, calibrate(run, "none").map)
+    return RunCascade(
+        boosting=boosting,
+        cut=cut,
+        calibration=RunCalibration(
+            ValidationScores(joined, alone.label, alone.weight),
+            _calibrate_joined(run, config.evaluation.calibration, (joined, alone), cut, rest),
+        ),
+        prior_calibration=RunCalibration(of_boosting, rest),
+        validation=validation,
+        alone=alone,
+    )
+
+
+def _tell_uncertain(cut: CascadeCut, validation: ScoredEvents) -> None:
+    n_passing = int(np.count_nonzero(cut.keeps(validation.score) & ~validation.is_signal))
+    if n_passing < FEW_EVENTS:
+        LOG.warning(
+            "%d of %d validation background events set the cascade's cut; the share that it keeps "
+            "elsewhere is uncertain",
+            n_passing,
+            validation.n_background,
+        )
+
+
+def _platt(validation: ValidationScores, raw: Calibration) -> Calibration:
+    try:
+        return fit_calibration(validation, "platt", raw.prior)
+    except InputError as error:
+        LOG.warning("probabilities of the boosting are not calibrated: %s", error)
+        return raw
+
+
+def _calibrate_joined(
+    run: Run,
+    method: Method,
+    scores: tuple[Floats, ScoredEvents],
+    cut: CascadeCut,
+    rest: Calibration,
+) -> CascadeCalibration:
+    """Calibrates the model's scores among the events that pass the cut."""
+    joined, alone = scores
+    kept = ~cut.is_cascaded(joined)
+    ours = calibrate(run, method).map
+    if not kept.all():
+        passing = ValidationScores(joined[kept], alone.label[kept], alone.weight[kept])
+        try:
+            fitted = fit_calibration(passing, method, _passing_prior(ours.prior, kept, alone))
+            ours = replace(fitted, prior=ours.prior)
+        except InputError as error:
+            LOG.warning("calibrated on all validation events, not on those kept: %s", error)
+    return CascadeCalibration(
+        method=ours.method,
+        prior=ours.prior,
+        slope=ours.slope,
+        offset=ours.offset,
+        cut=cut,
+        kept=ours,
+        rest=rest,
+    )
+
+
+def _passing_prior(prior: float, kept: NDArray[np.bool_], events: ScoredEvents) -> float:
+    """The signal fraction among events that pass, at the prior of the whole.
+
+    Raises:
+        InputError: if no event passes.
+    """
+    signal, background = _passing_shares(kept, events)
+    odds = prior * signal, (1 - prior) * background
+    if not sum(odds) > 0:
+        raise InputError("no validation event passes the cascade's cut")
+    return odds[0] / sum(odds)
+
+
+def _passing_shares(kept: NDArray[np.bool_], events: ScoredEvents) -> tuple[float, float]:
+    """Shares of signal and background weights that are kept; negative ones count as 0.
+
+    Raises:
+        InputError: if a class has no positive weight, so that there is nothing to share.
+    """
+    weight = np.clip(events.weight, 0, None)
+    totals = {}
+    for name, chosen in (("signal", events.is_signal), ("background", ~events.is_signal)):
+        totals[name] = float(weight[chosen].sum()), float(weight[chosen & kept].sum())
+        if not totals[name][0] > 0:
+            raise InputError(f"no {name} event of positive weight is among the validation events")
+    signal, background = (passing / total for total, passing in totals.values())
+    return signal, background

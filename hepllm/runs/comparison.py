@@ -1,0 +1,226 @@
+"""The run's classifier and all that it is compared with, ready to score."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hepllm.baselines.boosting import BOOSTING
+from hepllm.baselines.fitting import fit_baselines
+from hepllm.baselines.scorer import Scorer
+from hepllm.baselines.stacking import STACK, fit_stack
+from hepllm.config import Config
+from hepllm.data.dataset import EventTable
+from hepllm.errors import InputError
+from hepllm.evaluation.results import ScoreTable
+from hepllm.logs import progress_bar
+from hepllm.model.classifier import EventClassifier
+from hepllm.model.encoding import PromptEncoder
+from hepllm.model.scoring import score_events
+from hepllm.runs.cascade import MODEL, CascadeScores, RunCascade, training_sample
+from hepllm.runs.folder import Run
+
+LOG = logging.getLogger(__name__)
+
+Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Contest:
+    """The run's classifier and those that it is compared with.
+
+    Attributes:
+        run: what is judged.
+        config: of which ``evaluation`` counts.
+        classifier: of the run.
+        encoder: of the run.
+        baselines: trained on the same events and features, by name.
+        cascade: what is before the model; None where it scores all events.
+    """
+
+    run: Run
+    config: Config
+    classifier: EventClassifier
+    encoder: PromptEncoder
+    baselines: Mapping[str, Scorer]
+    cascade: RunCascade | None = None
+
+    def measure(self, rows: Scores, description: str) -> CascadeScores:
+        """Scores of the language model, after the cascade if there is one, and their time."""
+        return self._measure(rows, (rows, rows), description)
+
+    def score(self, text_rows: Scores, number_rows: Scores, description: str) -> Scores:
+        """The same scores alone; the two rows differ in ablations only."""
+        return self._measure(text_rows, (text_rows, number_rows), description).score
+
+    def validation_scores(self) -> Scores:
+        """Scores of the run's validation events, as ``score`` would give them."""
+        if self.cascade is None:
+            return self.run.validation_scores()
+        return self.cascade.calibration.validation.score
+
+    def _measure(
+        self, cut_rows: Scores, rows: tuple[Scores, Scores], description: str
+    ) -> CascadeScores:
+        """Scores events, of which ``cut_rows`` decide what the cascade keeps."""
+
+        def score(kept: NDArray[np.bool_]) -> Scores:
+            parts = (rows[0][kept], rows[1][kept])
+            return _score(self.classifier, self.encoder, self.config, parts, description)
+
+        if self.cascade is not None:
+            return self.cascade.score(cut_rows, score)
+        started = time.perf_counter()
+        scores = score(np.ones(len(cut_rows), dtype=np.bool_))
+        seconds = time.perf_counter() - started
+        return CascadeScores(scores, len(scores), seconds, seconds)
+
+    def score_baselines(self, rows: Scores) -> dict[str, Scores]:
+        """Scores of the others."""
+        return {name: fitted.score(rows) for name, fitted in self.baselines.items()}
+
+    def ablate(self, rows: Scores) -> dict[str, Scores]:
+        """Scores with one part of the input exchanged between events or taken away.
+
+        A part that the model does not have is not ablated. A cascade keeps what it keeps.
+        """
+
+        def score(text_rows: Scores, number_rows: Scores, description: str) -> Scores:
+            return self._measure(rows, (text_rows, number_rows), description).score
+
+        order = np.random.default_rng([self.config.seed, 4]).permutation(len(rows))
+        exchanged = rows[order]
+        ablations: dict[str, Scores] = {}
+        if self.classifier.nfa is not None:
+            ablations["nfa_permuted"] = score(rows, exchanged, "permute numbers")
+            with self.classifier.silenced_fusion():
+                ablations["nfa_zeroed"] = score(rows, rows, "zero soft tokens")
+        if self.encoder.prints_numbers:
+            ablations["text_permuted"] = score(exchanged, rows, "permute text")
+        return ablations
+
+
+def _score(
+    classifier: EventClassifier,
+    encoder: PromptEncoder,
+    config: Config,
+    rows: tuple[Scores, Scores],
+    description: str,
+) -> Scores:
+    text_rows, number_rows = rows
+    with progress_bar(len(text_rows), description) as bar:
+        return score_events(
+            classifier,
+            encoder,
+            text_rows,
+            number_rows=number_rows,
+            batch_size=config.evaluation.batch_size,
+            on_batch=bar.update,
+        )
+
+
+def fit_peers(run: Run, config: Config) -> dict[str, Scorer]:
+    """Fits each baseline to the very events and features that the run was trained on."""
+    if not config.evaluation.baselines:
+        return {}
+    return fit_baselines(training_sample(run, config), config.evaluation.peers)
+
+
+def name_retrained(run: Run, others: Sequence[Run]) -> dict[str, Run]:
+    """Names runs of the same model that were trained with part of its input.
+
+    A run without the numeric fusion adapter is ``text_only``, one with it and a minimal prompt is
+    ``numbers_only``; any other, and a second of a kind, has the name of its folder.
+
+    Raises:
+        InputError: for a run of another dataset, other features or another balance, which would
+            compare more than the input; for the run itself, or one that is named twice.
+    """
+    named: dict[str, Run] = {}
+    for other in others:
+        if other.folder.resolve() == run.folder.resolve():
+            raise InputError(f"{other.folder}: is the run itself; compare it with another")
+        differing = [
+            what
+            for what, ours, theirs in (
+                ("dataset", run.record.dataset_digest, other.record.dataset_digest),
+                ("features", run.config.train.feature_names(), other.config.train.feature_names()),
+                ("balance", run.config.train.balance, other.config.train.balance),
+            )
+            if ours != theirs
+        ]
+        if differing:
+            raise InputError(
+                f"{other.folder}: trained with another {' and another '.join(differing)} than "
+                f"{run.folder}; only runs that differ in what the model reads can be compared"
+            )
+        name = other.folder.resolve().name
+        if not other.config.fusion.enabled and "text_only" not in named:
+            name = "text_only"
+        elif other.config.prompt.layout == "minimal" and "numbers_only" not in named:
+            name = "numbers_only"
+        if name in (MODEL, STACK, *named):
+            raise InputError(f"{other.folder}: '{name}' is compared already; name each run once")
+        named[name] = other
+    return named
+
+
+def score_retrained(
+    others: Mapping[str, Run],
+    config: Config,
+    tables: Mapping[str, EventTable],
+    cascade: RunCascade | None = None,
+) -> dict[str, dict[str, Scores]]:
+    """Scores of other runs for several tables, with one model in memory at a time.
+
+    Args:
+        others: runs by name.
+        config: of which ``evaluation`` counts.
+        tables: events by name.
+        cascade: of the run that they are compared with, to be put before them too.
+
+    Returns:
+        By name of the table, then of the run.
+    """
+    scores: dict[str, dict[str, Scores]] = {key: {} for key in tables}
+    for name, other in others.items():
+        contest = Contest(other, config, *other.load_classifier(), {})
+        if cascade is not None:
+            contest = replace(contest, cascade=cascade.before(other.validation_scores()))
+        for key, table in tables.items():
+            scores[key][name] = contest.measure(table.features, f"score {name}").score
+        del contest
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    return scores
+
+
+def add_stack(test: ScoreTable, validation: ScoreTable, seed: int) -> tuple[ScoreTable, ScoreTable]:
+    """Adds the combination of model and boosting to both tables.
+
+    Raises:
+        InputError: if there is no boosting.
+    """
+    parts = (MODEL, BOOSTING)
+    if BOOSTING not in validation.scores:
+        raise InputError("evaluation.stack needs the peer 'boosting': name it in evaluation.peers")
+    columns = [np.column_stack([table.scores[p] for p in parts]) for table in (test, validation)]
+    weight = None if validation.weight is None else np.asarray(validation.weight)
+    stack = fit_stack(columns[1], np.asarray(validation.label), weight, seed)
+    combined = {**test.scores, STACK: stack.score(columns[0])}
+    return (
+        ScoreTable(test.label, combined, test.ablations, test.weight, test.retrained),
+        ScoreTable(
+            validation.label,
+            {**validation.scores, STACK: stack.validation},
+            weight=validation.weight,
+        ),
+    )

@@ -1,0 +1,246 @@
+"""A run on disk: what ``hepllm train`` leaves behind and the later commands open.
+
+runs/<name>/  config.yaml  run.json  history.jsonl  tensorboard/  checkpoints/
+              events.parquet (what was trained and validated on)  validation.parquet (scores)
+              eval/<set>/
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from hepllm import __version__
+from hepllm.config import Config, load_config
+from hepllm.data.dataset import Dataset, EventTable, read_dataset
+from hepllm.data.views import balanced_view, validation_view
+from hepllm.errors import InputError
+from hepllm.files import write_aside, write_text
+from hepllm.learning.checkpoint import best_checkpoint, load_weights
+from hepllm.model.backbone import load_backbone
+from hepllm.model.classifier import EventClassifier, build_classifier
+from hepllm.model.encoding import PromptEncoder
+from hepllm.schema import BACKGROUND, SIGNAL
+
+_CONFIG, _RECORD, _EVENTS, _VALIDATION = (
+    "config.yaml",
+    "run.json",
+    "events.parquet",
+    "validation.parquet",
+)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run was trained on.
+
+    Attributes:
+        dataset: absolute path of the dataset.
+        dataset_digest: of its contents.
+        n_train: training events by class name.
+        n_validation: validation events by class name.
+        starts: when and by which command it was trained and resumed, oldest first.
+    """
+
+    dataset: Path
+    dataset_digest: str
+    n_train: dict[str, int]
+    n_validation: dict[str, int]
+    starts: tuple[Mapping[str, Any], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of ``run.json``."""
+        return {
+            "hepllm": __version__,
+            "dataset": str(self.dataset),
+            "dataset_digest": self.dataset_digest,
+            "n_train": self.n_train,
+            "n_validation": self.n_validation,
+            "starts": [dict(start) for start in self.starts],
+        }
+
+
+@dataclass(frozen=True)
+class Run:
+    """An existing run folder, not yet loaded into memory."""
+
+    folder: Path
+    config: Config
+    record: RunRecord
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where its checkpoints lie."""
+        return self.folder / "checkpoints"
+
+    def dataset(self) -> Dataset:
+        """The dataset that it was trained on.
+
+        Raises:
+            InputError: if it is gone or has other contents now.
+        """
+        dataset = read_dataset(self.record.dataset)
+        if dataset.digest != self.record.dataset_digest:
+            raise InputError(
+                f"{self.record.dataset}: its contents have changed since {self.folder} was "
+                "trained; train again, or restore the dataset"
+            )
+        return dataset
+
+    def used_events(self) -> NDArray[np.uint64]:
+        """Digests of all events that it was trained or validated on."""
+        digests: NDArray[np.uint64] = _read_table(self.folder / _EVENTS)["event_digest"].to_numpy()
+        return digests
+
+    def validation_rows(self, table: EventTable) -> NDArray[np.int64]:
+        """Where the events with validation scores stand in their split, in the scores' order.
+
+        Args:
+            table: the validation split of the run's dataset.
+
+        Raises:
+            InputError: if it lacks some of them.
+        """
+        kept = _read_table(self.folder / _VALIDATION)
+        wanted = kept["event_digest"].to_numpy()
+        order = np.argsort(table.event_digest, kind="stable")
+        found = np.searchsorted(table.event_digest, wanted, sorter=order)
+        rows: NDArray[np.int64] = order[np.minimum(found, len(order) - 1)]
+        same = np.array_equal(table.event_digest[rows], wanted)
+        if not same or not np.array_equal(table.label[rows], kept["label"].to_numpy()):
+            raise InputError(
+                f"{self.folder}: its validation scores are not those of its dataset; train it again"
+            )
+        return rows
+
+    def validation_table(self, names: Sequence[str]) -> EventTable:
+        """The events with validation scores, in their order."""
+        table = self.dataset().load(names, "val")
+        return table.take(self.validation_rows(table))
+
+    def validation_scores(self) -> NDArray[np.float64]:
+        """Scores of the validation events, in the order of ``validation_events``."""
+        scores: NDArray[np.float64] = _read_table(self.folder / _VALIDATION)["score"].to_numpy()
+        return scores
+
+    def validation_labels(self) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
+        """Labels and weights of the validation events, beside their scores."""
+        table = _read_table(self.folder / _VALIDATION)
+        return table["label"].to_numpy(), table["weight"].to_numpy()
+
+    def load_classifier(self) -> tuple[EventClassifier, PromptEncoder]:
+        """Loads the backbone and the weights that did best on validation data."""
+        checkpoint = best_checkpoint(self.checkpoints)
+        classifier, encoder = make_classifier(self.config)
+        load_weights(checkpoint, classifier)
+        return classifier, encoder
+
+
+def open_run(folder: Path) -> Run:
+    """Opens a run folder.
+
+    Raises:
+        InputError: if it is none, or a file is missing or broken.
+    """
+    record_file = folder / _RECORD
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such run; train one with 'hepllm train'")
+    for file in (record_file, folder / _CONFIG):
+        if not file.is_file():
+            raise InputError(
+                f"{folder}: not a run: {file.name} is missing; name a folder that 'hepllm train' "
+                "made"
+            )
+    try:
+        tree = json.loads(record_file.read_text(encoding="utf-8"))
+        record = RunRecord(
+            dataset=Path(tree["dataset"]),
+            dataset_digest=str(tree["dataset_digest"]),
+            n_train=dict(tree["n_train"]),
+            n_validation=dict(tree["n_validation"]),
+            starts=tuple(dict(start) for start in tree.get("starts", [])),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{record_file}: not readable: {error!r}") from None
+    return Run(folder, load_config(folder / _CONFIG), record)
+
+
+def make_classifier(config: Config) -> tuple[EventClassifier, PromptEncoder]:
+    """Loads the backbone and joins it with fresh LoRA and NFA weights."""
+    backbone = load_backbone(config.backbone, config.seed)
+    encoder = PromptEncoder(backbone.tokenizer, config)
+    return build_classifier(backbone, encoder.label_tokens, config), encoder
+
+
+def training_events(dataset: Dataset, config: Config) -> EventTable:
+    """The training split in the balance asked for."""
+    table = dataset.load(config.train.feature_names(), "train")
+    return table.take(balanced_view(table.label, config.train.balance, config.seed))
+
+
+def validation_events(dataset: Dataset, config: Config, limit: int) -> EventTable:
+    """The validation split, or so many events of it at most."""
+    table = dataset.load(config.train.feature_names(), "val")
+    return table.take(validation_view(table.label, limit, config.seed))
+
+
+def count_classes(table: EventTable) -> dict[str, int]:
+    """Events by class name."""
+    return {
+        "signal": int((table.label == SIGNAL).sum()),
+        "background": int((table.label == BACKGROUND).sum()),
+    }
+
+
+def write_used_events(folder: Path, *tables: EventTable) -> None:
+    """Records which events a run has seen, so that no evaluation counts them.
+
+    Those recorded before stay: a resumed run may go on with another balance.
+    """
+    digests = np.unique(np.concatenate([table.event_digest for table in tables]))
+    if (folder / _EVENTS).exists():
+        earlier = _read_table(folder / _EVENTS)["event_digest"].to_numpy()
+        digests = np.union1d(digests, earlier)
+    write_table(folder / _EVENTS, {"event_digest": digests})
+
+
+def write_validation_scores(folder: Path, table: EventTable, scores: NDArray[np.float64]) -> None:
+    """Keeps the validation scores, on which thresholds are chosen later."""
+    columns = {
+        "event_digest": table.event_digest,
+        "label": table.label,
+        "weight": table.weight,
+        "score": scores,
+    }
+    write_table(folder / _VALIDATION, columns)
+
+
+def write_table(file: Path, columns: dict[str, Any]) -> None:
+    """Writes columns as Parquet, whole or not at all."""
+    with write_aside(file) as aside:
+        pq.write_table(pa.table(columns), aside, compression="zstd")
+
+
+def write_run_files(folder: Path, config_text: str, record: RunRecord) -> None:
+    """Makes a folder a run."""
+    write_text(folder / _CONFIG, config_text)
+    write_text(folder / _RECORD, json.dumps(record.to_dict(), indent=1) + "\n")
+
+
+def _read_table(file: Path) -> pa.Table:
+    try:
+        return pq.read_table(file)
+    except FileNotFoundError:
+        raise InputError(
+            f"{file}: missing; the training was not finished, go on with: hepllm train --resume"
+        ) from None
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{file}: not readable: {error}") from None

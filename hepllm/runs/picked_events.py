@@ -1,0 +1,201 @@
+"""Single events from datasets, event files, feature tables and pasted text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from hepllm.config import PreprocessConfig
+from hepllm.data.dataset import Dataset, read_dataset
+from hepllm.errors import InputError
+from hepllm.model.prompts import read_event
+from hepllm.physics.chunks import Chunk, process_chunk
+from hepllm.physics.events import Particles
+from hepllm.physics.jets import cluster
+from hepllm.physics.readers import open_event_file
+from hepllm.pictures.event_display import DisplayedParticles
+from hepllm.runs.folder import Run
+from hepllm.runs.samples import check_jets
+from hepllm.schema import FEATURES, UNKNOWN
+
+
+@dataclass(frozen=True, eq=False)
+class PickedEvent:
+    """One event to be explained.
+
+    Attributes:
+        name: of its folder.
+        title: what it is called in words.
+        features: all that are known, by name; NaN where missing.
+        label: 1, 0, or -1 where unknown.
+        digest: of its content; None for pasted text.
+        particles: where they are at hand.
+    """
+
+    name: str
+    title: str
+    features: Mapping[str, float]
+    label: int = UNKNOWN
+    digest: int | None = None
+    particles: DisplayedParticles | None = None
+
+
+def pick_texts(texts: Sequence[str]) -> list[PickedEvent]:
+    """Events that are written as prompts.
+
+    Raises:
+        InputError: for a text that names no feature.
+    """
+    picked = []
+    for number, text in enumerate(texts, 1):
+        try:
+            features = read_event(text)
+        except ValueError as error:
+            raise InputError(str(error)) from None
+        picked.append(PickedEvent(f"text-{number}", f"Pasted event {number}", features))
+    return picked
+
+
+def pick_events(
+    run: Run, source: Path, wanted: Sequence[str], config: PreprocessConfig, *, by_row: bool
+) -> list[PickedEvent]:
+    """Events of a dataset or a file.
+
+    Args:
+        run: whose jets a dataset must have.
+        source: a dataset, an event file or a feature table.
+        wanted: event ids, which in a file are its rows; ``SOURCE:ID`` where a dataset has several
+            sources.
+        config: how a file is read.
+        by_row: take ``wanted`` as rows of the dataset.
+
+    Raises:
+        InputError: if an event is not there.
+    """
+    if source.is_dir():
+        dataset = read_dataset(source)
+        check_jets(run, dataset)
+        return _from_dataset(dataset, wanted, by_row=by_row)
+    return _from_file(source, wanted, config)
+
+
+def _from_file(path: Path, wanted: Sequence[str], config: PreprocessConfig) -> list[PickedEvent]:
+    file = open_event_file(path, config)
+    rows = [_whole_number(event, path) for event in wanted]
+    for row in rows:
+        if not 0 <= row < file.n_events:
+            msg = f"{path}: no row {row}; it has {file.n_events}, 0 to {file.n_events - 1}"
+            raise InputError(msg)
+    strict = config.model_copy(update={"on_bad_event": "fail", "select": None})
+    picked = []
+    for row in rows:
+        made = process_chunk(Chunk(file, row, row + 1), strict)
+        content = file.read(row, row + 1).content
+        label = float(made.rows["label_raw"][0])
+        picked.append(
+            PickedEvent(
+                name=f"{path.stem}-{row}",
+                title=f"Event {row} of {path.name}",
+                features={name: float(values[0]) for name, values in made.features.items()},
+                label=UNKNOWN if math.isnan(label) else int(np.sign(label)),
+                digest=int(made.rows["event_digest"][0]),
+                particles=_particles(content, config) if isinstance(content, Particles) else None,
+            )
+        )
+    return picked
+
+
+def _whole_number(text: str, source: Path) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        msg = f"{source}: an event is named by a whole number, found '{text}'"
+        raise InputError(msg) from None
+
+
+def _particles(content: Particles, config: PreprocessConfig) -> DisplayedParticles:
+    jets = cluster(content, config.jets)
+    jet = np.zeros(len(content.pt), dtype=np.int64)
+    for index in range(config.jets.n_jets):
+        jet[jets.constituents(index).particle] = index + 1
+    return DisplayedParticles(content.pt, content.eta, content.phi, jet, complete=True)
+
+
+def _from_dataset(dataset: Dataset, wanted: Sequence[str], *, by_row: bool) -> list[PickedEvent]:
+    """Reads the shards one by one, of which only columns of names stay in memory."""
+    names = [_split_name(dataset, text, by_row=by_row) for text in wanted]
+    found: dict[int, PickedEvent] = {}
+    start = 0
+    for shard in dataset.manifest.shards:
+        file = dataset.folder / shard.file
+        try:
+            table = pq.read_table(file, columns=["event_id", "source"], partitioning=None)
+            places = [_place(table, source, number, start, by_row) for source, number in names]
+            hits = {index: place for index, place in enumerate(places) if place is not None}
+            if hits:
+                whole = pq.read_table(file, partitioning=None).take(list(hits.values()))
+                for position, index in enumerate(hits):
+                    found[index] = _of_row(dataset, whole.slice(position, 1).to_pylist()[0])
+        except (OSError, pa.ArrowException) as error:
+            msg = f"{file}: cannot be read, make the dataset again: {error}"
+            raise InputError(msg) from None
+        start += table.num_rows
+    for index, text in enumerate(wanted):
+        if index not in found:
+            what = "row" if by_row else "event_id"
+            msg = f"{dataset.folder}: no {what} {text} among its {dataset.n_events} events"
+            raise InputError(msg)
+    return [found[index] for index in range(len(wanted))]
+
+
+def _split_name(dataset: Dataset, text: str, *, by_row: bool) -> tuple[str | None, int]:
+    source, colon, number = text.rpartition(":")
+    sources = [one.name for one in dataset.manifest.sources]
+    if colon and source not in sources:
+        msg = f"{dataset.folder}: no source '{source}'; there are {', '.join(sources)}"
+        raise InputError(msg)
+    if not colon and not by_row and len(sources) > 1:
+        msg = (
+            f"{dataset.folder}: its events come from {', '.join(sources)}; "
+            f"write which is meant, as {sources[0]}:{text}"
+        )
+        raise InputError(msg)
+    return source or None, _whole_number(number, dataset.folder)
+
+
+def _place(
+    table: pa.Table, source: str | None, number: int, start: int, by_row: bool
+) -> int | None:
+    if by_row:
+        return number - start if start <= number < start + table.num_rows else None
+    mask = pc.equal(table["event_id"], number)
+    if source is not None:
+        mask = pc.and_(mask, pc.equal(table["source"].cast(pa.string()), source))
+    places = np.flatnonzero(mask.to_numpy(zero_copy_only=False))
+    return int(places[0]) if len(places) else None
+
+
+def _of_row(dataset: Dataset, row: dict[str, Any]) -> PickedEvent:
+    features = {name: math.nan if row.get(name) is None else float(row[name]) for name in FEATURES}
+    particles = None
+    if row.get("particles_pt") is not None:
+        columns = {
+            name: np.asarray(row[f"particles_{name}"]) for name in ("pt", "eta", "phi", "jet")
+        }
+        particles = DisplayedParticles(**columns, complete=False)
+    return PickedEvent(
+        name=f"{row['source']}-{row['event_id']}",
+        title=f"Event {row['event_id']} of {row['source']} in {dataset.folder.name}",
+        features=features,
+        label=int(row["label"]),
+        digest=int(row["event_digest"]),
+        particles=particles,
+    )

@@ -1,0 +1,91 @@
+"""A run in memory, ready to score feature rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hepllm.config import Config
+from hepllm.executor import resolve_workers
+from hepllm.model.classifier import EventClassifier
+from hepllm.model.encoding import PromptEncoder
+from hepllm.model.scoring import score_events
+from hepllm.runs.cascade import RunCascade, open_cascade
+from hepllm.runs.folder import Run, open_run
+from hepllm.runs.score_files import RunCalibration, calibrate
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A loaded run; made by ``load_predictor``.
+
+    Attributes:
+        run: where it came from.
+        names: features in the order of the columns that ``score`` takes.
+        classifier: the model.
+        encoder: writes its prompts.
+        calibration: of its scores, from its validation events.
+        batch_size: events a forward pass.
+        cascade: what is before the model; None where it scores all events.
+    """
+
+    run: Run
+    names: tuple[str, ...]
+    classifier: EventClassifier
+    encoder: PromptEncoder
+    calibration: RunCalibration
+    batch_size: int
+    cascade: RunCascade | None = None
+
+    def score(self, rows: Floats) -> Floats:
+        """Logits of signal, uncalibrated, shape (N,), of (N, F) rows; NaN where missing.
+
+        With a cascade they are joined scores; see ``hepllm.evaluation.cascade``.
+        """
+
+        def score(some: Floats) -> Floats:
+            return score_events(self.classifier, self.encoder, some, batch_size=self.batch_size)
+
+        if self.cascade is None:
+            return score(rows)
+        return self.cascade.score(rows, lambda kept: score(rows[kept])).score
+
+    def probability(self, scores: Floats, prior: float | None = None) -> Floats:
+        """Probabilities of signal, shape (N,).
+
+        Args:
+            scores: (N,) from ``score``.
+            prior: signal fraction of the events; None for that of the training events.
+        """
+        return self.calibration.map.probabilities(scores, prior)
+
+
+def load_predictor(folder: Path, config: Config | None = None) -> Predictor:
+    """Loads a run.
+
+    Args:
+        folder: made by ``hepllm train``.
+        config: settings in place of the run's own, of which ``evaluation`` and ``train.threads``
+            count.
+
+    Raises:
+        InputError: if it is no run, or was not finished.
+    """
+    run = open_run(folder)
+    config = config or run.config
+    cascade = open_cascade(run, config)
+    calibration = (
+        calibrate(run, config.evaluation.calibration) if cascade is None else cascade.calibration
+    )
+    torch.set_num_threads(resolve_workers(config.train.threads))
+    classifier, encoder = run.load_classifier()
+    names = run.config.train.feature_names()
+    return Predictor(
+        run, names, classifier, encoder, calibration, config.evaluation.batch_size, cascade
+    )

@@ -1,0 +1,172 @@
+"""Scores on disk, and the probabilities that a run's validation events give them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from hepllm.errors import InputError
+from hepllm.evaluation.calibration import Calibration, Method, ValidationScores, fit_calibration
+from hepllm.runs.folder import Run
+
+LOG = logging.getLogger(__name__)
+
+Floats = NDArray[np.float64]
+
+COLUMNS = ("event_id", "source", "label", "score", "probability")
+"""What a file of scores holds, one row an event."""
+
+CASCADED = "cascaded"
+"""Further column where a cascade was asked for: whether the score is the boosting's."""
+
+SCHEMA = pa.schema(
+    [
+        pa.field("event_id", pa.int64()),
+        pa.field("source", pa.string()),
+        pa.field("label", pa.int8()),
+        pa.field("score", pa.float64()),
+        pa.field("probability", pa.float64()),
+    ]
+)
+
+
+@dataclass(frozen=True, eq=False)
+class RunCalibration:
+    """A run's map from scores to probabilities.
+
+    Attributes:
+        validation: the events that it was fitted on.
+        map: the calibration.
+    """
+
+    validation: ValidationScores
+    map: Calibration
+
+
+def calibrate(run: Run, method: Method) -> RunCalibration:
+    """Fits the calibration of a run to its validation scores.
+
+    Scores that cannot be calibrated, as those of a model that has learnt nothing, stay as they are,
+    with a warning.
+
+    Raises:
+        InputError: if the run was not finished.
+    """
+    validation = ValidationScores(run.validation_scores(), *run.validation_labels())
+    n_signal, n_background = run.record.n_train["signal"], run.record.n_train["background"]
+    prior = n_signal / (n_signal + n_background)
+    try:
+        return RunCalibration(validation, fit_calibration(validation, method, prior))
+    except InputError as error:
+        LOG.warning("%s: probabilities are not calibrated: %s", run.folder, error)
+        return RunCalibration(validation, Calibration("none", prior))
+
+
+def score_schema(prior_name: str, cascaded: bool = False) -> pa.Schema:
+    """The columns, where ``probability`` names its prior in the field's metadata.
+
+    Args:
+        prior_name: in words.
+        cascaded: add the column ``CASCADED``.
+    """
+    probability = SCHEMA.field("probability").with_metadata({"prior": prior_name})
+    place = SCHEMA.get_field_index("probability")
+    schema = SCHEMA.set(place, probability).with_metadata({"probability_prior": prior_name})
+    return schema.append(pa.field(CASCADED, pa.bool_())) if cascaded else schema
+
+
+def write_scores(file: Path, columns: dict[str, object], prior_name: str) -> None:
+    """Writes scores as Parquet, whole or not at all."""
+    table = pa.table(columns, schema=score_schema(prior_name, CASCADED in columns))
+    aside = file.with_name(f".{file.name}.partial")
+    try:
+        pq.write_table(table, aside, compression="zstd")
+        aside.replace(file)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+SUFFIXES = (".parquet", ".csv", ".root")
+"""Endings of score files, each with its format."""
+
+
+class ScoreWriter:
+    """Writes scores piece by piece; a context manager.
+
+    In ROOT files they are the tree ``scores``, where ``source`` is a place in the comma-separated
+    object ``sources``, and the prior is the object ``probability_prior``. A CSV file cannot name
+    it.
+    """
+
+    def __init__(self, file: Path, prior_name: str, cascaded: bool = False) -> None:
+        """Chooses the format by the ending of the file, one of ``SUFFIXES``.
+
+        Args:
+            file: to write.
+            prior_name: what the probabilities assume, in words.
+            cascaded: write the column ``CASCADED`` too.
+        """
+        self._schema = score_schema(prior_name, cascaded)
+        self._prior_name = prior_name
+        self._sources: list[str] = []
+        self._stack = ExitStack()
+        self._write = {".parquet": self._parquet, ".csv": self._csv, ".root": self._root}[
+            file.suffix.lower()
+        ](file)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def write(self, table: pa.Table) -> None:
+        """Appends rows that have these columns, and maybe others, which are left out."""
+        self._write(table.select(self._schema.names).cast(self._schema))
+
+    def _parquet(self, file: Path) -> Callable[[pa.Table], None]:
+        writer = pq.ParquetWriter(file, self._schema, compression="zstd")
+        return self._stack.enter_context(writer).write_table  # type: ignore[no-any-return]
+
+    def _csv(self, file: Path) -> Callable[[pa.Table], None]:
+        writer = pacsv.CSVWriter(file, self._schema)
+        return self._stack.enter_context(writer).write_table  # type: ignore[no-any-return]
+
+    def _root(self, file: Path) -> Callable[[pa.Table], None]:
+        import uproot
+
+        writer = self._stack.enter_context(uproot.recreate(file))
+        branches = {
+            "event_id": "int64",
+            "source": "int32",
+            "label": "int8",
+            "score": "float64",
+            "probability": "float64",
+        }
+        if CASCADED in self._schema.names:
+            branches[CASCADED] = "bool"
+        tree = writer.mktree("scores", branches)
+        writer["probability_prior"] = self._prior_name
+
+        def write(table: pa.Table) -> None:
+            names = table["source"].to_pylist()
+            known = len(self._sources)
+            self._sources += sorted(set(names) - set(self._sources))
+            if len(self._sources) > known:
+                writer["sources"] = ",".join(self._sources)
+            place = {name: index for index, name in enumerate(self._sources)}
+            columns = {name: table[name].to_numpy() for name in branches if name != "source"}
+            columns["source"] = np.array([place[name] for name in names], dtype=np.int32)
+            tree.extend(columns)
+
+        return write

@@ -1,0 +1,333 @@
+"""The search in one box, from scores and masses to a p-value and a resonance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepllm.config.evaluation import SearchConfig
+from hepllm.errors import InputError, RunError
+from hepllm.search.jet_masses import JetMass, excess_mass
+from hepllm.search.poisson import BatchFit
+from hepllm.search.resonance import (
+    BackgroundFit,
+    Resonance,
+    fit_background,
+    fit_resonance,
+)
+from hepllm.search.scan import Bump, Windows, scan_data
+from hepllm.search.smooth import (
+    FittedSpectra,
+    SmoothBackground,
+    smooth_background,
+)
+from hepllm.search.spectra import (
+    BoxSpectra,
+    Selection,
+    ShapeDistance,
+    bin_edges,
+    choose_selections,
+    make_spectra,
+    shape_distance,
+)
+from hepllm.search.toys import (
+    PValue,
+    ToyResult,
+    examine,
+    global_p_value,
+    goodness_outside,
+    null_hypothesis,
+    observed_spectra,
+)
+
+Floats = NDArray[np.float64]
+
+EXCESS_P = 0.01
+"""Global p-value below which an excess is described, and above which upper limits are given."""
+
+_WINDOW = 2.0
+"""Half width of the window in which jet masses are looked at, in widths of the peak."""
+
+_GAP = 3.0
+"""Distance of the side-bands from the peak, in its widths."""
+
+
+@dataclass(frozen=True, eq=False)
+class BoxEvents:
+    """What the search sees of N events; no label.
+
+    Attributes:
+        score: (N,) larger for more signal-like events.
+        m_jj: (N,) in GeV; NaN for events without two jets.
+        jet_mass_light: (N,) in GeV, of the lighter of the two leading jets.
+        jet_mass_heavy: (N,) in GeV, of the heavier.
+    """
+
+    score: Floats
+    m_jj: Floats
+    jet_mass_light: Floats
+    jet_mass_heavy: Floats
+
+    def take(self, events: NDArray[np.bool_]) -> BoxEvents:
+        """The events of a mask, shape (N,)."""
+        return BoxEvents(
+            self.score[events],
+            self.m_jj[events],
+            self.jet_mass_light[events],
+            self.jet_mass_heavy[events],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class SelectionResult:
+    """One selection.
+
+    Attributes:
+        selection: its cut.
+        bump: its least probable excess.
+        p_value: global, of this selection alone.
+        goodness: p-value of the background fit.
+        goodness_outside: the same without three widths around the resonance, so that a signal
+            does not count; None where too few bins are left.
+        n_parameters: of the background fit.
+        background: the fit as iminuit finds it, with errors.
+        basis: (B, P) columns of the background fit.
+        offset: (B,) logarithm of what they multiply.
+        shape: spectrum after against before the cut.
+        shape_outside: the same without three widths around the resonance.
+    """
+
+    selection: Selection
+    bump: Bump
+    p_value: PValue
+    goodness: PValue
+    goodness_outside: PValue | None
+    n_parameters: int
+    background: BackgroundFit
+    basis: Floats
+    offset: Floats
+    shape: ShapeDistance | None
+    shape_outside: ShapeDistance | None
+
+
+@dataclass(frozen=True, eq=False)
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        n_events: in the box.
+        n_in_range: of these in the m_jj range.
+        spectra: histograms.
+        selections: the loosest first.
+        best: place of the selection with the most significant bump.
+        toys: pseudo-experiments, and the global p-value.
+        rejected: fit of the rejected events.
+        resonance: fitted to the spectrum of the best selection.
+        jet_masses: of the lighter and of the heavier jet near the resonance.
+        tied: selections asked for that keep less than their share because of equal scores, also
+            those that were left out.
+    """
+
+    n_events: int
+    n_in_range: int
+    spectra: BoxSpectra
+    selections: tuple[SelectionResult, ...]
+    best: int
+    toys: ToyResult
+    rejected: BatchFit
+    resonance: Resonance
+    jet_masses: dict[str, JetMass]
+    tied: tuple[Selection, ...]
+
+    @property
+    def chosen(self) -> SelectionResult:
+        """The selection with the most significant bump."""
+        return self.selections[self.best]
+
+    @property
+    def is_excess(self) -> bool:
+        """Whether the data are unlike background enough to tell numbers of a signal."""
+        return self.toys.overall.value < EXCESS_P
+
+
+def search(events: BoxEvents, config: SearchConfig, seed: int) -> SearchResult:
+    """Searches a box for a resonance.
+
+    Args:
+        events: of the box.
+        config: the rules, all fixed before the box is looked at.
+        seed: of pseudo-experiments and replicas.
+
+    Raises:
+        InputError: if a score is not finite, or the box has too few events in the m_jj range.
+        RunError: if the background cannot be fitted.
+    """
+    _check_scores(events.score)
+    edges = bin_edges(config.m_jj_min, config.m_jj_max, config.bin_width)
+    inside = events.take((events.m_jj >= edges[0]) & (events.m_jj < edges[-1]))
+    selections = usable_selections(inside.score, config)
+    spectra = make_spectra(inside.m_jj, inside.score, selections, edges)
+    background = prepare_background(edges, config)
+    fits, outcome = examine(background, *observed_spectra(spectra))
+    if outcome.failed[0]:
+        msg = "the background fit does not converge; give the search more events or other bins"
+        raise RunError(msg)
+    toys = global_p_value(
+        null_hypothesis(background, fits),
+        outcome,
+        seed=seed,
+        n_toys=config.toys,
+        max_toys=config.max_toys,
+        workers=config.workers,
+    )
+    best = int(outcome.statistic[0].argmax())
+    counts = spectra.selected[best]
+    bump = scan_data(counts, fits.selected[best].expected[0], edges, background.windows)
+    description = _description(background, fits.selected[best], fits.rejected)
+    resonance = fit_resonance(counts, edges, *description, bump)
+    fitted = _Fitted(inside, spectra, background, fits, toys)
+    results = [
+        fitted.judge(place, selection, resonance, seed)
+        for place, selection in enumerate(selections)
+    ]
+    return SearchResult(
+        n_events=len(events.score),
+        n_in_range=len(inside.score),
+        spectra=spectra,
+        selections=tuple(results),
+        best=best,
+        toys=toys,
+        rejected=fits.rejected,
+        resonance=resonance,
+        jet_masses=_jet_masses(inside, selections[best], resonance, edges, seed),
+        tied=tuple(
+            one
+            for one in choose_selections(inside.score, config.efficiencies)
+            if one.is_tied(len(inside.score))
+        ),
+    )
+
+
+def _check_scores(scores: Floats) -> None:
+    bad = np.flatnonzero(~np.isfinite(scores))
+    if len(bad):
+        msg = (
+            f"{len(bad)} of {len(scores)} scores are not finite, the first is {scores[bad[0]]} in "
+            f"row {bad[0]}; repair or leave out these events"
+        )
+        raise InputError(msg)
+
+
+def prepare_background(edges: Floats, config: SearchConfig) -> SmoothBackground:
+    """The background of a binning, by the rules of a search."""
+    windows = Windows(config.narrowest, config.widest)
+    return smooth_background(edges, windows, config.background, config.parameter_p, config.sqrt_s)
+
+
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    """A box with its spectra, their fits and pseudo-experiments."""
+
+    events: BoxEvents
+    spectra: BoxSpectra
+    background: SmoothBackground
+    fits: FittedSpectra
+    toys: ToyResult
+
+    def judge(
+        self, place: int, selection: Selection, resonance: Resonance, seed: int
+    ) -> SelectionResult:
+        """What there is to say about one selection."""
+        fitted, counts = self.fits.selected[place], self.spectra.selected[place]
+        description = _description(self.background, fitted, self.fits.rejected)
+        around = resonance.window(_GAP)
+        return SelectionResult(
+            selection=selection,
+            bump=scan_data(counts, fitted.expected[0], self.spectra.edges, self.background.windows),
+            p_value=self.toys.by_selection[place],
+            goodness=self.toys.goodness[place],
+            goodness_outside=goodness_outside(counts, *description, self._bins_off(around), seed),
+            n_parameters=int(fitted.n_parameters[0]),
+            background=fit_background(counts, *description),
+            basis=description[0],
+            offset=description[1],
+            shape=_sculpting(self.events, selection, None, seed),
+            shape_outside=_sculpting(self.events, selection, around, seed),
+        )
+
+    def _bins_off(self, window: tuple[float, float]) -> NDArray[np.bool_]:
+        edges = self.spectra.edges
+        off: NDArray[np.bool_] = (edges[1:] <= window[0]) | (edges[:-1] >= window[1])
+        return off
+
+
+def usable_selections(scores: Floats, config: SearchConfig) -> list[Selection]:
+    """The selections that keep enough of the events in the m_jj range.
+
+    Raises:
+        InputError: if none does, or too few events are there.
+    """
+    where = f"{config.m_jj_min:g} < m_jj < {config.m_jj_max:g} GeV"
+    if len(scores) < config.min_events:
+        msg = (
+            f"a search needs {config.min_events} events with {where}, found {len(scores)}; "
+            "take a larger box, or another range in evaluation.search"
+        )
+        raise InputError(msg)
+    selections = choose_selections(scores, config.efficiencies)
+    usable = [one for one in selections if one.n_selected >= config.min_selected]
+    if not usable:
+        loosest = selections[0]
+        msg = (
+            f"the selection of {loosest.efficiency:g} keeps {loosest.n_selected} of {len(scores)} "
+            f"events with {where}, fewer than {config.min_selected}; "
+        )
+        if loosest.is_tied(len(scores)):
+            msg += "many events have equal scores, which no threshold parts"
+        else:
+            msg += "take a larger box, or a larger share in evaluation.search.efficiencies"
+        raise InputError(msg)
+    return usable
+
+
+def _description(
+    background: SmoothBackground, fitted: BatchFit, rejected: BatchFit
+) -> tuple[Floats, Floats]:
+    """Basis and offset of the fit to a selection."""
+    n_parameters = int(fitted.n_parameters[0])
+    if background.method == "dijet":
+        return background.shape[:, :n_parameters], background.log_width
+    return background.factor[:, :n_parameters], np.log(rejected.expected[0])
+
+
+def _sculpting(
+    events: BoxEvents, selection: Selection, without: tuple[float, float] | None, seed: int
+) -> ShapeDistance | None:
+    passes = events.score > selection.threshold
+    counted = np.ones(len(passes), dtype=bool)
+    if without is not None:
+        counted = (events.m_jj < without[0]) | (events.m_jj >= without[1])
+    return shape_distance(events.m_jj[passes & counted], events.m_jj[~passes & counted], seed)
+
+
+def _jet_masses(
+    events: BoxEvents, selection: Selection, resonance: Resonance, edges: Floats, seed: int
+) -> dict[str, JetMass]:
+    selected = events.take(events.score > selection.threshold)
+    low, high = resonance.window(_WINDOW)
+    near = (selected.m_jj >= low) & (selected.m_jj < high)
+    outer_low, outer_high = resonance.window(_GAP)
+    away = (selected.m_jj < outer_low) | (selected.m_jj >= outer_high)
+    n_background = _within(edges, resonance.background, low, high)
+    jets = {"light": selected.jet_mass_light, "heavy": selected.jet_mass_heavy}
+    return {
+        jet: excess_mass(mass[near], mass[away], n_background, seed) for jet, mass in jets.items()
+    }
+
+
+def _within(edges: Floats, counts: Floats, low: float, high: float) -> float:
+    """The sum of a histogram between two values, where a bin that is cut counts in part."""
+    cumulative = np.concatenate([[0.0], np.cumsum(counts)])
+    return float(np.diff(np.interp([low, high], edges, cumulative))[0])

@@ -1,0 +1,330 @@
+"""Upper limits on the number of signal events, where a search finds nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from hepllm.errors import RunError
+from hepllm.search.hunt import SearchResult
+from hepllm.search.peakfit import PeakFits, fit_with_peak
+from hepllm.search.resonance import RESOLUTION, peak
+
+Floats = NDArray[np.float64]
+
+CONFIDENCE = 0.95
+
+METHOD = "CLs, profile likelihood ratio, pseudo-experiments"
+
+_MASS_STEP = 500.0
+_MARGIN = 2.0
+"""Least distance of a mass from the ends of the m_jj range, in widths of the peak."""
+
+_N_SIZES = 10
+_NEAR = 1.6
+"""Distance from the level, in log CLs, of the points through which a parabola is laid."""
+
+_LEVEL = float(np.log(1 - CONFIDENCE))
+_MAX_SIZE = 1e6
+
+
+@dataclass(frozen=True)
+class UpperLimit:
+    """A 95 % CL upper limit on the number of signal events after a cut, in the m_jj range.
+
+    Attributes:
+        mass: of the resonance in GeV.
+        efficiency: the selection, as the share of events that it keeps.
+        observed: events.
+        expected: median without signal.
+        expected_low: 16 % quantile without signal.
+        expected_high: 84 % quantile without signal.
+    """
+
+    mass: float
+    efficiency: float
+    observed: float
+    expected: float
+    expected_low: float
+    expected_high: float
+
+
+@dataclass(frozen=True, eq=False)
+class PeakSearch:
+    """A peak of fixed mass and width over a smooth background.
+
+    Attributes:
+        counts: (B,) events seen.
+        shape: (B,) of one signal event in the m_jj range; sums to 1.
+        basis: (B, P) orthonormal columns of the background.
+        offset: (B,) logarithm of what they multiply.
+    """
+
+    counts: Floats
+    shape: Floats
+    basis: Floats
+    offset: Floats
+
+    def fit(self, counts: Floats, size: float | Floats | None) -> PeakFits:
+        """Fits of T spectra, shape (T, B), with so much signal; None fits it."""
+        return fit_with_peak(counts, self.shape, self.basis, self.offset, size)
+
+    def statistic(self, counts: Floats, free: PeakFits, size: float | Floats) -> Floats:
+        """q_mu of T spectra, shape (T, B), for ``size`` signal events.
+
+        Cowan, Cranmer, Gross and Vitells, arXiv:1007.1727, equation 16 (q tilde): 0 where more is
+        seen than tested, and never compared to less than no signal.
+
+        Args:
+            counts: (T, B) events.
+            free: fits of the same spectra, with their signal; or of one spectrum that is repeated.
+            size: signal events that are tested, the same for all or shape (T,).
+        """
+        excess = np.maximum(self.fit(counts, size).deviance - free.deviance, 0.0)
+        found: Floats = np.where(free.size >= size, 0.0, excess)
+        return found
+
+    def hypothesis(self, size: float) -> Floats:
+        """(B,) events expected with so much signal, and the background that then fits best."""
+        expected: Floats = self.fit(self.counts[None], size).expected[0]
+        return expected
+
+    def asymptotic_limits(self) -> tuple[float, float]:
+        """Observed and median expected 95 % CLs limits for many events.
+
+        Equations 65 and 66 of arXiv:1007.1727, and its Asimov data for the expected one. Below a
+        few events both are too small.
+        """
+        sizes = np.geomspace(0.3, 1.2 * max(self.counts.sum(), 10.0), 80)
+        nothing = self.hypothesis(0.0)
+        of_asimov = self._profile(nothing, sizes)
+        of_data = self._profile(self.counts, sizes)
+        observed, expected = (_asymptotic(q, of_asimov) for q in (of_data, of_asimov))
+        return _crossing(sizes, observed), _crossing(sizes, expected)
+
+    def _profile(self, counts: Floats, sizes: Floats) -> Floats:
+        """q_mu of one spectrum for several numbers of signal events."""
+        repeated = np.repeat(counts[None], len(sizes), axis=0)
+        return self.statistic(repeated, self.fit(counts[None], None), sizes)
+
+    def log_cls(self, sizes: Floats, random: np.random.Generator, n_toys: int) -> Floats:
+        """Logarithm of CLs by pseudo-experiments.
+
+        CLs = p(signal and background) / p(background alone) (Read, J. Phys. G 28 (2002) 2693),
+        each the share of pseudo-experiments at least as unlike signal. They are drawn from the
+        background that fits the data best under each hypothesis, and are fitted anew. Data that
+        are less like signal than 97.5 % of spectra without count as that quantile: no limit is
+        better than what two standard deviations downwards explain, and CLs stays defined.
+
+        Args:
+            sizes: S numbers of signal events to test.
+            random: for the draws.
+            n_toys: pseudo-experiments for each hypothesis.
+
+        Returns:
+            (S, 4): of the data, and of spectra without signal at their median and at their 16 %
+            and 84 % quantile of the limit.
+        """
+        data = self.counts[None]
+        of_data = self.fit(data, None)
+        without, of_without = self._draw(0.0, random, n_toys)
+        found = []
+        for size in sizes:
+            with_signal, of_with = self._draw(size, random, n_toys)
+            q_with = self.statistic(with_signal, of_with, size)
+            q_without = self.statistic(without, of_without, size)
+            # A limit is low where a spectrum is least like signal, which is where q is high.
+            quantiles = np.quantile(q_without, [0.975, 0.5, 0.84, 0.16], method="inverted_cdf")
+            levels = [min(self.statistic(data, of_data, size)[0], quantiles[0]), *quantiles[1:]]
+            # The data's level is that of a toy at most, so the denominator is not 0.
+            found.append(
+                [max(_n_beyond(q_with, one), 0.5) / _n_beyond(q_without, one) for one in levels]
+            )
+        logarithms: Floats = np.log(np.array(found))
+        return logarithms
+
+    def _draw(
+        self, size: float, random: np.random.Generator, n_toys: int
+    ) -> tuple[Floats, PeakFits]:
+        expected = self.hypothesis(size)
+        drawn = random.poisson(expected, (n_toys, len(expected))).astype(np.float64)
+        return drawn, self.fit(drawn, None)
+
+
+def _n_beyond(toys: Floats, level: float) -> int:
+    """How many are at least as large, but for rounding."""
+    return int((toys >= level - 1e-6).sum())
+
+
+def _asymptotic(q: Floats, q_asimov: Floats) -> Floats:
+    """Logarithm of CLs for many events, from q and that of data without signal."""
+    root, scale = np.sqrt(q), np.sqrt(np.maximum(q_asimov, 1e-12))
+    far = root > scale
+    with_signal = np.where(far, (q + q_asimov) / (2 * scale), root)
+    without = np.where(far, (q - q_asimov) / (2 * scale), root - scale)
+    logarithm: Floats = norm.logsf(with_signal) - norm.logsf(without)
+    return logarithm
+
+
+def _crossing(sizes: Floats, log_cls: Floats) -> float:
+    """Where CLs, which falls with the size, first goes through 0.05; NaN if it does not."""
+    below = np.flatnonzero(log_cls < _LEVEL)
+    if not len(below):
+        return float("nan")
+    last = int(below[0])
+    if last == 0:
+        return float(sizes[0])
+    pair = slice(last - 1, last + 1)
+    return float(np.interp(-_LEVEL, -log_cls[pair], sizes[pair]))
+
+
+def _smooth_crossing(sizes: Floats, log_cls: Floats) -> float:
+    """The same where CLs comes from pseudo-experiments: a parabola damps their noise."""
+    distance = np.abs(log_cls - _LEVEL)
+    near = distance < max(_NEAR, float(np.sort(distance)[3]) + 1e-9)
+    x, weight = sizes[near], np.exp(log_cls[near] / 2)
+    parabola = np.polynomial.Polynomial.fit(x, log_cls[near], 2, w=weight)
+    fine = np.linspace(x.min(), x.max(), 500)
+    found = _crossing(fine, parabola(fine))
+    inside = np.isfinite(found) and x.min() < found < x.max()
+    return found if inside else _crossing(sizes, log_cls)
+
+
+def upper_limits(
+    result: SearchResult, efficiencies: Sequence[float] | None, seed: int, *, n_toys: int = 1000
+) -> tuple[UpperLimit, ...]:
+    """Limits at the largest fluctuation, and at multiples of 500 GeV.
+
+    At each mass one selection is used: that with the least expected limit on the signal before
+    the cut, which does not depend on a fluctuation at this mass; without efficiencies the loosest.
+
+    Args:
+        result: of the search.
+        efficiencies: of a signal, for each selection, from 0 to 1; None if not known.
+        seed: of pseudo-experiments.
+        n_toys: for each hypothesis and number of events.
+
+    Returns:
+        The first that of the largest fluctuation, if it is well inside the range; the others in
+        rising mass.
+
+    Raises:
+        RunError: if no limit is found.
+    """
+    low, high = result.spectra.edges[0], result.spectra.edges[-1]
+    least, most = low / (1 - _MARGIN * RESOLUTION), high / (1 + _MARGIN * RESOLUTION)
+    first = np.ceil(least / _MASS_STEP) * _MASS_STEP
+    masses = [float(mass) for mass in np.arange(first, most, _MASS_STEP)]
+    if least <= result.resonance.mass.value <= most:
+        masses.insert(0, result.resonance.mass.value)
+    limits = []
+    for place, mass in enumerate(masses):
+        searches = peak_searches(result, mass)
+        chosen = 0
+        if efficiencies is not None:
+            expected = np.array([one.asymptotic_limits()[1] for one in searches])
+            before_cut = np.where(np.asarray(efficiencies) > 0, expected, np.nan) / efficiencies
+            chosen = int(np.argmin(np.nan_to_num(before_cut, nan=np.inf)))
+        random = np.random.default_rng([seed, 34, place])
+        values = limits_by_toys(searches[chosen], random, n_toys)
+        efficiency = result.selections[chosen].selection.efficiency
+        limits.append(UpperLimit(mass, efficiency, *values))
+    return tuple(limits)
+
+
+def peak_searches(result: SearchResult, mass: float) -> list[PeakSearch]:
+    """A peak at a mass in GeV in each selection."""
+    shape = peak(result.spectra.edges, mass, RESOLUTION)
+    shape = shape / shape.sum()
+    return [
+        PeakSearch(counts, shape, one.basis, one.offset)
+        for counts, one in zip(result.spectra.selected, result.selections, strict=True)
+    ]
+
+
+def limits_by_toys(
+    search: PeakSearch, random: np.random.Generator, n_toys: int
+) -> tuple[float, float, float, float]:
+    """Observed limit, and the median, 16 % and 84 % quantile of those without signal."""
+    known = [value for value in search.asymptotic_limits() if np.isfinite(value)] or [3.0]
+    # 3 events are the limit where nothing is seen nor expected, 1.9 is that for many events.
+    sizes = np.geomspace(min(0.4 * min(known), 2.0), max(1.8 * max(known), 4.5), _N_SIZES)
+    logs = search.log_cls(sizes, random, n_toys)
+    while logs[-1].max() > _LEVEL:
+        sizes = np.append(sizes, 1.3 * sizes[-1])
+        if sizes[-1] > _MAX_SIZE:
+            msg = "no upper limit: the background fit can take up any number of signal events"
+            raise RunError(msg)
+        logs = np.vstack([logs, search.log_cls(sizes[-1:], random, n_toys)])
+    observed, median, low, high = (_smooth_crossing(sizes, column) for column in logs.T)
+    # Where nearly all spectra are empty, the quantiles differ by the noise of the toys only.
+    return observed, median, min(low, median), max(high, median)
+
+
+class HasLowEnd(Protocol):
+    """An efficiency with the lower end of its interval."""
+
+    @property
+    def low(self) -> float:
+        """The lower end."""
+        ...
+
+
+def limits_tree(
+    limits: Sequence[UpperLimit], result: SearchResult, efficiencies: Sequence[HasLowEnd] | None
+) -> dict[str, Any]:
+    """The entry ``upper_limits`` of a submission.
+
+    Args:
+        limits: on events after a cut.
+        result: of the search.
+        efficiencies: of a signal, for each selection. The limit on the box takes the lower end.
+    """
+    lows = {}
+    for place, one in enumerate(result.selections):
+        lows[one.selection.efficiency] = 0.0 if efficiencies is None else efficiencies[place].low
+    return {
+        "confidence": CONFIDENCE,
+        "method": METHOD,
+        "relative_width": RESOLUTION,
+        "by_mass": [
+            {
+                "mass_gev": one.mass,
+                "is_largest_fluctuation": one.mass == result.resonance.mass.value,
+                "efficiency": one.efficiency,
+                "n_signal_selected": one.observed,
+                "expected": one.expected,
+                "expected_16": one.expected_low,
+                "expected_84": one.expected_high,
+                "n_signal_box": (
+                    one.observed / lows[one.efficiency] if lows[one.efficiency] > 0 else None
+                ),
+            }
+            for one in limits
+        ],
+    }
+
+
+def limit_lines(tree: Mapping[str, Any] | None) -> list[str]:
+    """The same as lines of a table; none where there are no limits."""
+    if tree is None:
+        return []
+    head = f"  signal events that {tree['confidence']:.0%} CL excludes ({tree['method']}):"
+    lines = [
+        head,
+        f"  {'mass [GeV]':>12s}{'kept':>7s}{'after it':>10s}{'expected':>20s}{'box':>8s}",
+    ]
+    for one in tree["by_mass"]:
+        band = f"{one['expected']:.3g} [{one['expected_16']:.3g}, {one['expected_84']:.3g}]"
+        box = "-" if one["n_signal_box"] is None else f"{one['n_signal_box']:.3g}"
+        mark = "  (largest fluctuation)" if one["is_largest_fluctuation"] else ""
+        lines.append(
+            f"  {one['mass_gev']:12.0f}{one['efficiency']:7g}{one['n_signal_selected']:10.3g}"
+            f"{band:>20s}{box:>8s}{mark}"
+        )
+    return lines

@@ -1,0 +1,154 @@
+"""The smooth background under a bump: a dijet function, or the rejected events' shape."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepllm.search.poisson import (
+    BatchFit,
+    count_parameters,
+    fit,
+    fit_sizes,
+    orthonormal,
+)
+from hepllm.search.scan import Windows, scan_batch
+
+Floats = NDArray[np.float64]
+
+Method = Literal["template", "dijet"]
+
+_N_SHAPE = (3, 5)
+"""Parameters of the dijet function, at least and at most."""
+
+_N_FACTOR = (2, 4)
+"""Parameters of the factor on the rejected events' shape, at least and at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class SmoothBackground:
+    """How the background of a spectrum is described.
+
+    ``template``: the spectrum of the rejected events, which has far more of them, is fitted with
+    a dijet function; that of selected events is this function times exp(c0 + c1 u + ...) with
+    u = log m_jj. ``dijet``: the spectrum of selected events has a dijet function of its own.
+
+    Both have as many parameters as the events ask for. For selected events this is decided outside
+    of the window that the fit with the fewest parameters makes look most like a bump, and half
+    its width on both sides: otherwise a resonance would ask for parameters, and they would fit it
+    away.
+
+    Attributes:
+        method: one of the two.
+        shape: (B, P) orthonormal columns of the dijet function.
+        factor: (B, Q) orthonormal columns of the factor.
+        log_width: (B,) logarithm of the bin widths.
+        significance: below which p-value another parameter is added; 0 never does.
+        windows: of the scan.
+    """
+
+    method: Method
+    shape: Floats
+    factor: Floats
+    log_width: Floats
+    significance: float
+    windows: Windows
+
+    def fit_rejected(self, counts: Floats) -> BatchFit:
+        """Fits T spectra of events without signal-like score, shape (T, B)."""
+        sizes = count_parameters(
+            counts,
+            self.shape,
+            self.log_width,
+            n_min=_N_SHAPE[0],
+            significance=self.significance,
+        )
+        return fit_sizes(counts, self.shape, self.log_width, sizes)
+
+    def fit_selected(self, counts: Floats, rejected: BatchFit) -> BatchFit:
+        """Fits T spectra of selected events, shape (T, B), beside those of rejected ones."""
+        basis, offset, n_min = self.shape, self.log_width, _N_SHAPE[0]
+        if self.method == "template":
+            basis, offset, n_min = self.factor, np.log(rejected.expected), _N_FACTOR[0]
+        simplest = fit(counts, basis[:, :n_min], offset)
+        bump = scan_batch(counts, simplest.expected, self.windows)
+        bins, margin = np.arange(counts.shape[1]), bump.width // 2 + 1
+        low, high = bump.start - margin, bump.start + bump.width + margin
+        used = (bins < low[:, None]) | (bins >= high[:, None])
+        sizes = count_parameters(
+            counts, basis, offset, n_min=n_min, significance=self.significance, used=used
+        )
+        return fit_sizes(counts, basis, offset, sizes)
+
+
+@dataclass(frozen=True, eq=False)
+class FittedSpectra:
+    """Fits to T sets of spectra.
+
+    Attributes:
+        rejected: of the rejected events.
+        selected: of each selection.
+    """
+
+    rejected: BatchFit
+    selected: Sequence[BatchFit]
+
+    @property
+    def converged(self) -> NDArray[np.bool_]:
+        """Whether all fits of a set converged, shape (T,)."""
+        every: NDArray[np.bool_] = np.logical_and.reduce(
+            [self.rejected.converged, *(one.converged for one in self.selected)]
+        )
+        return every
+
+
+def smooth_background(
+    edges: Floats, windows: Windows, method: Method, significance: float, sqrt_s: float
+) -> SmoothBackground:
+    """Prepares a background for a binning.
+
+    The dijet function is f = p0 (1 - x)^p1 x^(p2 + p3 log x + p4 log^2 x), x = m_jj / sqrt(s)
+    (CDF, arXiv:0812.4036, equation 1, with its usual extensions; ATLAS, arXiv:1910.08447,
+    equation 1; CMS, arXiv:1911.03947, equation 1).
+
+    Args:
+        edges: (B + 1,) in GeV, below ``sqrt_s``.
+        windows: of the scan.
+        method: see ``SmoothBackground``.
+        significance: see there.
+        sqrt_s: centre-of-mass energy in GeV.
+    """
+    centre = np.sqrt(edges[1:] * edges[:-1])
+    x = centre / sqrt_s
+    log_x = np.log(x)
+    ones = np.ones_like(x)
+    shape = np.column_stack([ones, np.log1p(-x), log_x, log_x**2, log_x**3])
+    u = log_x - log_x.mean()
+    factor = np.column_stack([ones, u, u**2, u**3])
+    return SmoothBackground(
+        method=method,
+        shape=orthonormal(shape[:, : _N_SHAPE[1]]),
+        factor=orthonormal(factor[:, : _N_FACTOR[1]]),
+        log_width=np.log(np.diff(edges)),
+        significance=significance,
+        windows=windows,
+    )
+
+
+def fit_spectra(
+    background: SmoothBackground, rejected: Floats, selected: Sequence[Floats]
+) -> FittedSpectra:
+    """Fits T sets of spectra.
+
+    Args:
+        background: to fit.
+        rejected: (T, B) events.
+        selected: for each selection (T, B) events.
+    """
+    of_rejected = background.fit_rejected(rejected)
+    fits = [background.fit_selected(counts, of_rejected) for counts in selected]
+    return FittedSpectra(of_rejected, fits)

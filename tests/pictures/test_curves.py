@@ -1,0 +1,61 @@
+"""Pictures of several curves: what is drawn is what was given, whatever the names."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from hepllm.evaluation.curves import Curves, SampleCurves
+from hepllm.evaluation.results import Band
+from hepllm.pictures.curves import (
+    Caption,
+    rejection_figure,
+    sic_figure,
+    spread_figures,
+)
+
+CAPTION = Caption("test sample", "$N_s$ = 3", "bands")
+Draw = Callable[[Mapping[str, Band], Caption], Figure]
+
+
+def band(value: float, shown: int = 10) -> Band:
+    eps_s = np.arange(1, 11) / 10
+    curve = np.where(np.arange(10) >= 10 - shown, value, np.nan)
+    return Band(eps_s, curve, curve * 0.9, curve * 1.1)
+
+
+@pytest.mark.parametrize("draw", [sic_figure, rejection_figure])
+def test_every_curve_is_drawn_with_its_name(draw: Draw) -> None:
+    bands = {"a$b$": band(2.0), "_hidden": band(3.0), "empty": band(4.0, 0), "one": band(5.0, 1)}
+    figure = draw(bands, CAPTION)
+    figure.savefig(io.BytesIO(), format="svg")
+    (legend,) = figure.legends
+    texts = [text.get_text() for text in legend.get_texts()]
+    assert texts == [r"a\$b\$", " _hidden", "empty: no value", "one", "random"]
+    (axes,) = figure.axes
+    first = axes.get_lines()[0]
+    np.testing.assert_array_equal(first.get_ydata(), bands["a$b$"].value)
+    assert axes.get_ylim()[1] > 5.5
+
+
+def test_a_point_without_neighbours_is_seen() -> None:
+    (axes,) = sic_figure({"one": band(5.0, 1)}, CAPTION).axes
+    dots = [line for line in axes.get_lines() if line.get_marker() == "."]
+    assert [list(line.get_ydata()) for line in dots] == [[5.0]]
+
+
+def test_spread_shows_the_median_of_each_classifier() -> None:
+    runs = [
+        SampleCurves("test", 3, 4, 1, 0.95, {"llm": Curves("llm", band(sic), band(sic**2))})
+        for sic in (1.0, 2.0, 6.0)
+    ]
+    figures = spread_figures(runs)
+    assert list(figures) == ["sic", "roc"]
+    for figure, median in zip(figures.values(), (2.0, 4.0), strict=True):
+        curve = figure.axes[0].get_lines()[0]
+        np.testing.assert_allclose(curve.get_ydata(), median)
+        assert "median of 3 runs" in figure.legends[0].get_title().get_text()

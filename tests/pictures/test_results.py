@@ -1,0 +1,81 @@
+"""Pictures are drawn whole, for every kind of sample, without touching global state."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+
+from hepllm.config import EvaluationConfig
+from hepllm.evaluation.assessment import evaluate_scores
+from hepllm.evaluation.results import EvaluationResults, ScoreTable
+from hepllm.pictures.results import plot_roc, plot_scores, plot_sic
+
+PLOTS = (plot_roc, plot_scores, plot_sic)
+
+
+def evaluate(n_signal: int, n_background: int, negative: bool = False) -> EvaluationResults:
+    generator = np.random.default_rng(1)
+
+    def table(n_s: int, n_b: int) -> ScoreTable:
+        label = np.repeat([1, 0], [n_s, n_b])
+        scores = {name: generator.normal(size=n_s + n_b) + label for name in ("llm", "boosting")}
+        weight = np.where(np.arange(n_s + n_b) % 7 == 0, -0.5, 1.0) if negative else None
+        return ScoreTable(label, scores, weight=weight)
+
+    sample, validation = table(n_signal, n_background), table(200, 200)
+    return evaluate_scores(sample, validation, EvaluationConfig(bootstrap=30), 1)
+
+
+@pytest.mark.parametrize("plot", PLOTS)
+@pytest.mark.parametrize(
+    ("n_signal", "n_background", "negative"),
+    [(200, 400, False), (200, 400, True), (50, 0, False), (0, 50, False), (3, 4, False)],
+)
+def test_picture_is_drawn(
+    plot: Callable[[EvaluationResults, Path], None],
+    n_signal: int,
+    n_background: int,
+    negative: bool,
+    tmp_path: Path,
+) -> None:
+    plot(evaluate(n_signal, n_background, negative), tmp_path / "a.png")
+    picture = imread(tmp_path / "a.png")
+    assert picture.shape[0] > 500
+    assert picture.std() > 0.05
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_a_cascade_greys_out_what_its_model_does_not_reach(tmp_path: Path) -> None:
+    results = evaluate(200, 400)
+    handovers = {"none": -np.inf, "all": -100.0, "half": 1.0, "much": 2.0}
+    for name, handover in handovers.items():
+        plot_sic(results, tmp_path / f"{name}.png", handover)
+    grey = {
+        name: np.isclose(imread(tmp_path / f"{name}.png")[..., :3], 0.91, atol=0.01).all(-1).sum()
+        for name in handovers
+    }
+    assert grey["none"] <= grey["all"] < grey["half"] < grey["much"]
+
+
+def test_failed_picture_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def break_off(self: Figure, file: Path, **_: object) -> None:
+        file.write_bytes(b"half")
+        msg = "disk full"
+        raise OSError(msg)
+
+    monkeypatch.setattr(Figure, "savefig", break_off)
+    with pytest.raises(OSError, match="disk full"):
+        plot_sic(evaluate(20, 20), tmp_path / "a.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_pyplot_is_not_imported() -> None:
+    code = "import sys, hepllm.pictures.results; sys.exit('matplotlib.pyplot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

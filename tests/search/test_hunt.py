@@ -1,0 +1,269 @@
+"""The search as a whole on drawn events, and what it reports."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hepllm.config import SearchConfig
+from hepllm.errors import InputError
+from hepllm.pictures.search import plot_jet_masses, plot_spectrum
+from hepllm.search import limits as limits_module
+from hepllm.search.caveats import warnings_of
+from hepllm.search.hunt import BoxEvents, SearchResult, search, usable_selections
+from hepllm.search.limits import upper_limits
+from hepllm.search.resonance import Measurement
+from hepllm.search.spectra import Selection
+from hepllm.search.submission import (
+    Efficiency,
+    ReferenceSignal,
+    Truth,
+    corrected_number,
+    efficiencies_of,
+    format_submission,
+    signal_efficiency,
+    submission_tree,
+)
+from hepllm.search.toys import PValue
+
+MASS, N_SIGNAL, N_BACKGROUND = 4200.0, 120, 12_000
+CONFIG = SearchConfig(efficiencies=(0.01, 0.003), max_toys=1000)
+
+
+def _box(n_signal: int, seed: int, sculpting: float = 0.0) -> tuple[BoxEvents, np.ndarray]:
+    """QCD-like events, of which heavy ones score higher by ``sculpting``, and a resonance."""
+    random = np.random.default_rng(seed)
+    m_jj = 2500 + random.exponential(600, N_BACKGROUND)
+    m_jj[:5] = np.nan  # one jet only
+    score = random.normal(size=N_BACKGROUND) + sculpting * (np.nan_to_num(m_jj) / 2500 - 1)
+    light, heavy = random.lognormal(4.3, 0.5, (2, N_BACKGROUND))
+    signal = random.normal(MASS, 0.036 * MASS, n_signal)
+    events = BoxEvents(
+        score=np.concatenate([score, random.normal(3, 1, n_signal)]),
+        m_jj=np.concatenate([m_jj, signal]),
+        jet_mass_light=np.concatenate([np.minimum(light, heavy), random.normal(90, 8, n_signal)]),
+        jet_mass_heavy=np.concatenate([np.maximum(light, heavy), random.normal(400, 25, n_signal)]),
+    )
+    return events, np.arange(N_BACKGROUND + n_signal) >= N_BACKGROUND
+
+
+def _reference() -> ReferenceSignal:
+    scores = np.random.default_rng(9).normal(3, 1, 500)
+    return ReferenceSignal(scores, np.full(500, MASS), np.ones(500), "simulation")
+
+
+@pytest.fixture(scope="module")
+def found() -> SearchResult:
+    return search(_box(N_SIGNAL, 1)[0], CONFIG, 1)
+
+
+def test_injected_signal_is_found_with_its_mass_and_jets(found: SearchResult) -> None:
+    assert found.toys.overall.value == pytest.approx(1 / 1001)
+    assert found.n_events == N_BACKGROUND + N_SIGNAL
+    mass = found.resonance.mass
+    assert abs(mass.value - MASS) < 4 * max(mass.below, mass.above)
+    assert max(mass.below, mass.above) < 60
+    events, is_signal = _box(N_SIGNAL, 1)
+    truth = (is_signal & (events.score > found.chosen.selection.threshold)).sum()
+    number = found.resonance.n_signal
+    assert abs(number.value - truth) < 4 * max(number.below, number.above)
+    light, heavy = found.jet_masses["light"].peak, found.jet_masses["heavy"].peak
+    assert light is not None
+    assert heavy is not None
+    assert abs(light.value - 90) < 8
+    assert abs(heavy.value - 400) < 25
+
+
+def test_nothing_is_claimed_without_signal() -> None:
+    result = search(_box(0, 5)[0], CONFIG, 1)
+    assert result.toys.overall.value > 0.01
+    tree = submission_tree(result, _reference(), None)
+    assert "no excess" in format_submission("box", result, tree)
+    assert any("their intervals do not hold" in one for one in tree["warnings"])
+    assert tree["n_signal_box"] is tree["signal_over_background"] is None
+    assert tree["signal_efficiency"]["value"] > 0
+
+
+def test_a_p_value_of_1_can_be_written(found: SearchResult, tmp_path: Path) -> None:
+    nothing = PValue(1000, 1000)
+    toys = replace(found.toys, overall=nothing)
+    rows = tuple(replace(one, p_value=nothing) for one in found.selections)
+    result = replace(found, toys=toys, selections=rows)
+    tree = submission_tree(result, _reference(), None)
+    assert json.loads(json.dumps(tree, allow_nan=False))["significance_global"] is None
+    assert "p = 1 for any window" in format_submission("box", result, tree)
+    plot_spectrum("box", result, tmp_path / "spectrum.png")
+
+
+def test_what_is_told_where_nothing_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits_module, "_MASS_STEP", 2000.0)
+    result = search(_box(0, 5)[0], CONFIG, 1)
+    efficiencies = efficiencies_of(result, _reference())
+    assert efficiencies is not None
+    limits = upper_limits(result, [one.value for one in efficiencies], 1, n_toys=150)
+    tree = submission_tree(result, _reference(), None, limits)
+    json.dumps(tree, allow_nan=False)
+    masses = [one["mass_gev"] for one in tree["upper_limits"]["by_mass"]]
+    assert masses[-2:] == [4000, 6000]
+    for one in tree["upper_limits"]["by_mass"]:
+        assert 1.5 < one["n_signal_selected"] < 60
+        assert one["n_signal_box"] > one["n_signal_selected"]
+        assert one["efficiency"] in CONFIG.efficiencies
+    assert "95% CL" in format_submission("box", result, tree)
+    without = submission_tree(result, None, None, limits)
+    assert all(one["n_signal_box"] is None for one in without["upper_limits"]["by_mass"])
+    assert submission_tree(result, None, None)["upper_limits"] is None
+
+
+def test_no_peak_is_no_number(found: SearchResult) -> None:
+    none = replace(found.resonance, n_signal=Measurement(-200.0, 20, 20, "minos"))
+    result = replace(found, resonance=none)
+    tree = submission_tree(result, _reference(), None)
+    assert tree["n_signal_box"] is tree["signal_over_background"] is None
+    assert any("finds no peak" in one for one in tree["warnings"])
+
+
+def test_fit_that_misses_the_spectrum_is_told(found: SearchResult) -> None:
+    def told(n_exceeding: int) -> list[str]:
+        rows = (replace(found.selections[0], goodness_outside=PValue(n_exceeding, 1000)),)
+        words = warnings_of(replace(found, selections=rows + found.selections[1:]))
+        return [one for one in words if "after the cut at 0.01 is not described" in one]
+
+    assert len(told(0)) == 1
+    assert not told(500)
+
+
+def test_rough_interval_is_told(found: SearchResult) -> None:
+    rough = replace(found.resonance, mass=Measurement(4200.0, 1.0, 1.0, "hesse"))
+    assert any("Minos finds no interval" in w for w in warnings_of(replace(found, resonance=rough)))
+    stuck = replace(found.resonance, width_at_limit=True)
+    assert any("narrower or wider" in w for w in warnings_of(replace(found, resonance=stuck)))
+
+
+def test_interval_at_a_limit_is_told(found: SearchResult) -> None:
+    def told(name: str, method: str) -> bool:
+        resonance = replace(found.resonance, **{name: Measurement(1.0, 0.1, 0.1, method)})
+        words = warnings_of(replace(found, resonance=resonance))
+        label = {"mass": "resonance's mass", "width": "relative width"}[name]
+        return any(f"{label} ends at a limit" in one for one in words)
+
+    for name in ("mass", "width"):
+        assert told(name, "minos, at limit")
+        assert not told(name, "minos")
+
+
+def test_scores_that_are_not_finite_are_refused() -> None:
+    events, _ = _box(0, 5)
+    events.score[[7, 900]] = np.nan, np.inf
+    with pytest.raises(InputError, match=r"2 of 12000 scores are not finite, .* nan in row 7"):
+        search(events, CONFIG, 1)
+
+
+def test_ties_are_told() -> None:
+    events, _ = _box(0, 5)
+    tied = replace(events, score=np.minimum(events.score, 2.5))  # more than 0.3 % are above
+    result = search(tied, CONFIG, 1)
+    assert [one.efficiency for one in result.tied] == [0.003]
+    (told,) = [one for one in warnings_of(result) if "equal scores" in one]
+    assert "the cut at 0.003 keeps 0 events instead of" in told
+    assert not search(events, CONFIG, 1).tied
+    with pytest.raises(InputError, match="many events have equal scores"):
+        usable_selections(np.zeros(12_000), CONFIG)
+
+
+def test_score_that_follows_the_mass_is_told() -> None:
+    result = search(_box(0, 3, sculpting=1.5)[0], CONFIG, 1)
+    tree = submission_tree(result, None, None)
+    assert any("changes the spectrum outside of the resonance" in one for one in tree["warnings"])
+    assert "warning:" in format_submission("box", result, tree)
+    assert result.toys.overall.value > 0.005  # smooth sculpting is taken up by the fit
+
+
+def test_turn_on_in_the_range_is_told() -> None:
+    events, _ = _box(0, 4)
+    turning_on = events.m_jj < 3200
+    kept = ~turning_on | (np.random.default_rng(1).random(len(turning_on)) < 0.3)
+    result = search(events.take(kept), CONFIG, 1)
+    assert any("m_jj_min" in one for one in submission_tree(result, None, None)["warnings"])
+
+
+def test_tree_is_json_and_truth_stands_beside(found: SearchResult) -> None:
+    events, is_signal = _box(N_SIGNAL, 1)
+    truth = Truth(is_signal, events.score, events.m_jj)
+    tree = submission_tree(found, _reference(), truth)
+    json.dumps(tree, allow_nan=False)
+    assert tree["truth"]["n_signal_box"] == N_SIGNAL
+    assert tree["truth"]["median_m_jj_of_signal_gev"] == pytest.approx(MASS, rel=0.02)
+    box = tree["n_signal_box"]
+    assert abs(box["value"] - N_SIGNAL) < 4 * max(box["below"], box["above"])
+    assert any("10000 or more" in one for one in tree["warnings"]) == (tree["p_value"] < 1e-3)
+    text = format_submission("box", found, tree)
+    assert f"key: {N_SIGNAL} signal events" in text
+    assert "S/B" in text
+
+
+def test_search_is_reproducible(found: SearchResult) -> None:
+    again = search(_box(N_SIGNAL, 1)[0], CONFIG, 1)
+    assert again.toys == found.toys
+    assert again.resonance.mass == found.resonance.mass
+    assert again.jet_masses["heavy"].peak == found.jet_masses["heavy"].peak
+
+
+def test_pictures_are_drawn(found: SearchResult, tmp_path: Path) -> None:
+    plot_spectrum("box", found, tmp_path / "spectrum.png")
+    plot_jet_masses("box", found, tmp_path / "jets.png")
+    for file in tmp_path.iterdir():
+        assert file.read_bytes().startswith(b"\x89PNG")
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_efficiency_has_the_interval_of_clopper_and_pearson() -> None:
+    selection = Selection(0.01, 0.0, 10)
+    reference = ReferenceSignal(
+        np.repeat([1.0, -1.0], [30, 70]), np.full(100, 3000.0), np.ones(100), ""
+    )
+    found = signal_efficiency(reference, selection, (2600, 8000))
+    assert found is not None
+    assert found.value == pytest.approx(0.3)
+    assert found.low < 0.3 - 0.9 * np.sqrt(0.21 / 100)
+    assert found.high > 0.3 + 0.9 * np.sqrt(0.21 / 100)
+    nothing = signal_efficiency(reference, selection, (4000, 8000))
+    assert nothing is not None
+    assert (nothing.value, nothing.low) == (0, 0)
+    assert corrected_number(Measurement(10, 1, 1, "minos"), nothing) is None
+
+
+@pytest.mark.parametrize(("signs", "value"), [((1, -1), 1.0), ((-1, 2), 0.0)])
+def test_efficiency_of_signed_weights_is_a_share(signs: tuple[int, int], value: float) -> None:
+    # Those that pass outweigh the sum, or have a negative one.
+    weight = np.repeat(np.array(signs, dtype=float), [60, 40])
+    score = np.repeat([1.0, -1.0], [60, 40])
+    reference = ReferenceSignal(score, np.full(100, 3000.0), weight, "")
+    found = signal_efficiency(reference, Selection(0.01, 0.0, 10), (2600, 8000))
+    assert found is not None
+    assert found.value == value
+    assert 0 <= found.low <= found.value <= found.high <= 1
+    none = replace(reference, weight=-np.abs(weight))
+    assert signal_efficiency(none, Selection(0.01, 0.0, 10), (2600, 8000)) is None
+
+
+def test_correction_adds_errors_in_quadrature() -> None:
+    number = corrected_number(
+        Measurement(50, 3, 4, "minos"), Efficiency(0.5, 0.5 / 1.08, 0.5 / 0.92, 100)
+    )
+    assert number is not None
+    assert number.value == pytest.approx(100)
+    assert number.above == pytest.approx(np.hypot(4, 50 * 0.08) / 0.5)
+    assert number.below == pytest.approx(np.hypot(3, 50 * 0.08) / 0.5)
+
+
+def test_too_few_events_are_told() -> None:
+    with pytest.raises(InputError, match=r"needs 1000 events with 2600 < m_jj < 8000 GeV, found 9"):
+        usable_selections(np.arange(9.0), CONFIG)
+    with pytest.raises(InputError, match=r"the selection of 0\.01 keeps 15 of 1500 events"):
+        usable_selections(np.arange(1500.0), CONFIG)
+    assert len(usable_selections(np.arange(4000.0), CONFIG)) == 1

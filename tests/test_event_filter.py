@@ -1,0 +1,65 @@
+"""Selections: parsed, not evaluated, and honest about missing values."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hepllm.errors import InputError
+from hepllm.event_filter import parse_selection
+
+COLUMNS = {
+    "m_jj": np.array([3000.0, 3500.0, 3600.0, 4000.0, np.nan]),
+    "jet1_pt": np.array([1300.0, 1500.0, 1250.0, 1900.0, 1400.0]),
+    "jet2_pt": np.array([1200.0, 1400.0, 1150.0, 1800.0, np.nan]),
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "passed"),
+    [
+        ("3300 < m_jj < 3700", [0, 1, 1, 0, 0]),
+        ("3500 <= m_jj", [0, 1, 1, 1, 0]),
+        ("m_jj == 4e3", [0, 0, 0, 1, 0]),
+        ("m_jj != 4000", [1, 1, 1, 0, 0]),
+        ("m_jj > 3300 and jet1_pt > 1300", [0, 1, 0, 1, 0]),
+        ("m_jj > 3900 or jet1_pt < 1300", [0, 0, 1, 1, 0]),
+        ("m_jj > 3900 or jet1_pt == 1400", [0, 0, 0, 1, 1]),
+        ("not m_jj > 3300", [1, 0, 0, 0, 0]),
+        ("not (m_jj > 3300 and jet1_pt < 1450)", [1, 1, 0, 1, 0]),
+        ("jet1_pt - jet2_pt > 99", [1, 1, 1, 1, 0]),
+        ("jet1_pt / (jet2_pt - 1400) > -1e9", [1, 1, 1, 1, 0]),
+        ("-m_jj > -3550", [1, 1, 0, 0, 0]),
+        ("1 < 2", [1, 1, 1, 1, 1]),
+    ],
+)
+def test_masks(text: str, passed: list[int]) -> None:
+    np.testing.assert_array_equal(parse_selection(text).mask(COLUMNS), np.array(passed, bool))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("3300 < mjj", "unknown feature 'mjj' (did you mean 'm_jj'?)"),
+        ("m_jj", "'m_jj' is not a condition"),
+        ("m_jj <", "not understood"),
+        ("", "not understood"),
+        ("m_jj < 'a'", "is not a number or a feature"),
+        ("m_jj < True", "is not a number or a feature"),
+        ("__import__('os').system('false')", "is not a condition"),
+        ("m_jj < abs(-3)", "is not a number or a feature"),
+        ("m_jj in (1, 2)", "is not a condition"),
+        ("(m_jj > 3) & (m_jj < 4)", "is not a condition"),
+        ("m_jj < 2 ** 9999999", "is not a number or a feature"),
+        ("(" * 500 + "m_jj < 3" + ")" * 500, "not understood"),
+    ],
+)
+def test_what_is_not_understood_is_refused(text: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_selection(text)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_text_stands_on_one_line() -> None:
+    assert parse_selection("3300 < m_jj\n   < 3700").text == "3300 < m_jj < 3700"

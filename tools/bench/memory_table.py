@@ -1,0 +1,127 @@
+"""Predicts the memory of a training from its configuration alone, without weights and GPU.
+
+    python tools/bench/memory_table.py                            # Mistral-7B on 8, 12 and 24 GB
+    python tools/bench/memory_table.py --cards 8 --scan           # every micro-batch there
+    python tools/bench/memory_table.py --model NAME --tokens 72   # another model, another prompt
+
+Whoever has the card compares with what `hepllm train` prints there, and with `train/memory_gib`
+in TensorBoard, which is what torch has reserved at most.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, MistralConfig
+
+from hepllm.config import Config, load_config
+from hepllm.learning.budget import Batch, Budget, dropout_mask_bytes, training_needs
+from hepllm.learning.capacity import gpu_capacity
+from hepllm.model.adapter.numbers import NumericFusionAdapter
+from hepllm.model.backbone import causal_model, sketch_backbone
+from hepllm.model.footprint import activation_model, predict_weights
+
+CONFIG = Path(__file__).parents[2] / "configs" / "lhco-rnd.yaml"
+GIB = 2**30
+ELEMENT = 2
+"""Bytes of a number in bfloat16."""
+COMPACT_TOKENS = 44
+"""Of a compact prompt with the features of the configuration (docs/prompts.md)."""
+
+
+def mistral_7b() -> MistralConfig:
+    """The architecture of Mistral-7B-Instruct-v0.3, as its config.json on the hub has it."""
+    return MistralConfig(
+        vocab_size=32768,
+        hidden_size=4096,
+        intermediate_size=14336,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        head_dim=128,
+        max_position_embeddings=32768,
+        sliding_window=None,
+        tie_word_embeddings=False,
+    )
+
+
+def predicted_budget(
+    architecture: Any, config: Config, n_tokens: int, card_gib: float, taken_gib: float
+) -> Budget:
+    """The budget of a 4-bit training on a card.
+
+    Args:
+        architecture: a transformers model configuration.
+        config: of the experiment.
+        n_tokens: of a prompt.
+        card_gib: memory of the card.
+        taken_gib: what the CUDA context and a desktop take of it.
+    """
+    sketch = sketch_backbone(architecture, config.backbone)
+    causal = causal_model(sketch)
+    lora = {name: weight for name, weight in sketch.named_parameters() if "lora_" in name}
+    mask = dropout_mask_bytes(torch.device("cuda"), ELEMENT, config.backbone.lora.dropout)
+    shape = activation_model(causal.config, lora, element=ELEMENT, dropout_mask=mask)
+    adapter: list[torch.Tensor] = []
+    if config.fusion.enabled:
+        names = config.train.feature_names()
+        nfa = NumericFusionAdapter(names, shape.hidden, 1.0, config.fusion)
+        adapter = list(nfa.state_dict().values())
+    weights = predict_weights(sketch, causal.get_output_embeddings(), ELEMENT)
+    needs = training_needs(weights, shape, lora.values(), adapter, config.train)
+    batch = Batch(
+        n_events=config.train.batch_size,
+        n_tokens=n_tokens,
+        attention="flash",
+        passes=2 if config.train.loss.r_drop else 1,
+        n_scored=config.evaluation.batch_size,
+    )
+    card = gpu_capacity(
+        f"a card of {card_gib:g} GiB", int(card_gib * GIB), int(taken_gib * GIB), None
+    )
+    return Budget(card, needs, batch)
+
+
+def scan(budget: Budget) -> str:
+    """Every setting, the fastest first."""
+    settings = budget.settings(None, "auto")
+    best = budget.cost(settings[0])
+    lines = [
+        f"  {setting.micro_batch:>11}  {'yes' if setting.checkpointing else 'no':>13}"
+        f"  {budget.total(setting) / GIB:5.2f}  {budget.cost(setting) / best:14.2f}"
+        f"  {'yes' if budget.fits(setting) else 'no'}"
+        for setting in settings
+    ]
+    lines.insert(0, "  micro-batch  checkpointing  GiB    time of a step  fits")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Prints a budget for each card."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config", type=Path, default=CONFIG, help="of the experiment")
+    parser.add_argument("--model", help="hub name or folder [Mistral-7B-Instruct-v0.3]")
+    parser.add_argument("--tokens", type=int, default=COMPACT_TOKENS, help="of a prompt")
+    parser.add_argument("--cards", type=float, nargs="+", default=[8, 12, 24], help="GiB")
+    parser.add_argument("--taken", type=float, default=1.5, help="GiB of context and desktop")
+    parser.add_argument("--scan", action="store_true", help="show every setting")
+    parser.add_argument("--set", action="append", default=[], help="section.key=value")
+    options = parser.parse_args()
+    config = load_config(options.config, options.set)
+    architecture = AutoConfig.from_pretrained(options.model) if options.model else mistral_7b()
+    for card in options.cards:
+        budget = predicted_budget(architecture, config, options.tokens, card, options.taken)
+        setting, _ = budget.choose(
+            config.train.micro_batch_size, config.backbone.gradient_checkpointing
+        )
+        print(budget.table(setting))
+        print(f"taking {setting}\n")
+        if options.scan:
+            print(scan(budget) + "\n")
+
+
+if __name__ == "__main__":
+    main()

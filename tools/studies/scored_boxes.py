@@ -1,0 +1,223 @@
+"""Black boxes scored by a run, and tables of what a search finds in them."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import beta
+
+from hepllm.config import Config, SearchConfig, override_config
+from hepllm.data.dataset import Dataset, read_dataset
+from hepllm.errors import InputError
+from hepllm.runs.box_search import reference_signal
+from hepllm.runs.cascade import fit_boosting_peer, open_cascade
+from hepllm.runs.comparison import Contest
+from hepllm.runs.folder import Run, open_run
+from hepllm.runs.score_files import calibrate
+from hepllm.schema import SIGNAL
+from hepllm.search.hunt import BoxEvents, search
+from hepllm.search.submission import ReferenceSignal, Truth, submission_tree
+
+LOG = logging.getLogger("search_power")
+
+Floats = NDArray[np.float64]
+
+PATH = click.Path(path_type=Path)
+SMALL, EVIDENCE = 0.05, 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Box:
+    """A scored box and what its key says."""
+
+    name: str
+    events: BoxEvents
+    is_signal: NDArray[np.bool_]
+
+    def thinned(self, fraction: float, seed: int) -> Box:
+        """With so much of the signal left out that it is a fraction of the events."""
+        signal = np.flatnonzero(self.is_signal)
+        n_background = len(self.is_signal) - len(signal)
+        wanted = round(fraction / (1 - fraction) * n_background)
+        if wanted > len(signal):
+            msg = f"{self.name}: {len(signal)} signal events, fewer than {wanted}"
+            raise InputError(msg)
+        random = np.random.default_rng([seed, 41])
+        kept = ~self.is_signal
+        kept[random.choice(signal, wanted, replace=False)] = True
+        return self.only(kept)
+
+    def only(self, events: NDArray[np.bool_]) -> Box:
+        """The events of a mask, shape (N,)."""
+        return Box(self.name, self.events.take(events), self.is_signal[events])
+
+    def report(
+        self, config: SearchConfig, seed: int, reference: ReferenceSignal | None
+    ) -> dict[str, Any]:
+        """Searches it; the truth stands beside what was found."""
+        result = search(self.events, config, seed)
+        truth = Truth(self.is_signal, self.events.score, self.events.m_jj)
+        return {"box": self.name, **submission_tree(result, reference, truth)}
+
+
+@dataclass(frozen=True, eq=False)
+class Scoring:
+    """Scores boxes with a run's classifier."""
+
+    run: Run
+    config: Config
+    score: Callable[[Floats, str], Floats]
+    reference: ReferenceSignal | None
+    cache: Path | None
+
+    def open(self, folder: Path) -> Box:
+        """Reads and scores a box."""
+        dataset = read_dataset(folder)
+        features = self.run.config.train.feature_names()
+        names = tuple(dict.fromkeys((*features, "m_jj", "jet_mass_light", "jet_mass_delta")))
+        table = dataset.load(names)
+        table = table.take(~np.isin(table.event_digest, self.run.used_events()))
+        scores = self._scores(dataset, table.features[:, : len(features)])
+        light = table.column("jet_mass_light")
+        heavy = light + table.column("jet_mass_delta")
+        events = BoxEvents(scores, table.column("m_jj"), light, heavy)
+        return Box(folder.name, events, table.label == SIGNAL)
+
+    def _scores(self, dataset: Dataset, rows: Floats) -> Floats:
+        file = None if self.cache is None else self.cache / f"{dataset.digest[:16]}.npy"
+        if file is not None and file.exists():
+            scores: Floats = np.load(file, allow_pickle=False)
+            if len(scores) == len(rows):
+                return scores
+        scores = self.score(rows, dataset.folder.name)
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            np.save(file, scores, allow_pickle=False)
+        return scores
+
+
+def open_scoring(run_folder: Path, options: dict[str, Any]) -> Scoring:
+    """Loads the classifier that the options name."""
+    run = open_run(run_folder)
+    settings = [f"evaluation.search.{one}" for one in options["settings"]]
+    if options["cascade"] is not None:
+        settings.append(f"evaluation.cascade={options['cascade']}")
+    config = override_config(run.config, settings)
+    cache = options["cache"]
+    if options["scorer"] == "boosting":
+        boosting = fit_boosting_peer(run, config)
+        table = run.dataset().load(run.config.train.feature_names(), "val")
+        reference = reference_of(run, boosting.score(table.features))
+        place = None if cache is None else cache / "boosting"
+        return Scoring(run, config, lambda rows, _: boosting.score(rows), reference, place)
+    cascade = open_cascade(run, config)
+    contest = Contest(run, config, *run.load_classifier(), {}, cascade)
+    validation = (calibrate(run, "none") if cascade is None else cascade.calibration).validation
+    place = None if cache is None else cache / f"llm-{options['cascade']}"
+
+    def score(rows: Floats, name: str) -> Floats:
+        measured = contest.measure(rows, name)
+        LOG.info(
+            "%s: %d of %d events met the language model, %.0f events/s",
+            name, measured.n_model, len(rows), len(rows) / measured.seconds,
+        )  # fmt: skip
+        return measured.score
+
+    return Scoring(run, config, score, reference_signal(run, validation), place)
+
+
+def reference_of(run: Run, scores: Floats) -> ReferenceSignal:
+    """The signal of the whole validation split as the boosting scores it."""
+    table = run.dataset().load(("m_jj",), "val")
+    signal = table.label == SIGNAL
+    return ReferenceSignal(
+        scores[signal], table.column("m_jj")[signal], table.weight[signal], "the validation signal"
+    )
+
+
+_COLUMNS = (
+    "box", "N", "S true", "kept (events)", "p", "toys", "mass [GeV]", "true median", "light [GeV]",
+    "heavy [GeV]", "S selected", "S true selected", "fit p", "KS p",
+)  # fmt: skip
+
+
+def row_of(report: dict[str, Any]) -> list[str]:
+    """One line of the table."""
+    truth, best = report["truth"], report["best_selection"]
+    place = next(i for i, one in enumerate(report["selections"]) if one["efficiency"] == best)
+    chosen = report["selections"][place]
+    kept = ", ".join(f"{one['efficiency']:g} ({one['n_selected']})" for one in report["selections"])
+    shape = chosen["shape_without_resonance"]
+    median = truth["median_m_jj_of_signal_gev"]
+    return [
+        report["box"],
+        str(report["n_events"]),
+        str(truth["n_signal_box"]),
+        kept,
+        f"{report['p_value']:.2g}",
+        str(report["n_toys"]),
+        _measured(report["resonance_mass_gev"]),
+        "-" if median is None else f"{median:.0f}",
+        *(_measured(report["jet_masses_gev"][jet]) for jet in ("light", "heavy")),
+        f"{_measured(report['n_signal_selected'])} at {best:g}",
+        str(truth["selections"][place]["n_signal"]),
+        f"{report['spectrum_before_cut']['goodness_p']:.2f}",
+        "-" if shape is None else f"{shape['ks_p']:.2g}",
+    ]
+
+
+def _measured(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "-"
+    return f"{found['value']:.0f} -{found['below']:.0f} +{found['above']:.0f}"
+
+
+def print_table(reports: Sequence[dict[str, Any]], file: Path | None) -> None:
+    """Prints reports as a Markdown table, and writes them as JSON."""
+    click.echo("| " + " | ".join(_COLUMNS) + " |")
+    click.echo("|" + "---|" * len(_COLUMNS))
+    for report in reports:
+        click.echo("| " + " | ".join(row_of(report)) + " |")
+    values = np.array([report["p_value"] for report in reports])
+    for limit in (SMALL, EVIDENCE):
+        k, n = int((values < limit).sum()), len(values)
+        low, high = clopper_pearson(k, n)
+        click.echo(f"p < {limit:g}: {k} of {n}, share {k / n:.2f} [{low:.2f}, {high:.2f}] (95 %)")
+    if file is not None:
+        file.write_text(json.dumps(reports, indent=1) + "\n", encoding="utf-8")
+
+
+def clopper_pearson(k: int, n: int) -> tuple[float, float]:
+    """The 95 % interval of a share of k in n."""
+    low = 0.0 if k == 0 else float(beta.ppf(0.025, k, n - k + 1))
+    return low, 1.0 if k == n else float(beta.ppf(0.975, k + 1, n - k))
+
+
+def scoring_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Options of all commands that score boxes."""
+    options = [
+        click.option("--scorer", type=click.Choice(["llm", "boosting"]), default="llm"),
+        click.option("--cascade", type=float, help="Share of background that reaches the LLM."),
+        click.option("--cache", type=PATH, help="Folder in which scores are kept."),
+        click.option("--set", "settings", multiple=True, help="Of evaluation.search: key=value."),
+        click.option("--seed", type=int, default=1, show_default=True),
+        click.option("--json", "json_file", type=PATH, help="Also write the results here."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def pooled(boxes: Sequence[Box], name: str) -> Box:
+    """The events of several boxes as one."""
+    columns = ("score", "m_jj", "jet_mass_light", "jet_mass_heavy")
+    joined = [np.concatenate([getattr(box.events, column) for box in boxes]) for column in columns]
+    return Box(name, BoxEvents(*joined), np.concatenate([box.is_signal for box in boxes]))
