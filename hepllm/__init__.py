@@ -22,8 +22,7 @@ def __getattr__(name: str) -> Any:
     """Loads what the package offers when it is first asked for."""
     if name in _PUBLIC:
         return getattr(importlib.import_module("hepllm.api"), name)
-    msg = f"module 'hepllm' has no attribute '{name}'"
-    raise AttributeError(msg)
+    raise AttributeError(f"module 'hepllm' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:

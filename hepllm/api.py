@@ -98,8 +98,9 @@ class EventClassifier:
             return rows_of_texts([str(text) for text in events], self.features)
         rows = np.atleast_2d(np.asarray(events, dtype=np.float64))
         if rows.ndim != 2 or rows.shape[1] != len(self.features):
-            msg = f"expected rows of {len(self.features)} features, found shape {rows.shape}"
-            raise InputError(msg)
+            raise InputError(
+                f"expected rows of {len(self.features)} features, found shape {rows.shape}"
+            )
         return rows
 
     def score(self, events: Events) -> Floats:
@@ -117,8 +118,7 @@ class EventClassifier:
             Shape (N, 2).
         """
         if prior is not None and not 0 < prior < 1:
-            msg = f"a prior is a share between 0 and 1, found {prior}"
-            raise InputError(msg)
+            raise InputError(f"a prior is a share between 0 and 1, found {prior}")
         signal = self._predictor.probability(self.score(events), prior)
         return np.column_stack([1 - signal, signal])
 
@@ -142,30 +142,28 @@ class EventClassifier:
         known = [name for name in names if name in self.features]
         if not known:
             hint = nearest_name(names[0], self.features) if names else ""
-            msg = f"none of the model's features among {', '.join(names) or 'no columns'}{hint}"
-            raise InputError(msg)
+            raise InputError(
+                f"none of the model's features among {', '.join(names) or 'no columns'}{hint}"
+            )
         columns = {name: np.asarray(events[name], dtype=np.float64) for name in known}
         lengths = {np.atleast_1d(values).shape for values in columns.values()}
         if len(lengths) > 1:
-            msg = f"columns of different shapes: {', '.join(map(str, sorted(lengths)))}"
-            raise InputError(msg)
+            raise InputError(f"columns of different shapes: {', '.join(map(str, sorted(lengths)))}")
         (shape,) = lengths
         nothing = np.full(shape, np.nan)
         return np.column_stack([columns.get(name, nothing) for name in self.features])
 
     def _cluster(self, events: ak.Array) -> Floats:
         if events.ndim != 2:
-            msg = f"expected events of particles, two dimensions, found {events.ndim}"
-            raise InputError(msg)
+            raise InputError(f"expected events of particles, two dimensions, found {events.ndim}")
         try:
             momenta = vector.Array(events)
             flat = [ak.to_numpy(ak.flatten(getattr(momenta, name))) for name in _PARTICLE_FIELDS]
         except (TypeError, AttributeError):
-            msg = (
+            raise InputError(
                 "particles need three-momenta, such as the fields pt, eta, phi or px, py, pz; "
                 f"found {', '.join(ak.fields(events)) or 'no fields'}"
-            )
-            raise InputError(msg) from None
+            ) from None
         pt, eta, phi = (values.astype(np.float64) for values in flat)
         counts = ak.to_numpy(ak.num(events)).astype(np.int64)
         particles = Particles(pt, eta, phi, counts)
@@ -185,5 +183,4 @@ def _refuse_defects(particles: Particles) -> None:
     batch = EventBatch(np.arange(n_events), particles, np.full(n_events, np.nan), np.ones(n_events))
     defects = describe_defects(batch)
     if defects:
-        msg = f"events cannot be clustered: {', '.join(text for text, _ in defects)}"
-        raise InputError(msg)
+        raise InputError(f"events cannot be clustered: {', '.join(text for text, _ in defects)}")

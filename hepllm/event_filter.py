@@ -75,8 +75,9 @@ def parse_selection(text: str) -> Selection:
     try:
         condition = ast.parse(line, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        msg = f"selection '{line}': not understood; write e.g. '3300 < m_jj < 3700'"
-        raise InputError(msg) from None
+        raise InputError(
+            f"selection '{line}': not understood; write e.g. '3300 < m_jj < 3700'"
+        ) from None
     _check_condition(condition, line)
     return Selection(line, condition)
 
@@ -94,11 +95,10 @@ def _check_condition(node: ast.expr, text: str) -> None:
             for number in (left, *comparators):
                 _check_number(number, text)
         case _:
-            msg = (
+            raise InputError(
                 f"selection '{text}': '{ast.unparse(node)}' is not a condition; "
                 "write e.g. '3300 < m_jj < 3700'"
             )
-            raise InputError(msg)
 
 
 def _check_number(node: ast.expr, text: str) -> None:
@@ -109,16 +109,16 @@ def _check_number(node: ast.expr, text: str) -> None:
             return
         case ast.Name(id=name):
             hint = nearest_name(name, FEATURES, cutoff=0.4)
-            msg = f"selection '{text}': unknown feature '{name}'{hint}"
-            raise InputError(msg)
+            raise InputError(f"selection '{text}': unknown feature '{name}'{hint}")
         case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
             _check_number(operand, text)
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
             _check_number(left, text)
             _check_number(right, text)
         case _:
-            msg = f"selection '{text}': '{ast.unparse(node)}' is not a number or a feature"
-            raise InputError(msg)
+            raise InputError(
+                f"selection '{text}': '{ast.unparse(node)}' is not a number or a feature"
+            )
 
 
 @dataclass(frozen=True)
@@ -150,8 +150,7 @@ def _truth(node: ast.expr, columns: Columns) -> _Truth:
             numbers = [_number(side, columns) for side in (left, *comparators)]
             pairs = zip(numbers[:-1], ops, numbers[1:], strict=True)
             return reduce(operator.and_, (_compare(*pair) for pair in pairs))
-    msg = f"'{ast.unparse(node)}' was not checked"
-    raise InputError(msg)
+    raise InputError(f"'{ast.unparse(node)}' was not checked")
 
 
 def _compare(left: NDArray[np.float64], op: ast.cmpop, right: NDArray[np.float64]) -> _Truth:
@@ -174,5 +173,4 @@ def _number(node: ast.expr, columns: Columns) -> NDArray[np.float64]:
                 _number(left, columns), _number(right, columns)
             )
             return result
-    msg = f"'{ast.unparse(node)}' was not checked"
-    raise InputError(msg)
+    raise InputError(f"'{ast.unparse(node)}' was not checked")

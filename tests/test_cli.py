@@ -80,8 +80,7 @@ def test_a_failed_run_is_exit_code_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*_: object, **__: object) -> None:
-        msg = "the disk is full"
-        raise RunError(msg)
+        raise RunError("the disk is full")
 
     monkeypatch.setattr("hepllm.stages.preprocess.preprocess", fail)
     monkeypatch.setattr(sys, "argv", ["hepllm", "preprocess", "x.h5"])

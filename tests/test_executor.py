@@ -30,14 +30,12 @@ def _late_first(value: int) -> int:
 
 def _fails_on_three(value: int) -> int:
     if value == 3:
-        msg = "no such\nevent"
-        raise KeyError(msg)
+        raise KeyError("no such\nevent")
     return value
 
 
 def _wrong_input(value: int) -> int:
-    msg = f"file.h5: rows {value}"
-    raise InputError(msg)
+    raise InputError(f"file.h5: rows {value}")
 
 
 def _dies_on_two(value: int) -> int:
@@ -295,8 +293,7 @@ def test_dask_missing_is_told_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -
 def _raises_once(path: Path) -> str:
     if not path.exists():
         path.touch()
-        msg = "out of luck"
-        raise RuntimeError(msg)
+        raise RuntimeError("out of luck")
     return "survived"
 
 

@@ -72,23 +72,26 @@ def check_training(features: Floats, label: ArrayLike, weight: Floats | None) ->
     """
     labels = np.asarray(label)
     if features.ndim != 2 or labels.shape != features.shape[:1]:
-        msg = f"training features of shape {features.shape} do not fit labels of {labels.shape}"
-        raise InputError(msg)
+        raise InputError(
+            f"training features of shape {features.shape} do not fit labels of {labels.shape}"
+        )
     infinite = np.flatnonzero(np.isinf(features).any(axis=1))
     if len(infinite):
-        msg = f"training features are infinite in {len(infinite)} rows, the first is {infinite[0]}"
-        raise InputError(msg)
+        raise InputError(
+            f"training features are infinite in {len(infinite)} rows, the first is {infinite[0]}"
+        )
     if not np.isin(labels, (SIGNAL, BACKGROUND)).all():
-        msg = f"training labels must be {SIGNAL} or {BACKGROUND}, found {np.unique(labels)}"
-        raise InputError(msg)
+        raise InputError(
+            f"training labels must be {SIGNAL} or {BACKGROUND}, found {np.unique(labels)}"
+        )
     for name, chosen in (("signal", labels == SIGNAL), ("background", labels == BACKGROUND)):
         if np.count_nonzero(chosen) < _MIN_EVENTS:
-            msg = (
+            raise InputError(
                 f"a baseline needs {_MIN_EVENTS} training events of each class, "
                 f"found {np.count_nonzero(chosen)} {name} events; train on more, or leave them out "
                 "with evaluation.baselines=false"
             )
-            raise InputError(msg)
         if weight is not None and not weight[chosen].sum() > 0:
-            msg = f"the {name} weights of the training events do not sum to a positive number"
-            raise InputError(msg)
+            raise InputError(
+                f"the {name} weights of the training events do not sum to a positive number"
+            )

@@ -31,11 +31,10 @@ def cli(context: click.Context) -> None:
         hepllm eval --blackbox         # SIC, tables     -> runs/latest/eval/<set>/
     """  # noqa: D301 (click takes the control character for "do not reflow")
     if launched().size > 1 and context.invoked_subcommand != models.train.name:
-        msg = (
+        raise click.UsageError(
             f"'{context.invoked_subcommand}' is one process: torchrun can start several of "
             "'train' only"
         )
-        raise click.UsageError(msg)
 
 
 for _command in (

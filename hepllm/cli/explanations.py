@@ -49,11 +49,9 @@ def explain(
     features, the smallest change that flips the decision, a paragraph and pictures.
     """
     if not events and not text:
-        msg = "name at least one EVENT, or give --text"
-        raise click.UsageError(msg)
+        raise click.UsageError("name at least one EVENT, or give --text")
     if source is not None and not events:
-        msg = "--input needs an EVENT of it"
-        raise click.UsageError(msg)
+        raise click.UsageError("--input needs an EVENT of it")
     from hepllm.runs.folder import open_run
     from hepllm.runs.predictor import load_predictor
     from hepllm.stages.explain import explain as run_stage

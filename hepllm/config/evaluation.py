@@ -51,22 +51,19 @@ class SearchConfig(Section):
     @model_validator(mode="after")
     def _range_is_open(self) -> Self:
         if not self.m_jj_min < self.m_jj_max < self.sqrt_s:
-            msg = (
+            raise ValueError(
                 "m_jj_min < m_jj_max < sqrt_s must hold, found "
                 f"{self.m_jj_min:g}, {self.m_jj_max:g}, {self.sqrt_s:g}"
             )
-            raise ValueError(msg)
         if self.narrowest > self.widest:
-            msg = f"narrowest = {self.narrowest} must not exceed widest = {self.widest}"
-            raise ValueError(msg)
+            raise ValueError(f"narrowest = {self.narrowest} must not exceed widest = {self.widest}")
         n_bins, least = round(log(self.m_jj_max / self.m_jj_min) / self.bin_width), self.widest + 2
         if n_bins < max(least, _MIN_BINS):
-            msg = (
+            raise ValueError(
                 f"m_jj_min = {self.m_jj_min:g}, m_jj_max = {self.m_jj_max:g} and bin_width = "
                 f"{self.bin_width:g} make {n_bins} bins; a search needs {max(least, _MIN_BINS)} "
                 f"({_MIN_BINS}, and two more than widest = {self.widest})"
             )
-            raise ValueError(msg)
         return self
 
 

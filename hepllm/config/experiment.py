@@ -29,19 +29,18 @@ class Config(Section):
     @model_validator(mode="after")
     def _model_sees_something(self) -> Self:
         if not self.fusion.enabled and self.prompt_layout == "minimal":
-            msg = "prompt.layout 'minimal' carries no numbers: it needs fusion.enabled: true"
-            raise ValueError(msg)
+            raise ValueError(
+                "prompt.layout 'minimal' carries no numbers: it needs fusion.enabled: true"
+            )
         unseen = set(self.prompt.features or ()) - set(self.train.feature_names())
         if unseen:
             names = ", ".join(sorted(unseen))
-            msg = f"prompt.features must be among train.features; not there: {names}"
-            raise ValueError(msg)
+            raise ValueError(f"prompt.features must be among train.features; not there: {names}")
         if self.prompt_layout != "minimal" and not self.prompt_features():
-            msg = (
+            raise ValueError(
                 "train.features has no feature that the registry marks for prompts: "
                 "name some in prompt.features, or take prompt.layout: minimal"
             )
-            raise ValueError(msg)
         return self
 
     @model_validator(mode="after")
@@ -50,14 +49,14 @@ class Config(Section):
             self.fusion.enabled and self.fusion.dropout > 0
         )
         if self.train.loss.r_drop and not has_dropout:
-            msg = (
+            raise ValueError(
                 "train.loss.r_drop compares two dropout masks, and there is no dropout: "
                 "set backbone.lora.dropout or fusion.dropout"
             )
-            raise ValueError(msg)
         if self.train.warmup_fusion_steps and not self.fusion.enabled:
-            msg = "train.warmup_fusion_steps trains the adapter first: it needs fusion.enabled"
-            raise ValueError(msg)
+            raise ValueError(
+                "train.warmup_fusion_steps trains the adapter first: it needs fusion.enabled"
+            )
         return self
 
     @property

@@ -111,19 +111,15 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     try:
         tree = _parse_yaml(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        msg = f"{file}: no such configuration file"
-        raise ConfigError(msg) from None
+        raise ConfigError(f"{file}: no such configuration file") from None
     except (OSError, UnicodeDecodeError) as error:
-        msg = f"{file}: cannot be read: {error}"
-        raise ConfigError(msg) from None
+        raise ConfigError(f"{file}: cannot be read: {error}") from None
     except yaml.YAMLError as error:
-        msg = f"{file}: not valid YAML: {' '.join(str(error).split())}"
-        raise ConfigError(msg) from None
+        raise ConfigError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        msg = f"{file}: expected a mapping of sections, found {type(tree).__name__}"
-        raise ConfigError(msg)
+        raise ConfigError(f"{file}: expected a mapping of sections, found {type(tree).__name__}")
     return tree
 
 
@@ -157,8 +153,7 @@ def _validate(tree: dict[str, Any], source: str, problems: list[str]) -> Config:
             return config
     listing = "".join(f"\n  {problem}" for problem in problems)
     noun = "error" if len(problems) == 1 else "errors"
-    msg = f"{source}: {len(problems)} {noun}{listing}"
-    raise ConfigError(msg)
+    raise ConfigError(f"{source}: {len(problems)} {noun}{listing}")
 
 
 def _described(error: ValidationError) -> list[str]:

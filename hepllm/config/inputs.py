@@ -99,6 +99,5 @@ class RootConfig(Section):
     def _one_way(self) -> Self:
         stated = [n for n in ("layout", "particles", "jets") if getattr(self, n) is not None]
         if len(stated) > 1:
-            msg = f"give one of {' and '.join(stated)}: each says where the events are"
-            raise ValueError(msg)
+            raise ValueError(f"give one of {' and '.join(stated)}: each says where the events are")
         return self

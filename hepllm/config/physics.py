@@ -38,8 +38,9 @@ class SignalConfig(Section):
     @model_validator(mode="after")
     def _decay_is_open(self) -> Self:
         if self.m_x + self.m_y >= self.m_zprime:
-            msg = f"m_x + m_y = {self.m_x + self.m_y:g} must be below m_zprime = {self.m_zprime:g}"
-            raise ValueError(msg)
+            raise ValueError(
+                f"m_x + m_y = {self.m_x + self.m_y:g} must be below m_zprime = {self.m_zprime:g}"
+            )
         return self
 
 
@@ -95,8 +96,7 @@ class SplitConfig(Section):
     def _shares_are_whole(self) -> Self:
         total = self.train + self.val + self.test
         if abs(total - 1) > 1e-9:
-            msg = f"train + val + test must be 1, found {total:g}"
-            raise ValueError(msg)
+            raise ValueError(f"train + val + test must be 1, found {total:g}")
         return self
 
 
@@ -159,8 +159,9 @@ class PreprocessConfig(Section):
             return values
         for key, value in preset.items():
             if jets.get(key, value) != value:
-                msg = f"preset '{name}' means jets.{key} = {value:g}, but it is set to {jets[key]}"
-                raise ValueError(msg)
+                raise ValueError(
+                    f"preset '{name}' means jets.{key} = {value:g}, but it is set to {jets[key]}"
+                )
         return {**values, "jets": {**preset, **jets}}
 
 

@@ -15,8 +15,9 @@ Workers = Annotated[int, Field(ge=0)]
 
 def _as_balance(text: str) -> str:
     if not re.fullmatch(r"natural|[1-9]\d*:[1-9]\d*", text):
-        msg = f"expected signal to background such as 1:1 or 1:10, or natural, found {text!r}"
-        raise ValueError(msg)
+        raise ValueError(
+            f"expected signal to background such as 1:1 or 1:10, or natural, found {text!r}"
+        )
     return text
 
 

@@ -185,11 +185,10 @@ class Dataset:
             InputError: if it holds no events.
         """
         if not self.n_events:
-            msg = (
+            raise InputError(
                 f"{self.folder}: holds no events; see its cut flow with 'hepllm inspect', and "
                 "preprocess again with another selection"
             )
-            raise InputError(msg)
 
     @property
     def digest(self) -> str:
@@ -232,11 +231,9 @@ class Dataset:
     def _check(self, features: Sequence[str], split: str | None) -> None:
         unknown = [name for name in features if name not in self.manifest.features]
         if unknown:
-            msg = f"{self.folder}: no feature '{unknown[0]}' in this dataset"
-            raise InputError(msg)
+            raise InputError(f"{self.folder}: no feature '{unknown[0]}' in this dataset")
         if split is not None and split not in SPLITS:
-            msg = f"{self.folder}: no split '{split}'; there are {', '.join(SPLITS)}"
-            raise InputError(msg)
+            raise InputError(f"{self.folder}: no split '{split}'; there are {', '.join(SPLITS)}")
 
     def _shard_tables(self, features: Sequence[str], split: str | None) -> Iterator[EventTable]:
         columns = [*_ROW_SCHEMA.names, *features]
@@ -245,11 +242,13 @@ class Dataset:
             try:
                 table = pq.read_table(file, columns=columns, partitioning=None)
             except (OSError, pa.ArrowException) as error:
-                msg = f"{file}: cannot be read, make the dataset again: {error}"
-                raise InputError(msg) from None
+                raise InputError(
+                    f"{file}: cannot be read, make the dataset again: {error}"
+                ) from None
             if table.num_rows != shard.events:
-                msg = f"{file}: {table.num_rows} events, the manifest says {shard.events}"
-                raise InputError(msg)
+                raise InputError(
+                    f"{file}: {table.num_rows} events, the manifest says {shard.events}"
+                )
             if split is not None:
                 table = table.filter(pc.equal(table["split"], split))
             yield _to_events(table, tuple(features))
@@ -263,26 +262,25 @@ def read_dataset(folder: Path) -> Dataset:
     """
     file = folder / MANIFEST
     if folder.is_file():
-        msg = f"{folder}: a file, expected the folder of a dataset; 'hepllm preprocess' makes one"
-        raise InputError(msg)
+        raise InputError(
+            f"{folder}: a file, expected the folder of a dataset; 'hepllm preprocess' makes one"
+        )
     if not folder.is_dir():
-        msg = f"{folder}: no such dataset; make it with 'hepllm preprocess'"
-        raise InputError(msg)
+        raise InputError(f"{folder}: no such dataset; make it with 'hepllm preprocess'")
     if not file.is_file():
-        msg = f"{folder}: not a dataset, or an unfinished one: there is no {MANIFEST}"
-        raise InputError(msg)
+        raise InputError(f"{folder}: not a dataset, or an unfinished one: there is no {MANIFEST}")
     try:
         tree = json.loads(file.read_text(encoding="utf-8"))
         if isinstance(tree, dict) and tree.get("schema_version") != SCHEMA_VERSION:
-            msg = (
+            raise InputError(
                 f"{file}: schema version {tree.get('schema_version')}, this program reads "
                 f"{SCHEMA_VERSION}; run 'hepllm preprocess' again"
             )
-            raise InputError(msg)
         manifest = Manifest.model_validate(tree)
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, ValidationError) as error:
-        msg = f"{file}: damaged manifest: {' '.join(str(error).split())[:200]}"
-        raise InputError(msg) from None
+        raise InputError(
+            f"{file}: damaged manifest: {' '.join(str(error).split())[:200]}"
+        ) from None
     return Dataset(folder, manifest)
 
 

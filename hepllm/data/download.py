@@ -73,8 +73,9 @@ def file_record(base_url: str, record: int, name: str, patience: Patience) -> Fi
         logger.warning("%s: cannot be read, so the checksum is unknown: %s", url, _cause(error))
         return FileRecord(None, None)
     if name not in listed:
-        msg = f"{url}: has no file {name}; there are {', '.join(sorted(listed)) or 'none'}"
-        raise RunError(msg)
+        raise RunError(
+            f"{url}: has no file {name}; there are {', '.join(sorted(listed)) or 'none'}"
+        )
     checksum = listed[name].get("checksum")
     return FileRecord(listed[name].get("size"), checksum if checksum and ":" in checksum else None)
 
@@ -145,8 +146,7 @@ class Download:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                msg = f"{self.part}: another download is at work on it"
-                raise RunError(msg) from None
+                raise RunError(f"{self.part}: another download is at work on it") from None
             try:
                 yield stream
                 stream.flush()
@@ -211,16 +211,15 @@ class Download:
                 cause = "the server has another range"
                 raise _CutError(cause)
         if not answer.ok:
-            msg = f"{url}: HTTP {answer.status_code} {answer.reason}"
-            raise RunError(msg)
+            raise RunError(f"{url}: HTTP {answer.status_code} {answer.reason}")
         if total is None:
             total = self.size
         if total is None:
-            msg = f"{url}: the server does not tell the size, so a cut could not be noticed"
-            raise RunError(msg)
+            raise RunError(
+                f"{url}: the server does not tell the size, so a cut could not be noticed"
+            )
         if self.size not in (None, total):
-            msg = f"{url}: {total} bytes, expected {self.size}"
-            raise RunError(msg)
+            raise RunError(f"{url}: {total} bytes, expected {self.size}")
         self._check_room(total - stream.tell())
         return total
 

@@ -83,8 +83,7 @@ class Parts:
             with pa.OSFile(str(self._file(part))) as stream:
                 return pa.ipc.open_file(stream).read_all().replace_schema_metadata(None)
         except (OSError, pa.ArrowInvalid) as error:
-            msg = f"{self._file(part)}: cannot be read back: {error}; run again"
-            raise RunError(msg) from None
+            raise RunError(f"{self._file(part)}: cannot be read back: {error}; run again") from None
 
     def _file(self, part: str) -> Path:
         return self.folder / f"{part}-{self.mark}.arrow"
@@ -188,11 +187,10 @@ class WorkFolder:
     def _refuse_changes(self, earlier: Any) -> None:
         changed = list(_differences(earlier, self._fingerprint))
         if changed:
-            msg = (
+            raise InputError(
                 f"{self.folder}: an unfinished run with other inputs or settings: "
                 f"{'; '.join(changed[:5])}; give --overwrite to start anew"
             )
-            raise InputError(msg)
 
     def _take_lock(self) -> None:
         self._lock = os.open(self.folder, os.O_RDONLY)
@@ -200,8 +198,7 @@ class WorkFolder:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self._release_lock()
-            msg = f"{self.folder}: another run is at work on this output"
-            raise RunError(msg) from None
+            raise RunError(f"{self.folder}: another run is at work on this output") from None
 
     def _release_lock(self) -> None:
         if self._lock is not None:

@@ -145,8 +145,9 @@ def _choose_thresholds(
 ) -> dict[str, _Thresholds]:
     missing = [name for name in test.scores if name not in validation.scores]
     if missing:
-        msg = f"validation scores of {', '.join(missing)} are missing: cuts are chosen on them"
-        raise InputError(msg)
+        raise InputError(
+            f"validation scores of {', '.join(missing)} are missing: cuts are chosen on them"
+        )
     chosen: dict[str, _Thresholds] = {}
     for name in test.scores:
         score, label, weight = validation.scores[name], validation.label, validation.weight

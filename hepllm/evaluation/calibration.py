@@ -119,8 +119,7 @@ def fit_calibration(validation: ValidationScores, method: Method, prior: float) 
     """
     is_signal = validation.label == SIGNAL
     if is_signal.all() or not is_signal.any():
-        msg = "validation data have one class only: scores cannot be calibrated"
-        raise InputError(msg)
+        raise InputError("validation data have one class only: scores cannot be calibrated")
     if method == "none":
         return Calibration(method, prior)
     weight = _class_weights(validation, prior)
@@ -131,11 +130,10 @@ def fit_calibration(validation: ValidationScores, method: Method, prior: float) 
     regression = _regress((validation.score - centre) / scale, is_signal, weight, method == "platt")
     slope = float(regression.coef_[0, 0] / scale)
     if slope <= 0:
-        msg = (
+        raise InputError(
             f"the validation scores of background events are the larger ones ({method} slope "
             f"{slope:.3g}): there is nothing to calibrate; take evaluation.calibration=none"
         )
-        raise InputError(msg)
     offset = float(np.ravel(regression.intercept_)[0]) if method == "platt" else 0.0
     return Calibration(method, prior, slope, float(offset - slope * centre))
 

@@ -95,8 +95,7 @@ def choose_cut(boosting: ScoredEvents, model: Floats, keep: float) -> CascadeCut
     """
     curve = roc(boosting)
     if curve.reason is not None:
-        msg = f"the cascade's cut cannot be chosen on validation data: {curve.reason}"
-        raise InputError(msg)
+        raise InputError(f"the cascade's cut cannot be chosen on validation data: {curve.reason}")
     floor = _floor(model, keep)
     if keep >= 1:
         return CascadeCut(keep, -np.inf, floor)

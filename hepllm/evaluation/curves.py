@@ -120,8 +120,7 @@ def band_over_runs(bands: Sequence[Band]) -> Band:
     """
     grid = bands[0].eps_s
     if any(not np.array_equal(band.eps_s, grid) for band in bands):
-        msg = "the curves were read at different signal efficiencies"
-        raise ValueError(msg)
+        raise ValueError("the curves were read at different signal efficiencies")
     low, median, high = np.percentile([band.value for band in bands], _PERCENTILES, axis=0)
     return Band(grid, median, low, high)
 

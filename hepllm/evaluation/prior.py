@@ -104,8 +104,9 @@ def estimate_prior(
         InputError: without events or calibration, or for negative weights.
     """
     if calibration.method == "none" or not len(score) or (weight < 0).any():
-        msg = "a prior can be estimated from calibrated scores of events without negative weights"
-        raise InputError(msg)
+        raise InputError(
+            "a prior can be estimated from calibrated scores of events without negative weights"
+        )
     places, count = _binned(score, np.ones(len(score)))
     sums = _binned(score, weight)[1]
     share = np.divide(sums, count, out=np.zeros_like(sums), where=count > 0)

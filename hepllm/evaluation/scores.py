@@ -70,21 +70,18 @@ def scored_events(
     weights = np.ones(len(labels)) if weight is None else np.asarray(weight, dtype=np.float64)
     for what, array in ((name, scores), (f"{name}: weight", weights)):
         if array.shape != labels.shape or array.ndim != 1:
-            msg = f"{what} has shape {array.shape}, the labels have {labels.shape}"
-            raise InputError(msg)
+            raise InputError(f"{what} has shape {array.shape}, the labels have {labels.shape}")
         bad = np.flatnonzero(~np.isfinite(array))
         if len(bad):
-            msg = (
+            raise InputError(
                 f"{what}: {len(bad)} of {len(array)} values are not finite, "
                 f"the first is {array[bad[0]]} in row {bad[0]}; repair or leave out these events"
             )
-            raise InputError(msg)
     unknown = np.flatnonzero(~np.isin(labels, (SIGNAL, BACKGROUND)))
     if len(unknown):
-        msg = (
+        raise InputError(
             f"{name}: {len(unknown)} of {len(labels)} labels are neither {SIGNAL} nor "
             f"{BACKGROUND}, the first is {labels[unknown[0]]} in row {unknown[0]}; "
             "metrics need events of known class"
         )
-        raise InputError(msg)
     return ScoredEvents(scores, labels.astype(np.int64), weights)

@@ -80,8 +80,7 @@ def _import_distributed() -> Any:
     try:
         return importlib.import_module("distributed")
     except ImportError:
-        msg = "executor dask: not installed; run: pip install 'hepllm[dask]'"
-        raise InputError(msg) from None
+        raise InputError("executor dask: not installed; run: pip install 'hepllm[dask]'") from None
 
 
 def _connect(distributed: Any, queue: Queue[Any], scheduler: str | None, stack: ExitStack) -> Any:
@@ -89,8 +88,7 @@ def _connect(distributed: Any, queue: Queue[Any], scheduler: str | None, stack: 
         try:
             return stack.enter_context(distributed.Client(scheduler, timeout=CONNECT_TIMEOUT))
         except (OSError, ValueError) as error:
-            msg = f"dask scheduler {scheduler}: cannot be reached: {error}"
-            raise InputError(msg) from None
+            raise InputError(f"dask scheduler {scheduler}: cannot be reached: {error}") from None
     dask: Any = importlib.import_module("dask")
     # Our own retries count; Dask's would hide how often a worker died.
     stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 0}))

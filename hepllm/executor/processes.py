@@ -44,8 +44,9 @@ class _Worker(Generic[Item]):
                 self.process.start()
         except OSError as error:
             self.connection.close()
-            msg = f"a worker process cannot be started: {error.strerror or error}"
-            raise RunError(msg) from None
+            raise RunError(
+                f"a worker process cannot be started: {error.strerror or error}"
+            ) from None
         except KeyboardInterrupt:  # came while it started; nobody else knows of it yet
             self.process.kill()
             raise
@@ -152,8 +153,7 @@ def _discard(worker: _Worker[Item], workers: list[_Worker[Item]]) -> None:
 
 def _known(job: Job[Item] | None) -> Job[Item]:
     if job is None:
-        msg = "a worker answered without a job"
-        raise ChunkError(msg)
+        raise ChunkError("a worker answered without a job")
     return job
 
 

@@ -203,12 +203,11 @@ class Budget:
         smallest = min(settings, key=lambda s: (self.total(s), s.micro_batch, not s.checkpointing))
         if micro_batch is not None:
             return smallest, False
-        msg = (
+        raise InputError(
             f"training needs {self.total(smallest) / _GIB:.2f} GiB even in {smallest}, and "
             f"{self.capacity.usable / _GIB:.2f} GiB of {self.capacity.device} may be used; "
             f"{self._advice(checkpointing)}; train.micro_batch_size=1 tries it all the same"
         )
-        raise InputError(msg)
 
     def _advice(self, checkpointing: Literal["auto"] | bool) -> str:
         """What to lower."""

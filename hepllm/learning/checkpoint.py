@@ -166,11 +166,11 @@ def best_checkpoint(folder: Path) -> Path:
     try:
         name = json.loads((folder / _BEST).read_text(encoding="utf-8"))["checkpoint"]
     except FileNotFoundError:
-        msg = f"{folder}: no checkpoint here that was validated ({_BEST} is missing); train first"
-        raise InputError(msg) from None
+        raise InputError(
+            f"{folder}: no checkpoint here that was validated ({_BEST} is missing); train first"
+        ) from None
     except (ValueError, KeyError, TypeError) as error:
-        msg = f"{folder / _BEST}: not readable: {error}"
-        raise InputError(msg) from None
+        raise InputError(f"{folder / _BEST}: not readable: {error}") from None
     return folder / Path(name).name
 
 
@@ -195,19 +195,20 @@ def load_weights(
     """
     state = _read_state(checkpoint)
     if state["has_nfa"] != (classifier.nfa is not None):
-        msg = f"{checkpoint}: saved with fusion {'on' if state['has_nfa'] else 'off'}"
-        raise InputError(msg)
+        raise InputError(f"{checkpoint}: saved with fusion {'on' if state['has_nfa'] else 'off'}")
     if tuple(state["label_tokens"]) != classifier.label_tokens:
-        msg = f"{checkpoint}: its label words have other tokens; the tokenizer has changed"
-        raise InputError(msg)
+        raise InputError(
+            f"{checkpoint}: its label words have other tokens; the tokenizer has changed"
+        )
     load_lora_state(classifier.language_model, _read_tensors(checkpoint / "lora.safetensors"))
     if classifier.nfa is not None:
         weights = _read_tensors(checkpoint / "nfa.safetensors")
         try:
             classifier.nfa.load_state_dict(weights)
         except RuntimeError as error:
-            msg = f"{checkpoint}: the adapter does not fit: {' '.join(str(error).split())[:300]}"
-            raise InputError(msg) from None
+            raise InputError(
+                f"{checkpoint}: the adapter does not fit: {' '.join(str(error).split())[:300]}"
+            ) from None
     if averaged and state.get("has_average"):
         average = WeightAverage(classifier.trained_parameters(), decay=0.5)
         load_average(checkpoint, average)
@@ -228,11 +229,10 @@ def load_optimizers(checkpoint: Path, groups: Sequence[OptimizerGroup]) -> None:
         is_8bit = not isinstance(group.optimizer, AdamW)
         if any(("exp_avg" in of_weight) == is_8bit for of_weight in state.values()):
             saved, here = ("32-bit", "8-bit") if is_8bit else ("8-bit", "32-bit")
-            msg = (
+            raise InputError(
                 f"{file}: holds {saved} AdamW states and this training would take {here} ones; "
                 "go on with the train.lora_optimizer and the kind of device that it began with"
             )
-            raise InputError(msg)
         settings = group.optimizer.state_dict()["param_groups"]
         group.optimizer.load_state_dict({"state": state, "param_groups": settings})
 
@@ -273,8 +273,7 @@ def load_average(checkpoint: Path, average: WeightAverage) -> None:
     try:
         average.load(_read_tensors(checkpoint / _AVERAGE))
     except (KeyError, RuntimeError) as error:
-        msg = f"{checkpoint / _AVERAGE}: does not fit the model: {error}"
-        raise InputError(msg) from None
+        raise InputError(f"{checkpoint / _AVERAGE}: does not fit the model: {error}") from None
 
 
 def _read_state(checkpoint: Path) -> dict[str, Any]:
@@ -282,14 +281,11 @@ def _read_state(checkpoint: Path) -> dict[str, Any]:
     try:
         state = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        msg = f"{file}: missing; the checkpoint is not complete"
-        raise InputError(msg) from None
+        raise InputError(f"{file}: missing; the checkpoint is not complete") from None
     except ValueError as error:
-        msg = f"{file}: not valid JSON: {error}"
-        raise InputError(msg) from None
+        raise InputError(f"{file}: not valid JSON: {error}") from None
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
-        msg = f"{file}: not a checkpoint of format {_FORMAT}"
-        raise InputError(msg)
+        raise InputError(f"{file}: not a checkpoint of format {_FORMAT}")
     return state
 
 
@@ -297,11 +293,9 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
     try:
         return load_file(file)
     except FileNotFoundError:
-        msg = f"{file}: missing; the checkpoint is not complete"
-        raise InputError(msg) from None
+        raise InputError(f"{file}: missing; the checkpoint is not complete") from None
     except (SafetensorError, OSError) as error:
-        msg = f"{file}: not readable: {error}"
-        raise InputError(msg) from None
+        raise InputError(f"{file}: not readable: {error}") from None
 
 
 def _contiguous(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -149,11 +149,10 @@ class Team:
             numbers = self.sum_array(self._at_own_place(number))
             others = np.flatnonzero(numbers != numbers[0])
             if len(others):
-                msg = (
+                raise InputError(
                     f"process {others[0]} of {self.size} has another {name} than process 0; "
                     "all machines need the same command, files and versions"
                 )
-                raise InputError(msg)
 
     def require_one_kind_of_device(self) -> None:
         """Refuses GPUs in some processes and none in others, which would wait for each other.
@@ -163,12 +162,11 @@ class Team:
         """
         has_gpu = self.sum_array(self._at_own_place(float(self.uses_gpus)))
         if has_gpu.any() and not has_gpu.all():
-            msg = (
+            raise InputError(
                 f"process {int(has_gpu.argmin())} of {self.size} has no GPU that torch can use, "
                 f"and process {int(has_gpu.argmax())} has one: 'hepllm doctor' on its machine "
                 "tells why; to do without GPUs, set backbone.device=cpu"
             )
-            raise InputError(msg)
 
     def require_same_weights(self, weights: Iterable[nn.Parameter]) -> None:
         """Ends a training whose processes no longer train the same model.
@@ -188,12 +186,11 @@ class Team:
         drifts = self.sum_array(self._at_own_place(worst))
         if not (drifts < _LARGEST_DRIFT).all():  # NaN too
             rank = int(np.argmax(drifts))
-            msg = (
+            raise RunError(
                 f"the weights of process {rank} of {self.size} differ from those of process 0 "
                 f"(by {drifts[rank]:.2g} of a weight's norm): all machines need the same "
                 "versions; go on from the last checkpoint with: hepllm train --resume"
             )
-            raise RunError(msg)
 
     def leave_word(self, error: BaseException) -> bool:
         """Tells the other processes why this one ends.
@@ -321,19 +318,19 @@ def _connect(backend: str, timeout: timedelta) -> Store:
             timeout=timeout,
         )
     except (RuntimeError, ValueError) as error:
-        msg = f"the processes of this training do not reach each other: {error}"
-        raise RunError(msg) from error
+        raise RunError(
+            f"the processes of this training do not reach each other: {error}"
+        ) from error
     return PrefixStore("words", store)
 
 
 def _take_gpu(number: int) -> None:
     present = torch.cuda.device_count()
     if number >= present:
-        msg = (
+        raise InputError(
             f"torchrun was told to start more than {number} processes here, but there are "
             f"{present} GPUs: use --nproc-per-node {present}, or backbone.device=cpu"
         )
-        raise InputError(msg)
     torch.cuda.set_device(number)
 
 
@@ -348,11 +345,10 @@ def _try_nccl(device: torch.device) -> None:
         dist.all_reduce(total)
         float(total)  # waits for it
     except RuntimeError as error:
-        msg = (
+        raise RunError(
             f"NCCL cannot connect the GPUs: {_in_short(error)}; NCCL_DEBUG=INFO tells more, and "
             "'hepllm doctor' whether /dev/shm is large enough"
-        )
-        raise RunError(msg) from error
+        ) from error
 
 
 def _in_short(error: BaseException) -> str:

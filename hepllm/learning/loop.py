@@ -114,11 +114,10 @@ def fit(
 def _check_warmup(trainer: Trainer) -> None:
     steps = trainer.config.train.warmup_fusion_steps
     if steps >= trainer.total_steps:
-        msg = (
+        raise InputError(
             f"train.warmup_fusion_steps: {steps} leaves none of the {trainer.total_steps} steps "
             "for the LoRA weights; lower it"
         )
-        raise InputError(msg)
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,7 @@ def adapt_scale(scaler: GradScaler, step: int) -> None:
         return
     scaler.update()
     if scaler.get_scale() < _SMALLEST:
-        msg = (
+        raise RunError(
             f"step {step}: the gradients overflow float16 however little the loss is scaled; "
             "set backbone.dtype to bfloat16 or float32, or lower train.lr and train.nfa_lr"
         )
-        raise RunError(msg)

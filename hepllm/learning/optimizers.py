@@ -76,8 +76,7 @@ class OptimizerGroup:
         elif scaler.is_enabled():
             self._has_overflowed = True
         else:
-            msg = f"the gradient of the {self.name} weights is {norm}: lower its rate"
-            raise RunError(msg)
+            raise RunError(f"the gradient of the {self.name} weights is {norm}: lower its rate")
         self.lr = self.schedule.share(step, total_steps) * self.peak_lr
         for settings in self.optimizer.param_groups:
             settings["lr"] = self.lr * settings.get(_RATE_FACTOR, 1.0)
@@ -109,20 +108,17 @@ class OptimizerGroup:
             RunError: naming the group.
         """
         if self._largest_gradient == 0 and self._has_overflowed:
-            msg = (
+            raise RunError(
                 f"every gradient of the {self.name} weights has overflowed float16 so far; "
                 "set backbone.dtype to bfloat16 or float32"
             )
-            raise RunError(msg)
         if self._largest_gradient == 0:
-            msg = (
+            raise RunError(
                 f"the {self.name} weights have received no gradient so far: "
                 "they are not part of the model's computation"
             )
-            raise RunError(msg)
         if self._largest_update == 0:
-            msg = f"the {self.name} weights do not move although they receive a gradient"
-            raise RunError(msg)
+            raise RunError(f"the {self.name} weights do not move although they receive a gradient")
 
 
 def build_groups(classifier: EventClassifier, config: TrainConfig) -> list[OptimizerGroup]:
@@ -140,8 +136,9 @@ def build_groups(classifier: EventClassifier, config: TrainConfig) -> list[Optim
         if weight.requires_grad and id(weight) not in covered
     ]
     if forgotten:
-        msg = f"{len(forgotten)} trainable weights have no optimizer, such as {forgotten[0]}"
-        raise RunError(msg)
+        raise RunError(
+            f"{len(forgotten)} trainable weights have no optimizer, such as {forgotten[0]}"
+        )
     groups = [
         OptimizerGroup(
             name="lora",
@@ -194,8 +191,9 @@ def _by_layer(weights: Mapping[str, nn.Parameter], decay: float) -> list[dict[st
     found = {name: _LAYER.search(name) for name in weights}
     if not all(found.values()):
         strange = next(name for name, match in found.items() if match is None)
-        msg = f"train.layerwise_lr_decay: no layer number in the name of {strange}; set it to 1"
-        raise RunError(msg)
+        raise RunError(
+            f"train.layerwise_lr_decay: no layer number in the name of {strange}; set it to 1"
+        )
     layers = {name: int(match[1]) for name, match in found.items() if match is not None}
     last = max(layers.values())
     return [

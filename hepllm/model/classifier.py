@@ -114,8 +114,7 @@ class EventClassifier(nn.Module):
         if self.nfa is None:
             return embeddings
         if numbers is None or fusion_positions is None:
-            msg = "this classifier has an adapter and needs numbers and their positions"
-            raise ValueError(msg)
+            raise ValueError("this classifier has an adapter and needs numbers and their positions")
         soft = (self._fusion_gain * self.nfa(numbers)).to(embeddings.dtype)
         index = fusion_positions.unsqueeze(-1).expand_as(soft)
         return embeddings.scatter(1, index, soft)

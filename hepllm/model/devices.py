@@ -86,15 +86,15 @@ def choose_device(
         # With its number: memory caps want one, and threads that load all begin at the first GPU.
         return torch.device("cuda", launched(environ).local_rank)
     if wanted == "cuda":
-        msg = "backbone.device: cuda was asked for, but torch finds no usable GPU; set it to cpu"
-        raise InputError(msg)
+        raise InputError(
+            "backbone.device: cuda was asked for, but torch finds no usable GPU; set it to cpu"
+        )
     present = () if is_gpu_hidden(environ) else traces()
     if present:
-        msg = (
+        raise InputError(
             f"backbone.device: there is a GPU, {present[0]}, but torch cannot use it: 'hepllm "
             "doctor' tells why; to use the CPU, set backbone.device=cpu"
         )
-        raise InputError(msg)
     return torch.device("cpu")
 
 

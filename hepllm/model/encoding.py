@@ -217,10 +217,9 @@ class PromptEncoder:
         prefix, *continued = self._token_ids([cue, *(cue + word for word in LABEL_WORDS)])
         tokens = [ids[len(prefix)] for ids in continued if ids[: len(prefix)] == prefix]
         if len(tokens) != len(LABEL_WORDS) or tokens[0] == tokens[1]:
-            msg = (
+            raise RunError(
                 f"the tokenizer has no distinct first tokens for {LABEL_WORDS[0]!r} and "
                 f"{LABEL_WORDS[1]!r}; this backbone cannot be used"
             )
-            raise RunError(msg)
         background, signal = tokens
         return background, signal

@@ -152,8 +152,7 @@ def parse(text: str) -> dict[str, float]:
     """
     comma = _COMMA.search(text)
     if comma:
-        msg = f"{comma[0]}: write numbers with a point and without commas"
-        raise ValueError(msg)
+        raise ValueError(f"{comma[0]}: write numbers with a point and without commas")
     event: dict[str, float] = {}
     unknown: list[str] = []
     jet = ""
@@ -167,16 +166,19 @@ def parse(text: str) -> dict[str, float]:
             continue
         value = _value(piece, FEATURES[name], jet)
         if name in event and not _same(event[name], value):
-            msg = f"the text has {name} twice, as {event[name]:g} and {value:g}; give one event"
-            raise ValueError(msg)
+            raise ValueError(
+                f"the text has {name} twice, as {event[name]:g} and {value:g}; give one event"
+            )
         event[name] = value
     if unknown:
         hint = nearest_name(unknown[0], FEATURES)
-        msg = f"the text has entries that are no features: {', '.join(unknown)}{hint}; remove them"
-        raise ValueError(msg)
+        raise ValueError(
+            f"the text has entries that are no features: {', '.join(unknown)}{hint}; remove them"
+        )
     if not event:
-        msg = f"no feature found in {text[:60]!r}; expected entries like 'm=0123' or 'jet1_mass: 1'"
-        raise ValueError(msg)
+        raise ValueError(
+            f"no feature found in {text[:60]!r}; expected entries like 'm=0123' or 'jet1_mass: 1'"
+        )
     return event
 
 
@@ -190,8 +192,7 @@ def read_event(text: str) -> dict[str, float]:
     event = parse(text)
     for name, value in event.items():
         if math.isinf(value) or (value < 0 and not FEATURES[name].signed):
-            msg = f"the text has {name} = {value:g}, which no event can have"
-            raise ValueError(msg)
+            raise ValueError(f"the text has {name} = {value:g}, which no event can have")
     return event
 
 
@@ -213,8 +214,7 @@ def _value(piece: re.Match[str], feature: Feature, jet: str) -> float:
     if written is None:
         return math.nan
     if unit in _UNITS and feature.unit != "GeV":
-        msg = f"{feature.name} is given in {unit}, but has {feature.unit or 'no unit'}"
-        raise ValueError(msg)
+        raise ValueError(f"{feature.name} is given in {unit}, but has {feature.unit or 'no unit'}")
     is_compact = not jet and not unit and piece["name"] in (feature.name, feature.symbol)
     if is_compact and _is_all_nines(written, feature):
         return math.nan

@@ -157,8 +157,9 @@ def _check_room(folder: Path, needed: int) -> None:
     """
     free = shutil.disk_usage(folder).free
     if free < needed + _RESERVE:
-        msg = f"{needed / 2**30:.2f} GiB are needed and {free / 2**30:.2f} GiB are free"
-        raise OSError(errno.ENOSPC, msg)
+        raise OSError(
+            errno.ENOSPC, f"{needed / 2**30:.2f} GiB are needed and {free / 2**30:.2f} GiB are free"
+        )
 
 
 def _digest(file: Path) -> str | None:

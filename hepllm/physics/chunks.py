@@ -124,11 +124,10 @@ def _good_events(
             defects.append((text, wrong))
     if defects and on_bad_event == "fail":
         first = min(int(batch.event_id[np.argmax(events)]) for _, events in defects)
-        msg = (
+        raise InputError(
             f"{chunk}: {', '.join(text for text, _ in defects)}, first in row {first}; "
             "rerun with --on-bad-event skip, or repair the file"
         )
-        raise InputError(msg)
     good = np.ones(len(batch), dtype=bool)
     for _, events in defects:
         good &= ~events

@@ -204,8 +204,7 @@ class EventBatch:
     def particles(self) -> Particles:
         """The content, of a file that holds particles."""
         if not isinstance(self.content, Particles):
-            msg = "these events have features, not particles"
-            raise TypeError(msg)
+            raise TypeError("these events have features, not particles")
         return self.content
 
     def take(self, events: NDArray[np.bool_]) -> EventBatch:

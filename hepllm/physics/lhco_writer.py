@@ -46,8 +46,9 @@ def to_padded(particles: Particles) -> NDArray[np.float64]:
         ValueError: an event has more than 700 particles.
     """
     if len(particles) and particles.counts.max() > SLOTS:
-        msg = f"an event has {particles.counts.max()} particles; a row has room for {SLOTS}"
-        raise ValueError(msg)
+        raise ValueError(
+            f"an event has {particles.counts.max()} particles; a row has room for {SLOTS}"
+        )
     rows = np.zeros((len(particles), SLOTS, 3))
     filled = np.arange(SLOTS) < particles.counts[:, np.newaxis]
     rows[filled] = np.stack([particles.pt, particles.eta, particles.phi], axis=1)
@@ -90,8 +91,9 @@ class LhcoWriter:
         if kind is not None or self._n_written != self.n_events:
             self._abandon()
             if kind is None:
-                msg = f"{self.path}: {self._n_written} of {self.n_events} events were written"
-                raise RunError(msg)
+                raise RunError(
+                    f"{self.path}: {self._n_written} of {self.n_events} events were written"
+                )
             return
         self._file.close()
         self._aside.replace(self.path)
@@ -104,12 +106,10 @@ class LhcoWriter:
             labels: shape (n,), for a labelled file only.
         """
         if (labels is not None) != self._labelled:
-            msg = f"{self.path}: labels belong into a labelled file, and into no other"
-            raise ValueError(msg)
+            raise ValueError(f"{self.path}: labels belong into a labelled file, and into no other")
         stop = self._n_written + len(rows)
         if stop > self.n_events:
-            msg = f"{self.path}: {stop} events for a file of {self.n_events}"
-            raise ValueError(msg)
+            raise ValueError(f"{self.path}: {stop} events for a file of {self.n_events}")
         columns = rows if labels is None else np.column_stack([rows, labels])
         self._values[self._n_written : stop] = columns
         self._n_written = stop

@@ -167,11 +167,10 @@ def generate(process: int, n_events: int, seed: int, config: SimulateConfig) -> 
         n_tried += int(passed[-1]) + 1 if n_found == n_events else len(particles)
         parts.append(particles.take(np.isin(np.arange(len(particles)), passed)))
         if n_found == 0 and n_tried >= _HOPELESS:
-            msg = (
+            raise RunError(
                 f"none of {n_tried} events has a jet with pT > {config.trigger_pt:g} GeV;"
                 " lower simulate.trigger_pt"
             )
-            raise RunError(msg)
     return Generated(concatenate(parts), n_tried)
 
 
@@ -200,10 +199,9 @@ def start_pythia(process: int, seed: int, config: SimulateConfig) -> Any:
     try:
         pythia8: Any = importlib.import_module("pythia8mc")
     except ImportError:
-        msg = (
+        raise InputError(
             "simulation needs Pythia 8, which is not installed; run: pip install 'hepllm[simulate]'"
-        )
-        raise InputError(msg) from None
+        ) from None
     pythia = pythia8.Pythia("", False)
     settings = [
         "Print:quiet = on",
@@ -217,12 +215,12 @@ def start_pythia(process: int, seed: int, config: SimulateConfig) -> Any:
     ]
     for setting in settings:
         if not pythia.readString(setting):
-            msg = f"Pythia does not know the setting '{setting}'"
-            raise InputError(msg)
+            raise InputError(f"Pythia does not know the setting '{setting}'")
     if not pythia.init():
         name = "signal" if process == SIGNAL else "background"
-        msg = f"Pythia refuses the {name} process; its settings were: {'; '.join(settings)}"
-        raise InputError(msg)
+        raise InputError(
+            f"Pythia refuses the {name} process; its settings were: {'; '.join(settings)}"
+        )
     return pythia
 
 
@@ -267,8 +265,7 @@ def next_events(pythia: Any, n_events: int) -> GeneratedParticles:
     """
     events = pythia.nextBatch(n_events, "skip")
     if len(events) == 0:
-        msg = f"Pythia failed to make any of {n_events} events in a row"
-        raise RunError(msg)
+        raise RunError(f"Pythia failed to make any of {n_events} events in a row")
     stable = events.prt[events.prt.status > 0]
     counts = ak.to_numpy(ak.num(stable, axis=1)).astype(np.int64)
     flat = ak.flatten(stable, axis=1)

@@ -92,8 +92,9 @@ def _from_file(path: Path, wanted: Sequence[str], config: PreprocessConfig) -> l
     rows = [_whole_number(event, path) for event in wanted]
     for row in rows:
         if not 0 <= row < file.n_events:
-            msg = f"{path}: no row {row}; it has {file.n_events}, 0 to {file.n_events - 1}"
-            raise InputError(msg)
+            raise InputError(
+                f"{path}: no row {row}; it has {file.n_events}, 0 to {file.n_events - 1}"
+            )
     strict = config.model_copy(update={"on_bad_event": "fail", "select": None})
     picked = []
     for row in rows:
@@ -117,8 +118,7 @@ def _whole_number(text: str, source: Path) -> int:
     try:
         return int(text)
     except ValueError:
-        msg = f"{source}: an event is named by a whole number, found '{text}'"
-        raise InputError(msg) from None
+        raise InputError(f"{source}: an event is named by a whole number, found '{text}'") from None
 
 
 def _particles(content: Particles, config: PreprocessConfig) -> DisplayedParticles:
@@ -145,14 +145,14 @@ def _from_dataset(dataset: Dataset, wanted: Sequence[str], *, by_row: bool) -> l
                 for position, index in enumerate(hits):
                     found[index] = _of_row(dataset, whole.slice(position, 1).to_pylist()[0])
         except (OSError, pa.ArrowException) as error:
-            msg = f"{file}: cannot be read, make the dataset again: {error}"
-            raise InputError(msg) from None
+            raise InputError(f"{file}: cannot be read, make the dataset again: {error}") from None
         start += table.num_rows
     for index, text in enumerate(wanted):
         if index not in found:
             what = "row" if by_row else "event_id"
-            msg = f"{dataset.folder}: no {what} {text} among its {dataset.n_events} events"
-            raise InputError(msg)
+            raise InputError(
+                f"{dataset.folder}: no {what} {text} among its {dataset.n_events} events"
+            )
     return [found[index] for index in range(len(wanted))]
 
 
@@ -160,14 +160,12 @@ def _split_name(dataset: Dataset, text: str, *, by_row: bool) -> tuple[str | Non
     source, colon, number = text.rpartition(":")
     sources = [one.name for one in dataset.manifest.sources]
     if colon and source not in sources:
-        msg = f"{dataset.folder}: no source '{source}'; there are {', '.join(sources)}"
-        raise InputError(msg)
+        raise InputError(f"{dataset.folder}: no source '{source}'; there are {', '.join(sources)}")
     if not colon and not by_row and len(sources) > 1:
-        msg = (
+        raise InputError(
             f"{dataset.folder}: its events come from {', '.join(sources)}; "
             f"write which is meant, as {sources[0]}:{text}"
         )
-        raise InputError(msg)
     return source or None, _whole_number(number, dataset.folder)
 
 

@@ -172,8 +172,9 @@ def search(events: BoxEvents, config: SearchConfig, seed: int) -> SearchResult:
     background = prepare_background(edges, config)
     fits, outcome = examine(background, *observed_spectra(spectra))
     if outcome.failed[0]:
-        msg = "the background fit does not converge; give the search more events or other bins"
-        raise RunError(msg)
+        raise RunError(
+            "the background fit does not converge; give the search more events or other bins"
+        )
     toys = global_p_value(
         null_hypothesis(background, fits),
         outcome,
@@ -213,11 +214,10 @@ def search(events: BoxEvents, config: SearchConfig, seed: int) -> SearchResult:
 def _check_scores(scores: Floats) -> None:
     bad = np.flatnonzero(~np.isfinite(scores))
     if len(bad):
-        msg = (
+        raise InputError(
             f"{len(bad)} of {len(scores)} scores are not finite, the first is {scores[bad[0]]} in "
             f"row {bad[0]}; repair or leave out these events"
         )
-        raise InputError(msg)
 
 
 def prepare_background(edges: Floats, config: SearchConfig) -> SmoothBackground:
@@ -271,11 +271,10 @@ def usable_selections(scores: Floats, config: SearchConfig) -> list[Selection]:
     """
     where = f"{config.m_jj_min:g} < m_jj < {config.m_jj_max:g} GeV"
     if len(scores) < config.min_events:
-        msg = (
+        raise InputError(
             f"a search needs {config.min_events} events with {where}, found {len(scores)}; "
             "take a larger box, or another range in evaluation.search"
         )
-        raise InputError(msg)
     selections = choose_selections(scores, config.efficiencies)
     usable = [one for one in selections if one.n_selected >= config.min_selected]
     if not usable:

@@ -258,8 +258,9 @@ def limits_by_toys(
     while logs[-1].max() > _LEVEL:
         sizes = np.append(sizes, 1.3 * sizes[-1])
         if sizes[-1] > _MAX_SIZE:
-            msg = "no upper limit: the background fit can take up any number of signal events"
-            raise RunError(msg)
+            raise RunError(
+                "no upper limit: the background fit can take up any number of signal events"
+            )
         logs = np.vstack([logs, search.log_cls(sizes[-1:], random, n_toys)])
     observed, median, low, high = (_smooth_crossing(sizes, column) for column in logs.T)
     # Where nearly all spectra are empty, the quantiles differ by the noise of the toys only.

@@ -76,19 +76,22 @@ def export(
     if config.prompt.layout == "auto":
         config = override_config(config, ["prompt.layout=compact"])
     if config.prompt_layout == "minimal":
-        msg = "prompt.layout 'minimal' prints no numbers; export compact or full prompts"
-        raise InputError(msg)
+        raise InputError(
+            "prompt.layout 'minimal' prints no numbers; export compact or full prompts"
+        )
     names = [f"{label}.jsonl" for label in LABEL_NAMES.values()]
     present = [name for name in names if (output / name).exists()]
     if present and not overwrite:
-        msg = f"{output}: {', '.join(present)} there already; give --overwrite to replace"
-        raise InputError(msg)
+        raise InputError(
+            f"{output}: {', '.join(present)} there already; give --overwrite to replace"
+        )
     try:
         output.mkdir(parents=True, exist_ok=True)
         return _write(dataset, output, config, style, split)
     except OSError as error:
-        msg = f"{error.filename or output}: cannot be written: {error.strerror or error}"
-        raise RunError(msg) from None
+        raise RunError(
+            f"{error.filename or output}: cannot be written: {error.strerror or error}"
+        ) from None
 
 
 def _write(

@@ -156,15 +156,13 @@ def fetch(
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        msg = f"{output}: cannot be made: {error.strerror}"
-        raise RunError(msg) from None
+        raise RunError(f"{output}: cannot be made: {error.strerror}") from None
     return [_fetch_file(file, output, base_url, overwrite, patience) for file in files]
 
 
 def _files_of(name: str) -> tuple[RemoteFile, ...]:
     if name not in SETS:
-        msg = f"'{name}' cannot be fetched; there are {', '.join(SETS)}"
-        raise InputError(msg)
+        raise InputError(f"'{name}' cannot be fetched; there are {', '.join(SETS)}")
     return SETS[name]
 
 
@@ -179,11 +177,10 @@ def _fetch_file(
         if _is_right(path, file, record):
             return FetchedFile(path, path.stat().st_size, record.checksum, downloaded=False)
         if not overwrite:
-            msg = (
+            raise InputError(
                 f"{path}: exists and is not {file.remote} of Zenodo record {file.record}; "
                 "give --overwrite to replace it, or another --output"
             )
-            raise InputError(msg)
     whole = path.with_name(f"{path.name}.whole")
     download = Download(
         part=path.with_name(f"{path.name}.part"),
@@ -202,8 +199,9 @@ def _retrieve(url: str, checksum: str | None, path: Path, download: Download) ->
     try:
         pooch.retrieve(url, checksum, path.name, path.parent, downloader=download)
     except ValueError as error:
-        msg = f"{url}: not what it should be, and thrown away: {' '.join(str(error).split())}"
-        raise RunError(msg) from None
+        raise RunError(
+            f"{url}: not what it should be, and thrown away: {' '.join(str(error).split())}"
+        ) from None
     except OSError as error:
         raise download.cannot_write(error) from None
 
@@ -228,12 +226,10 @@ def _check_format(path: Path, file: RemoteFile) -> None:
             return
         frame = open_frame(path)
     except InputError as error:
-        msg = f"{file.remote}: {error}; thrown away"
-        raise RunError(msg) from None
+        raise RunError(f"{file.remote}: {error}; thrown away") from None
     least = LEAST_COLUMNS[file.kind]
     if frame.n_rows != file.n_events or frame.n_columns < least:
-        msg = (
+        raise RunError(
             f"{file.remote}: {frame.n_rows} rows of {frame.n_columns} columns, expected "
             f"{file.n_events} of at least {least}; thrown away"
         )
-        raise RunError(msg)

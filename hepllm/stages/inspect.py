@@ -140,8 +140,9 @@ def inspect_dataset(folder: Path, *, page: Path | None, split: str | None = None
         try:
             plot_features(histograms, title, counts[split or "all"], page)
         except OSError as error:
-            msg = f"{page}: cannot be written: {error.strerror or error}; choose another --page"
-            raise RunError(msg) from None
+            raise RunError(
+                f"{page}: cannot be written: {error.strerror or error}; choose another --page"
+            ) from None
     return Inspection(dataset, counts, summaries, page)
 
 

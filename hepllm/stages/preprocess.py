@@ -155,8 +155,9 @@ def preprocess(
     """
     files = _input_files(inputs or [RAW_FOLDER])
     if masterkey is not None and len(files) > 1:
-        msg = f"{masterkey}: one master key belongs to one file, found {len(files)} files"
-        raise InputError(msg)
+        raise InputError(
+            f"{masterkey}: one master key belongs to one file, found {len(files)} files"
+        )
     _refuse_equal_names(files, [file.stem for file in files])
     _check_source_labels(files, config.preprocess)
     if output is not None:
@@ -179,8 +180,7 @@ def _input_files(inputs: Sequence[Path]) -> list[Path]:
             files += _files_of_folder(path)
         elif not path.exists():
             hint = "; make events with 'hepllm simulate'" if path == RAW_FOLDER else ""
-            msg = f"{path}: no such file or folder{hint}"
-            raise InputError(msg)
+            raise InputError(f"{path}: no such file or folder{hint}")
         else:
             files.append(path)
     _refuse_equal_names(files, [str(file.resolve()) for file in files])
@@ -189,12 +189,12 @@ def _input_files(inputs: Sequence[Path]) -> list[Path]:
 
 def _files_of_folder(folder: Path) -> list[Path]:
     if (folder / MANIFEST).exists():
-        msg = f"{folder}: is a dataset already; give the files that it was made from"
-        raise InputError(msg)
+        raise InputError(f"{folder}: is a dataset already; give the files that it was made from")
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
     if not files:
-        msg = f"{folder}: no event file in this folder: none ends in {', '.join(SUFFIXES)}"
-        raise InputError(msg)
+        raise InputError(
+            f"{folder}: no event file in this folder: none ends in {', '.join(SUFFIXES)}"
+        )
     return files
 
 
@@ -202,24 +202,20 @@ def _refuse_equal_names(files: Sequence[Path], names: Sequence[str]) -> None:
     seen: dict[str, Path] = {}
     for file, name in zip(files, names, strict=True):
         if name in seen:
-            msg = f"{file}: has the name of {seen[name]}; rename one, or give each once"
-            raise InputError(msg)
+            raise InputError(f"{file}: has the name of {seen[name]}; rename one, or give each once")
         seen[name] = file
 
 
 def _check_output(folder: Path, overwrite: bool) -> None:
     if not folder.name:
-        msg = f"{folder}: the output needs a name of its own"
-        raise InputError(msg)
+        raise InputError(f"{folder}: the output needs a name of its own")
     if not folder.exists():
         return
     is_dataset = (folder / MANIFEST).is_file()
     if not is_dataset and (not folder.is_dir() or any(folder.iterdir())):
-        msg = f"{folder}: exists and is not a dataset; choose another output"
-        raise InputError(msg)
+        raise InputError(f"{folder}: exists and is not a dataset; choose another output")
     if is_dataset and not overwrite:
-        msg = f"{folder}: exists already; give --overwrite to replace it"
-        raise InputError(msg)
+        raise InputError(f"{folder}: exists already; give --overwrite to replace it")
 
 
 def _check_source_labels(files: Sequence[Path], config: PreprocessConfig) -> None:
@@ -227,8 +223,7 @@ def _check_source_labels(files: Sequence[Path], config: PreprocessConfig) -> Non
     for name in config.source_labels:
         if name not in names:
             hint = nearest_name(name, names)
-            msg = f"preprocess.source_labels: no input file is called '{name}'{hint}"
-            raise InputError(msg)
+            raise InputError(f"preprocess.source_labels: no input file is called '{name}'{hint}")
 
 
 def _open_source(path: Path, masterkey: Path | None, config: PreprocessConfig) -> _Source:
@@ -237,8 +232,7 @@ def _open_source(path: Path, masterkey: Path | None, config: PreprocessConfig) -
     if file.has_labels:
         if masterkey is not None or label is not None:
             what = f"the master key {masterkey}" if masterkey else "preprocess.source_labels"
-            msg = f"{path}: has its own labels; leave {what} out, or give --label none"
-            raise InputError(msg)
+            raise InputError(f"{path}: has its own labels; leave {what} out, or give --label none")
         return _Source(path.stem, file)
     if label is not None:
         return _Source(path.stem, file, label=label)
@@ -349,8 +343,9 @@ def do_chunk(task: ChunkTask, parts: Parts, config: PreprocessConfig) -> None:
     try:
         parts.save(task.part, table, result.cut_flow)
     except FileNotFoundError:
-        msg = f"{parts.folder}: not there; workers on other machines must share this folder"
-        raise RunError(msg) from None
+        raise RunError(
+            f"{parts.folder}: not there; workers on other machines must share this folder"
+        ) from None
     except OSError as error:
         raise _unwritable(parts.folder, error) from None
 

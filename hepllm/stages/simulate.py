@@ -73,14 +73,14 @@ def simulate(config: Config, output: Path, *, overwrite: bool = False) -> list[S
     """
     settings = config.simulate
     if settings.rnd == 0 and settings.blackbox == 0:
-        msg = "simulate.rnd and simulate.blackbox are both 0: there is nothing to make"
-        raise ConfigError(msg)
+        raise ConfigError("simulate.rnd and simulate.blackbox are both 0: there is nothing to make")
     wanted = [RND_FILE] if settings.rnd else []
     wanted += [BLACKBOX_FILE, MASTERKEY_FILE] if settings.blackbox else []
     present = [name for name in [*wanted, CONFIG_FILE] if (output / name).exists()]
     if present and not overwrite:
-        msg = f"{output}: {', '.join(present)} there already; use --overwrite to replace"
-        raise InputError(msg)
+        raise InputError(
+            f"{output}: {', '.join(present)} there already; use --overwrite to replace"
+        )
     if settings.pt_hat_min > _SAFE_PT_HAT * settings.trigger_pt:
         logger.warning(
             "simulate.pt_hat_min = %g GeV is so near the trigger that QCD events which would pass"
@@ -158,8 +158,7 @@ def _folder_aside(output: Path) -> Iterator[Path]:
         output.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=".simulate-", dir=output))
     except OSError as error:
-        msg = f"{output}: cannot be written to: {error.strerror}"
-        raise InputError(msg) from None
+        raise InputError(f"{output}: cannot be written to: {error.strerror}") from None
     try:
         yield aside
     finally:

@@ -41,8 +41,7 @@ def test_wrong_results_are_a_problem_where_they_are_needed(
 @pytest.mark.parametrize("optimizer", ["adamw8bit", "paged_adamw8bit"])
 def test_kernels_that_raise_are_told(tiny_config: Callable[..., Config], optimizer: str) -> None:
     def prove(_: str) -> KernelProof:
-        msg = "Method 'cquantize' not available\nin CPU-only version"
-        raise RuntimeError(msg)
+        raise RuntimeError("Method 'cquantize' not available\nin CPU-only version")
 
     config = tiny_config(f"train.lora_optimizer={optimizer}")
     finding = check_quantization(config, "cpu", prove=prove)

@@ -259,8 +259,7 @@ def _refuse(team: Team, _: Path) -> dict[str, Any]:
     """Ends this group of processes."""
     with team.together():
         if team.rank == 1:
-            msg = "no such dataset here"
-            raise InputError(msg)
+            raise InputError("no such dataset here")
     return {}
 
 

@@ -300,8 +300,9 @@ def test_a_machine_without_a_gpu_among_others_is_named(monkeypatch: pytest.Monke
 
 def test_what_nccl_says_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: Tensor, **__: int) -> None:
-        msg = "NCCL error in: a.cpp\nncclSystemError: no space in /dev/shm"
-        raise torch.distributed.DistBackendError(msg)
+        raise torch.distributed.DistBackendError(
+            "NCCL error in: a.cpp\nncclSystemError: no space in /dev/shm"
+        )
 
     monkeypatch.setattr("torch.distributed.all_reduce", fail)
     monkeypatch.setattr("torch.distributed.broadcast", fail)

@@ -94,8 +94,7 @@ def test_who_hides_the_gpu_wants_the_cpu() -> None:
 
 def test_the_backbone_asks_here(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(wanted: str) -> torch.device:
-        msg = f"not {wanted}"
-        raise InputError(msg)
+        raise InputError(f"not {wanted}")
 
     monkeypatch.setattr(backbone, "choose_device", refuse)
     with pytest.raises(InputError, match="not auto"):

@@ -67,8 +67,7 @@ def test_a_cascade_greys_out_what_its_model_does_not_reach(tmp_path: Path) -> No
 def test_failed_picture_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def break_off(self: Figure, file: Path, **_: object) -> None:
         file.write_bytes(b"half")
-        msg = "disk full"
-        raise OSError(msg)
+        raise OSError("disk full")
 
     monkeypatch.setattr(Figure, "savefig", break_off)
     with pytest.raises(OSError, match="disk full"):

@@ -156,8 +156,7 @@ def test_unfinished_work_of_another_input_is_not_mixed_in(
     output = tmp_path / "scores.csv"
 
     def fail(*_: object) -> None:
-        msg = "disk full"
-        raise OSError(msg)
+        raise OSError("disk full")
 
     with monkeypatch.context() as patch:
         patch.setattr(stage, "_assemble", fail)

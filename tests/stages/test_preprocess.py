@@ -415,8 +415,7 @@ def _dies_at_30(task: Any, **options: Any) -> None:
 
 def _raises_at_30(task: Any, **options: Any) -> None:
     if task.chunk.start == 30:
-        msg = "out of luck"
-        raise RuntimeError(msg)
+        raise RuntimeError("out of luck")
     _do_chunk(task, **options)
 
 

@@ -94,8 +94,7 @@ def test_unfinished_work_with_another_column_map_is_refused(
 
     def stops(chunk: Any, config: Any) -> Any:
         if len(done) == 2:
-            msg = "out of luck"
-            raise InputError(msg)
+            raise InputError("out of luck")
         done.append(chunk)
         return process_chunk(chunk, config)
 

@@ -271,11 +271,9 @@ def main(
     torch.set_num_threads(options["threads"])
     chosen = part or (PARTS if dataset is not None else PARTS[:2])
     if "auc" in chosen and dataset is None:
-        msg = "an AUC needs real events: give --dataset"
-        raise click.UsageError(msg)
+        raise click.UsageError("an AUC needs real events: give --dataset")
     if options["clock"] == "cpu" and options["threads"] != 1:
-        msg = "--clock cpu adds up what several threads use: give --threads 1"
-        raise click.UsageError(msg)
+        raise click.UsageError("--clock cpu adds up what several threads use: give --threads 1")
     packages = {name: version(name) for name in ("torch", "transformers", "peft")}
     shown = {name: value for name, value in options.items() if name not in ("output", "check")}
     report = Report({**shown, "dataset": str(dataset), "packages": packages})

@@ -117,8 +117,7 @@ def peak_pss(command: Sequence[str]) -> int:
             peak = max(peak, sum(map(_pss, _tree(process.pid))))
             time.sleep(0.05)
     if process.returncode:
-        msg = f"{' '.join(command)} ended with exit code {process.returncode}"
-        raise RuntimeError(msg)
+        raise RuntimeError(f"{' '.join(command)} ended with exit code {process.returncode}")
     return peak
 
 

@@ -1,7 +1,7 @@
 """Counts the tokens of each prompt layout and writes them into docs/prompts.md.
 
-    python tools/docs/prompt_tokens.py           # prints the table
-    python tools/docs/prompt_tokens.py --write   # puts it into docs/prompts.md
+    python tools/bench/prompt_tokens.py           # prints the table
+    python tools/bench/prompt_tokens.py --write   # puts it into docs/prompts.md
 
 The tokenizer of Mistral-7B-Instruct-v0.3 is the file that PyPI's mistral-common carries. That
 package must not be importable (transformers would want all that it needs), so it lies apart:
@@ -29,8 +29,8 @@ from hepllm.config import Config, load_config
 from hepllm.model.backbone import SMOLLM2, locate_model
 from hepllm.model.encoding import PromptEncoder
 
-PAGE = Path(__file__).parents[1] / "docs" / "prompts.md"
-BEGIN, END = "<!-- made by tools/docs/prompt_tokens.py -->\n", "<!-- end -->\n"
+PAGE = Path(__file__).parents[2] / "docs" / "prompts.md"
+BEGIN, END = "<!-- made by tools/bench/prompt_tokens.py -->\n", "<!-- end -->\n"
 
 MISTRAL_FILE = "mistral_common/data/mistral_instruct_tokenizer_240323.model.v3"
 MISTRAL_TOKENS = 32768
@@ -50,14 +50,12 @@ def mistral_tokenizer() -> Any:
     named = os.environ.get("HEPLLM_MISTRAL_TOKENIZER")
     file = Path(named) if named else Path(sys.prefix) / "share" / "mistral-common" / MISTRAL_FILE
     if not file.is_file():
-        msg = f"{file}: no such file; see the head of {__file__}"
-        raise FileNotFoundError(msg)
+        raise FileNotFoundError(f"{file}: no such file; see the head of {__file__}")
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(file, Path(folder) / "tokenizer.model")  # the name decides how it is read
         tokenizer = AutoTokenizer.from_pretrained(folder)
     if len(tokenizer) != MISTRAL_TOKENS:
-        msg = f"{file}: {len(tokenizer)} tokens were read, not {MISTRAL_TOKENS}"
-        raise RuntimeError(msg)
+        raise RuntimeError(f"{file}: {len(tokenizer)} tokens were read, not {MISTRAL_TOKENS}")
     tokenizer.chat_template = MISTRAL_TEMPLATE
     return tokenizer
 

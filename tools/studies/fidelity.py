@@ -97,8 +97,7 @@ def load_sample(files: list[Path], config: PreprocessConfig) -> Sample:
     }
     label = np.concatenate([result.rows["label_raw"] for result in results])
     if np.isnan(label).any():
-        msg = f"{files[0]}: has no labels; give a file of 2,101 columns"
-        raise InputError(msg)
+        raise InputError(f"{files[0]}: has no labels; give a file of 2,101 columns")
     return Sample(features, label.astype(np.int64))
 
 
@@ -253,7 +252,7 @@ def auc_tables(
 def reference_data() -> Path:
     """The folder of real samples, where the tests look for it."""
     named = os.environ.get("HEPLLM_REFERENCE_DATA")
-    return Path(named) if named else Path(__file__).parents[2] / "shared" / "data"
+    return Path(named) if named else Path(__file__).parents[3] / "shared" / "data"
 
 
 def _file(**options: bool) -> click.Path:

@@ -48,8 +48,7 @@ class Box:
         n_background = len(self.is_signal) - len(signal)
         wanted = round(fraction / (1 - fraction) * n_background)
         if wanted > len(signal):
-            msg = f"{self.name}: {len(signal)} signal events, fewer than {wanted}"
-            raise InputError(msg)
+            raise InputError(f"{self.name}: {len(signal)} signal events, fewer than {wanted}")
         random = np.random.default_rng([seed, 41])
         kept = ~self.is_signal
         kept[random.choice(signal, wanted, replace=False)] = True

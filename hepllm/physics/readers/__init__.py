@@ -61,8 +61,9 @@ def open_event_file(path: Path, config: PreprocessConfig | None = None) -> Event
     kind = kind_of_content(path)
     expected = {"lhco": "hdf5", "auto": kind, "features": kind}.get(config.format, config.format)
     if kind != expected:
-        msg = f"{path}: --format {config.format} does not fit its content, which is {kind.upper()}"
-        raise InputError(msg)
+        raise InputError(
+            f"{path}: --format {config.format} does not fit its content, which is {kind.upper()}"
+        )
     if kind == "root":
         from hepllm.physics.readers.root import open_root  # noqa: PLC0415 (uproot loads slowly)
 

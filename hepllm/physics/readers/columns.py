@@ -56,17 +56,18 @@ def find_column(table: Table, column: Column, what: str) -> int:
     if place is not None and -table.n_columns <= place < table.n_columns:
         return place % table.n_columns
     if place is not None and not isinstance(column, str):
-        msg = f"{table.path}: no column {place} for '{what}': there are {table.n_columns}"
-        raise InputError(msg)
+        raise InputError(
+            f"{table.path}: no column {place} for '{what}': there are {table.n_columns}"
+        )
     if table.names is None:
-        msg = (
+        raise InputError(
             f"{table.path}: no column '{column}' for '{what}': its columns have no names; "
             f"give a place from 0 to {table.n_columns - 1}"
         )
-        raise InputError(msg)
     hint = nearest_name(str(column), [str(name) for name in names])
-    msg = f"{table.path}: no column '{column}' for '{what}'{hint}; there are {listing(names)}"
-    raise InputError(msg)
+    raise InputError(
+        f"{table.path}: no column '{column}' for '{what}'{hint}; there are {listing(names)}"
+    )
 
 
 def _as_place(column: Column) -> int | None:

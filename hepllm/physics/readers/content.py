@@ -53,23 +53,21 @@ def kind_of_content(path: Path) -> str:
     """
     if not path.is_file():
         what = "is a folder, expected a file of events" if path.is_dir() else "no such file"
-        msg = f"{path}: {what}"
-        raise InputError(msg)
+        raise InputError(f"{path}: {what}")
     try:
         with path.open("rb") as stream:
             head = stream.read(4096)
     except OSError as error:
-        msg = f"{path}: cannot be read: {error.strerror}"
-        raise InputError(msg) from None
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     if not head:
-        msg = f"{path}: is empty; copy or fetch it again"
-        raise InputError(msg)
+        raise InputError(f"{path}: is empty; copy or fetch it again")
     kind = _kind_of(head)
     claimed = _SUFFIXES.get(path.suffix.lower())
     is_nothing_binary = kind == "csv" and claimed not in (None, "csv")
     if is_nothing_binary or (kind == "binary" and claimed):
-        msg = f"{path}: not {_NAMES[str(claimed)]}; its name says so, its content does not"
-        raise InputError(msg)
+        raise InputError(
+            f"{path}: not {_NAMES[str(claimed)]}; its name says so, its content does not"
+        )
     if kind not in _NAMES:
         raise InputError(_describe_unread(path, kind))
     return kind

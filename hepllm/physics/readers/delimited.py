@@ -80,8 +80,7 @@ class DelimitedTable:
                 ),
             )
         except pa.ArrowException as error:
-            msg = f"{self.path}: rows {start}-{stop - 1}: {one_line(error)}"
-            raise InputError(msg) from None
+            raise InputError(f"{self.path}: rows {start}-{stop - 1}: {one_line(error)}") from None
 
 
 def open_delimited(path: Path) -> DelimitedTable:
@@ -95,8 +94,7 @@ def open_delimited(path: Path) -> DelimitedTable:
     with path.open("rb") as stream:
         first = next(_rows(stream), None)
         if first is None:
-            msg = f"{path}: there are no events in it"
-            raise InputError(msg)
+            raise InputError(f"{path}: there are no events in it")
         delimiter = _delimiter_of(first[1])
         fields = _split(first[1], delimiter)
         named = any(not _is_number(field) for field in fields)
@@ -110,8 +108,7 @@ def open_delimited(path: Path) -> DelimitedTable:
             tuple(fields) if named else _names_in_comment(path, first[0], delimiter, len(fields))
         )
     if n_rows == 0:
-        msg = f"{path}: there are no events in it"
-        raise InputError(msg)
+        raise InputError(f"{path}: there are no events in it")
     return DelimitedTable(path, n_rows, len(fields), names, delimiter, tuple(offsets))
 
 

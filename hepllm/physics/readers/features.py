@@ -118,11 +118,10 @@ def open_features(table: Table, config: PreprocessConfig) -> FeatureFile:
     columns: Mapping[str, ScaledColumn] = config.columns or _known_columns(table)
     if not columns:
         found = f"its columns are {listing(table.names)}" if table.names else "they have no names"
-        msg = (
+        raise InputError(
             f"{table.path}: none of its {table.n_columns} columns is known ({found}); "
             "say which one holds what in preprocess.columns"
         )
-        raise InputError(msg)
     quantities = tuple(
         _find_quantity(table, name, columns[name], GEV[config.energy_unit])
         for name in sorted(columns)

@@ -97,8 +97,9 @@ class HdfFrame:
                         values = records[block.dataset][block.field].reshape(len(frame), -1)
                     _place(frame, block.columns, values)
         except OSError as error:
-            msg = f"{self.path}: rows {start}-{stop - 1}: damaged: {one_line(error)}"
-            raise InputError(msg) from None
+            raise InputError(
+                f"{self.path}: rows {start}-{stop - 1}: damaged: {one_line(error)}"
+            ) from None
         return frame if columns is None else frame[:, list(columns)]
 
 
@@ -133,11 +134,10 @@ def open_frame(path: Path) -> HdfFrame:
             return _open_fixed(group, path, key)
         if isinstance(group.get("table"), h5py.Dataset) and group["table"].dtype.names:
             return _open_table(group, path, key)
-    msg = (
+    raise InputError(
         f"{path}: '{key}' is not a pandas frame; "
         f"write it with DataFrame.to_hdf(file, key='{KEY}', format='fixed')"
     )
-    raise InputError(msg)
 
 
 @contextmanager
@@ -175,38 +175,35 @@ def _find_key(file: h5py.File, path: Path) -> str:
     if KEY in names:
         if isinstance(file[KEY], h5py.Group):
             return KEY
-        msg = (
+        raise InputError(
             f"{path}: '{KEY}' is not a pandas frame but a plain array; "
             f"write it with DataFrame.to_hdf(file, key='{KEY}', format='fixed')"
         )
-        raise InputError(msg)
     groups = [name for name in names if isinstance(file[name], h5py.Group)]
     if len(groups) == 1:
         return groups[0]
     found = ", ".join(f"'{name}'" for name in names) or "nothing"
-    msg = f"{path}: no key '{KEY}', found {found}"
-    raise InputError(msg)
+    raise InputError(f"{path}: no key '{KEY}', found {found}")
 
 
 def _open_fixed(group: h5py.Group, path: Path, key: str) -> HdfFrame:
     if any(_is_empty(group[name]) for name in group):
-        msg = f"{path}: there are no events in it"
-        raise InputError(msg)
+        raise InputError(f"{path}: there are no events in it")
     axis = group["axis1"]
     n_rows = -1 if h5py.check_vlen_dtype(axis.dtype) else int(axis.shape[0])
     widths, rows_first = [], []
     for i in range(int(group.attrs.get("nblocks", 1))):
         name = f"block{i}_values"
         if name not in group or group[name].ndim != 2:
-            msg = f"{path}: no {name} in '{key}'; the file is damaged"
-            raise InputError(msg)
+            raise InputError(f"{path}: no {name} in '{key}'; the file is damaged")
         _check_filters(group[name], path)
         rows_first.append(bool(group[name].attrs.get("transposed", True)))
         rows, width = group[name].shape if rows_first[-1] else group[name].shape[::-1]
         n_rows = rows if n_rows < 0 else n_rows
         if rows != n_rows:
-            msg = f"{path}: {name} has {rows} rows, expected {n_rows}; the file is damaged"
-            raise InputError(msg)
+            raise InputError(
+                f"{path}: {name} has {rows} rows, expected {n_rows}; the file is damaged"
+            )
         widths.append(width)
     names = frame_names(group)
     items = [items_names(group.get(f"block{i}_items")) for i in range(len(widths))]
@@ -222,14 +219,12 @@ def _open_table(group: h5py.Group, path: Path, key: str) -> HdfFrame:
     table = group["table"]
     n_rows = int(table.shape[0])
     if n_rows == 0:
-        msg = f"{path}: there are no events in it"
-        raise InputError(msg)
+        raise InputError(f"{path}: there are no events in it")
     _check_filters(table, path)
     fields = [name for name in table.dtype.names if name != "index"]
     for field in fields:
         if table.dtype[field].base.kind not in "iufb":
-            msg = f"{path}: column '{field}' of '{key}' does not hold numbers"
-            raise InputError(msg)
+            raise InputError(f"{path}: column '{field}' of '{key}' does not hold numbers")
     widths = [int(np.prod(table.dtype[field].shape, dtype=int)) for field in fields]
     names = block_names(group.attrs.get("non_index_axes"))
     items = [block_names(table.attrs.get(f"{field}_kind")) for field in fields]
@@ -259,8 +254,9 @@ def _column_places(
     places = [tuple(place.get(item, -1) for item in block or ()) for block in items]
     held = sorted(column for block in places for column in block)
     if held != list(range(sum(widths))) or [len(block) for block in places] != widths:
-        msg = f"{path}: the blocks of '{key}' do not hold each column once; the file is damaged"
-        raise InputError(msg)
+        raise InputError(
+            f"{path}: the blocks of '{key}' do not hold each column once; the file is damaged"
+        )
     return places
 
 
@@ -271,11 +267,10 @@ def _places_without_names(widths: list[int], path: Path, key: str) -> list[tuple
     if len(widths) == 2 and min(widths) == 1 < max(widths):
         last = max(widths)
         return [(last,) if width == 1 else tuple(range(last)) for width in widths]
-    msg = (
+    raise InputError(
         f"{path}: the column names of '{key}' are pickled, which is not read; "
         "name the columns 0, 1, 2, ... and write the file again"
     )
-    raise InputError(msg)
 
 
 def _check_filters(stored: h5py.Dataset, path: Path) -> None:
@@ -285,8 +280,7 @@ def _check_filters(stored: h5py.Dataset, path: Path) -> None:
         code, _, _, name = properties.get_filter(i)
         if not h5py.h5z.filter_avail(code):
             called = f" ({name.decode(errors='replace')})" if name else ""
-            msg = (
+            raise InputError(
                 f"{path}: compressed with filter {code}{called}, which is not available; "
                 f"there are gzip, szip, lzf and {', '.join(_FILTERS)}"
             )
-            raise InputError(msg)

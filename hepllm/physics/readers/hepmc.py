@@ -92,8 +92,9 @@ class HepmcFile:
                 for row in range(start, stop):
                     event = pyhepmc.GenEvent()
                     if not reader.read_event(event) or reader.failed():
-                        msg = f"{self.path}: row {row}: the event is damaged or cut short"
-                        raise InputError(msg)
+                        raise InputError(
+                            f"{self.path}: row {row}: the event is damaged or cut short"
+                        )
                     yield event
 
     def _weight_of(self, event: Any, row: int) -> float:
@@ -102,8 +103,9 @@ class HepmcFile:
         try:
             return float(event.weight(self.weight))
         except (IndexError, KeyError, RuntimeError):
-            msg = f"{self.path}: row {row}: no weight '{self.weight}'; {_weights_of(event)}"
-            raise InputError(msg) from None
+            raise InputError(
+                f"{self.path}: row {row}: no weight '{self.weight}'; {_weights_of(event)}"
+            ) from None
 
 
 class _Joined(io.RawIOBase):
@@ -131,11 +133,13 @@ def open_hepmc(path: Path, config: PreprocessConfig) -> HepmcFile:
     """
     _import_pyhepmc()
     if config.label not in (None, NO_COLUMN):
-        msg = f"{path}: HepMC events have no labels; give preprocess.source_labels or a master key"
-        raise InputError(msg)
+        raise InputError(
+            f"{path}: HepMC events have no labels; give preprocess.source_labels or a master key"
+        )
     if config.energy_unit != "GeV":
-        msg = f"{path}: HepMC files tell their unit themselves; leave preprocess.energy_unit out"
-        raise InputError(msg)
+        raise InputError(
+            f"{path}: HepMC files tell their unit themselves; leave preprocess.energy_unit out"
+        )
     with path.open("rb") as stream:
         head = stream.read(4096)
         stream.seek(0)
@@ -145,8 +149,7 @@ def open_hepmc(path: Path, config: PreprocessConfig) -> HepmcFile:
                 offsets.append(offset)
             n_events += 1
     if n_events == 0:
-        msg = f"{path}: there are no events in it"
-        raise InputError(msg)
+        raise InputError(f"{path}: there are no events in it")
     weight = 0 if config.weight is None else config.weight
     file = HepmcFile(
         path,
@@ -163,8 +166,7 @@ def _import_pyhepmc() -> Any:
     try:
         pyhepmc = importlib.import_module("pyhepmc")
     except ImportError:
-        msg = "HepMC files need pyhepmc; run: pip install 'hepllm[hepmc]'"
-        raise InputError(msg) from None
+        raise InputError("HepMC files need pyhepmc; run: pip install 'hepllm[hepmc]'") from None
     pyhepmc.Setup.print_errors = False  # they are ours to tell
     pyhepmc.Setup.print_warnings = False
     return pyhepmc

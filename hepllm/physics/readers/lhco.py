@@ -91,10 +91,9 @@ def lhco_of_frame(frame: HdfFrame, config: PreprocessConfig) -> LhcoFile:
     if len(columns) != N_COLUMNS:
         stated = len({label, weight} - {None})
         besides = f" besides the {stated} of label and weight" if stated else ""
-        msg = (
+        raise InputError(
             f"{frame.path}: {len(columns)} columns in '{frame.key}'{besides}, expected {N_COLUMNS} "
             f"({N_PARTICLES} x pT, eta, phi) or {N_COLUMNS + 1} with a label; "
             "a table of features needs preprocess.columns"
         )
-        raise InputError(msg)
     return LhcoFile(frame, label, weight, columns, GEV[config.energy_unit])

@@ -29,26 +29,23 @@ def read_masterkey(path: Path, n_events: int) -> NDArray[np.int16]:
     try:
         words = path.read_bytes().split()
     except FileNotFoundError:
-        msg = f"{path}: no such master key"
-        raise InputError(msg) from None
+        raise InputError(f"{path}: no such master key") from None
     except OSError as error:
-        msg = f"{path}: cannot be read: {error.strerror}"
-        raise InputError(msg) from None
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     try:
         labels = np.array(words, dtype="S16").astype(np.float64)
     except ValueError:
         line = next(i for i, word in enumerate(words, start=1) if not _is_number(word))
         found = words[line - 1][:20].decode(errors="replace")
-        msg = f"{path}: entry {line}: expected 0.0 or 1.0, found '{found}'"
-        raise InputError(msg) from None
+        raise InputError(f"{path}: entry {line}: expected 0.0 or 1.0, found '{found}'") from None
     wrong = ~np.isin(labels, np.arange(HIGHEST_LABEL + 1))
     if wrong.any():
         line = int(np.argmax(wrong)) + 1
-        msg = f"{path}: entry {line}: expected 0.0 or 1.0, found {labels[line - 1]:g}"
-        raise InputError(msg)
+        raise InputError(f"{path}: entry {line}: expected 0.0 or 1.0, found {labels[line - 1]:g}")
     if len(labels) != n_events:
-        msg = f"{path}: {len(labels)} labels for {n_events} events; is it the key of this file?"
-        raise InputError(msg)
+        raise InputError(
+            f"{path}: {len(labels)} labels for {n_events} events; is it the key of this file?"
+        )
     return labels.astype(np.int16)
 
 

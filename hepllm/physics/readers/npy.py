@@ -44,15 +44,12 @@ def open_npy(path: Path) -> NpyTable:
     array = _map(path)
     records = array.dtype.names
     if array.ndim != (1 if records else 2):
-        msg = f"{path}: an array of shape {array.shape}, expected (events, columns)"
-        raise InputError(msg)
+        raise InputError(f"{path}: an array of shape {array.shape}, expected (events, columns)")
     kinds = [array.dtype[name].kind for name in records] if records else [array.dtype.kind]
     if any(kind not in "iufb" for kind in kinds):
-        msg = f"{path}: an array of type {array.dtype}, expected numbers"
-        raise InputError(msg)
+        raise InputError(f"{path}: an array of type {array.dtype}, expected numbers")
     if array.size == 0:
-        msg = f"{path}: there are no events in it"
-        raise InputError(msg)
+        raise InputError(f"{path}: there are no events in it")
     return NpyTable(path, len(array), len(records) if records else array.shape[1], records)
 
 
@@ -60,6 +57,5 @@ def _map(path: Path) -> NDArray[Any]:
     try:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        msg = f"{path}: not a readable NumPy file: {one_line(error)}"
-        raise InputError(msg) from None
+        raise InputError(f"{path}: not a readable NumPy file: {one_line(error)}") from None
     return array

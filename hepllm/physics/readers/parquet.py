@@ -67,8 +67,9 @@ class ParquetTable:
                     if row >= stop:
                         break
         except (OSError, pa.ArrowException) as error:
-            msg = f"{self.path}: rows {start}-{stop - 1}: damaged: {one_line(error)}"
-            raise InputError(msg) from None
+            raise InputError(
+                f"{self.path}: rows {start}-{stop - 1}: damaged: {one_line(error)}"
+            ) from None
         table = pa.Table.from_batches(parts)
         return np.stack([self._numbers(table, name) for name in names], axis=1)
 
@@ -77,8 +78,9 @@ class ParquetTable:
         try:
             column = table[name].cast(pa.float64())
         except pa.ArrowException:
-            msg = f"{self.path}: column '{name}' is of type {table[name].type}, expected numbers"
-            raise InputError(msg) from None
+            raise InputError(
+                f"{self.path}: column '{name}' is of type {table[name].type}, expected numbers"
+            ) from None
         numbers: NDArray[np.float64] = column.to_numpy()
         return numbers
 
@@ -93,11 +95,9 @@ def open_parquet(path: Path) -> ParquetTable:
         metadata = pq.read_metadata(path)
         names = tuple(pq.read_schema(path).names)
     except (OSError, pa.ArrowException) as error:
-        msg = f"{path}: not a readable Parquet file: {one_line(error)}"
-        raise InputError(msg) from None
+        raise InputError(f"{path}: not a readable Parquet file: {one_line(error)}") from None
     if metadata.num_rows == 0 or not names:
-        msg = f"{path}: there are no events in it"
-        raise InputError(msg)
+        raise InputError(f"{path}: there are no events in it")
     counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
     starts = np.concatenate([[0], np.cumsum(counts)])
     return ParquetTable(path, names, tuple(starts.tolist()))

@@ -114,8 +114,9 @@ class RootFile:
     ) -> NDArray[np.float64]:
         values, own_counts = self.tree.lists(branch, start, stop)
         if not np.array_equal(own_counts, counts):
-            msg = f"{self.path}: branch '{branch}' has lists of other lengths than its collection"
-            raise InputError(msg)
+            raise InputError(
+                f"{self.path}: branch '{branch}' has lists of other lengths than its collection"
+            )
         return values
 
     def _collection(
@@ -224,11 +225,10 @@ def _collections(
     for layout, signs in _SIGNS.items():
         if any(tree.has(sign) for sign in signs):
             return _layout(tree, layout)
-    msg = (
+    raise InputError(
         f"{tree.path}: the tree '{tree.name}' is neither of Delphes nor NanoAOD: there are "
         f"{listing(tree.names)}; say what is where in preprocess.root or preprocess.columns"
     )
-    raise InputError(msg)
 
 
 _SIGNS: dict[RootLayout, tuple[str, ...]] = {

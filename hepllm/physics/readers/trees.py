@@ -68,11 +68,10 @@ class RootTree:
         """Refuses a branch that is not there, with the nearest name."""
         if not self.has(branch):
             hint = nearest_name(branch, self.names)
-            msg = (
+            raise InputError(
                 f"{self.path}: no branch '{branch}' for {what} in the tree '{self.name}'{hint}; "
                 f"there are {listing(self.names)}"
             )
-            raise InputError(msg)
 
     def read(
         self, start: int, stop: int, columns: Sequence[int] | None = None
@@ -97,11 +96,10 @@ class RootTree:
         array = self._array(branch, start, stop)
         if array.ndim != (2 if inner is None else 3):
             found = {1: "one number", 2: "one list"}.get(array.ndim, "lists of lists")
-            msg = (
+            raise InputError(
                 f"{self.path}: branch '{branch}' holds {found} an event, "
                 f"expected {'a list' if inner is None else f'lists for [{inner}]'}"
             )
-            raise InputError(msg)
         counts = np.asarray(ak.num(array, axis=1), dtype=np.int64)
         flat = ak.flatten(array, axis=1)
         if inner is not None:
@@ -119,18 +117,16 @@ class RootTree:
             tree = _opened(self.path, self.name, state.st_mtime_ns, state.st_size)
             return tree[full].array(entry_start=start, entry_stop=stop, library="ak")
         except Exception as error:  # whatever uproot's codecs and interpretations raise
-            msg = (
+            raise InputError(
                 f"{self.path}: rows {start}-{stop - 1}: branch '{branch}' cannot be read: "
                 f"{one_line(error)[:200]}"
-            )
-            raise InputError(msg) from None
+            ) from None
 
     def _numbers(self, array: Any, branch: str) -> NDArray[np.float64]:
         try:
             return np.asarray(ak.to_numpy(array, allow_missing=False)).astype(np.float64)
         except (ValueError, TypeError):
-            msg = f"{self.path}: branch '{branch}' does not hold numbers"
-            raise InputError(msg) from None
+            raise InputError(f"{self.path}: branch '{branch}' does not hold numbers") from None
 
 
 @functools.lru_cache(maxsize=4)
@@ -160,11 +156,9 @@ def open_tree(path: Path, name: str | None) -> RootTree:
     except InputError:
         raise
     except Exception as error:  # whatever uproot makes of a damaged file
-        msg = f"{path}: not a readable ROOT file: {one_line(error)[:200]}"
-        raise InputError(msg) from None
+        raise InputError(f"{path}: not a readable ROOT file: {one_line(error)[:200]}") from None
     if n_rows == 0:
-        msg = f"{path}: there are no events in the tree '{name}'"
-        raise InputError(msg)
+        raise InputError(f"{path}: there are no events in the tree '{name}'")
     return RootTree(path, name, n_rows, branches)
 
 
@@ -172,20 +166,17 @@ def _check_length(path: Path, expected: int) -> None:
     """Refuses a file that is shorter than its header says: its first baskets might still read."""
     size = path.stat().st_size
     if size < expected:
-        msg = f"{path}: truncated at {size} of {expected} bytes; copy it again"
-        raise InputError(msg)
+        raise InputError(f"{path}: truncated at {size} of {expected} bytes; copy it again")
 
 
 def _choose_tree(path: Path, trees: list[str], name: str | None) -> str:
     if name is not None and name not in trees:
         hint = nearest_name(name, trees)
-        msg = f"{path}: no tree '{name}'{hint}; there are {listing(trees) or 'none'}"
-        raise InputError(msg)
+        raise InputError(f"{path}: no tree '{name}'{hint}; there are {listing(trees) or 'none'}")
     if name is not None:
         return name
     usual = [tree for tree in _USUAL_TREES if tree in trees]
     if not usual and len(trees) != 1:
         found = listing(trees) or "none"
-        msg = f"{path}: which tree? There are {found}; name one in preprocess.root.tree"
-        raise InputError(msg)
+        raise InputError(f"{path}: which tree? There are {found}; name one in preprocess.root.tree")
     return (usual or trees)[0]
