@@ -15,8 +15,9 @@ from typing import Any, Self, TypeAlias
 import awkward as ak
 import numpy as np
 import vector
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from hepllm.arrays import Floats
 from hepllm.config import Config, override_config
 from hepllm.errors import InputError, nearest_name
 from hepllm.physics.events import EventBatch, Particles, describe_defects
@@ -25,8 +26,6 @@ from hepllm.physics.jets import cluster
 from hepllm.runs.folder import open_run
 from hepllm.runs.predictor import Predictor, load_predictor
 from hepllm.stages.predict import Prediction, predict, prediction_config, rows_of_texts
-
-Floats = NDArray[np.float64]
 
 Events: TypeAlias = Mapping[str, ArrayLike] | ArrayLike | ak.Array | str | Sequence[str]
 """Events in any form that ``EventClassifier`` takes; see its ``rows``."""

@@ -14,12 +14,12 @@ from functools import reduce
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hepllm.arrays import Bools, Floats
 from hepllm.errors import InputError, nearest_name
 from hepllm.schema import FEATURES
 
-Columns = Mapping[str, NDArray[np.float64]]
+Columns = Mapping[str, Floats]
 
 _COMPARISONS: Mapping[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Lt: operator.lt,
@@ -50,7 +50,7 @@ class Selection:
     text: str
     condition: ast.expr
 
-    def mask(self, columns: Columns) -> NDArray[np.bool_]:
+    def mask(self, columns: Columns) -> Bools:
         """The events that are known to pass, shape (N,).
 
         What is compared with a missing value (NaN) is unknown, and so is its ``not``; ``or`` with
@@ -125,8 +125,8 @@ def _check_number(node: ast.expr, text: str) -> None:
 class _Truth:
     """Where a condition is known to hold and where it is known to fail."""
 
-    yes: NDArray[np.bool_]
-    no: NDArray[np.bool_]
+    yes: Bools
+    no: Bools
 
     def __invert__(self) -> _Truth:
         return _Truth(self.no, self.yes)
@@ -153,13 +153,13 @@ def _truth(node: ast.expr, columns: Columns) -> _Truth:
     raise InputError(f"'{ast.unparse(node)}' was not checked")
 
 
-def _compare(left: NDArray[np.float64], op: ast.cmpop, right: NDArray[np.float64]) -> _Truth:
+def _compare(left: Floats, op: ast.cmpop, right: Floats) -> _Truth:
     known = ~(np.isnan(left) | np.isnan(right))
     holds = _COMPARISONS[type(op)](left, right)
     return _Truth(holds & known, ~holds & known)
 
 
-def _number(node: ast.expr, columns: Columns) -> NDArray[np.float64]:
+def _number(node: ast.expr, columns: Columns) -> Floats:
     match node:
         case ast.Constant(value=value) if isinstance(value, int | float):
             return np.asarray(value, dtype=np.float64)
@@ -169,8 +169,6 @@ def _number(node: ast.expr, columns: Columns) -> NDArray[np.float64]:
             number = _number(operand, columns)
             return -number if isinstance(op, ast.USub) else number
         case ast.BinOp(left=left, op=op, right=right):
-            result: NDArray[np.float64] = _ARITHMETIC[type(op)](
-                _number(left, columns), _number(right, columns)
-            )
+            result: Floats = _ARITHMETIC[type(op)](_number(left, columns), _number(right, columns))
             return result
     raise InputError(f"'{ast.unparse(node)}' was not checked")

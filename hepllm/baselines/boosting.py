@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 from threadpoolctl import threadpool_limits
 
-from hepllm.baselines.scorer import Floats, check_training
+from hepllm.arrays import Floats
+from hepllm.baselines.scorer import check_training
 
 BOOSTING = "boosting"
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hepllm.baselines.scorer import Floats, TrainingSample
+from hepllm.arrays import Floats
+from hepllm.baselines.scorer import TrainingSample
 from hepllm.evaluation.metrics import roc
 from hepllm.evaluation.scores import scored_events
 
@@ -71,7 +71,7 @@ def fit_cut(sample: TrainingSample) -> Cut:
     return max(candidates, key=lambda cut: _best_sic(cut, sample))
 
 
-def _deciles(sample: TrainingSample, column: int) -> NDArray[np.float64]:
+def _deciles(sample: TrainingSample, column: int) -> Floats:
     values = sample.features[sample.label == 1, column]
     present = values[np.isfinite(values)]
     lowest = np.zeros(1)

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from hepllm.baselines.scorer import Floats, TrainingSample
+from hepllm.arrays import Floats
+from hepllm.baselines.scorer import TrainingSample
 from hepllm.model.adapter.numbers import Standardizer
 
 _MAX_ITERATIONS = 2000

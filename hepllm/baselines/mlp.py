@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hepllm.baselines.scorer import Floats, TrainingSample
+from hepllm.arrays import Floats
+from hepllm.baselines.scorer import TrainingSample
 from hepllm.model.adapter.numbers import NumericFusionAdapter
 
 _WIDTH = 64

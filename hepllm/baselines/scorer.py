@@ -9,11 +9,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hepllm.arrays import Floats
 from hepllm.config import FusionConfig
 from hepllm.errors import InputError
 from hepllm.schema import BACKGROUND, SIGNAL
-
-Floats = NDArray[np.float64]
 
 _MIN_EVENTS = 20
 

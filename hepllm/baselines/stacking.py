@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
-from hepllm.baselines.scorer import Floats
+from hepllm.arrays import Floats
 from hepllm.evaluation.bootstrap import Difference
 
 STACK = "stack"

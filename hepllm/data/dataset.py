@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from hepllm.arrays import Digests, Floats, Ints, Labels
 from hepllm.errors import InputError
 from hepllm.schema import BACKGROUND, FEATURES, SCHEMA_VERSION, SIGNAL, SPLITS, UNKNOWN
 
@@ -125,14 +126,14 @@ class EventTable:
         split: ``train``, ``val`` or ``test``.
     """
 
-    features: NDArray[np.float64]
+    features: Floats
     names: tuple[str, ...]
-    label: NDArray[np.int8]
+    label: Labels
     label_raw: NDArray[np.int16]
-    weight: NDArray[np.float64]
-    event_id: NDArray[np.int64]
+    weight: Floats
+    event_id: Ints
     source: NDArray[np.object_]
-    event_digest: NDArray[np.uint64]
+    event_digest: Digests
     split: NDArray[np.object_]
 
     def __len__(self) -> int:
@@ -143,9 +144,9 @@ class EventTable:
         rows = {name: getattr(self, name)[events] for name in _row_fields()}
         return EventTable(names=self.names, **rows)
 
-    def column(self, name: str) -> NDArray[np.float64]:
+    def column(self, name: str) -> Floats:
         """One feature, shape (N,)."""
-        values: NDArray[np.float64] = self.features[:, self.names.index(name)]
+        values: Floats = self.features[:, self.names.index(name)]
         return values
 
 
@@ -284,7 +285,7 @@ def read_dataset(folder: Path) -> Dataset:
     return Dataset(folder, manifest)
 
 
-def overlap(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> int:
+def overlap(first: Digests, second: Digests) -> int:
     """The number of distinct events, by digest, that stand in both."""
     return len(np.intersect1d(first, second))
 

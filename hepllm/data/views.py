@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hepllm.arrays import Ints, Labels
 from hepllm.schema import BACKGROUND, SIGNAL
 
 
-def balanced_view(labels: NDArray[np.int8], balance: str, seed: int) -> NDArray[np.int64]:
+def balanced_view(labels: Labels, balance: str, seed: int) -> Ints:
     """Chooses events so that signal stands to background as stated.
 
     All of the class that is rarer with respect to the ratio stay; the other is sampled without
@@ -36,7 +36,7 @@ def balanced_view(labels: NDArray[np.int8], balance: str, seed: int) -> NDArray[
     return np.sort(np.concatenate(chosen))
 
 
-def validation_view(labels: NDArray[np.int8], limit: int, seed: int) -> NDArray[np.int64]:
+def validation_view(labels: Labels, limit: int, seed: int) -> Ints:
     """Chooses at most ``limit`` events with as much of the rarer class as there is.
 
     AUC and SIC are ratios within a class, so this makes them more certain and biases nothing.

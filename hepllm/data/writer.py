@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from hepllm.arrays import Bools, Digests, Floats
 from hepllm.config import SplitConfig
 from hepllm.data.dataset import (
     LABEL_NAMES,
@@ -36,7 +37,7 @@ _CATEGORIES = ("source", "label", "label_raw", "split")
 _PACKAGES = ("hepllm", "awkward", "fastjet", "h5py", "numpy", "pyarrow")
 
 
-def assign_splits(digests: NDArray[np.uint64], config: SplitConfig) -> NDArray[np.int8]:
+def assign_splits(digests: Digests, config: SplitConfig) -> NDArray[np.int8]:
     """Deals events out to splits by a seeded hash of their content.
 
     The same event falls into the same split in whatever file it turns up.
@@ -50,7 +51,7 @@ def assign_splits(digests: NDArray[np.uint64], config: SplitConfig) -> NDArray[n
     return np.searchsorted(edges, uniform, side="right").astype(np.int8)
 
 
-def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def _mix(values: Digests) -> Digests:
     """The finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014)."""
     values = values + np.uint64(0x9E3779B97F4A7C15)
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -60,7 +61,7 @@ def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 def make_table(
     rows: Mapping[str, NDArray[Any]],
-    features: Mapping[str, NDArray[np.float64]],
+    features: Mapping[str, Floats],
     source: tuple[int, Sequence[str]],
     splits: SplitConfig,
     particles: Mapping[str, pa.Array] | None = None,
@@ -92,7 +93,7 @@ def make_table(
     return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 
-def _to_arrow(values: NDArray[Any], missing: NDArray[np.bool_] | None = None) -> pa.Array:
+def _to_arrow(values: NDArray[Any], missing: Bools | None = None) -> pa.Array:
     """The values, without a copy where they lie packed in memory.
 
     ``pa.array`` would import pandas, where that is installed, in every worker.
@@ -120,7 +121,7 @@ def _to_numpy(values: pa.Array) -> NDArray[Any]:
     return numbers
 
 
-def _categories(column: pa.DictionaryArray) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+def _categories(column: pa.DictionaryArray) -> Iterator[tuple[str, Bools]]:
     """The strings that occur in a column, and the rows of each."""
     positions = _to_numpy(column.indices)
     for position, name in enumerate(column.dictionary.to_pylist()):
@@ -141,7 +142,7 @@ class DatasetWriter:
         self._buffer: list[pa.Table] = []
         self._n_buffered = 0
         self._counts: Counter[tuple[str, int]] = Counter()
-        self._digests: dict[str, list[NDArray[np.uint64]]] = {}
+        self._digests: dict[str, list[Digests]] = {}
 
     def write(self, table: pa.Table) -> None:
         """Appends events, which ``make_table`` put together."""

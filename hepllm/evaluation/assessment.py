@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hepllm.arrays import Floats
 from hepllm.config import EvaluationConfig
 from hepllm.errors import InputError
 from hepllm.evaluation.background import required_background
 from hepllm.evaluation.bootstrap import (
     Difference,
-    Floats,
     Interval,
     Replicas,
     bootstrap,

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hepllm.arrays import Floats
 from hepllm.evaluation.metrics import ROUNDING
 from hepllm.evaluation.scores import ScoredEvents
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
+from hepllm.arrays import Bools, Floats, Ints
 from hepllm.errors import InputError
 from hepllm.schema import SIGNAL
 
-Floats = NDArray[np.float64]
 Method = Literal["none", "temperature", "platt", "isotonic"]
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class ValidationScores:
     label: NDArray[np.integer]
     weight: Floats
 
-    def take(self, events: NDArray[np.int64]) -> ValidationScores:
+    def take(self, events: Ints) -> ValidationScores:
         """The events at these positions."""
         return ValidationScores(self.score[events], self.label[events], self.weight[events])
 
@@ -139,7 +139,7 @@ def fit_calibration(validation: ValidationScores, method: Method, prior: float) 
 
 
 def _regress(
-    score: Floats, is_signal: NDArray[np.bool_], weight: Floats, intercept: bool
+    score: Floats, is_signal: Bools, weight: Floats, intercept: bool
 ) -> LogisticRegression:
     """Logistic regression, which without an intercept is the likelihood of a temperature.
 
@@ -172,9 +172,7 @@ def _class_weights(validation: ValidationScores, prior: float) -> Floats:
     return weights
 
 
-def _fit_steps(
-    score: Floats, is_signal: NDArray[np.bool_], weight: Floats
-) -> tuple[Floats, Floats]:
+def _fit_steps(score: Floats, is_signal: Bools, weight: Floats) -> tuple[Floats, Floats]:
     least = 1 / (len(score) + 2)
     regression = IsotonicRegression(y_min=least, y_max=1 - least, out_of_bounds="clip")
     regression.fit(score, is_signal, weight)

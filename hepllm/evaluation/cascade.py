@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import beta
 
+from hepllm.arrays import Bools, Floats
 from hepllm.config import EvaluationConfig
 from hepllm.errors import InputError
 from hepllm.evaluation.assessment import evaluate_scores
 from hepllm.evaluation.bootstrap import Difference
-from hepllm.evaluation.calibration import Calibration, Floats
+from hepllm.evaluation.calibration import Calibration
 from hepllm.evaluation.metrics import ROUNDING, SIGNAL_EFFICIENCIES, WorkingPoint, roc
 from hepllm.evaluation.results import EvaluationResults, ScoreTable
 from hepllm.evaluation.scores import ScoredEvents
@@ -46,7 +46,7 @@ class CascadeCut:
     threshold: float
     floor: float
 
-    def keeps(self, boosting: Floats) -> NDArray[np.bool_]:
+    def keeps(self, boosting: Floats) -> Bools:
         """Which events the model scores, shape (N,), from (N,) logits of the boosting."""
         return np.greater_equal(boosting, self.threshold)
 
@@ -68,7 +68,7 @@ class CascadeCut:
         scores[~kept] = np.minimum(below, np.nextafter(self.floor, -np.inf))
         return scores
 
-    def is_cascaded(self, scores: Floats) -> NDArray[np.bool_]:
+    def is_cascaded(self, scores: Floats) -> Bools:
         """Which joined scores, shape (N,), are the boosting's."""
         return np.less(scores, self.floor)
 
@@ -154,7 +154,7 @@ class Efficiency:
     n_events: int
 
 
-def efficiency(passes: NDArray[np.bool_], weight: Floats, confidence: float) -> Efficiency | None:
+def efficiency(passes: Bools, weight: Floats, confidence: float) -> Efficiency | None:
     """Efficiency with its Clopper-Pearson interval (Biometrika 26 (1934) 404).
 
     With weights, the interval is that of (sum w)^2 / sum w^2 events.
@@ -183,7 +183,7 @@ def efficiency(passes: NDArray[np.bool_], weight: Floats, confidence: float) -> 
 
 
 def efficiencies(
-    passes: NDArray[np.bool_], is_signal: NDArray[np.bool_], weight: Floats, confidence: float
+    passes: Bools, is_signal: Bools, weight: Floats, confidence: float
 ) -> dict[str, Efficiency | None]:
     """``eps_s`` and ``eps_b`` of the cut on events of known class."""
     return {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hepllm.arrays import Bools
 from hepllm.evaluation.metrics import ROUNDING, RocCurve, Threshold
 from hepllm.evaluation.scores import ScoredEvents
 
@@ -73,7 +73,7 @@ def confusion(events: ScoredEvents, threshold: float) -> Confusion:
     passes = events.score >= threshold
     signal = events.is_signal
 
-    def total(chosen: NDArray[np.bool_]) -> float:
+    def total(chosen: Bools) -> float:
         return float(events.weight[chosen].sum())
 
     return Confusion(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hepllm.evaluation.bootstrap import Floats
+from hepllm.arrays import Floats
 from hepllm.evaluation.results import Band, EvaluationResults
 
 _PERCENTILES = (16, 50, 84)

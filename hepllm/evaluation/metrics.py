@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hepllm.arrays import Floats, Ints
 from hepllm.evaluation.scores import ScoredEvents
 
 SIGNAL_EFFICIENCIES = (0.1, 0.3, 0.5)
@@ -64,15 +64,15 @@ class RocCurve:
         reason: why the curve is empty; None otherwise.
     """
 
-    threshold: NDArray[np.float64]
-    eps_s: NDArray[np.float64]
-    eps_b: NDArray[np.float64]
-    n_signal_passing: NDArray[np.int64]
-    n_background_passing: NDArray[np.int64]
-    n_background_effective: NDArray[np.float64]
+    threshold: Floats
+    eps_s: Floats
+    eps_b: Floats
+    n_signal_passing: Ints
+    n_background_passing: Ints
+    n_background_effective: Floats
     reason: str | None = None
 
-    def sic(self, min_background: int) -> NDArray[np.float64]:
+    def sic(self, min_background: int) -> Floats:
         """SIC at each threshold, shape (T,), NaN where too little background passes.
 
         Args:
@@ -121,7 +121,7 @@ def roc(events: ScoredEvents) -> RocCurve:
     score = events.score[order]
     last_of_ties = np.append(np.flatnonzero(np.diff(score)), len(score) - 1)
 
-    def passing(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def passing(values: Floats) -> Floats:
         return np.asarray(np.cumsum(values[order])[last_of_ties], dtype=np.float64)
 
     is_signal = events.is_signal

@@ -14,17 +14,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hepllm.arrays import Floats
 from hepllm.errors import InputError
 from hepllm.evaluation.bootstrap import Interval, interval
-from hepllm.evaluation.calibration import (
-    Calibration,
-    Floats,
-    ValidationScores,
-    fit_calibration,
-    logit,
-)
+from hepllm.evaluation.calibration import Calibration, ValidationScores, fit_calibration, logit
 from hepllm.schema import SIGNAL
 
 ASSUMPTION = (
@@ -148,5 +142,5 @@ def _refit(
 def _binned(score: Floats, weight: Floats) -> tuple[Floats, Floats]:
     """Centres and contents of so many bins that their width does not matter."""
     count, edges = np.histogram(score, _N_BINS, weights=weight)
-    centres: NDArray[np.float64] = (edges[1:] + edges[:-1]) / 2
+    centres: Floats = (edges[1:] + edges[:-1]) / 2
     return centres, count.astype(np.float64)

@@ -8,13 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from hepllm.arrays import Floats
 from hepllm.config import EvaluationConfig
-from hepllm.evaluation.calibration import (
-    Calibration,
-    Floats,
-    ValidationScores,
-    fit_calibration,
-)
+from hepllm.evaluation.calibration import Calibration, ValidationScores, fit_calibration
 from hepllm.evaluation.prior import ASSUMPTION, PriorEstimate, estimate_prior
 from hepllm.evaluation.reliability import Reliability, TopBin, reliability, top_bins
 from hepllm.evaluation.scores import ScoredEvents

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta, chi2
 
-from hepllm.evaluation.calibration import Floats
+from hepllm.arrays import Bools, Floats, Ints
 from hepllm.evaluation.scores import ScoredEvents
 
 N_BINS = 15
@@ -65,7 +65,7 @@ class TopBin:
     high: float | None
 
 
-def reliability(probability: Floats, is_signal: NDArray[np.bool_], seed: int) -> Reliability:
+def reliability(probability: Floats, is_signal: Bools, seed: int) -> Reliability:
     """Compares probabilities with labels.
 
     Args:
@@ -98,12 +98,12 @@ def reliability(probability: Floats, is_signal: NDArray[np.bool_], seed: int) ->
 
 def _draw_signal(
     probability: Floats, bins: list[NDArray[np.intp]], generator: np.random.Generator
-) -> NDArray[np.int64]:
+) -> Ints:
     drawn = generator.random(len(probability)) < probability
     return np.array([np.count_nonzero(drawn[events]) for events in bins])
 
 
-def _error(predicted: Floats, observed: Floats, n_events: NDArray[np.int64]) -> float:
+def _error(predicted: Floats, observed: Floats, n_events: Ints) -> float:
     return float(np.average(np.abs(observed - predicted), weights=n_events))
 
 
@@ -130,9 +130,7 @@ def top_bins(probability: Floats, events: ScoredEvents, prior: float | None) -> 
     return bins
 
 
-def _top_bin(
-    share: float, probability: Floats, is_signal: NDArray[np.bool_], weight: Floats
-) -> TopBin:
+def _top_bin(share: float, probability: Floats, is_signal: Bools, weight: Floats) -> TopBin:
     expected = float(np.sum(weight * probability))
     observed, n_signal = float(weight[is_signal].sum()), int(np.count_nonzero(is_signal))
     each = observed / n_signal if n_signal else float(weight.mean())

@@ -9,9 +9,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hepllm.arrays import Floats, Ints
 from hepllm.config import EvaluationConfig
 from hepllm.evaluation.background import describe_rule, required_background
-from hepllm.evaluation.bootstrap import Difference, Floats, Interval
+from hepllm.evaluation.bootstrap import Difference, Interval
 from hepllm.evaluation.confusion import Confusion
 from hepllm.evaluation.metrics import Metric, RocCurve, Threshold, WorkingPoint, sic_ceiling
 from hepllm.evaluation.scores import ScoredEvents
@@ -38,7 +39,7 @@ class ScoreTable:
     weight: ArrayLike | None = None
     retrained: tuple[str, ...] = ()
 
-    def take(self, events: NDArray[np.int64]) -> ScoreTable:
+    def take(self, events: Ints) -> ScoreTable:
         """The events at these positions."""
         return ScoreTable(
             np.asarray(self.label)[events],

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from hepllm.arrays import Bools, Floats, Ints
 from hepllm.errors import InputError
 from hepllm.schema import BACKGROUND, SIGNAL
 
@@ -21,12 +22,12 @@ class ScoredEvents:
         weight: (N,), may be negative.
     """
 
-    score: NDArray[np.float64]
-    label: NDArray[np.int64]
-    weight: NDArray[np.float64]
+    score: Floats
+    label: Ints
+    weight: Floats
 
     @property
-    def is_signal(self) -> NDArray[np.bool_]:
+    def is_signal(self) -> Bools:
         """Mask of the signal events, shape (N,)."""
         return np.equal(self.label, SIGNAL)
 

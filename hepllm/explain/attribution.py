@@ -17,16 +17,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from captum.attr import IntegratedGradients
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from hepllm.arrays import Floats
 from hepllm.explain.alignment import AlignedPrompts, align_prompts
 from hepllm.model.adapter.numbers import Standardizer
 from hepllm.model.backbone import causal_model
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import PromptEncoder
-
-Floats = NDArray[np.float64]
 
 STEPS = (16, 32, 64, 128, 256)
 """Points of the integral, tried in turn until it is complete."""
@@ -160,7 +158,7 @@ def _integrate(
     with torch.no_grad():
         score, reference_score = (float(path.score(*ends)) for ends in path.ends)
 
-    def collected(parts: Mapping[str, NDArray[np.float64]], n_steps: int) -> Attribution:
+    def collected(parts: Mapping[str, Floats], n_steps: int) -> Attribution:
         owned = _by_owner(names, prompts, parts)
         return Attribution(score, reference_score, *owned, n_steps, prompts.unaligned)
 
@@ -181,7 +179,7 @@ def _integrate(
 
 
 def _by_owner(
-    names: Sequence[str], prompts: AlignedPrompts, parts: Mapping[str, NDArray[np.float64]]
+    names: Sequence[str], prompts: AlignedPrompts, parts: Mapping[str, Floats]
 ) -> tuple[tuple[FeatureAttribution, ...], tuple[TokenAttribution, ...]]:
     """Attributions to the inputs of the path as those of features and tokens."""
     nothing = np.zeros(len(names))

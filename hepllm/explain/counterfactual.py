@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hepllm.arrays import Bools, Floats
 from hepllm.model.adapter.numbers import Standardizer
 from hepllm.schema import FEATURES
 
-Floats = NDArray[np.float64]
 Key = TypeVar("Key")
 ScoreRows = Callable[[Floats], Floats]
 """(N,) scores of (N, F) rows."""
@@ -100,7 +100,7 @@ class FeatureSpace:
     names: tuple[str, ...]
     centre: Floats
     scale: Floats
-    is_log: NDArray[np.bool_]
+    is_log: Bools
     low: Floats
     high: Floats
 

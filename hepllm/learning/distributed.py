@@ -17,11 +17,11 @@ from datetime import timedelta
 import numpy as np
 import torch
 import torch.distributed as dist
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
+from hepllm.arrays import Floats
 from hepllm.errors import HepllmError, InputError, RunError
 from hepllm.executor import usable_cores
 from hepllm.launcher import launched
@@ -94,7 +94,7 @@ class Team:
             for gradient, total in zip(gradients, _split(flat, bucket), strict=True):
                 gradient.copy_(total.view_as(gradient))
 
-    def sum_array(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def sum_array(self, values: Floats) -> Floats:
         """The sum of every element over all processes.
 
         Raises:
@@ -211,7 +211,7 @@ class Team:
             return False
         return not self.is_first
 
-    def _at_own_place(self, value: float) -> NDArray[np.float64]:
+    def _at_own_place(self, value: float) -> Floats:
         values = np.zeros(self.size)
         values[self.rank] = value
         return values

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from hepllm.arrays import Floats, Labels
 from hepllm.config import LossConfig
 from hepllm.schema import BACKGROUND, SIGNAL
 
@@ -58,9 +58,7 @@ def r_drop_loss(
     return mean + 0.25 * config.r_drop * _average(divergence, weights)
 
 
-def balanced_class_weights(
-    labels: NDArray[np.int8], weights: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def balanced_class_weights(labels: Labels, weights: Floats) -> Floats:
     """Factors that give both classes the same total weight and leave the sum over both as it is.
 
     Args:
@@ -71,7 +69,7 @@ def balanced_class_weights(
         Factors of background and signal, shape (2,).
     """
     totals = np.array([np.abs(weights[labels == label]).sum() for label in (BACKGROUND, SIGNAL)])
-    factors: NDArray[np.float64] = totals.sum() / (2 * np.maximum(totals, 1e-12))
+    factors: Floats = totals.sum() / (2 * np.maximum(totals, 1e-12))
     return factors
 
 

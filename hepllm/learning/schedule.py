@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hepllm.arrays import Ints
 from hepllm.config import Schedule, TrainConfig
 
 
@@ -45,7 +45,7 @@ class RateSchedule:
         return 1 - progress if self.kind == "linear" else 1.0
 
 
-def batch_of_step(step: int, n_events: int, config: TrainConfig, seed: int) -> NDArray[np.int64]:
+def batch_of_step(step: int, n_events: int, config: TrainConfig, seed: int) -> Ints:
     """The events of a step: a slice of the epoch's permutation.
 
     A last, smaller batch of an epoch is left out; the permutation differs in the next epoch, so

@@ -8,10 +8,10 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
+from hepllm.arrays import Floats, Ints
 from hepllm.config import Config
 from hepllm.data.dataset import EventTable
 from hepllm.learning.averaging import WeightAverage
@@ -96,7 +96,7 @@ class Trainer:
         return count_steps(len(self.data.train), self.config.train)
 
     @cached_property
-    def event_weights(self) -> NDArray[np.float64]:
+    def event_weights(self) -> Floats:
         """Weights of the training events in the loss, shape (N,)."""
         table = self.data.train
         if self.config.train.loss.class_weights == "none":
@@ -164,7 +164,7 @@ class Trainer:
             found["nfa/output_over_embedding_rms"] = nfa.relative_rms(numbers)
         return found
 
-    def accumulate(self, step: int, indices: NDArray[np.int64]) -> tuple[float, int]:
+    def accumulate(self, step: int, indices: Ints) -> tuple[float, int]:
         """Leaves the gradient of a batch, to which every process adds its part, on the weights.
 
         In float16 it is the gradient of the scaled loss.
@@ -189,7 +189,7 @@ class Trainer:
         total_loss, total_tokens = self.team.sum_array(np.array([loss, n_tokens], dtype=float))
         return float(total_loss), int(total_tokens)
 
-    def _backward(self, indices: NDArray[np.int64]) -> tuple[float, int]:
+    def _backward(self, indices: Ints) -> tuple[float, int]:
         """Adds up the gradient of this process's part of a batch.
 
         It is done in micro-batches where the memory asks for it. Every event has the share in the
@@ -214,9 +214,7 @@ class Trainer:
             n_tokens += tokens
         return batch_loss, n_tokens
 
-    def _loss(
-        self, rows: NDArray[np.float64], labels: Tensor, weights: Tensor
-    ) -> tuple[Tensor, int]:
+    def _loss(self, rows: Floats, labels: Tensor, weights: Tensor) -> tuple[Tensor, int]:
         prompts, settings = self.encoder.encode(rows), self.config.train.loss
         logits = forward_prompts(self.classifier, prompts, rows)
         labels, weights = labels.to(logits.device), weights.to(logits.device)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hepllm.arrays import Floats
 from hepllm.config import Config
 from hepllm.data.dataset import EventTable
 from hepllm.errors import RunError
@@ -100,10 +100,10 @@ class _Scorer:
 
     def __call__(
         self,
-        rows: NDArray[np.float64],
-        number_rows: NDArray[np.float64] | None = None,
+        rows: Floats,
+        number_rows: Floats | None = None,
         on_batch: Callable[[int], object] | None = None,
-    ) -> NDArray[np.float64]:
+    ) -> Floats:
         mine, is_cut_short = self.team.part(len(rows)), False
         scores = np.zeros(len(rows))
         try:
@@ -123,7 +123,7 @@ class _Scorer:
         return np.array(total)
 
 
-def _check_reaction(score: _Scorer, rows: NDArray[np.float64], scores: NDArray[np.float64]) -> None:
+def _check_reaction(score: _Scorer, rows: Floats, scores: Floats) -> None:
     """Exchanges the adapter's numbers between events and expects the scores to change."""
     exchanged = np.roll(rows, len(rows) // 2, axis=0)
     warn_of_deafness(scores[: len(rows)], score(rows, number_rows=exchanged))

@@ -6,8 +6,8 @@ import logging
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from hepllm.arrays import Floats
 from hepllm.errors import RunError
 from hepllm.learning.optimizers import OptimizerGroup
 from hepllm.model.classifier import EventClassifier
@@ -32,9 +32,7 @@ def proving_step(group: OptimizerGroup, start: int, total_steps: int) -> int:
     return min(max(start, group.schedule.first_step) + PROVING_STEPS, total_steps)
 
 
-def refuse_loss(
-    step: int, loss: float, classifier: EventClassifier, numbers: NDArray[np.float64]
-) -> None:
+def refuse_loss(step: int, loss: float, classifier: EventClassifier, numbers: Floats) -> None:
     """Ends a training whose loss is not finite, naming the part at fault.
 
     Args:
@@ -68,7 +66,7 @@ def warn_of_collapse(predicted_signal: float, true_signal: float) -> bool:
     return False
 
 
-def warn_of_deafness(scores: NDArray[np.float64], permuted: NDArray[np.float64]) -> bool:
+def warn_of_deafness(scores: Floats, permuted: Floats) -> bool:
     """Warns when scores stay as they are although the numbers were exchanged between events.
 
     Args:
@@ -87,7 +85,7 @@ def warn_of_deafness(scores: NDArray[np.float64], permuted: NDArray[np.float64])
 
 
 @torch.no_grad()
-def _culprit(classifier: EventClassifier, numbers: NDArray[np.float64]) -> str:
+def _culprit(classifier: EventClassifier, numbers: Floats) -> str:
     for name, weight in classifier.trained_parameters().items():
         if not torch.isfinite(weight).all():
             rate = "train.lr" if name.startswith("lora") else "train.nfa_lr"

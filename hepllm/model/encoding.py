@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from hepllm.arrays import Floats
 from hepllm.config import Config
 from hepllm.errors import RunError
 from hepllm.model.adapter.numbers import count_soft_tokens
@@ -142,7 +141,7 @@ class PromptEncoder:
         )
         return templated
 
-    def encode(self, rows: NDArray[np.float64]) -> EncodedPrompts:
+    def encode(self, rows: Floats) -> EncodedPrompts:
         """Encodes events.
 
         Args:

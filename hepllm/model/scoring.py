@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from hepllm.arrays import Floats
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import EncodedPrompts, PromptEncoder
 
@@ -15,8 +15,8 @@ from hepllm.model.encoding import EncodedPrompts, PromptEncoder
 def forward_rows(
     classifier: EventClassifier,
     encoder: PromptEncoder,
-    text_rows: NDArray[np.float64],
-    number_rows: NDArray[np.float64],
+    text_rows: Floats,
+    number_rows: Floats,
 ) -> torch.Tensor:
     """Logits of one batch.
 
@@ -34,7 +34,7 @@ def forward_rows(
 
 
 def forward_prompts(
-    classifier: EventClassifier, prompts: EncodedPrompts, number_rows: NDArray[np.float64]
+    classifier: EventClassifier, prompts: EncodedPrompts, number_rows: Floats
 ) -> torch.Tensor:
     """Logits of one batch of encoded prompts, shape (B, 2).
 
@@ -58,12 +58,12 @@ def forward_prompts(
 def score_events(
     classifier: EventClassifier,
     encoder: PromptEncoder,
-    rows: NDArray[np.float64],
+    rows: Floats,
     *,
     batch_size: int,
-    number_rows: NDArray[np.float64] | None = None,
+    number_rows: Floats | None = None,
     on_batch: Callable[[int], object] | None = None,
-) -> NDArray[np.float64]:
+) -> Floats:
     """Scores events without touching the training state.
 
     Args:

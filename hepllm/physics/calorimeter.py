@@ -9,18 +9,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from hepllm.arrays import Bools, Floats, Ints
 from hepllm.config import DetectorConfig
-from hepllm.physics.generated import (
-    ELECTRON,
-    K0_SHORT,
-    LAMBDA,
-    MUON,
-    NEUTRINOS,
-    PHOTON,
-    Floats,
-    Integers,
-    Mask,
-)
+from hepllm.physics.generated import ELECTRON, K0_SHORT, LAMBDA, MUON, NEUTRINOS, PHOTON
 from hepllm.physics.tracking import Tracks, log_normal
 
 STRANGE_ECAL_FRACTION = 0.3
@@ -44,9 +35,9 @@ class TowerGrid:
     """
 
     eta_edges: Floats
-    n_phi: Integers
+    n_phi: Ints
 
-    def locate(self, eta: Floats, phi: Floats) -> Integers:
+    def locate(self, eta: Floats, phi: Floats) -> Ints:
         """The tower number at a place, -1 outside of the grid."""
         slices = np.searchsorted(self.eta_edges, eta, side="left") - 1
         inside = (slices >= 0) & (slices < len(self.n_phi))
@@ -57,7 +48,7 @@ class TowerGrid:
         )
         return np.where(inside, self._offsets[slices] + column, -1)
 
-    def place(self, tower: Integers, u: Floats, v: Floats) -> tuple[Floats, Floats]:
+    def place(self, tower: Ints, u: Floats, v: Floats) -> tuple[Floats, Floats]:
         """Pseudorapidity and azimuth at the relative position (u, v) in [0, 1) within towers."""
         slices = np.searchsorted(self._offsets, tower, side="right") - 1
         low, high = self.eta_edges[slices], self.eta_edges[slices + 1]
@@ -71,7 +62,7 @@ class TowerGrid:
         return int(self.n_phi.sum())
 
     @property
-    def _offsets(self) -> Integers:
+    def _offsets(self) -> Ints:
         """Number of the first tower of each slice."""
         return np.concatenate([[0], np.cumsum(self.n_phi)[:-1]])
 
@@ -98,7 +89,7 @@ class Calorimeter:
             ecal_resolution(eta, energy) if self.electromagnetic else hcal_resolution(eta, energy)
         )
 
-    def energy_fraction(self, species: Integers) -> Floats:
+    def energy_fraction(self, species: Ints) -> Floats:
         """Share of their energy that particles leave here, by absolute Particle Data Group code."""
         early = np.where(np.isin(species, (ELECTRON, PHOTON)), 1.0, 0.0)
         early[np.isin(species, (K0_SHORT, LAMBDA))] = STRANGE_ECAL_FRACTION
@@ -110,7 +101,7 @@ class Calorimeter:
 class Candidates:
     """Massless candidates in any order; arrays of one length."""
 
-    event: Integers
+    event: Ints
     pt: Floats
     eta: Floats
     phi: Floats
@@ -169,8 +160,8 @@ def hcal_grid() -> TowerGrid:
 class Hits:
     """Energy that particles leave in a calorimeter; arrays of one length, tower -1 for none."""
 
-    event: Integers
-    tower: Integers
+    event: Ints
+    tower: Ints
     energy: Floats
 
 
@@ -186,8 +177,8 @@ class _Cells:
         charged_variance: uncertainty of that energy, GeV^2.
     """
 
-    event: Integers
-    tower: Integers
+    event: Ints
+    tower: Ints
     deposited: Floats
     charged: Floats
     charged_variance: Floats
@@ -223,9 +214,7 @@ def energy_flow(
     return replace(tracks, pt=pt), neutrals
 
 
-def _fill_cells(
-    calorimeter: Calorimeter, hits: Hits, tracks: Tracks
-) -> tuple[_Cells, Mask, Integers]:
+def _fill_cells(calorimeter: Calorimeter, hits: Hits, tracks: Tracks) -> tuple[_Cells, Bools, Ints]:
     """Adds up deposits and tracks by event and tower.
 
     Returns:
@@ -273,7 +262,7 @@ def _best_scale(cells: _Cells, measured: Floats, sigma: Floats) -> Floats:
     return np.divide(combined, total * cells.charged, out=ones, where=usable)
 
 
-def _sums(index: Integers, values: Floats, n_sums: int) -> Floats:
+def _sums(index: Ints, values: Floats, n_sums: int) -> Floats:
     """Sums of the values that share an index."""
     # bincount returns integers where there is nothing to add.
     return np.bincount(index, weights=values, minlength=n_sums).astype(np.float64)

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from hepllm.arrays import Bools, Floats, Ints
 from hepllm.config import PreprocessConfig
 from hepllm.data.dataset import PARTICLE_COLUMNS
 from hepllm.errors import InputError
@@ -55,7 +56,7 @@ class ChunkResult:
     """
 
     rows: Mapping[str, NDArray[Any]]
-    features: Mapping[str, NDArray[np.float64]]
+    features: Mapping[str, Floats]
     particles: Mapping[str, pa.Array] | None
     cut_flow: tuple[tuple[str, int], ...]
 
@@ -97,7 +98,7 @@ def process_chunk(chunk: Chunk, config: PreprocessConfig) -> ChunkResult:
 
 def _describe_events(
     content: Particles | TabulatedEvents, config: PreprocessConfig
-) -> tuple[Mapping[str, NDArray[np.float64]], dict[str, pa.Array] | None]:
+) -> tuple[Mapping[str, Floats], dict[str, pa.Array] | None]:
     """Every feature, and the lists of constituents if they are asked for."""
     if isinstance(content, TabulatedEvents):
         lists = _empty_lists(len(content)) if config.particles_per_jet else None
@@ -111,9 +112,7 @@ def _empty_lists(n_events: int) -> dict[str, pa.Array]:
     return {name: pa.nulls(n_events, pa.list_(kind)) for name, kind in PARTICLE_COLUMNS.items()}
 
 
-def _good_events(
-    batch: EventBatch, chunk: Chunk, on_bad_event: Literal["fail", "skip"]
-) -> NDArray[np.bool_]:
+def _good_events(batch: EventBatch, chunk: Chunk, on_bad_event: Literal["fail", "skip"]) -> Bools:
     """The events that can be clustered and have a label that means something."""
     defects = describe_defects(batch)
     if chunk.file.has_labels:
@@ -157,8 +156,8 @@ def _hardest_constituents(
 
 def _lists(
     particles: Particles,
-    chosen: NDArray[np.int64],
-    event: NDArray[np.int64],
+    chosen: Ints,
+    event: Ints,
     jet: NDArray[np.int8],
 ) -> dict[str, pa.Array]:
     order = np.argsort(event, kind="stable")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hepllm.arrays import Floats
 from hepllm.physics.events import Momenta, TabulatedEvents
 from hepllm.physics.features import Columns, leading_jet_columns, mass_ordered_columns, ratio
 from hepllm.schema import FEATURES, TABLE_QUANTITIES
@@ -93,7 +93,7 @@ def _ratios(jet: str, columns: Columns) -> Columns:
     """N-subjettiness ratios, in which the normalisation cancels."""
     if jet == "jet3":
         return {}
-    taus: list[NDArray[np.float64]] = []
+    taus: list[Floats] = []
     for n in (1, 2, 3):
         normalized = columns[f"{jet}_tau{n}"]
         taus.append(

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+
+from hepllm.arrays import Bools, Digests, Floats, Ints
 
 MAX_ABS_ETA = 20.0
 """Beyond this a massless particle's energy leaves the range in which clustering is exact."""
@@ -21,10 +22,10 @@ MAX_PT = 1.0e5
 class Momenta:
     """Four-momenta as plain float64 arrays of shape (N,), GeV; NaN where there is none."""
 
-    px: NDArray[np.float64]
-    py: NDArray[np.float64]
-    pz: NDArray[np.float64]
-    energy: NDArray[np.float64]
+    px: Floats
+    py: Floats
+    pz: Floats
+    energy: Floats
 
     def __add__(self, other: Momenta) -> Momenta:
         return Momenta(
@@ -35,38 +36,38 @@ class Momenta:
         )
 
     @property
-    def pt(self) -> NDArray[np.float64]:
+    def pt(self) -> Floats:
         """Transverse momentum."""
         return np.hypot(self.px, self.py)
 
     @property
-    def phi(self) -> NDArray[np.float64]:
+    def phi(self) -> Floats:
         """Azimuth in (-pi, pi]."""
         return np.arctan2(self.py, self.px)
 
     @property
-    def eta(self) -> NDArray[np.float64]:
+    def eta(self) -> Floats:
         """Pseudorapidity."""
         return np.arcsinh(self.pz / self.pt)
 
     @property
-    def mass(self) -> NDArray[np.float64]:
+    def mass(self) -> Floats:
         """Invariant mass; rounding below zero is clipped at 0."""
         squared = self.energy**2 - self.px**2 - self.py**2 - self.pz**2
         return np.sqrt(np.where(squared < 0, 0.0, squared))
 
-    def stack(self) -> NDArray[np.float64]:
+    def stack(self) -> Floats:
         """The components px, py, pz, E as rows, shape (4, N)."""
         return np.stack([self.px, self.py, self.pz, self.energy])
 
-    def take(self, events: NDArray[np.int64]) -> Momenta:
+    def take(self, events: Ints) -> Momenta:
         """The momenta at these positions."""
         return Momenta(self.px[events], self.py[events], self.pz[events], self.energy[events])
 
 
-def starts_of(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+def starts_of(counts: Ints) -> Ints:
     """Where each run begins in a flat array of runs with these lengths."""
-    starts: NDArray[np.int64] = np.cumsum(counts) - counts
+    starts: Ints = np.cumsum(counts) - counts
     return starts
 
 
@@ -81,16 +82,16 @@ class Particles:
         counts: number of particles of each event, shape (N,).
     """
 
-    pt: NDArray[np.float64]
-    eta: NDArray[np.float64]
-    phi: NDArray[np.float64]
-    counts: NDArray[np.int64]
+    pt: Floats
+    eta: Floats
+    phi: Floats
+    counts: Ints
 
     def __len__(self) -> int:
         return len(self.counts)
 
     @classmethod
-    def from_padded(cls, padded: NDArray[np.float64]) -> Particles:
+    def from_padded(cls, padded: Floats) -> Particles:
         """Takes zero-padded rows of (pT, eta, phi) triplets, shape (N, 3 * slots), as LHCO stores.
 
         A slot is empty where pT is 0; a NaN or negative pT is kept so that ``bad_rows`` sees it.
@@ -105,11 +106,11 @@ class Particles:
             counts=filled.sum(axis=1).astype(np.int64),
         )
 
-    def event_of_particle(self) -> NDArray[np.int64]:
+    def event_of_particle(self) -> Ints:
         """The event number of each particle."""
         return np.repeat(np.arange(len(self)), self.counts)
 
-    def take(self, events: NDArray[np.bool_]) -> Particles:
+    def take(self, events: Bools) -> Particles:
         """The events where the mask, shape (N,), is true."""
         keep = np.repeat(events, self.counts)
         return Particles(self.pt[keep], self.eta[keep], self.phi[keep], self.counts[events])
@@ -123,7 +124,7 @@ class Particles:
             energy=self.pt * np.cosh(self.eta),
         )
 
-    def digests(self) -> NDArray[np.uint64]:
+    def digests(self) -> Digests:
         """A 64-bit digest of each event's content.
 
         Values enter in single precision, so a copy of an event that went through a float32 file
@@ -132,9 +133,7 @@ class Particles:
         return digest_runs([self.pt, self.eta, self.phi], self.counts)
 
 
-def digest_runs(
-    columns: Sequence[NDArray[np.float64]], counts: NDArray[np.int64]
-) -> NDArray[np.uint64]:
+def digest_runs(columns: Sequence[Floats], counts: Ints) -> Digests:
     """A 64-bit digest of each event, from the single-precision values of its runs.
 
     Args:
@@ -165,18 +164,18 @@ class TabulatedEvents:
         content: the events' digests.
     """
 
-    values: Mapping[str, NDArray[np.float64]]
-    content: NDArray[np.uint64]
+    values: Mapping[str, Floats]
+    content: Digests
 
     def __len__(self) -> int:
         return len(self.content)
 
-    def take(self, events: NDArray[np.bool_]) -> TabulatedEvents:
+    def take(self, events: Bools) -> TabulatedEvents:
         """The events where the mask, shape (N,), is true."""
         values = {name: column[events] for name, column in self.values.items()}
         return TabulatedEvents(values, self.content[events])
 
-    def digests(self) -> NDArray[np.uint64]:
+    def digests(self) -> Digests:
         """A 64-bit digest of each event's values."""
         return self.content
 
@@ -192,10 +191,10 @@ class EventBatch:
         weight: event weights; 1 where the file has none.
     """
 
-    event_id: NDArray[np.int64]
+    event_id: Ints
     content: Particles | TabulatedEvents
-    label_raw: NDArray[np.float64]
-    weight: NDArray[np.float64]
+    label_raw: Floats
+    weight: Floats
 
     def __len__(self) -> int:
         return len(self.event_id)
@@ -207,7 +206,7 @@ class EventBatch:
             raise TypeError("these events have features, not particles")
         return self.content
 
-    def take(self, events: NDArray[np.bool_]) -> EventBatch:
+    def take(self, events: Bools) -> EventBatch:
         """The events where the mask, shape (N,), is true."""
         return EventBatch(
             self.event_id[events],
@@ -217,7 +216,7 @@ class EventBatch:
         )
 
 
-Defects = list[tuple[str, NDArray[np.bool_]]]
+Defects = list[tuple[str, Bools]]
 """For each kind of defect that occurs, its description (``3 particles with pT < 0``) and the mask
 of the events that have it, shape (N,)."""
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hepllm.arrays import Floats, Ints
 from hepllm.config import JetsConfig
 from hepllm.physics.events import Momenta, Particles, starts_of
 from hepllm.physics.jets import Jets, cluster, n_subjettiness, soft_drop_mass
 from hepllm.schema import FEATURES
 
-Columns = dict[str, NDArray[np.float64]]
+Columns = dict[str, Floats]
 
 _ROUNDING = 1e-9
 """An N-subjettiness below this is 0: all particles lie on the axes."""
@@ -89,7 +89,7 @@ def _substructure(particles: Particles, jets: Jets, config: JetsConfig) -> Colum
     return columns
 
 
-def _substructure_columns(jet: str, rows: NDArray[np.float64]) -> Columns:
+def _substructure_columns(jet: str, rows: Floats) -> Columns:
     tau1, tau2, tau3, softdrop_mass, n_particles, pt_lead = np.ascontiguousarray(rows.T)
     return {
         f"{jet}_n_particles": n_particles,
@@ -103,11 +103,11 @@ def _substructure_columns(jet: str, rows: NDArray[np.float64]) -> Columns:
     }
 
 
-def _largest(values: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
+def _largest(values: Floats, counts: Ints) -> Floats:
     """The largest of each run of ``counts`` values; no run is empty."""
     if not len(counts):
         return np.empty(0)
-    largest: NDArray[np.float64] = np.maximum.reduceat(values, starts_of(counts))
+    largest: Floats = np.maximum.reduceat(values, starts_of(counts))
     return largest
 
 
@@ -125,7 +125,7 @@ def leading_jet_columns(leading: Sequence[Momenta]) -> Columns:
     }
 
 
-def _scalar_sum(jets: Jets) -> NDArray[np.float64]:
+def _scalar_sum(jets: Jets) -> Floats:
     event = np.repeat(np.arange(len(jets.counts)), jets.counts)
     return np.bincount(event, jets.momenta.pt, len(jets.counts)).astype(np.float64)
 
@@ -146,15 +146,13 @@ def mass_ordered_columns(columns: Columns) -> Columns:
     }
 
 
-def ratio(
-    numerator: NDArray[np.float64], denominator: NDArray[np.float64], rounding: float = 0.0
-) -> NDArray[np.float64]:
+def ratio(numerator: Floats, denominator: Floats, rounding: float = 0.0) -> Floats:
     """The quotient, NaN where the denominator is missing or 0 up to rounding."""
     defined = denominator > rounding
     return np.divide(numerator, denominator, out=np.full_like(numerator, np.nan), where=defined)
 
 
-def _angle_between(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+def _angle_between(first: Floats, second: Floats) -> Floats:
     """The absolute difference of two azimuths, in [0, pi]."""
     difference = np.abs(first - second) % (2 * np.pi)
     return np.minimum(difference, 2 * np.pi - difference)

@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
-Mask = NDArray[np.bool_]
+from hepllm.arrays import Bools, Floats, Ints
 
 ELECTRON, MUON, PHOTON = 11, 13, 22
 NEUTRINOS = (12, 14, 16)
@@ -35,10 +32,10 @@ class GeneratedParticles:
     py: Floats
     pz: Floats
     energy: Floats
-    pdg_id: Integers
+    pdg_id: Ints
     charge: Floats
     vertex: Floats
-    counts: Integers
+    counts: Ints
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -49,15 +46,15 @@ class GeneratedParticles:
         return np.hypot(self.px, self.py)
 
     @property
-    def species(self) -> Integers:
+    def species(self) -> Ints:
         """Absolute Particle Data Group code."""
         return np.abs(self.pdg_id)
 
-    def event_of_particle(self) -> Integers:
+    def event_of_particle(self) -> Ints:
         """The event number of each particle."""
         return np.repeat(np.arange(len(self)), self.counts)
 
-    def select(self, keep: Mask) -> GeneratedParticles:
+    def select(self, keep: Bools) -> GeneratedParticles:
         """The particles where the mask, shape (particles,), is true."""
         event = self.event_of_particle()[keep]
         return GeneratedParticles(

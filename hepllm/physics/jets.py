@@ -9,8 +9,8 @@ import awkward as ak
 import fastjet
 import fastjet._swig
 import numpy as np
-from numpy.typing import NDArray
 
+from hepllm.arrays import Bools, Floats, Ints
 from hepllm.config import JetsConfig, SoftDropConfig
 from hepllm.physics.events import Momenta, Particles, starts_of
 
@@ -33,8 +33,8 @@ class Constituents:
         momenta: their four-momenta.
     """
 
-    particle: NDArray[np.int64]
-    counts: NDArray[np.int64]
+    particle: Ints
+    counts: Ints
     momenta: Momenta
 
 
@@ -52,11 +52,11 @@ class Jets:
     """
 
     momenta: Momenta
-    counts: NDArray[np.int64]
+    counts: Ints
     inputs: Momenta
-    indices: NDArray[np.int64]
-    starts: NDArray[np.int64]
-    n_constituents: NDArray[np.int64]
+    indices: Ints
+    starts: Ints
+    n_constituents: Ints
 
     def leading(self, rank: int) -> Momenta:
         """The jet at this place in falling pT, shape (N,), NaN where there are too few."""
@@ -72,7 +72,7 @@ class Jets:
         particle = self.indices[_runs(self.starts[jets], counts)]
         return Constituents(particle, counts, self.inputs.take(particle))
 
-    def _at(self, rank: int) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    def _at(self, rank: int) -> tuple[Bools, Ints]:
         """The mask of events that have a jet at this place, and these jets' positions."""
         present = self.counts > rank
         return present, (starts_of(self.counts) + rank)[present]
@@ -112,9 +112,7 @@ def cluster(particles: Particles, config: JetsConfig) -> Jets:
     )
 
 
-def n_subjettiness(
-    momenta: Momenta, counts: NDArray[np.int64], radius: float
-) -> NDArray[np.float64]:
+def n_subjettiness(momenta: Momenta, counts: Ints, radius: float) -> Floats:
     """tau1, tau2, tau3 with beta = 1 (Thaler and Van Tilburg, arXiv:1011.2268, equation 2.2).
 
     The axes are the exclusive kt jets with the winner-take-all scheme, the measure is normalised:
@@ -139,9 +137,7 @@ def n_subjettiness(
     return taus
 
 
-def _taus_up_to(
-    n_max: int, momenta: Momenta, counts: NDArray[np.int64], radius: float
-) -> NDArray[np.float64]:
+def _taus_up_to(n_max: int, momenta: Momenta, counts: Ints, radius: float) -> Floats:
     """tau1 to tau_n_max of jets that have at least so many constituents, shape (M, n_max)."""
     sequence = fastjet.ClusterSequence(_to_awkward(momenta, counts), _WTA_KT)
     starts, pt = starts_of(counts), momenta.pt
@@ -170,9 +166,7 @@ def _exclusive(sequence: fastjet.ClusterSequence, n: int) -> Momenta:
     return Momenta(*(found.content[name].data for name in _COMPONENTS))
 
 
-def soft_drop_mass(
-    momenta: Momenta, counts: NDArray[np.int64], radius: float, config: SoftDropConfig
-) -> NDArray[np.float64]:
+def soft_drop_mass(momenta: Momenta, counts: Ints, radius: float, config: SoftDropConfig) -> Floats:
     """Jet masses after soft drop (Larkoski et al., arXiv:1402.2657), with scalar z.
 
     Each jet is reclustered with Cambridge/Aachen; of two branches the softer is dropped until
@@ -202,7 +196,7 @@ def soft_drop_mass(
 _COMPONENTS = ("px", "py", "pz", "E")
 
 
-def _to_awkward(momenta: Momenta, counts: NDArray[np.int64]) -> ak.Array:
+def _to_awkward(momenta: Momenta, counts: Ints) -> ak.Array:
     """Packed native float64 records, which the wrapper reads as they lie in memory."""
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     contents = [ak.contents.NumpyArray(component) for component in momenta.stack()]
@@ -210,6 +204,6 @@ def _to_awkward(momenta: Momenta, counts: NDArray[np.int64]) -> ak.Array:
     return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(offsets), record))
 
 
-def _runs(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+def _runs(starts: Ints, counts: Ints) -> Ints:
     """The positions start, start + 1, ... of each run, one run after another."""
     return np.repeat(starts - starts_of(counts), counts) + np.arange(counts.sum())

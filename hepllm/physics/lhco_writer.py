@@ -16,6 +16,7 @@ import hdf5plugin
 import numpy as np
 from numpy.typing import NDArray
 
+from hepllm.arrays import Floats
 from hepllm.errors import RunError
 from hepllm.physics.events import Particles
 
@@ -39,7 +40,7 @@ _GROUP_ATTRIBUTES: dict[str, Any] = {
 }
 
 
-def to_padded(particles: Particles) -> NDArray[np.float64]:
+def to_padded(particles: Particles) -> Floats:
     """Rows of (pT, eta, phi) triplets, shape (N, 2100), zero padded; the reverse of reading.
 
     Raises:
@@ -98,7 +99,7 @@ class LhcoWriter:
         self._file.close()
         self._aside.replace(self.path)
 
-    def append(self, rows: NDArray[np.float64], labels: NDArray[Any] | None = None) -> None:
+    def append(self, rows: Floats, labels: NDArray[Any] | None = None) -> None:
         """Adds events.
 
         Args:

@@ -17,8 +17,8 @@ from typing import Any, Literal, get_args
 
 import awkward as ak
 import numpy as np
-from numpy.typing import NDArray
 
+from hepllm.arrays import Bools, Floats
 from hepllm.config import JetsConfig, SignalConfig, SimulateConfig
 from hepllm.errors import InputError, RunError
 from hepllm.physics.detector import detect
@@ -90,7 +90,7 @@ class SimulatedBlock:
         n_tried: events generated for the trigger to choose from, by process.
     """
 
-    rows: NDArray[np.float64]
+    rows: Floats
     n_tried: dict[int, int]
 
 
@@ -174,7 +174,7 @@ def generate(process: int, n_events: int, seed: int, config: SimulateConfig) -> 
     return Generated(concatenate(parts), n_tried)
 
 
-def triggers(particles: Particles, config: SimulateConfig) -> NDArray[np.bool_]:
+def triggers(particles: Particles, config: SimulateConfig) -> Bools:
     """Whether each event has an anti-kT jet above the trigger's pT within its pseudorapidity."""
     jets = JetsConfig(
         radius=config.trigger_radius, pt_min=config.trigger_pt, eta_max=config.trigger_eta

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hepllm.arrays import Bools, Floats, Ints
 from hepllm.config import DetectorConfig
-from hepllm.physics.generated import ELECTRON, MUON, Floats, GeneratedParticles, Integers, Mask
+from hepllm.physics.generated import ELECTRON, MUON, GeneratedParticles
 
 CURVATURE = 0.299792458
 """pT [GeV] of a unit charge on a circle of 1 m in 1 T."""
@@ -42,8 +43,8 @@ TRACK_RESOLUTION = {
 class Tracks:
     """Tracks as they meet the calorimeters; arrays of one length."""
 
-    event: Integers
-    species: Integers
+    event: Ints
+    species: Ints
     pt: Floats
     eta: Floats
     phi: Floats
@@ -57,7 +58,9 @@ class Tracks:
         return self.pt * np.cosh(self.eta)
 
 
-def propagate(generated: GeneratedParticles, config: DetectorConfig) -> tuple[Floats, Floats, Mask]:
+def propagate(
+    generated: GeneratedParticles, config: DetectorConfig
+) -> tuple[Floats, Floats, Bools]:
     """Follows particles from their vertex to the cylinder that carries the calorimeters.
 
     A charged particle moves on a helix; one of low pT loops until it meets an end cap.
@@ -137,7 +140,7 @@ def _path_to_end(z: Floats, slope: Floats, half_length: float) -> Floats:
     return np.divide(remaining, np.abs(slope), out=path, where=np.abs(slope) > 1e-9)
 
 
-def track_efficiency(species: Integers, eta: Floats, pt: Floats) -> Floats:
+def track_efficiency(species: Ints, eta: Floats, pt: Floats) -> Floats:
     """Probability that a charged particle leaves a track (Delphes CMS card)."""
     region = np.searchsorted(EFFICIENCY_ETA_EDGES, np.abs(eta), side="left")
     momentum = np.searchsorted(EFFICIENCY_PT_EDGES, pt, side="left")
@@ -148,7 +151,7 @@ def track_efficiency(species: Integers, eta: Floats, pt: Floats) -> Floats:
     return np.where((np.abs(eta) <= TRACK_ETA_MAX) & (pt > TRACK_PT_MIN), efficiency, 0.0)
 
 
-def track_resolution(species: Integers, eta: Floats, pt: Floats) -> Floats:
+def track_resolution(species: Ints, eta: Floats, pt: Floats) -> Floats:
     """Relative standard deviation of a track's pT (Delphes CMS card)."""
     region = np.searchsorted(RESOLUTION_ETA_EDGES, np.abs(eta), side="left")
     terms = TRACK_RESOLUTION[0][region]

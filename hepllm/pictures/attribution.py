@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from numpy.typing import NDArray
 
+from hepllm.arrays import Floats
 from hepllm.explain.attribution import FeatureAttribution
 from hepllm.explain.explanation import Explanation, FeatureFacts, show
 from hepllm.pictures.style import BACKGROUND_COLOUR, SIGNAL_COLOUR, save_figure
@@ -63,7 +63,7 @@ def plot_attribution(explanation: Explanation, path: Path) -> None:
     save_figure(figure, path)
 
 
-def _attribution_legend(figure: Figure, parts: Mapping[str, NDArray[np.float64]]) -> None:
+def _attribution_legend(figure: Figure, parts: Mapping[str, Floats]) -> None:
     handles = [
         Patch(facecolor="0.6", edgecolor="white", hatch=_HATCHES[name], label=name)
         for name in parts

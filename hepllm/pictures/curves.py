@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from hepllm.arrays import Bools
 from hepllm.evaluation.curves import SampleCurves, curves_over_runs
 from hepllm.evaluation.results import Band
 from hepllm.pictures.style import COLOURS, legend_below, line_style, plain, wide_canvas
@@ -105,7 +105,7 @@ def _draw(axes: Axes, bands: Mapping[str, Band]) -> None:
         axes.plot(band.eps_s[alone], band.value[alone], ".", color=colour)
 
 
-def _has_neighbour(shown: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _has_neighbour(shown: Bools) -> Bools:
     """Whether a point is part of a line."""
     padded = np.pad(shown, 1)
     return padded[:-2] | padded[2:]

@@ -14,9 +14,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
 from numpy.typing import NDArray
 
+from hepllm.arrays import Floats
 from hepllm.pictures.style import COLOURS, save_figure
-
-Floats = NDArray[np.float64]
 
 _WIDTH = 6.2
 """Of the plane in inches."""

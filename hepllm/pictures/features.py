@@ -12,8 +12,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from numpy.typing import NDArray
 
+from hepllm.arrays import Floats
 from hepllm.pictures.style import BACKGROUND_COLOUR, SIGNAL_COLOUR, save_figure
 from hepllm.schema import Feature
 
@@ -43,12 +43,12 @@ class FeatureHistograms:
     """
 
     feature: Feature
-    edges: NDArray[np.float64]
-    densities: Mapping[str, NDArray[np.float64]]
+    edges: Floats
+    densities: Mapping[str, Floats]
     missing: Mapping[str, float]
 
     @classmethod
-    def of(cls, feature: Feature, classes: Mapping[str, NDArray[np.float64]]) -> Self:
+    def of(cls, feature: Feature, classes: Mapping[str, Floats]) -> Self:
         """Bins the values of each class, NaN where missing, over a common range."""
         present = {label: values[~np.isnan(values)] for label, values in classes.items()}
         missing = {label: 1 - len(present[label]) / len(classes[label]) for label in classes}
@@ -65,7 +65,7 @@ class FeatureHistograms:
         return cls(feature, edges, densities, missing)
 
 
-def _edges(values: NDArray[np.float64], feature: Feature, n_bins: int) -> NDArray[np.float64]:
+def _edges(values: Floats, feature: Feature, n_bins: int) -> Floats:
     low, high = np.quantile(values, _RANGE)
     if feature.integral:
         low, high = math.floor(low) - 0.5, math.ceil(high) + 0.5

@@ -7,13 +7,11 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from hepllm.arrays import Floats
 from hepllm.pictures.style import BACKGROUND_COLOUR, SIGNAL_COLOUR, save_figure
 from hepllm.search.hunt import SearchResult
 from hepllm.search.jet_masses import JetMass
-
-Floats = NDArray[np.float64]
 
 _NAMES = {"light": "lighter", "heavy": "heavier"}
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hepllm import __version__
+from hepllm.arrays import Floats
 from hepllm.config import Config
 from hepllm.data.dataset import Dataset
 from hepllm.errors import HepllmError, InputError, RunError
@@ -34,8 +34,6 @@ from hepllm.search.submission import (
 )
 
 LOG = logging.getLogger(__name__)
-
-Floats = NDArray[np.float64]
 
 SUBMISSION = "submission.json"
 SPECTRUM, JET_MASSES = "search.png", "search_jets.png"

@@ -8,21 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hepllm.arrays import Bools, Floats
 from hepllm.baselines.boosting import BOOSTING
 from hepllm.baselines.fitting import fit_baselines
 from hepllm.baselines.scorer import Scorer, TrainingSample
 from hepllm.config import Config
 from hepllm.data.dataset import EventTable
 from hepllm.errors import InputError
-from hepllm.evaluation.calibration import (
-    Calibration,
-    Floats,
-    Method,
-    ValidationScores,
-    fit_calibration,
-)
+from hepllm.evaluation.calibration import Calibration, Method, ValidationScores, fit_calibration
 from hepllm.evaluation.cascade import (
     FEW_EVENTS,
     CascadeCalibration,
@@ -86,9 +80,7 @@ class RunCascade:
         """The same before another model, from its (V,) validation scores."""
         return replace(self, cut=self.cut.with_floor_of(model))
 
-    def score(
-        self, rows: Floats, score_model: Callable[[NDArray[np.bool_]], Floats]
-    ) -> CascadeScores:
+    def score(self, rows: Floats, score_model: Callable[[Bools], Floats]) -> CascadeScores:
         """Scores events.
 
         Args:
@@ -225,7 +217,7 @@ def _calibrate_joined(
     )
 
 
-def _passing_prior(prior: float, kept: NDArray[np.bool_], events: ScoredEvents) -> float:
+def _passing_prior(prior: float, kept: Bools, events: ScoredEvents) -> float:
     """The signal fraction among events that pass, at the prior of the whole.
 
     Raises:
@@ -238,7 +230,7 @@ def _passing_prior(prior: float, kept: NDArray[np.bool_], events: ScoredEvents) 
     return odds[0] / sum(odds)
 
 
-def _passing_shares(kept: NDArray[np.bool_], events: ScoredEvents) -> tuple[float, float]:
+def _passing_shares(kept: Bools, events: ScoredEvents) -> tuple[float, float]:
     """Shares of signal and background weights that are kept; negative ones count as 0.
 
     Raises:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from hepllm.arrays import Bools, Floats
 from hepllm.baselines.boosting import BOOSTING
 from hepllm.baselines.fitting import fit_baselines
 from hepllm.baselines.scorer import Scorer
@@ -28,8 +28,6 @@ from hepllm.runs.cascade import MODEL, CascadeScores, RunCascade, training_sampl
 from hepllm.runs.folder import Run
 
 LOG = logging.getLogger(__name__)
-
-Scores = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -52,26 +50,26 @@ class Contest:
     baselines: Mapping[str, Scorer]
     cascade: RunCascade | None = None
 
-    def measure(self, rows: Scores, description: str) -> CascadeScores:
-        """Scores of the language model, after the cascade if there is one, and their time."""
+    def measure(self, rows: Floats, description: str) -> CascadeScores:
+        """Floats of the language model, after the cascade if there is one, and their time."""
         return self._measure(rows, (rows, rows), description)
 
-    def score(self, text_rows: Scores, number_rows: Scores, description: str) -> Scores:
+    def score(self, text_rows: Floats, number_rows: Floats, description: str) -> Floats:
         """The same scores alone; the two rows differ in ablations only."""
         return self._measure(text_rows, (text_rows, number_rows), description).score
 
-    def validation_scores(self) -> Scores:
-        """Scores of the run's validation events, as ``score`` would give them."""
+    def validation_scores(self) -> Floats:
+        """Floats of the run's validation events, as ``score`` would give them."""
         if self.cascade is None:
             return self.run.validation_scores()
         return self.cascade.calibration.validation.score
 
     def _measure(
-        self, cut_rows: Scores, rows: tuple[Scores, Scores], description: str
+        self, cut_rows: Floats, rows: tuple[Floats, Floats], description: str
     ) -> CascadeScores:
-        """Scores events, of which ``cut_rows`` decide what the cascade keeps."""
+        """Floats events, of which ``cut_rows`` decide what the cascade keeps."""
 
-        def score(kept: NDArray[np.bool_]) -> Scores:
+        def score(kept: Bools) -> Floats:
             parts = (rows[0][kept], rows[1][kept])
             return _score(self.classifier, self.encoder, self.config, parts, description)
 
@@ -82,22 +80,22 @@ class Contest:
         seconds = time.perf_counter() - started
         return CascadeScores(scores, len(scores), seconds, seconds)
 
-    def score_baselines(self, rows: Scores) -> dict[str, Scores]:
-        """Scores of the others."""
+    def score_baselines(self, rows: Floats) -> dict[str, Floats]:
+        """Floats of the others."""
         return {name: fitted.score(rows) for name, fitted in self.baselines.items()}
 
-    def ablate(self, rows: Scores) -> dict[str, Scores]:
-        """Scores with one part of the input exchanged between events or taken away.
+    def ablate(self, rows: Floats) -> dict[str, Floats]:
+        """Floats with one part of the input exchanged between events or taken away.
 
         A part that the model does not have is not ablated. A cascade keeps what it keeps.
         """
 
-        def score(text_rows: Scores, number_rows: Scores, description: str) -> Scores:
+        def score(text_rows: Floats, number_rows: Floats, description: str) -> Floats:
             return self._measure(rows, (text_rows, number_rows), description).score
 
         order = np.random.default_rng([self.config.seed, 4]).permutation(len(rows))
         exchanged = rows[order]
-        ablations: dict[str, Scores] = {}
+        ablations: dict[str, Floats] = {}
         if self.classifier.nfa is not None:
             ablations["nfa_permuted"] = score(rows, exchanged, "permute numbers")
             with self.classifier.silenced_fusion():
@@ -111,9 +109,9 @@ def _score(
     classifier: EventClassifier,
     encoder: PromptEncoder,
     config: Config,
-    rows: tuple[Scores, Scores],
+    rows: tuple[Floats, Floats],
     description: str,
-) -> Scores:
+) -> Floats:
     text_rows, number_rows = rows
     with progress_bar(len(text_rows), description) as bar:
         return score_events(
@@ -177,8 +175,8 @@ def score_retrained(
     config: Config,
     tables: Mapping[str, EventTable],
     cascade: RunCascade | None = None,
-) -> dict[str, dict[str, Scores]]:
-    """Scores of other runs for several tables, with one model in memory at a time.
+) -> dict[str, dict[str, Floats]]:
+    """Floats of other runs for several tables, with one model in memory at a time.
 
     Args:
         others: runs by name.
@@ -189,7 +187,7 @@ def score_retrained(
     Returns:
         By name of the table, then of the run.
     """
-    scores: dict[str, dict[str, Scores]] = {key: {} for key in tables}
+    scores: dict[str, dict[str, Floats]] = {key: {} for key in tables}
     for name, other in others.items():
         contest = Contest(other, config, *other.load_classifier(), {})
         if cascade is not None:

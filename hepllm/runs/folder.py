@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from hepllm import __version__
+from hepllm.arrays import Digests, Floats, Ints, Labels
 from hepllm.config import Config, load_config
 from hepllm.data.dataset import Dataset, EventTable, read_dataset
 from hepllm.data.views import balanced_view, validation_view
@@ -95,12 +95,12 @@ class Run:
             )
         return dataset
 
-    def used_events(self) -> NDArray[np.uint64]:
+    def used_events(self) -> Digests:
         """Digests of all events that it was trained or validated on."""
-        digests: NDArray[np.uint64] = _read_table(self.folder / _EVENTS)["event_digest"].to_numpy()
+        digests: Digests = _read_table(self.folder / _EVENTS)["event_digest"].to_numpy()
         return digests
 
-    def validation_rows(self, table: EventTable) -> NDArray[np.int64]:
+    def validation_rows(self, table: EventTable) -> Ints:
         """Where the events with validation scores stand in their split, in the scores' order.
 
         Args:
@@ -113,7 +113,7 @@ class Run:
         wanted = kept["event_digest"].to_numpy()
         order = np.argsort(table.event_digest, kind="stable")
         found = np.searchsorted(table.event_digest, wanted, sorter=order)
-        rows: NDArray[np.int64] = order[np.minimum(found, len(order) - 1)]
+        rows: Ints = order[np.minimum(found, len(order) - 1)]
         same = np.array_equal(table.event_digest[rows], wanted)
         if not same or not np.array_equal(table.label[rows], kept["label"].to_numpy()):
             raise InputError(
@@ -126,12 +126,12 @@ class Run:
         table = self.dataset().load(names, "val")
         return table.take(self.validation_rows(table))
 
-    def validation_scores(self) -> NDArray[np.float64]:
+    def validation_scores(self) -> Floats:
         """Scores of the validation events, in the order of ``validation_events``."""
-        scores: NDArray[np.float64] = _read_table(self.folder / _VALIDATION)["score"].to_numpy()
+        scores: Floats = _read_table(self.folder / _VALIDATION)["score"].to_numpy()
         return scores
 
-    def validation_labels(self) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
+    def validation_labels(self) -> tuple[Labels, Floats]:
         """Labels and weights of the validation events, beside their scores."""
         table = _read_table(self.folder / _VALIDATION)
         return table["label"].to_numpy(), table["weight"].to_numpy()
@@ -212,7 +212,7 @@ def write_used_events(folder: Path, *tables: EventTable) -> None:
     write_table(folder / _EVENTS, {"event_digest": digests})
 
 
-def write_validation_scores(folder: Path, table: EventTable, scores: NDArray[np.float64]) -> None:
+def write_validation_scores(folder: Path, table: EventTable, scores: Floats) -> None:
     """Keeps the validation scores, on which thresholds are chosen later."""
     columns = {
         "event_digest": table.event_digest,

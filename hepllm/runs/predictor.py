@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from hepllm.arrays import Floats
 from hepllm.config import Config
 from hepllm.executor import resolve_workers
 from hepllm.model.classifier import EventClassifier
@@ -17,8 +16,6 @@ from hepllm.model.scoring import score_events
 from hepllm.runs.cascade import RunCascade, open_cascade
 from hepllm.runs.folder import Run, open_run
 from hepllm.runs.score_files import RunCalibration, calibrate
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

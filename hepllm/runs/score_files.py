@@ -13,15 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from hepllm.errors import InputError
 from hepllm.evaluation.calibration import Calibration, Method, ValidationScores, fit_calibration
 from hepllm.runs.folder import Run
 
 LOG = logging.getLogger(__name__)
-
-Floats = NDArray[np.float64]
 
 COLUMNS = ("event_id", "source", "label", "score", "probability")
 """What a file of scores holds, one row an event."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hepllm.arrays import Bools, Floats
 from hepllm.config.evaluation import SearchConfig
 from hepllm.errors import InputError, RunError
 from hepllm.search.jet_masses import JetMass, excess_mass
@@ -42,8 +42,6 @@ from hepllm.search.toys import (
     observed_spectra,
 )
 
-Floats = NDArray[np.float64]
-
 EXCESS_P = 0.01
 """Global p-value below which an excess is described, and above which upper limits are given."""
 
@@ -70,7 +68,7 @@ class BoxEvents:
     jet_mass_light: Floats
     jet_mass_heavy: Floats
 
-    def take(self, events: NDArray[np.bool_]) -> BoxEvents:
+    def take(self, events: Bools) -> BoxEvents:
         """The events of a mask, shape (N,)."""
         return BoxEvents(
             self.score[events],
@@ -257,9 +255,9 @@ class _Fitted:
             shape_outside=_sculpting(self.events, selection, around, seed),
         )
 
-    def _bins_off(self, window: tuple[float, float]) -> NDArray[np.bool_]:
+    def _bins_off(self, window: tuple[float, float]) -> Bools:
         edges = self.spectra.edges
-        off: NDArray[np.bool_] = (edges[1:] <= window[0]) | (edges[:-1] >= window[1])
+        off: Bools = (edges[1:] <= window[0]) | (edges[:-1] >= window[1])
         return off
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
+from hepllm.arrays import Floats
 from hepllm.search.resonance import Measurement
-
-Floats = NDArray[np.float64]
 
 _LOW, _HIGH, _STEP = 10.0, 3000.0, 0.01
 _BANDWIDTH = 0.1

@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import norm
 
+from hepllm.arrays import Floats
 from hepllm.errors import RunError
 from hepllm.search.hunt import SearchResult
 from hepllm.search.peakfit import PeakFits, fit_with_peak
 from hepllm.search.resonance import RESOLUTION, peak
-
-Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.95
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hepllm.arrays import Bools, Floats, Ints
 from hepllm.search.poisson import deviance, fit
-
-Floats = NDArray[np.float64]
 
 _MAX_STEPS = 60
 _TOLERANCE = 1e-6
@@ -80,7 +78,7 @@ class _State:
         total = sizes[:, None] * self.shape + self.background(parameters)
         return np.asarray(np.maximum(total, 1e-30))
 
-    def step(self, rows: NDArray[np.int64], is_free: bool) -> NDArray[np.bool_]:
+    def step(self, rows: Ints, is_free: bool) -> Bools:
         """One step of some fits; returns which of them are at their minimum."""
         sizes, parameters, counts = self.sizes[rows], self.parameters[rows], self.counts[rows]
         background = self.background(parameters)
@@ -101,7 +99,7 @@ class _State:
         self._move(rows, change, deviance(counts, expected))
         return np.asarray((decrement < _TOLERANCE) & (boldest < _MAX_CHANGE))
 
-    def _move(self, rows: NDArray[np.int64], change: Floats, before: Floats) -> None:
+    def _move(self, rows: Ints, change: Floats, before: Floats) -> None:
         factor = np.ones(len(rows))
         for _ in range(_HALVINGS):
             sizes = np.maximum(self.sizes[rows] + factor * change[:, 0], 0.0)

@@ -9,11 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import xlogy
 from scipy.stats import chi2
 
-Floats = NDArray[np.float64]
+from hepllm.arrays import Bools, Floats, Ints
 
 _MAX_STEPS = 60
 _TOLERANCE = 1e-9
@@ -35,8 +34,8 @@ class BatchFit:
 
     expected: Floats
     deviance: Floats
-    n_parameters: NDArray[np.int64]
-    converged: NDArray[np.bool_]
+    n_parameters: Ints
+    converged: Bools
 
 
 def deviance(counts: Floats, expected: Floats, inside: Floats | None = None) -> Floats:
@@ -60,9 +59,7 @@ def orthonormal(columns: Floats) -> Floats:
     return basis
 
 
-def fit(
-    counts: Floats, basis: Floats, offset: Floats, used: NDArray[np.bool_] | None = None
-) -> BatchFit:
+def fit(counts: Floats, basis: Floats, offset: Floats, used: Bools | None = None) -> BatchFit:
     """Maximum-likelihood fits of mu = exp(offset + basis . p) to Poisson counts.
 
     Args:
@@ -129,8 +126,8 @@ def count_parameters(
     *,
     n_min: int,
     significance: float,
-    used: NDArray[np.bool_] | None = None,
-) -> NDArray[np.int64]:
+    used: Bools | None = None,
+) -> Ints:
     """How many columns each histogram asks for.
 
     From ``n_min`` on, another is added as long as it lowers the deviance by more than chance would
@@ -167,9 +164,7 @@ def count_parameters(
     return chosen
 
 
-def fit_sizes(
-    counts: Floats, basis: Floats, offset: Floats, n_columns: NDArray[np.int64]
-) -> BatchFit:
+def fit_sizes(counts: Floats, basis: Floats, offset: Floats, n_columns: Ints) -> BatchFit:
     """Fits with a number of columns, shape (T,), for each histogram."""
     offsets = np.broadcast_to(offset, counts.shape)
     fitted = BatchFit(

@@ -8,13 +8,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from iminuit import Minuit
-from numpy.typing import NDArray
 from scipy.stats import norm
 
+from hepllm.arrays import Floats
 from hepllm.search.poisson import deviance
 from hepllm.search.scan import Bump
-
-Floats = NDArray[np.float64]
 
 _WIDTHS = (0.02, 0.08)
 """Of the peak over its mass: from half to twice the resolution of R = 1.0 dijets, 0.036."""

@@ -12,10 +12,9 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import gammainc
 
-Floats = NDArray[np.float64]
+from hepllm.arrays import Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,8 @@ class Excesses:
     """
 
     statistic: Floats
-    start: NDArray[np.int64]
-    width: NDArray[np.int64]
+    start: Ints
+    width: Ints
 
 
 @dataclass(frozen=True)

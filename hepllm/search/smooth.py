@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hepllm.arrays import Bools, Floats
 from hepllm.search.poisson import (
     BatchFit,
     count_parameters,
@@ -17,8 +17,6 @@ from hepllm.search.poisson import (
     orthonormal,
 )
 from hepllm.search.scan import Windows, scan_batch
-
-Floats = NDArray[np.float64]
 
 Method = Literal["template", "dijet"]
 
@@ -98,9 +96,9 @@ class FittedSpectra:
     selected: Sequence[BatchFit]
 
     @property
-    def converged(self) -> NDArray[np.bool_]:
+    def converged(self) -> Bools:
         """Whether all fits of a set converged, shape (T,)."""
-        every: NDArray[np.bool_] = np.logical_and.reduce(
+        every: Bools = np.logical_and.reduce(
             [self.rejected.converged, *(one.converged for one in self.selected)]
         )
         return every

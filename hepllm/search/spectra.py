@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import ks_2samp
 
-Floats = NDArray[np.float64]
+from hepllm.arrays import Floats
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hepllm.arrays import Bools, Floats
 from hepllm.evaluation import cascade
 from hepllm.search.caveats import warnings_of
 from hepllm.search.hunt import SearchResult, SelectionResult
@@ -18,8 +18,6 @@ from hepllm.search.limits import UpperLimit, limit_lines, limits_tree
 from hepllm.search.resonance import Measurement
 from hepllm.search.spectra import Selection, ShapeDistance
 from hepllm.search.toys import PValue
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +64,7 @@ class Truth:
         m_jj: (N,) in GeV.
     """
 
-    is_signal: NDArray[np.bool_]
+    is_signal: Bools
     score: Floats
     m_jj: Floats
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import norm
 
+from hepllm.arrays import Bools, Floats
 from hepllm.executor import Kind, run_tasks
 from hepllm.search.poisson import fit
 from hepllm.search.scan import scan_batch
@@ -20,8 +20,6 @@ from hepllm.search.smooth import FittedSpectra, SmoothBackground, fit_spectra
 from hepllm.search.spectra import BoxSpectra
 
 LOG = logging.getLogger(__name__)
-
-Floats = NDArray[np.float64]
 
 _BLOCK = 1000
 _MIN_FREE_BINS = 4
@@ -58,7 +56,7 @@ class Outcome:
     statistic: Floats
     deviance: Floats
     rejected_deviance: Floats
-    failed: NDArray[np.bool_]
+    failed: Bools
 
 
 @dataclass(frozen=True)
@@ -238,7 +236,7 @@ def _compare(data: Outcome, blocks: Sequence[Outcome]) -> ToyResult:
 
 
 def goodness_outside(
-    counts: Floats, basis: Floats, offset: Floats, used: NDArray[np.bool_], seed: int
+    counts: Floats, basis: Floats, offset: Floats, used: Bools, seed: int
 ) -> PValue | None:
     """How well a background describes the bins away from a resonance, by pseudo-experiments.
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from hepllm.arrays import Floats
 from hepllm.baselines.boosting import BOOSTING
 from hepllm.baselines.stacking import STACK, describe_gain
 from hepllm.config import Config, PreprocessConfig
@@ -38,14 +39,7 @@ from hepllm.provenance import this_call
 from hepllm.report.text import format_table, format_views, format_working_points
 from hepllm.runs.box_search import forget_search, search_blackbox, wants_search
 from hepllm.runs.cascade import MODEL, CascadeScores, RunCascade, open_cascade
-from hepllm.runs.comparison import (
-    Contest,
-    Scores,
-    add_stack,
-    fit_peers,
-    name_retrained,
-    score_retrained,
-)
+from hepllm.runs.comparison import Contest, add_stack, fit_peers, name_retrained, score_retrained
 from hepllm.runs.folder import Run, open_run
 from hepllm.runs.samples import EvaluationSet, collect_sets
 from hepllm.runs.score_files import CASCADED, RunCalibration, calibrate, write_scores
@@ -145,7 +139,7 @@ class _Bench:
 
     contest: Contest
     validation: EventTable
-    retrained: Mapping[str, Mapping[str, Scores]]
+    retrained: Mapping[str, Mapping[str, Floats]]
     calibration: RunCalibration
     searched: frozenset[str]
 
@@ -216,7 +210,7 @@ def _describe(run: Run, chosen: EvaluationSet, rate: float, prior: Prior) -> dic
     }
 
 
-def _choose_prior(bench: _Bench, chosen: EvaluationSet, scores: Scores) -> Prior:
+def _choose_prior(bench: _Bench, chosen: EvaluationSet, scores: Floats) -> Prior:
     config, cascade = bench.contest.config, bench.contest.cascade
     used = bench.calibration
     if cascade is not None:
@@ -232,7 +226,7 @@ def _choose_prior(bench: _Bench, chosen: EvaluationSet, scores: Scores) -> Prior
 
 
 def _compare(
-    bench: _Bench, chosen: EvaluationSet, scores: Scores
+    bench: _Bench, chosen: EvaluationSet, scores: Floats
 ) -> tuple[EvaluationResults, list[EvaluationResults]]:
     """Results of the set as it is, and in other mixtures of its classes."""
     contest, table, validation = bench.contest, chosen.table, bench.validation
@@ -308,7 +302,7 @@ def _judge_cascade(
     return cascade_tree(loss, use), format_cascade(loss, use)
 
 
-def _write_scores(bench: _Bench, chosen: EvaluationSet, scores: Scores, prior: Prior) -> Path:
+def _write_scores(bench: _Bench, chosen: EvaluationSet, scores: Floats, prior: Prior) -> Path:
     file = bench.contest.run.folder / "eval" / chosen.name / "scores.parquet"
     table, cascade = chosen.table, bench.contest.cascade
     columns: dict[str, object] = {

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from hepllm.arrays import Floats
 from hepllm.config import Config
 from hepllm.data.dataset import EventTable
 from hepllm.errors import InputError, RunError
@@ -32,7 +33,7 @@ from hepllm.files import write_text
 from hepllm.pictures.attribution import plot_attribution
 from hepllm.pictures.event_display import jets_of, plot_event
 from hepllm.runs.picked_events import PickedEvent, pick_events, pick_texts
-from hepllm.runs.predictor import Floats, Predictor
+from hepllm.runs.predictor import Predictor
 from hepllm.schema import BACKGROUND, SIGNAL
 
 LOG = logging.getLogger(__name__)

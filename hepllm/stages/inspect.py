@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hepllm.arrays import Floats
 from hepllm.data.dataset import LABEL_NAMES, Dataset, EventTable, read_dataset
 from hepllm.errors import RunError
 from hepllm.pictures.features import FeatureHistograms, plot_features
@@ -146,14 +146,14 @@ def inspect_dataset(folder: Path, *, page: Path | None, split: str | None = None
     return Inspection(dataset, counts, summaries, page)
 
 
-def _by_class(events: EventTable, name: str) -> dict[str, NDArray[np.float64]]:
+def _by_class(events: EventTable, name: str) -> dict[str, Floats]:
     """The values of a feature for each label that occurs."""
     values = events.column(name)
     chosen = {text: events.label == label for label, text in LABEL_NAMES.items()}
     return {text: values[mask] for text, mask in chosen.items() if mask.any()}
 
 
-def _summary(values: NDArray[np.float64]) -> FeatureSummary:
+def _summary(values: Floats) -> FeatureSummary:
     present = values[~np.isnan(values)]
     missing = 1 - len(present) / len(values)
     if not len(present):

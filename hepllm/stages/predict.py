@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from hepllm.arrays import Floats, Ints, Labels
 from hepllm.baselines.boosting import BOOSTING
 from hepllm.config import Config, PreprocessConfig
 from hepllm.data.dataset import Dataset, read_dataset
@@ -35,7 +35,7 @@ from hepllm.physics.chunks import Chunk, ChunkResult, make_chunks, process_chunk
 from hepllm.physics.readers import EventFile, open_event_file
 from hepllm.physics.readers.features import FeatureFile
 from hepllm.runs.folder import Run
-from hepllm.runs.predictor import Floats, Predictor
+from hepllm.runs.predictor import Predictor
 from hepllm.runs.samples import check_jets
 from hepllm.runs.score_files import CASCADED, SUFFIXES, ScoreWriter
 from hepllm.schema import UNKNOWN
@@ -80,9 +80,9 @@ class _Rows:
     """Events on their way to the model; (N, F) features, all else of length N."""
 
     features: Floats
-    event_id: NDArray[np.int64]
+    event_id: Ints
     source: list[str]
-    label: NDArray[np.int8]
+    label: Labels
     weight: Floats
 
     def __len__(self) -> int:

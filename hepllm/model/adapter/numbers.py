@@ -6,11 +6,10 @@ import math
 import re
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from hepllm.arrays import Floats
 from hepllm.config import FusionConfig
 from hepllm.schema import FEATURES
 
@@ -60,7 +59,7 @@ class Standardizer(nn.Module):
         is_log = [FEATURES[name].transform == "log" for name in names]
         self.register_buffer("is_log", torch.tensor(is_log), persistent=False)
 
-    def fit(self, values: NDArray[np.float64]) -> None:
+    def fit(self, values: Floats) -> None:
         """Takes mean and standard deviation from training events.
 
         Args:

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from hepllm.arrays import Floats
 from hepllm.config.inputs import Column
 from hepllm.errors import InputError, nearest_name
 
@@ -32,9 +30,7 @@ class Table(Protocol):
     def names(self) -> tuple[str | int, ...] | None:
         """Names of the columns, None where they have none."""
 
-    def read(
-        self, start: int, stop: int, columns: Sequence[int] | None = None
-    ) -> NDArray[np.float64]:
+    def read(self, start: int, stop: int, columns: Sequence[int] | None = None) -> Floats:
         """Reads rows, start included and stop not: shape (rows, columns), NaN where missing."""
 
 

@@ -16,8 +16,8 @@ from typing import BinaryIO
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
-from numpy.typing import NDArray
 
+from hepllm.arrays import Floats
 from hepllm.errors import InputError
 from hepllm.physics.readers.content import one_line
 
@@ -43,9 +43,7 @@ class DelimitedTable:
     delimiter: str
     offsets: tuple[int, ...]
 
-    def read(
-        self, start: int, stop: int, columns: Sequence[int] | None = None
-    ) -> NDArray[np.float64]:
+    def read(self, start: int, stop: int, columns: Sequence[int] | None = None) -> Floats:
         """Reads rows, start included and stop not, and at most 999 before them.
 
         Raises:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hepllm.arrays import Floats
 from hepllm.config import PreprocessConfig
 from hepllm.config.inputs import GEV, NO_COLUMN, Column, ScaledColumn
 from hepllm.errors import InputError
@@ -99,8 +99,8 @@ class FeatureFile:
 
 
 def _column_or(
-    column: Mapping[int, NDArray[np.float64]], place: int | None, n_rows: int, default: float
-) -> NDArray[np.float64]:
+    column: Mapping[int, Floats], place: int | None, n_rows: int, default: float
+) -> Floats:
     return np.full(n_rows, default) if place is None else column[place].copy()
 
 

@@ -17,6 +17,7 @@ import hdf5plugin  # registers Blosc and other filters with HDF5
 import numpy as np
 from numpy.typing import NDArray
 
+from hepllm.arrays import Floats
 from hepllm.errors import InputError
 from hepllm.physics.readers.column_names import Name, block_names, frame_names, items_names
 from hepllm.physics.readers.content import one_line
@@ -67,9 +68,7 @@ class HdfFrame:
         """Number of columns."""
         return sum(len(block.columns) for block in self.blocks)
 
-    def read(
-        self, start: int, stop: int, columns: Sequence[int] | None = None
-    ) -> NDArray[np.float64]:
+    def read(self, start: int, stop: int, columns: Sequence[int] | None = None) -> Floats:
         """Reads rows, start included and stop not, and nothing else.
 
         Args:
@@ -103,16 +102,12 @@ class HdfFrame:
         return frame if columns is None else frame[:, list(columns)]
 
 
-def _read_block(stored: h5py.Dataset, block: _Block, start: int, stop: int) -> NDArray[np.float64]:
-    values: NDArray[np.float64] = (
-        stored[start:stop] if block.rows_first else stored[:, start:stop].T
-    )
+def _read_block(stored: h5py.Dataset, block: _Block, start: int, stop: int) -> Floats:
+    values: Floats = stored[start:stop] if block.rows_first else stored[:, start:stop].T
     return values
 
 
-def _place(
-    frame: NDArray[np.float64], columns: tuple[int, ...], values: NDArray[np.float64]
-) -> None:
+def _place(frame: Floats, columns: tuple[int, ...], values: Floats) -> None:
     first, last = columns[0], columns[-1]
     if columns == tuple(range(first, last + 1)):
         frame[:, first : last + 1] = values

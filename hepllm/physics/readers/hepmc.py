@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hepllm.arrays import Floats
 from hepllm.config import PreprocessConfig
 from hepllm.config.inputs import NO_COLUMN, Column
 from hepllm.errors import InputError
@@ -63,7 +63,7 @@ class HepmcFile:
             InputError: an event is damaged.
         """
         n_events = stop - start
-        columns: list[NDArray[np.float64]] = [np.empty((3, 0))]
+        columns: list[Floats] = [np.empty((3, 0))]
         weights = np.ones(n_events)
         counts = np.zeros(n_events, dtype=np.int64)
         for row, event in enumerate(self._events(start, stop)):
@@ -185,7 +185,7 @@ def _event_offsets(stream: BinaryIO) -> Iterator[int]:
         base += len(text) - len(kept)
 
 
-def _visible_particles(event: Any) -> NDArray[np.float64]:
+def _visible_particles(event: Any) -> Floats:
     """Final particles that are no neutrinos, as massless: pT in GeV, eta, phi; shape (3, N)."""
     particles = event.numpy.particles
     visible = (particles.status == _FINAL) & ~np.isin(np.abs(particles.pid), NEUTRINOS)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hepllm.arrays import Floats
 from hepllm.errors import InputError
 from hepllm.physics.readers.content import one_line
 
@@ -23,9 +24,7 @@ class NpyTable:
     n_columns: int
     names: tuple[str, ...] | None
 
-    def read(
-        self, start: int, stop: int, columns: Sequence[int] | None = None
-    ) -> NDArray[np.float64]:
+    def read(self, start: int, stop: int, columns: Sequence[int] | None = None) -> Floats:
         """Reads rows, start included and stop not, and nothing else."""
         rows = _map(self.path)[start:stop]
         places = range(self.n_columns) if columns is None else columns

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
+from hepllm.arrays import Floats
 from hepllm.errors import InputError
 from hepllm.physics.readers.content import one_line
 
@@ -41,9 +41,7 @@ class ParquetTable:
         """Number of columns."""
         return len(self.names)
 
-    def read(
-        self, start: int, stop: int, columns: Sequence[int] | None = None
-    ) -> NDArray[np.float64]:
+    def read(self, start: int, stop: int, columns: Sequence[int] | None = None) -> Floats:
         """Reads rows, start included and stop not, from the row groups that hold them.
 
         Raises:
@@ -73,7 +71,7 @@ class ParquetTable:
         table = pa.Table.from_batches(parts)
         return np.stack([self._numbers(table, name) for name in names], axis=1)
 
-    def _numbers(self, table: pa.Table, name: str) -> NDArray[np.float64]:
+    def _numbers(self, table: pa.Table, name: str) -> Floats:
         """A column as numbers, NaN where it is null."""
         try:
             column = table[name].cast(pa.float64())
@@ -81,7 +79,7 @@ class ParquetTable:
             raise InputError(
                 f"{self.path}: column '{name}' is of type {table[name].type}, expected numbers"
             ) from None
-        numbers: NDArray[np.float64] = column.to_numpy()
+        numbers: Floats = column.to_numpy()
         return numbers
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hepllm.arrays import Bools, Floats, Ints
 from hepllm.config import JetsConfig, PreprocessConfig
 from hepllm.config.inputs import GEV, NO_COLUMN, JetBranches, ParticleBranches, RootLayout
 from hepllm.errors import InputError
@@ -75,9 +75,7 @@ class RootFile:
             weight=self._scalars(self.weight, start, stop, 1.0),
         )
 
-    def _scalars(
-        self, branch: str | None, start: int, stop: int, default: float
-    ) -> NDArray[np.float64]:
+    def _scalars(self, branch: str | None, start: int, stop: int, default: float) -> Floats:
         if branch is None:
             return np.full(stop - start, default)
         return self.tree.scalars(branch, start, stop)
@@ -97,9 +95,7 @@ class RootFile:
         pt, eta, phi = np.ascontiguousarray(np.concatenate(rows, axis=1)[:, order])
         return Particles(pt, eta, phi, counts=np.bincount(event, minlength=n_events))
 
-    def _is_visible(
-        self, branches: ParticleBranches, counts: NDArray[np.int64], start: int, stop: int
-    ) -> NDArray[np.bool_]:
+    def _is_visible(self, branches: ParticleBranches, counts: Ints, start: int, stop: int) -> Bools:
         """Which particles are final, and no neutrinos, as far as the branches tell."""
         visible = np.ones(int(counts.sum()), dtype=bool)
         if branches.status is not None:
@@ -109,9 +105,7 @@ class RootFile:
             visible &= ~np.isin(pid, NEUTRINOS)
         return visible
 
-    def _beside(
-        self, branch: str, counts: NDArray[np.int64], start: int, stop: int
-    ) -> NDArray[np.float64]:
+    def _beside(self, branch: str, counts: Ints, start: int, stop: int) -> Floats:
         values, own_counts = self.tree.lists(branch, start, stop)
         if not np.array_equal(own_counts, counts):
             raise InputError(
@@ -119,9 +113,7 @@ class RootFile:
             )
         return values
 
-    def _collection(
-        self, branches: list[str], start: int, stop: int
-    ) -> tuple[list[NDArray[np.float64]], NDArray[np.int64]]:
+    def _collection(self, branches: list[str], start: int, stop: int) -> tuple[list[Floats], Ints]:
         """Branches with lists of the same lengths, flat, and these lengths."""
         first: Jagged = self.tree.lists(branches[0], start, stop)
         values, counts = first
@@ -158,8 +150,8 @@ class RootFile:
         return TabulatedEvents(values, content)
 
     def _substructure(
-        self, branches: JetBranches, counts: NDArray[np.int64], start: int, stop: int
-    ) -> dict[str, NDArray[np.float64]]:
+        self, branches: JetBranches, counts: Ints, start: int, stop: int
+    ) -> dict[str, Floats]:
         """What there is besides kinematics; a negative value stands for none."""
         quantities = {}
         for name in ("n_particles", "tau1", "tau2", "tau3", "softdrop_mass"):

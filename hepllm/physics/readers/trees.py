@@ -16,8 +16,8 @@ from typing import Any
 import awkward as ak
 import numpy as np
 import uproot
-from numpy.typing import NDArray
 
+from hepllm.arrays import Floats, Ints
 from hepllm.errors import InputError, nearest_name
 from hepllm.physics.readers.columns import listing
 from hepllm.physics.readers.content import one_line
@@ -26,7 +26,7 @@ _USUAL_TREES = ("Delphes", "Events")
 
 _INDEXED = re.compile(r"(?P<branch>.+)\[(?P<index>\d+)\]")
 
-Jagged = tuple[NDArray[np.float64], NDArray[np.int64]]
+Jagged = tuple[Floats, Ints]
 """Values of all events after one another, and the number of them in each event."""
 
 
@@ -73,14 +73,12 @@ class RootTree:
                 f"there are {listing(self.names)}"
             )
 
-    def read(
-        self, start: int, stop: int, columns: Sequence[int] | None = None
-    ) -> NDArray[np.float64]:
+    def read(self, start: int, stop: int, columns: Sequence[int] | None = None) -> Floats:
         """Reads branches with one number an event, as a table; see ``columns.Table``."""
         places = range(self.n_columns) if columns is None else columns
         return np.stack([self.scalars(self.branches[i], start, stop) for i in places], axis=1)
 
-    def scalars(self, branch: str, start: int, stop: int) -> NDArray[np.float64]:
+    def scalars(self, branch: str, start: int, stop: int) -> Floats:
         """One number an event, shape (N,); of a list the first, NaN where it is empty."""
         array = self._array(branch, start, stop)
         if array.ndim > 1:
@@ -122,7 +120,7 @@ class RootTree:
                 f"{one_line(error)[:200]}"
             ) from None
 
-    def _numbers(self, array: Any, branch: str) -> NDArray[np.float64]:
+    def _numbers(self, array: Any, branch: str) -> Floats:
         try:
             return np.asarray(ak.to_numpy(array, allow_missing=False)).astype(np.float64)
         except (ValueError, TypeError):
