@@ -1,15 +1,10 @@
-"""What a report page consists of, and the page as HTML.
-
-The template escapes everything that it is given. The page's own policy forbids scripts and anything
-that would be fetched, so that a name in a configuration can do nothing.
-"""
+"""What a result or a whole report consists of, before it becomes HTML, Markdown or plain text."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from string import ascii_lowercase
 
 
 @dataclass(frozen=True)
@@ -20,7 +15,7 @@ class Cell:
         text: as it is shown; empty where there is none.
         value: in full; None where there is none.
         interval: its uncertainty.
-        note: such as the background events that it rests on.
+        note: such as the background events that it rests on; may stand without a number.
         reason: why there is no number.
     """
 
@@ -62,6 +57,22 @@ class Table:
     heads: Sequence[str]
     groups: Sequence[Group]
     notes: Sequence[str] = ()
+
+    def marks(self) -> dict[str, str]:
+        """What is shown beside a dash, by the reason for it; empty where there is one reason."""
+        cells = [cell for group in self.groups for row in group.rows for cell in row.cells]
+        reasons = dict.fromkeys(cell.reason for cell in cells if cell.reason and not cell.text)
+        if len(reasons) < 2:
+            return dict.fromkeys(reasons, "")
+        return {
+            reason: ascii_lowercase[place % 26] * (1 + place // 26)
+            for place, reason in enumerate(reasons)
+        }
+
+    def remarks(self) -> list[str]:
+        """The notes, and why numbers are missing."""
+        reasons = [f"-{mark}: {reason}" for reason, mark in self.marks().items()]
+        return [*self.notes, *([f"{'; '.join(reasons)}."] if reasons else [])]
 
 
 @dataclass(frozen=True)
@@ -132,17 +143,3 @@ class Page:
     title: str
     facts: Sequence[tuple[str, str]]
     sections: Sequence[Section]
-
-
-def render(page: Page) -> str:
-    """The page as HTML that needs no other file."""
-    loader = PackageLoader(__package__ or __name__.rpartition(".")[0])
-    environment = Environment(
-        loader=loader,
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template("page.html").render(page=page)

@@ -1,227 +1,180 @@
-"""Results as plain text for the terminal, at most 120 columns wide."""
+"""Pages, sections and tables as plain text for the terminal, at most 120 columns wide.
+
+Pictures and listings are left out. A table that is wider becomes several blocks of columns, each
+with the names of the rows.
+"""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
-from hepllm.evaluation.bootstrap import Difference, Interval
-from hepllm.evaluation.metrics import Threshold
-from hepllm.evaluation.results import EvaluationResults, ScoreResult, Selection, SicEstimate
+from hepllm.report.page import Cell, Group, Page, Section, Table
 
-_WIDTHS = (17, 24, 21, 5, 21, 5, 21, 5)
-_HEADS = ("", "AUC", "SIC(0.3)", "N_b", "SIC(0.5)", "N_b", "max SIC", "N_b")
-_CUT_WIDTHS = (47, 11, 11, 9, 9, 10, 9, 9)
-_CUT_HEADS = ("cut", "threshold", "precision", "recall", "F1", "accuracy", "N_s", "N_b")
-_VIEW_WIDTHS = (10, 8, 8, 7, 23, 21, 21, 10, 11)
-_VIEW_HEADS = ("view", "N_s", "N_b", "N_min", "AUC", "SIC(0.5)", "max SIC", "accuracy", "precision")
-_MISSING = "-"
+WIDTH = 120
+
+_NAME_WIDTH = 48
+_GAP = 2
+_RULES = "=-~"
+_ASCII = str.maketrans({"ε": "eps", "√": "sqrt", "≥": ">=", "≤": "<=", "–": "-"})  # noqa: RUF001
 
 
-def format_table(results: EvaluationResults) -> str:
-    """One row a classifier and ablation, the differences to the judged model, and the conventions.
-
-    Args:
-        results: of one sample.
-
-    Returns:
-        Lines of at most 120 characters, without a line break at the end.
-    """
-    model, rule = results.model.name, "-" * sum(_WIDTHS)
-    lines = [_title(results), _row(_HEADS, _WIDTHS), rule]
-    headings = {
-        "retrained": f"{model} trained without part of its input:",
-        "ablation": f"{model} with part of its input destroyed:",
-    }
-    for role in ("llm", "baseline", "retrained", "ablation"):
-        rows = [result for result in results.scores.values() if result.role == role]
-        if rows and role in headings:
-            lines.append(headings[role])
-        lines += [_row(_score_cells(result), _WIDTHS) for result in rows]
-    if results.differences:
-        lines.append(f"paired differences, {model} minus:")
-    lines += [_row(_difference_cells(*item), _WIDTHS) for item in results.differences.items()]
-    for (first, second), difference in results.contrasts.items():
-        lines.append(f"paired difference, {first} minus:")
-        lines.append(_row(_difference_cells(second, difference), _WIDTHS))
-    return "\n".join([*lines, rule, *_footer(results)])
+def as_text(part: Page | Section | Table) -> str:
+    """Lines of at most 120 characters, without a line break at the end."""
+    if isinstance(part, Table):
+        return _table(part)
+    if isinstance(part, Section):
+        return "\n\n".join(_section(part, 0))
+    blocks = [_heading(part.title, 0), *_facts(part.facts)]
+    return "\n\n".join([*blocks, *(block for one in part.sections for block in _section(one, 1))])
 
 
-def format_working_points(results: EvaluationResults) -> str:
-    """Precision, recall and the confusion table of the judged model at its cuts.
+def _section(section: Section, level: int) -> Iterator[str]:
+    yield _heading(section.title, level)
+    for text in section.texts:
+        yield "\n".join(_wrap(text))
+    yield from _facts(section.facts)
+    for table in section.tables:
+        yield _table(table)
+    for part in section.sections:
+        yield from _section(part, level + 1)
 
-    Args:
-        results: of one sample.
 
-    Returns:
-        Lines of at most 120 characters, without a line break at the end.
-    """
-    model, rule = results.model, "-" * sum(_CUT_WIDTHS)
+def _heading(title: str, level: int) -> str:
+    lines = _wrap(title)
+    return "\n".join([*lines, _RULES[min(level, len(_RULES) - 1)] * max(map(len, lines))])
+
+
+def _facts(facts: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """Names with values in one block; nothing without any."""
+    if not facts:
+        return
+    indent = min(_NAME_WIDTH, max(len(_plain(name)) for name, _ in facts)) + _GAP
     lines = [
-        f"{model.name}, {_title(results)}",
-        _row(_CUT_HEADS, _CUT_WIDTHS),
-        rule,
-        *(_row(_cut_cells(selection), _CUT_WIDTHS) for selection in model.selections),
-        rule,
-        *_wrap(_confusion_text(model.selections[0])),
-        *_wrap(
-            "N_s, N_b: events that pass. Precision, F1 and accuracy hold for this mixture of "
-            "classes only."
-        ),
+        line
+        for name, value in facts
+        for line in _wrap(f"{_plain(name).ljust(indent - 1)} {value}", " " * indent)
     ]
-    return "\n".join(lines)
+    yield "\n".join(lines)
 
 
-def format_views(views: Sequence[EvaluationResults]) -> str:
-    """The judged model in several mixtures of the same events, one row each.
+@dataclass(frozen=True)
+class _Column:
+    """A column in which every cell consists of lines.
 
-    Args:
-        views: results of the sample as it is first.
-
-    Returns:
-        Lines of at most 120 characters, without a line break at the end.
+    Attributes:
+        head: above it.
+        cells: lines of the cell of each row.
+        is_left: whether the lines begin at the left.
     """
-    lines = [
-        f"{views[0].model.name}, {views[0].sample} sample in several mixtures of its classes",
-        _row(_VIEW_HEADS, _VIEW_WIDTHS),
-        "-" * sum(_VIEW_WIDTHS),
-    ]
-    for results in views:
-        model, best = results.model, results.model.selections[0].table
-        lines.append(
-            _row(
-                (
-                    results.view,
-                    _count(model.events.n_signal),
-                    _count(model.events.n_background),
-                    str(results.n_min),
-                    _quantity(model.auc.value, model.auc_interval, 3),
-                    _quantity(model.sic_at[0.5].point.sic, model.sic_at[0.5].sic, 2),
-                    _quantity(model.max_sic.point.sic, model.max_sic.sic, 2),
-                    _number(None if best is None else best.accuracy, 3),
-                    _number(None if best is None else best.precision, 3),
-                ),
-                _VIEW_WIDTHS,
-            )
+
+    head: str
+    cells: Sequence[Sequence[str]]
+    is_left: bool = False
+
+    @property
+    def width(self) -> int:
+        return max(
+            len(line) for line in (self.head, *(line for cell in self.cells for line in cell))
         )
+
+    def aligned(self, line: str) -> str:
+        return line.ljust(self.width) if self.is_left else line.rjust(self.width)
+
+
+def _table(table: Table) -> str:
+    names = _names(table)
+    room = WIDTH - names.width
+    columns = [
+        _columns(table, place, head, room - _GAP) for place, head in enumerate(table.heads[1:])
+    ]
+    blocks = [_block(table.groups, [names, *chosen]) for chosen in _fitting(columns, room)]
+    remarks = [line for text in table.remarks() for line in _wrap(text)]
+    return "\n".join([*_wrap(table.caption), "\n\n".join(blocks), *remarks])
+
+
+def _names(table: Table) -> _Column:
+    """The names of all rows; those under a heading are indented."""
+    cells = [
+        textwrap.wrap(
+            _plain(row.name), _NAME_WIDTH, initial_indent=indent, subsequent_indent=indent
+        )
+        or [""]
+        for group in table.groups
+        for indent in ("  " if group.title else "",)
+        for row in group.rows
+    ]
+    return _Column(_plain(table.heads[0]), cells, is_left=True)
+
+
+def _columns(table: Table, place: int, head: str, limit: int) -> list[_Column]:
+    """A column of numbers with their intervals, and one of their notes if there are any."""
+    cells = [row.cells[place] for group in table.groups for row in group.rows]
+    words = [_plain(cell.note) for cell in cells]
+    unit = _common_word(words)
+    notes = _Column(unit, [[word.removeprefix(unit).lstrip()] for word in words])
+    parts = [notes] if any(words) else []
+    limit -= sum(part.width + _GAP for part in parts)
+    numbers = [
+        textwrap.wrap(text, limit) or [""] for text in _aligned_numbers(cells, table.marks())
+    ]
+    is_left = all(cell.value is None for cell in cells) and any(cell.text for cell in cells)
+    return [_Column(_plain(head), numbers, is_left), *parts]
+
+
+def _aligned_numbers(cells: Sequence[Cell], marks: dict[str, str]) -> list[str]:
+    """Numbers below numbers and intervals below intervals."""
+    between = max((len(cell.interval) for cell in cells), default=0)
+    return [
+        f"{_plain(cell.text)}{f' {cell.interval.rjust(between)}' if cell.interval else ''}"
+        if cell.text
+        else f"-{marks.get(cell.reason, '')}"
+        for cell in cells
+    ]
+
+
+def _common_word(notes: Sequence[str]) -> str:
+    """The first word of all notes that are not empty, such as N_b; else nothing."""
+    words = {note.partition(" ")[0] for note in notes if " " in note}
+    return words.pop() if len(words) == 1 and all(" " in note for note in notes if note) else ""
+
+
+def _fitting(columns: Iterable[list[_Column]], room: int) -> Iterator[list[_Column]]:
+    """Columns that stand side by side within so many characters."""
+    chosen: list[_Column] = []
+    for parts in columns:
+        if chosen and sum(one.width + _GAP for one in (*chosen, *parts)) > room:
+            yield chosen
+            chosen = []
+        chosen = [*chosen, *parts]
+    yield chosen
+
+
+def _block(groups: Sequence[Group], columns: Sequence[_Column]) -> str:
+    head = _line(columns, [column.head for column in columns])
+    width = sum(column.width for column in columns) + _GAP * (len(columns) - 1)
+    lines, place = [head, "-" * width], 0
+    for group in groups:
+        lines += [f"{_plain(group.title)}{':' if group.rows else ''}"] if group.title else []
+        for _ in group.rows:
+            cells = [column.cells[place] for column in columns]
+            for number in range(max(map(len, cells))):
+                lines.append(
+                    _line(columns, [cell[number] if number < len(cell) else "" for cell in cells])
+                )
+            place += 1
     return "\n".join(lines)
 
 
-def _title(results: EvaluationResults) -> str:
-    events = results.model.events
-    return (
-        f"{results.sample} sample, {results.view} view: "
-        f"N_s = {events.n_signal} signal and N_b = {events.n_background} background events"
-    )
+def _line(columns: Sequence[_Column], cells: Sequence[str]) -> str:
+    padded = (column.aligned(cell) for column, cell in zip(columns, cells, strict=True))
+    return (" " * _GAP).join(padded).rstrip()
 
 
-def _row(cells: Iterable[str], widths: tuple[int, ...]) -> str:
-    name, *numbers = zip(cells, widths, strict=True)
-    text = _clip(name[0], name[1]).ljust(name[1])
-    return (text + "".join(cell.rjust(width) for cell, width in numbers)).rstrip()
+def _wrap(text: str, indent: str = "") -> list[str]:
+    return textwrap.wrap(_plain(text), WIDTH, subsequent_indent=indent) or [""]
 
 
-def _clip(text: str, width: int) -> str:
-    return text if len(text) < width else f"{text[: width - 3]}.."
-
-
-def _wrap(text: str) -> list[str]:
-    return textwrap.wrap(text, sum(_WIDTHS))
-
-
-def _score_cells(result: ScoreResult) -> tuple[str, ...]:
-    estimates = (result.sic_at[0.3], result.sic_at[0.5], result.max_sic)
-    return (
-        f"  {result.name}" if result.role in ("ablation", "retrained") else result.name,
-        _quantity(result.auc.value, result.auc_interval, 3),
-        *(cell for estimate in estimates for cell in _sic_cells(estimate)),
-    )
-
-
-def _sic_cells(estimate: SicEstimate) -> tuple[str, str]:
-    point = estimate.point
-    return _quantity(point.sic, estimate.sic, 2), _count(point.n_background_passing)
-
-
-def _difference_cells(name: str, differences: Mapping[str, Difference]) -> tuple[str, ...]:
-    area = differences["auc"]
-    cells = [_quantity(area.estimate, area.interval, 3, "+")]
-    for key in ("sic_at_0.3", "sic_at_0.5", "max_sic"):
-        cells += [_quantity(differences[key].estimate, differences[key].interval, 2, "+"), ""]
-    return (f"  {name}", *cells)
-
-
-def _cut_cells(selection: Selection) -> tuple[str, ...]:
-    table, point = selection.table, selection.point
-    shares: tuple[float | None, ...] = (None,) * 4
-    if table is not None:
-        shares = (table.precision, table.recall, table.f1, table.accuracy)
-    return (
-        selection.threshold.chosen_by,
-        _number(selection.threshold.value, 3),
-        *(_number(share, 3) for share in shares),
-        _count(point.n_signal_passing),
-        _count(point.n_background_passing),
-    )
-
-
-def _confusion_text(best: Selection) -> str:
-    table = best.table
-    if table is None:
-        return f"No confusion table: {_reason(best.threshold)}."
-    return (
-        f"Confusion at the first cut (sums of weights): signal {table.signal_as_signal:g} kept, "
-        f"{table.signal_as_background:g} lost; background {table.background_as_background:g} "
-        f"rejected, {table.background_as_signal:g} taken for signal."
-    )
-
-
-def _reason(threshold: Threshold) -> str:
-    return threshold.reason or "no cut"
-
-
-def _quantity(value: float | None, between: Interval, digits: int, sign: str = "") -> str:
-    """Value and interval, with a digit less where the column would overflow."""
-    if value is None:
-        return _MISSING
-    numbers = (value, between.low, between.high)
-    if max(abs(number) for number in numbers if number is not None) >= 10:
-        digits -= 1
-    centre, low, high = (_number(number, digits, sign) for number in numbers)
-    return f"{centre} [{low}, {high}]"
-
-
-def _number(value: float | None, digits: int, sign: str = "") -> str:
-    return _MISSING if value is None else f"{value:{sign}.{digits}f}"
-
-
-def _count(number: int | None) -> str:
-    if number is None:
-        return _MISSING
-    return str(number) if number < 10_000 else f"{number / 1000:.0f}k"
-
-
-def _footer(results: EvaluationResults) -> list[str]:
-    config, model = results.config, results.model
-    best = model.max_sic_in_sample
-    in_sample = "none" if best.sic is None else f"{best.sic:.2f} (N_b {best.n_background_passing})"
-    uncertainty = (
-        f"[low, high]: {config.confidence:.0%} bootstrap interval, {config.bootstrap} replicas "
-        "stratified by class, the same for all rows. N_b beside a SIC: background events that "
-        "pass its cut."
-    )
-    definition = (
-        "SIC(x) = eps_S / sqrt(eps_B) at the tightest cut with eps_S >= x; cuts fall at distinct "
-        "scores, so ties pass together. max SIC: the cut is chosen on validation data and read "
-        f"on this sample; chosen on this sample itself, biased upwards, {model.name} has "
-        f"{in_sample}. Ablations are read at the cut of {model.name}."
-    )
-    limits = (
-        f"{results.rule} must pass a cut; a dash: fewer do, or there is no cut or class. "
-        f"{model.events.n_background} background events can show no SIC above "
-        f"sqrt(N_b / {results.n_min}) = {results.sic_ceiling:.1f}."
-    )
-    paragraphs = [uncertainty, definition, limits]
-    if model.events.problem is not None:
-        paragraphs.append(f"This sample has no metrics: {model.events.problem}.")
-    return [line for paragraph in paragraphs for line in _wrap(paragraph)]
+def _plain(text: str) -> str:
+    return text.translate(_ASCII)

@@ -36,7 +36,7 @@ from hepllm.files import write_text
 from hepllm.pictures.reliability import plot_reliability
 from hepllm.pictures.results import plot_roc, plot_scores, plot_sic
 from hepllm.provenance import this_call
-from hepllm.report.text import format_table, format_views, format_working_points
+from hepllm.report.wording import format_table, format_views, format_working_points
 from hepllm.runs.box_search import forget_search, search_blackbox, wants_search
 from hepllm.runs.cascade import MODEL, CascadeScores, RunCascade, open_cascade
 from hepllm.runs.comparison import Contest, add_stack, fit_peers, name_retrained, score_retrained

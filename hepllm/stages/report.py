@@ -14,7 +14,8 @@ from hepllm.files import write_text
 from hepllm.pictures.training import History
 from hepllm.provenance import shown_date, versions
 from hepllm.report.data import data_section
-from hepllm.report.page import Page, Section, render
+from hepllm.report.html import as_html
+from hepllm.report.page import Page, Section
 from hepllm.report.runs import (
     ReportedRun,
     comparison_section,
@@ -48,7 +49,7 @@ def report(folders: Sequence[Path], output: Path | None = None, command: str = "
     opened = [open_run(folder) for folder in folders]
     runs = dict(zip(_names(folders), opened, strict=True))
     output = output or (folders[0] / REPORT if len(folders) == 1 else Path(REPORT))
-    page = render(_page(runs, command))
+    page = as_html(_page(runs, command))
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_text(output, page)

@@ -14,7 +14,7 @@ from hepllm.errors import InputError
 from hepllm.evaluation.assessment import evaluate_scores
 from hepllm.evaluation.metrics_tree import results_tree
 from hepllm.evaluation.results import EvaluationResults, ScoreTable
-from hepllm.report.text import format_table, format_working_points
+from hepllm.report.wording import format_table, format_working_points
 
 CONFIG = EvaluationConfig(bootstrap=100)
 

@@ -11,7 +11,7 @@ from hepllm.evaluation.assessment import evaluate_scores
 from hepllm.evaluation.background import describe_rule, required_background
 from hepllm.evaluation.metrics_tree import results_tree
 from hepllm.evaluation.results import ScoreTable
-from hepllm.report.text import format_table
+from hepllm.report.wording import format_table
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,25 @@
+"""A page as HTML.
+
+The template escapes everything that it is given. The page's own policy forbids scripts and anything
+that would be fetched, so that a name in a configuration can do nothing.
+"""
+
+from __future__ import annotations
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from hepllm.report.page import Page
+
+
+def as_html(page: Page) -> str:
+    """The page as HTML that needs no other file."""
+    loader = PackageLoader(__package__ or __name__.rpartition(".")[0])
+    environment = Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("page.html").render(page=page)

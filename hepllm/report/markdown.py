@@ -1,0 +1,69 @@
+"""Pages, sections and tables as Markdown (GitHub's), without pictures and listings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from hepllm.report.page import Cell, Page, Section, Table
+
+_SPECIAL = re.compile(r"([\\`*\[<>|~$&]|(?<!\w)_|_(?!\w)|^#|^[-+](?=\s)|(?<=^\d)[.)](?=\s))")
+
+
+def as_markdown(part: Page | Section | Table) -> str:
+    """Paragraphs, lists and pipe tables, without a line break at the end."""
+    if isinstance(part, Table):
+        return "\n\n".join(_table(part))
+    if isinstance(part, Section):
+        return "\n\n".join(_section(part, 1))
+    blocks = [f"# {_escaped(part.title)}", *_facts(part.facts)]
+    return "\n\n".join([*blocks, *(block for one in part.sections for block in _section(one, 2))])
+
+
+def _section(section: Section, level: int) -> Iterator[str]:
+    yield f"{'#' * min(level, 6)} {_escaped(section.title)}"
+    for text in section.texts:
+        yield _escaped(text)
+    yield from _facts(section.facts)
+    for table in section.tables:
+        yield from _table(table)
+    for part in section.sections:
+        yield from _section(part, level + 1)
+
+
+def _facts(facts: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """A list of names with values; nothing without any."""
+    if facts:
+        yield "\n".join(f"- {_escaped(name)}: {_escaped(value)}" for name, value in facts)
+
+
+def _table(table: Table) -> Iterator[str]:
+    yield f"**{_escaped(table.caption)}**"
+    marks = table.marks()
+    lines = [_row(map(_escaped, table.heads)), _row(["---", *["---:"] * (len(table.heads) - 1)])]
+    for group in table.groups:
+        if group.title:
+            lines.append(_row([f"*{_escaped(group.title)}*", *[""] * (len(table.heads) - 1)]))
+        lines += [
+            _row([_escaped(row.name), *(_cell(cell, marks) for cell in row.cells)])
+            for row in group.rows
+        ]
+    yield "\n".join(lines)
+    for text in table.remarks():
+        yield _escaped(text)
+
+
+def _cell(cell: Cell, marks: dict[str, str]) -> str:
+    shown = _escaped(cell.text) if cell.text else f"-{marks.get(cell.reason, '')}"
+    return " ".join(
+        filter(None, (shown, cell.interval, f"({_escaped(cell.note)})" if cell.note else ""))
+    )
+
+
+def _row(cells: Sequence[str] | Iterator[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _escaped(text: str) -> str:
+    """Text in which nothing is markup, in one line."""
+    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
