@@ -28,7 +28,7 @@ _MIN_BACKGROUND = 10
 
 
 @dataclass(frozen=True)
-class Cut:
+class HandCut:
     """A rectangular cut; made by ``fit_cut``.
 
     Attributes:
@@ -49,7 +49,7 @@ class Cut:
         return np.where(passes, -np.where(passes, tau, 0.0), _FAILED)
 
 
-def fit_cut(sample: TrainingSample) -> Cut:
+def fit_cut(sample: TrainingSample) -> HandCut:
     """Chooses the two mass cuts that allow the largest SIC on the training events.
 
     They are looked for among the deciles of the signal, with at least 10 background events, and 0.2
@@ -64,7 +64,7 @@ def fit_cut(sample: TrainingSample) -> Cut:
     sample.checked()
     columns = tuple(sample.names.index(name) for name in CUT_FEATURES)
     candidates = [
-        Cut(columns, float(mass), float(delta))
+        HandCut(columns, float(mass), float(delta))
         for mass in _deciles(sample, columns[0])
         for delta in _deciles(sample, columns[1])
     ]
@@ -78,7 +78,7 @@ def _deciles(sample: TrainingSample, column: int) -> Floats:
     return np.append(lowest, np.quantile(present, _QUANTILES[1:])) if len(present) else lowest
 
 
-def _best_sic(cut: Cut, sample: TrainingSample) -> float:
+def _best_sic(cut: HandCut, sample: TrainingSample) -> float:
     events = scored_events(cut.score(sample.features), sample.label, sample.weight)
     n_min = max(_MIN_BACKGROUND, round(_MIN_BACKGROUND_SHARE * events.n_background))
     sic = roc(events).sic(n_min)

@@ -73,7 +73,7 @@ class SourceFile(_Record):
     masterkey_sha256: str | None = None
 
 
-class Cut(_Record):
+class CutFlowStep(_Record):
     """Events left after a step of the selection."""
 
     name: str
@@ -101,7 +101,7 @@ class Manifest(_Record):
     schema_version: int
     config: dict[str, Any]
     sources: list[SourceFile]
-    cut_flow: list[Cut]
+    cut_flow: list[CutFlowStep]
     n_events: int
     counts: dict[str, dict[str, int]]
     duplicate_events: int

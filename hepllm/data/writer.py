@@ -21,7 +21,7 @@ from hepllm.config import SplitConfig
 from hepllm.data.dataset import (
     LABEL_NAMES,
     MANIFEST,
-    Cut,
+    CutFlowStep,
     Manifest,
     Shard,
     SourceFile,
@@ -152,7 +152,10 @@ class DatasetWriter:
             self._flush()
 
     def finish(
-        self, config: Mapping[str, Any], sources: Sequence[SourceFile], cut_flow: Sequence[Cut]
+        self,
+        config: Mapping[str, Any],
+        sources: Sequence[SourceFile],
+        cut_flow: Sequence[CutFlowStep],
     ) -> Manifest:
         """Writes the last shard, then the manifest, which makes the folder a dataset."""
         self._flush(last=True)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepllm.config import Config, PreprocessConfig, dump_config
-from hepllm.data.dataset import MANIFEST, Cut, Dataset, SourceFile, read_dataset
+from hepllm.data.dataset import MANIFEST, CutFlowStep, Dataset, SourceFile, read_dataset
 from hepllm.data.work_folder import Parts, WorkFolder
 from hepllm.data.writer import DatasetWriter, file_digest, make_table, write_atomically
 from hepllm.errors import InputError, RunError, nearest_name
@@ -375,7 +375,7 @@ def _assemble(
             steps[name] = steps.get(name, 0) + events
     if steps[READ] > steps[VALID]:
         logger.warning("%s: %d bad events skipped", work.result, steps[READ] - steps[VALID])
-    cut_flow = [Cut(name=name, events=events) for name, events in steps.items()]
+    cut_flow = [CutFlowStep(name=name, events=events) for name, events in steps.items()]
     write_atomically(work.result / "config.yaml", dump_config(config).encode())
     writer.finish(content_settings(config), described, cut_flow)
     work.publish()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from hepllm.config import SplitConfig
 from hepllm.data import writer
-from hepllm.data.dataset import Cut, Dataset, SourceFile, overlap, read_dataset
+from hepllm.data.dataset import CutFlowStep, Dataset, SourceFile, overlap, read_dataset
 from hepllm.data.writer import DatasetWriter, make_table
 from hepllm.errors import InputError
 from hepllm.schema import FEATURES, SPLITS
@@ -45,7 +45,7 @@ def _write(folder: Path, *tables: pa.Table) -> Dataset:
     writer = DatasetWriter(folder)
     for table in tables:
         writer.write(table)
-    writer.finish({"seed": 1}, _SOURCES, [Cut(name="events read", events=9)])
+    writer.finish({"seed": 1}, _SOURCES, [CutFlowStep(name="events read", events=9)])
     return read_dataset(folder)
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 from hepllm.config import PreprocessConfig
 from hepllm.errors import InputError
 from hepllm.physics.events import EventBatch
-from hepllm.physics.readers.columns import Table
+from hepllm.physics.readers.columns import ColumnTable
 from hepllm.physics.readers.content import kind_of_content
 from hepllm.physics.readers.delimited import open_delimited
 from hepllm.physics.readers.features import knows_columns, open_features
@@ -39,7 +39,7 @@ class EventFile(Protocol):
         """Reads rows, start included and stop not."""
 
 
-_TABLES: Mapping[str, Callable[[Path], Table]] = {
+_TABLES: Mapping[str, Callable[[Path], ColumnTable]] = {
     "hdf5": open_frame,
     "csv": open_delimited,
     "parquet": open_parquet,

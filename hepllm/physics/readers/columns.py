@@ -11,7 +11,7 @@ from hepllm.config.inputs import Column
 from hepllm.errors import InputError, nearest_name
 
 
-class Table(Protocol):
+class ColumnTable(Protocol):
     """Rows of numbers in a file; frozen and picklable."""
 
     @property
@@ -34,7 +34,7 @@ class Table(Protocol):
         """Reads rows, start included and stop not: shape (rows, columns), NaN where missing."""
 
 
-def find_column(table: Table, column: Column, what: str) -> int:
+def find_column(table: ColumnTable, column: Column, what: str) -> int:
     """The place of a column.
 
     Args:

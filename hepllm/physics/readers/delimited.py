@@ -29,7 +29,7 @@ _MISSING = ["", "nan", "NaN", "NAN", "NA", "N/A", "null", "NULL", "None"]
 
 @dataclass(frozen=True)
 class DelimitedTable:
-    """A text table; see ``columns.Table``.
+    """A text table; see ``columns.ColumnTable``.
 
     Attributes:
         delimiter: between the numbers; empty for blanks.

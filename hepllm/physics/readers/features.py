@@ -17,7 +17,7 @@ from hepllm.config import PreprocessConfig
 from hepllm.config.inputs import GEV, NO_COLUMN, Column, ScaledColumn
 from hepllm.errors import InputError
 from hepllm.physics.events import EventBatch, TabulatedEvents, digest_runs
-from hepllm.physics.readers.columns import Table, find_column, listing
+from hepllm.physics.readers.columns import ColumnTable, find_column, listing
 from hepllm.schema import FEATURES, TABLE_QUANTITIES
 
 LHCO_FEATURES: Mapping[str, str] = {
@@ -54,7 +54,7 @@ class FeatureFile:
         weight: place of the weight's column, None without one.
     """
 
-    table: Table
+    table: ColumnTable
     quantities: tuple[_Quantity, ...]
     label: int | None
     weight: int | None
@@ -104,12 +104,12 @@ def _column_or(
     return np.full(n_rows, default) if place is None else column[place].copy()
 
 
-def knows_columns(table: Table) -> bool:
+def knows_columns(table: ColumnTable) -> bool:
     """Whether a table has columns that are known by their names."""
     return bool(_known_columns(table))
 
 
-def open_features(table: Table, config: PreprocessConfig) -> FeatureFile:
+def open_features(table: ColumnTable, config: PreprocessConfig) -> FeatureFile:
     """Finds the features in a table.
 
     Raises:
@@ -134,19 +134,19 @@ def open_features(table: Table, config: PreprocessConfig) -> FeatureFile:
     )
 
 
-def _known_columns(table: Table) -> dict[str, ScaledColumn]:
+def _known_columns(table: ColumnTable) -> dict[str, ScaledColumn]:
     known = {**LHCO_FEATURES, **{name: name for name in (*FEATURES, *TABLE_QUANTITIES)}}
     names = [name for name in table.names or () if isinstance(name, str) and name in known]
     return {known[name]: ScaledColumn(column=name) for name in names}
 
 
-def _find_quantity(table: Table, name: str, stated: ScaledColumn, unit: float) -> _Quantity:
+def _find_quantity(table: ColumnTable, name: str, stated: ScaledColumn, unit: float) -> _Quantity:
     in_gev = (FEATURES[name].unit if name in FEATURES else TABLE_QUANTITIES[name]) == "GeV"
     place = find_column(table, stated.column, name)
     return _Quantity(name, place, stated.scale * unit if in_gev else stated.scale)
 
 
-def _find_row_column(table: Table, stated: Column | None, usual: str) -> int | None:
+def _find_row_column(table: ColumnTable, stated: Column | None, usual: str) -> int | None:
     """The column of labels or weights: the one that is stated, else one of the usual name."""
     if stated == NO_COLUMN:
         return None

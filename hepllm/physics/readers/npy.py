@@ -17,7 +17,7 @@ from hepllm.physics.readers.content import one_line
 
 @dataclass(frozen=True)
 class NpyTable:
-    """An array of shape (rows, columns), or of records; see ``columns.Table``."""
+    """An array of shape (rows, columns), or of records; see ``columns.ColumnTable``."""
 
     path: Path
     n_rows: int

@@ -21,7 +21,7 @@ _BUFFER = 65_536
 
 @dataclass(frozen=True)
 class ParquetTable:
-    """A Parquet file; see ``columns.Table``.
+    """A Parquet file; see ``columns.ColumnTable``.
 
     Attributes:
         group_starts: the first row of each row group, and the number of rows at the end.

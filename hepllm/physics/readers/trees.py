@@ -74,7 +74,7 @@ class RootTree:
             )
 
     def read(self, start: int, stop: int, columns: Sequence[int] | None = None) -> Floats:
-        """Reads branches with one number an event, as a table; see ``columns.Table``."""
+        """Reads branches with one number an event, as a table; see ``columns.ColumnTable``."""
         places = range(self.n_columns) if columns is None else columns
         return np.stack([self.scalars(self.branches[i], start, stop) for i in places], axis=1)
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hepllm.errors import InputError
-from hepllm.physics.readers.columns import Table, find_column
+from hepllm.physics.readers.columns import ColumnTable, find_column
 from hepllm.physics.readers.delimited import open_delimited
 from hepllm.physics.readers.frames import open_frame
 from hepllm.physics.readers.npy import open_npy
@@ -36,46 +36,46 @@ def rows() -> Rows:
     return values
 
 
-def _npy(rows: Rows, path: Path) -> Table:
+def _npy(rows: Rows, path: Path) -> ColumnTable:
     np.save(path.with_suffix(".npy"), rows)
     return open_npy(path.with_suffix(".npy"))
 
 
-def _fortran_npy(rows: Rows, path: Path) -> Table:
+def _fortran_npy(rows: Rows, path: Path) -> ColumnTable:
     np.save(path.with_suffix(".npy"), np.asfortranarray(rows.astype(">f8")))
     return open_npy(path.with_suffix(".npy"))
 
 
-def _records(rows: Rows, path: Path) -> Table:
+def _records(rows: Rows, path: Path) -> ColumnTable:
     records = np.rec.fromarrays(list(rows.T), names=",".join(NAMES))
     np.save(path.with_suffix(".npy"), np.asarray(records.view(np.ndarray)))
     return open_npy(path.with_suffix(".npy"))
 
 
-def _parquet(rows: Rows, path: Path) -> Table:
+def _parquet(rows: Rows, path: Path) -> ColumnTable:
     table = pa.table({name: pa.array(c, from_pandas=True) for name, c in zip(NAMES, rows.T)})  # noqa: B905
     pq.write_table(table, path, row_group_size=700)
     return open_parquet(path)
 
 
-def _csv(rows: Rows, path: Path) -> Table:
+def _csv(rows: Rows, path: Path) -> ColumnTable:
     lines = [",".join("" if np.isnan(x) else repr(float(x)) for x in row) for row in rows]
     path.write_text("a,b,c\n" + "\n".join(lines) + "\n")
     return open_delimited(path)
 
 
-def _semicolons(rows: Rows, path: Path) -> Table:
+def _semicolons(rows: Rows, path: Path) -> ColumnTable:
     lines = [";".join(repr(float(x)) for x in row) for row in rows]
     path.write_bytes(b'\xef\xbb\xbf"a";"b";"c"\r\n' + "\r\n\r\n".join(lines).encode())
     return open_delimited(path)
 
 
-def _blanks(rows: Rows, path: Path) -> Table:
+def _blanks(rows: Rows, path: Path) -> ColumnTable:
     np.savetxt(path, rows, fmt="%25.17g", header="a b c")
     return open_delimited(path)
 
 
-def _root(rows: Rows, path: Path) -> Table:
+def _root(rows: Rows, path: Path) -> ColumnTable:
     with uproot.recreate(path) as file:
         tree = file.mktree("t", dict.fromkeys(NAMES, "float64"))
         for part in (rows[:900], rows[900:]):
@@ -83,14 +83,14 @@ def _root(rows: Rows, path: Path) -> Table:
     return open_tree(path, None)
 
 
-def _hdf5(rows: Rows, path: Path) -> Table:
+def _hdf5(rows: Rows, path: Path) -> ColumnTable:
     pandas = pytest.importorskip("pandas", reason="pandas is not installed")
     pytest.importorskip("tables", reason="PyTables is not installed")
     pandas.DataFrame(rows, columns=list(NAMES)).to_hdf(path, key="df")
     return open_frame(path)
 
 
-WRITERS: dict[str, Callable[[Rows, Path], Table]] = {
+WRITERS: dict[str, Callable[[Rows, Path], ColumnTable]] = {
     "npy": _npy,
     "big-endian npy by columns": _fortran_npy,
     "records": _records,
@@ -163,7 +163,7 @@ def test_columns_are_found_by_name_and_place(rows: Rows, tmp_path: Path) -> None
         find_column(nameless, "a", "m_jj")
 
 
-def _refused(open_it: Callable[[Path], Table], path: Path, message: str) -> None:
+def _refused(open_it: Callable[[Path], ColumnTable], path: Path, message: str) -> None:
     def read_all() -> None:
         table = open_it(path)
         table.read(0, table.n_rows)
