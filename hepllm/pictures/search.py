@@ -34,7 +34,7 @@ def plot_spectrum(name: str, result: SearchResult, path: Path) -> None:
     before = result.rejected.expected[0]
     upper.stairs(spectra.rejected, edges, color="0.5", linewidth=1)
     upper.stairs(before, edges, color="0.5", linestyle=":", label="rejected events and fit")
-    _points(upper, edges, counts, f"selected, {chosen.selection.efficiency:g} of the events")
+    _points(upper, edges, counts, f"selected, {chosen.cut.efficiency:g} of the events")
     fit = chosen.background
     label = f"background fit, p = {chosen.goodness.value:.2f}"
     upper.stairs(fit.expected, edges, color=BACKGROUND_COLOUR, linewidth=1.6, label=label)

@@ -35,7 +35,7 @@ def _about_shapes(result: SearchResult) -> list[str]:
     """What the cuts do to the spectrum, and whether the fits follow."""
     found = []
     carved = [
-        (one.selection.efficiency, one.shape_outside.ks_p)
+        (one.cut.efficiency, one.shape_outside.ks_p)
         for one in result.selections
         if one.shape_outside is not None and one.shape_outside.ks_p < _SMALL_P
     ]
@@ -49,7 +49,7 @@ def _about_shapes(result: SearchResult) -> list[str]:
         fit = one.goodness_outside
         if fit is not None and fit.value < _SMALL_P:
             found.append(
-                f"the spectrum after the cut at {one.selection.efficiency:g} is not described "
+                f"the spectrum after the cut at {one.cut.efficiency:g} is not described "
                 f"outside of the resonance (p = {fit.value:.2g}), so the search's p-value may be "
                 "too small"
             )

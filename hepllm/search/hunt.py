@@ -25,10 +25,10 @@ from hepllm.search.smooth import (
 )
 from hepllm.search.spectra import (
     BoxSpectra,
-    Selection,
+    ScoreCut,
     ShapeDistance,
     bin_edges,
-    choose_selections,
+    choose_cuts,
     make_spectra,
     shape_distance,
 )
@@ -83,7 +83,7 @@ class SelectionResult:
     """One selection.
 
     Attributes:
-        selection: its cut.
+        cut: on the score.
         bump: its least probable excess.
         p_value: global, of this selection alone.
         goodness: p-value of the background fit.
@@ -97,7 +97,7 @@ class SelectionResult:
         shape_outside: the same without three widths around the resonance.
     """
 
-    selection: Selection
+    cut: ScoreCut
     bump: Bump
     p_value: PValue
     goodness: PValue
@@ -124,7 +124,7 @@ class SearchResult:
         rejected: fit of the rejected events.
         resonance: fitted to the spectrum of the best selection.
         jet_masses: of the lighter and of the heavier jet near the resonance.
-        tied: selections asked for that keep less than their share because of equal scores, also
+        tied: cuts asked for that keep less than their share because of equal scores, also
             those that were left out.
     """
 
@@ -137,7 +137,7 @@ class SearchResult:
     rejected: BatchFit
     resonance: Resonance
     jet_masses: dict[str, JetMass]
-    tied: tuple[Selection, ...]
+    tied: tuple[ScoreCut, ...]
 
     @property
     def chosen(self) -> SelectionResult:
@@ -165,8 +165,8 @@ def search(events: BoxEvents, config: SearchConfig, seed: int) -> SearchResult:
     _check_scores(events.score)
     edges = bin_edges(config.m_jj_min, config.m_jj_max, config.bin_width)
     inside = events.take((events.m_jj >= edges[0]) & (events.m_jj < edges[-1]))
-    selections = usable_selections(inside.score, config)
-    spectra = make_spectra(inside.m_jj, inside.score, selections, edges)
+    cuts = usable_cuts(inside.score, config)
+    spectra = make_spectra(inside.m_jj, inside.score, cuts, edges)
     background = prepare_background(edges, config)
     fits, outcome = examine(background, *observed_spectra(spectra))
     if outcome.failed[0]:
@@ -187,10 +187,7 @@ def search(events: BoxEvents, config: SearchConfig, seed: int) -> SearchResult:
     description = _description(background, fits.selected[best], fits.rejected)
     resonance = fit_resonance(counts, edges, *description, bump)
     fitted = _Fitted(inside, spectra, background, fits, toys)
-    results = [
-        fitted.judge(place, selection, resonance, seed)
-        for place, selection in enumerate(selections)
-    ]
+    results = [fitted.judge(place, cut, resonance, seed) for place, cut in enumerate(cuts)]
     return SearchResult(
         n_events=len(events.score),
         n_in_range=len(inside.score),
@@ -200,10 +197,10 @@ def search(events: BoxEvents, config: SearchConfig, seed: int) -> SearchResult:
         toys=toys,
         rejected=fits.rejected,
         resonance=resonance,
-        jet_masses=_jet_masses(inside, selections[best], resonance, edges, seed),
+        jet_masses=_jet_masses(inside, cuts[best], resonance, edges, seed),
         tied=tuple(
             one
-            for one in choose_selections(inside.score, config.efficiencies)
+            for one in choose_cuts(inside.score, config.efficiencies)
             if one.is_tied(len(inside.score))
         ),
     )
@@ -234,15 +231,13 @@ class _Fitted:
     fits: FittedSpectra
     toys: ToyResult
 
-    def judge(
-        self, place: int, selection: Selection, resonance: Resonance, seed: int
-    ) -> SelectionResult:
+    def judge(self, place: int, cut: ScoreCut, resonance: Resonance, seed: int) -> SelectionResult:
         """What there is to say about one selection."""
         fitted, counts = self.fits.selected[place], self.spectra.selected[place]
         description = _description(self.background, fitted, self.fits.rejected)
         around = resonance.window(_GAP)
         return SelectionResult(
-            selection=selection,
+            cut=cut,
             bump=scan_data(counts, fitted.expected[0], self.spectra.edges, self.background.windows),
             p_value=self.toys.by_selection[place],
             goodness=self.toys.goodness[place],
@@ -251,8 +246,8 @@ class _Fitted:
             background=fit_background(counts, *description),
             basis=description[0],
             offset=description[1],
-            shape=_sculpting(self.events, selection, None, seed),
-            shape_outside=_sculpting(self.events, selection, around, seed),
+            shape=_sculpting(self.events, cut, None, seed),
+            shape_outside=_sculpting(self.events, cut, around, seed),
         )
 
     def _bins_off(self, window: tuple[float, float]) -> Bools:
@@ -261,8 +256,8 @@ class _Fitted:
         return off
 
 
-def usable_selections(scores: Floats, config: SearchConfig) -> list[Selection]:
-    """The selections that keep enough of the events in the m_jj range.
+def usable_cuts(scores: Floats, config: SearchConfig) -> list[ScoreCut]:
+    """The cuts that keep enough of the events in the m_jj range.
 
     Raises:
         InputError: if none does, or too few events are there.
@@ -273,10 +268,10 @@ def usable_selections(scores: Floats, config: SearchConfig) -> list[Selection]:
             f"a search needs {config.min_events} events with {where}, found {len(scores)}; "
             "take a larger box, or another range in evaluation.search"
         )
-    selections = choose_selections(scores, config.efficiencies)
-    usable = [one for one in selections if one.n_selected >= config.min_selected]
+    cuts = choose_cuts(scores, config.efficiencies)
+    usable = [one for one in cuts if one.n_selected >= config.min_selected]
     if not usable:
-        loosest = selections[0]
+        loosest = cuts[0]
         msg = (
             f"the selection of {loosest.efficiency:g} keeps {loosest.n_selected} of {len(scores)} "
             f"events with {where}, fewer than {config.min_selected}; "
@@ -300,9 +295,9 @@ def _description(
 
 
 def _sculpting(
-    events: BoxEvents, selection: Selection, without: tuple[float, float] | None, seed: int
+    events: BoxEvents, cut: ScoreCut, without: tuple[float, float] | None, seed: int
 ) -> ShapeDistance | None:
-    passes = events.score > selection.threshold
+    passes = events.score > cut.threshold
     counted = np.ones(len(passes), dtype=bool)
     if without is not None:
         counted = (events.m_jj < without[0]) | (events.m_jj >= without[1])
@@ -310,9 +305,9 @@ def _sculpting(
 
 
 def _jet_masses(
-    events: BoxEvents, selection: Selection, resonance: Resonance, edges: Floats, seed: int
+    events: BoxEvents, cut: ScoreCut, resonance: Resonance, edges: Floats, seed: int
 ) -> dict[str, JetMass]:
-    selected = events.take(events.score > selection.threshold)
+    selected = events.take(events.score > cut.threshold)
     low, high = resonance.window(_WINDOW)
     near = (selected.m_jj >= low) & (selected.m_jj < high)
     outer_low, outer_high = resonance.window(_GAP)

@@ -230,7 +230,7 @@ def upper_limits(
             chosen = int(np.argmin(np.nan_to_num(before_cut, nan=np.inf)))
         random = np.random.default_rng([seed, 34, place])
         values = limits_by_toys(searches[chosen], random, n_toys)
-        efficiency = result.selections[chosen].selection.efficiency
+        efficiency = result.selections[chosen].cut.efficiency
         limits.append(UpperLimit(mass, efficiency, *values))
     return tuple(limits)
 
@@ -286,7 +286,7 @@ def limits_tree(
     """
     lows = {}
     for place, one in enumerate(result.selections):
-        lows[one.selection.efficiency] = 0.0 if efficiencies is None else efficiencies[place].low
+        lows[one.cut.efficiency] = 0.0 if efficiencies is None else efficiencies[place].low
     return {
         "confidence": CONFIDENCE,
         "method": METHOD,

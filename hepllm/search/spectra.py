@@ -12,8 +12,8 @@ from hepllm.arrays import Floats
 
 
 @dataclass(frozen=True)
-class Selection:
-    """Events above a threshold of the score.
+class ScoreCut:
+    """A cut on the score that keeps a share of the events.
 
     Attributes:
         efficiency: share of the events in the m_jj range that was asked for.
@@ -88,7 +88,7 @@ def bin_edges(low: float, high: float, width: float) -> Floats:
     return edges
 
 
-def choose_selections(scores: Floats, efficiencies: Sequence[float]) -> list[Selection]:
+def choose_cuts(scores: Floats, efficiencies: Sequence[float]) -> list[ScoreCut]:
     """Thresholds that the given shares of events pass; those tied with a threshold fail.
 
     Args:
@@ -101,15 +101,15 @@ def choose_selections(scores: Floats, efficiencies: Sequence[float]) -> list[Sel
     chosen = []
     for efficiency in sorted(efficiencies, reverse=True):
         threshold = float(np.quantile(scores, 1 - efficiency, method="lower"))
-        chosen.append(Selection(efficiency, threshold, int((scores > threshold).sum())))
+        chosen.append(ScoreCut(efficiency, threshold, int((scores > threshold).sum())))
     return chosen
 
 
 def make_spectra(
-    m_jj: Floats, scores: Floats, selections: Sequence[Selection], edges: Floats
+    m_jj: Floats, scores: Floats, cuts: Sequence[ScoreCut], edges: Floats
 ) -> BoxSpectra:
     """Histograms of m_jj in GeV, shape (N,), for scores, shape (N,)."""
-    passing = [scores > selection.threshold for selection in selections]
+    passing = [scores > cut.threshold for cut in cuts]
     selected = [np.histogram(m_jj[mask], edges)[0] for mask in passing]
     rejected = np.histogram(m_jj[~passing[0]], edges)[0]
     return BoxSpectra(edges, rejected.astype(np.float64), np.array(selected, dtype=np.float64))

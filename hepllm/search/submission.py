@@ -16,7 +16,7 @@ from hepllm.search.hunt import SearchResult, SelectionResult
 from hepllm.search.jet_masses import JetMass
 from hepllm.search.limits import UpperLimit, limit_lines, limits_tree
 from hepllm.search.resonance import Measurement
-from hepllm.search.spectra import Selection, ShapeDistance
+from hepllm.search.spectra import ScoreCut, ShapeDistance
 from hepllm.search.toys import PValue
 
 
@@ -70,9 +70,9 @@ class Truth:
 
 
 def signal_efficiency(
-    reference: ReferenceSignal, selection: Selection, m_jj_range: tuple[float, float]
+    reference: ReferenceSignal, cut: ScoreCut, m_jj_range: tuple[float, float]
 ) -> Efficiency | None:
-    """The efficiency of a selection for simulated signal, with its 68 % interval.
+    """The efficiency of a cut for simulated signal, with its 68 % interval.
 
     Signed weights may take the estimate out of [0, 1]; it is put back to the nearer end.
 
@@ -81,7 +81,7 @@ def signal_efficiency(
     """
     low, high = m_jj_range
     passes = (reference.m_jj >= low) & (reference.m_jj < high)
-    passes &= reference.score > selection.threshold
+    passes &= reference.score > cut.threshold
     found = cascade.efficiency(passes, reference.weight, 0.68)
     if found is None:
         return None
@@ -110,7 +110,7 @@ def efficiencies_of(
         return None
     edges = result.spectra.edges
     m_jj_range = float(edges[0]), float(edges[-1])
-    found = [signal_efficiency(reference, one.selection, m_jj_range) for one in result.selections]
+    found = [signal_efficiency(reference, one.cut, m_jj_range) for one in result.selections]
     known = [one for one in found if one is not None]
     return known if len(known) == len(found) else None
 
@@ -149,7 +149,7 @@ def submission_tree(
         "n_signal_selected": asdict(result.resonance.n_signal),
         **_whole_box(result, reference, efficiencies),
         "upper_limits": None if limits is None else limits_tree(limits, result, efficiencies),
-        "best_selection": result.chosen.selection.efficiency,
+        "best_selection": result.chosen.cut.efficiency,
         "selections": [_selection(one, edges) for one in result.selections],
         "spectrum_before_cut": {
             "n_parameters": int(result.rejected.n_parameters[0]),
@@ -199,9 +199,9 @@ def _whole_box(
 def _selection(one: SelectionResult, edges: Floats) -> dict[str, Any]:
     bump = one.bump
     return {
-        "efficiency": one.selection.efficiency,
-        "score_threshold": one.selection.threshold,
-        "n_selected": one.selection.n_selected,
+        "efficiency": one.cut.efficiency,
+        "score_threshold": one.cut.threshold,
+        "n_selected": one.cut.n_selected,
         "bump": {
             "m_jj_gev": [float(edges[bump.start]), float(edges[bump.start + bump.width])],
             "n_observed": bump.n_observed,
@@ -232,11 +232,11 @@ def _truth(result: SearchResult, truth: Truth) -> dict[str, Any]:
     n_signal = int(truth.is_signal.sum())
     selections = []
     for one in result.selections:
-        passes = inside & (truth.score > one.selection.threshold)
+        passes = inside & (truth.score > one.cut.threshold)
         n_passing = int((truth.is_signal & passes).sum())
         selections.append(
             {
-                "efficiency": one.selection.efficiency,
+                "efficiency": one.cut.efficiency,
                 "n_signal": n_passing,
                 "eps_s": n_passing / n_signal if n_signal else None,
                 "eps_b": float(
@@ -300,7 +300,7 @@ def _row(one: SelectionResult, edges: Floats) -> str:
         "-" if shape is None else f"{shape.ks_p:.2g}" for shape in (one.shape, one.shape_outside)
     ]
     return (
-        f"  {one.selection.efficiency:6g}{one.selection.n_selected:8d}{window:>14s}"
+        f"  {one.cut.efficiency:6g}{one.cut.n_selected:8d}{window:>14s}"
         f"{bump.n_observed:6d}{bump.n_expected:8.1f}{bump.local_p:10.2g}{one.p_value.value:10.2g}"
         f"{one.goodness.value:7.2f}{shapes[0]:>9s}{shapes[1]:>15s}"
     )
@@ -309,7 +309,7 @@ def _row(one: SelectionResult, edges: Floats) -> str:
 def _findings(result: SearchResult, tree: dict[str, Any]) -> list[str]:
     what = "excess" if result.is_excess else "largest fluctuation, no excess"
     resonance, jets = result.resonance, result.jet_masses
-    after = f"after the cut at {result.chosen.selection.efficiency:g}"
+    after = f"after the cut at {result.chosen.cut.efficiency:g}"
     masses = f"light {_mass(jets['light'])}, heavy {_mass(jets['heavy'])}"
     lines = [
         f"  {what}: mass {resonance.mass} GeV, {resonance.n_signal} events {after}",

@@ -14,10 +14,10 @@ from hepllm.errors import InputError
 from hepllm.pictures.search import plot_jet_masses, plot_spectrum
 from hepllm.search import limits as limits_module
 from hepllm.search.caveats import warnings_of
-from hepllm.search.hunt import BoxEvents, SearchResult, search, usable_selections
+from hepllm.search.hunt import BoxEvents, SearchResult, search, usable_cuts
 from hepllm.search.limits import upper_limits
 from hepllm.search.resonance import Measurement
-from hepllm.search.spectra import Selection
+from hepllm.search.spectra import ScoreCut
 from hepllm.search.submission import (
     Efficiency,
     ReferenceSignal,
@@ -68,7 +68,7 @@ def test_injected_signal_is_found_with_its_mass_and_jets(found: SearchResult) ->
     assert abs(mass.value - MASS) < 4 * max(mass.below, mass.above)
     assert max(mass.below, mass.above) < 60
     events, is_signal = _box(N_SIGNAL, 1)
-    truth = (is_signal & (events.score > found.chosen.selection.threshold)).sum()
+    truth = (is_signal & (events.score > found.chosen.cut.threshold)).sum()
     number = found.resonance.n_signal
     assert abs(number.value - truth) < 4 * max(number.below, number.above)
     light, heavy = found.jet_masses["light"].peak, found.jet_masses["heavy"].peak
@@ -172,7 +172,7 @@ def test_ties_are_told() -> None:
     assert "the cut at 0.003 keeps 0 events instead of" in told
     assert not search(events, CONFIG, 1).tied
     with pytest.raises(InputError, match="many events have equal scores"):
-        usable_selections(np.zeros(12_000), CONFIG)
+        usable_cuts(np.zeros(12_000), CONFIG)
 
 
 def test_score_that_follows_the_mass_is_told() -> None:
@@ -222,7 +222,7 @@ def test_pictures_are_drawn(found: SearchResult, tmp_path: Path) -> None:
 
 
 def test_efficiency_has_the_interval_of_clopper_and_pearson() -> None:
-    selection = Selection(0.01, 0.0, 10)
+    selection = ScoreCut(0.01, 0.0, 10)
     reference = ReferenceSignal(
         np.repeat([1.0, -1.0], [30, 70]), np.full(100, 3000.0), np.ones(100), ""
     )
@@ -243,12 +243,12 @@ def test_efficiency_of_signed_weights_is_a_share(signs: tuple[int, int], value: 
     weight = np.repeat(np.array(signs, dtype=float), [60, 40])
     score = np.repeat([1.0, -1.0], [60, 40])
     reference = ReferenceSignal(score, np.full(100, 3000.0), weight, "")
-    found = signal_efficiency(reference, Selection(0.01, 0.0, 10), (2600, 8000))
+    found = signal_efficiency(reference, ScoreCut(0.01, 0.0, 10), (2600, 8000))
     assert found is not None
     assert found.value == value
     assert 0 <= found.low <= found.value <= found.high <= 1
     none = replace(reference, weight=-np.abs(weight))
-    assert signal_efficiency(none, Selection(0.01, 0.0, 10), (2600, 8000)) is None
+    assert signal_efficiency(none, ScoreCut(0.01, 0.0, 10), (2600, 8000)) is None
 
 
 def test_correction_adds_errors_in_quadrature() -> None:
@@ -263,7 +263,7 @@ def test_correction_adds_errors_in_quadrature() -> None:
 
 def test_too_few_events_are_told() -> None:
     with pytest.raises(InputError, match=r"needs 1000 events with 2600 < m_jj < 8000 GeV, found 9"):
-        usable_selections(np.arange(9.0), CONFIG)
+        usable_cuts(np.arange(9.0), CONFIG)
     with pytest.raises(InputError, match=r"the selection of 0\.01 keeps 15 of 1500 events"):
-        usable_selections(np.arange(1500.0), CONFIG)
-    assert len(usable_selections(np.arange(4000.0), CONFIG)) == 1
+        usable_cuts(np.arange(1500.0), CONFIG)
+    assert len(usable_cuts(np.arange(4000.0), CONFIG)) == 1

@@ -7,7 +7,7 @@ import pytest
 
 from hepllm.search.spectra import (
     bin_edges,
-    choose_selections,
+    choose_cuts,
     make_spectra,
     shape_distance,
 )
@@ -21,7 +21,7 @@ def test_bins_have_equal_width_over_mass() -> None:
 
 def test_selections_keep_their_shares() -> None:
     scores = np.random.default_rng(1).normal(size=12_345)
-    selections = choose_selections(scores, [0.003, 0.01, 0.1])
+    selections = choose_cuts(scores, [0.003, 0.01, 0.1])
     assert [one.efficiency for one in selections] == [0.1, 0.01, 0.003]
     for one in selections:
         assert one.n_selected == (scores > one.threshold).sum()
@@ -30,7 +30,7 @@ def test_selections_keep_their_shares() -> None:
 
 def test_tied_scores_fail_together() -> None:
     scores = np.array([0.0] * 90 + [1.0] * 10)
-    (selection,) = choose_selections(scores, [0.05])
+    (selection,) = choose_cuts(scores, [0.05])
     assert selection.n_selected in (0, 10)
 
 
@@ -38,7 +38,7 @@ def test_spectra_count_each_event_once() -> None:
     random = np.random.default_rng(2)
     m_jj, scores = random.uniform(2600, 8000, 5000), random.normal(size=5000)
     edges = bin_edges(2600, 8000, 0.1)
-    selections = choose_selections(scores, [0.1, 0.01])
+    selections = choose_cuts(scores, [0.1, 0.01])
     spectra = make_spectra(m_jj, scores, selections, edges)
     np.testing.assert_array_equal(spectra.before, np.histogram(m_jj, edges)[0])
     assert spectra.selected.sum(axis=1).tolist() == [one.n_selected for one in selections]

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from hepllm.config import SearchConfig
 from hepllm.errors import InputError
 from hepllm.search.hunt import BoxEvents
-from hepllm.search.spectra import bin_edges, choose_selections
+from hepllm.search.spectra import bin_edges, choose_cuts
 
 TOOLS = Path(__file__).parents[2] / "tools" / "studies"
 
@@ -56,7 +56,7 @@ def test_pool_joins_what_is_left_of_boxes(tool: ModuleType) -> None:
 
 def test_signal_is_shared_out_among_the_selections(tool: ModuleType) -> None:
     box = _box(tool)
-    selections = choose_selections(box.events.score, (0.03, 0.01))
+    selections = choose_cuts(box.events.score, (0.03, 0.01))
     shares = tool.signal_spectra(box, selections, bin_edges(1000, 9000, 0.1))
     passing = [(box.events.score[box.is_signal] > one.threshold).mean() for one in selections]
     np.testing.assert_allclose(

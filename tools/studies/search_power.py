@@ -47,9 +47,9 @@ from hepllm.data.dataset import read_dataset
 from hepllm.errors import InputError
 from hepllm.executor import Kind, run_tasks
 from hepllm.schema import BACKGROUND
-from hepllm.search.hunt import prepare_background, usable_selections
+from hepllm.search.hunt import prepare_background, usable_cuts
 from hepllm.search.poisson import fit
-from hepllm.search.spectra import Selection, bin_edges, make_spectra
+from hepllm.search.spectra import ScoreCut, bin_edges, make_spectra
 from hepllm.search.toys import (
     NullHypothesis,
     PValue,
@@ -234,15 +234,15 @@ class PowerStudy:
         events = box.events.take(~box.is_signal)
         inside = events.take((events.m_jj >= edges[0]) & (events.m_jj < edges[-1]))
         least = config.model_copy(update={"min_selected": max(1, int(config.min_selected / scale))})
-        selections = usable_selections(inside.score, least)
+        cuts = usable_cuts(inside.score, least)
         background = prepare_background(edges, config)
-        spectra = make_spectra(inside.m_jj, inside.score, selections, edges)
+        spectra = make_spectra(inside.m_jj, inside.score, cuts, edges)
         fits, _ = examine(background, *observed_spectra(spectra))
         null = null_hypothesis(background, fits)
         null = NullHypothesis(background, scale * null.rejected, scale * null.selected)
         blocks = [run_block(null, seed, number).statistic for number in range(toys // 1000)]
         critical = float(np.quantile(np.concatenate(blocks).max(axis=1), 1 - EVIDENCE))
-        signal = signal_spectra(box, selections, edges)
+        signal = signal_spectra(box, cuts, edges)
         n_background = scale * int((~box.is_signal).sum())
         return cls(null, signal, n_background, critical, toys, seed)
 
@@ -262,13 +262,11 @@ class PowerStudy:
         return float((outcome.statistic.max(axis=1) > self.critical).mean())
 
 
-def signal_spectra(box: Box, selections: Sequence[Selection], edges: Floats) -> Floats:
-    """Shares of the signal a bin: that fail all selections, that pass only the first, and so on."""
+def signal_spectra(box: Box, cuts: Sequence[ScoreCut], edges: Floats) -> Floats:
+    """Shares of the signal a bin: that fail all cuts, that pass only the first, and so on."""
     signal = box.events.take(box.is_signal)
-    level = sum((signal.score > one.threshold).astype(int) for one in selections)
-    parts = [
-        np.histogram(signal.m_jj[level == place], edges)[0] for place in range(len(selections) + 1)
-    ]
+    level = sum((signal.score > one.threshold).astype(int) for one in cuts)
+    parts = [np.histogram(signal.m_jj[level == place], edges)[0] for place in range(len(cuts) + 1)]
     shares: Floats = np.array(parts, dtype=np.float64) / len(signal.score)
     return shares
 
