@@ -1,0 +1,174 @@
+"""Results in JSON files: frozen records, each field with a sentence and, where it has one, a unit.
+
+A field's sentence is the string below it; its unit belongs to its type (``Gev``, ``Events``). A key
+that a record does not know is ignored, so that a file to which a later version has only added keys
+can still be read; a change of what a key means raises ``schema_version``, and then the file is
+refused. What a writer left unset is not written.
+
+Numbers that belong together are one field here and keys side by side in the file: the value of
+``auc: Quantity`` stands under ``auc`` and its interval under ``auc_interval``; ``sic_at`` is one
+such group for each signal efficiency, ``sic_at_0.3``, ``sic_at_0.3_interval`` and so on.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+
+from hepllm.errors import InputError
+from hepllm.files import write_text
+
+T = TypeVar("T")
+
+Gev = Annotated[float, Field(json_schema_extra={"unit": "GeV"})]
+Seconds = Annotated[float, Field(json_schema_extra={"unit": "s"})]
+EventsPerSecond = Annotated[float, Field(json_schema_extra={"unit": "events/s"})]
+Events = Annotated[int, Field(json_schema_extra={"unit": "events"})]
+Pair = tuple[float, float]
+"""Lower and upper end of an interval."""
+
+_BY_EFFICIENCY = "by signal efficiency"
+At = Annotated[Mapping[str, T], _BY_EFFICIENCY]
+"""Something for each signal efficiency, such as ``0.3``; its key in a file ends with that."""
+
+
+class Record(BaseModel):
+    """Base of all that results consist of."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+    def tree(self) -> dict[str, Any]:
+        """The record as it stands in a JSON file."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather(cls, tree: Any) -> Any:
+        """Makes one field of the keys that belong together."""
+        if not isinstance(tree, dict):
+            return tree
+        gathered = dict(tree)
+        for name, field in cls.model_fields.items():
+            kind = quantity_of(field)
+            if is_by_efficiency(field) and name not in tree:
+                keys = {key: re.fullmatch(rf"{name}_(\d[\d.]*)", key) for key in tree}
+                gathered[name] = {
+                    found[1]: _nested(tree, key, kind) for key, found in keys.items() if found
+                }
+            elif kind and not is_by_efficiency(field) and name in tree:
+                gathered[name] = _nested(tree, name, kind)
+        return gathered
+
+    @model_serializer(mode="wrap")
+    def _spread(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The keys that a field consists of, side by side."""
+        flat: dict[str, Any] = {}
+        for name, part in handler(self).items():
+            field = type(self).model_fields[name]
+            kind = quantity_of(field)
+            parts = part if is_by_efficiency(field) else {"": part}
+            for at, one in parts.items():
+                key = f"{name}_{at}" if at else name
+                flat |= dict(_flat(key, one)) if kind else {key: one}
+        return flat
+
+
+class Quantity(Record):
+    """Base of numbers of which the first is called ``value`` and has the key of the whole."""
+
+
+class FileRecord(Record):
+    """Base of what a file holds."""
+
+    schema_version: int = 1
+    """Version of this file's keys; larger where a key has changed its meaning."""
+
+    def tree(self) -> dict[str, Any]:
+        """As for any record, with the version first."""
+        return {"schema_version": self.schema_version, **super().tree()}
+
+    def write(self, file: Path, indent: int | None = 1) -> None:
+        """Writes the file, whole or not at all."""
+        write_text(file, json.dumps(self.tree(), indent=indent, allow_nan=False) + "\n")
+
+    @classmethod
+    def read(cls, file: Path, mend: str) -> Self:
+        """Reads the file.
+
+        Args:
+            file: to be read.
+            mend: what to do about a file that cannot be read, for the error's message.
+
+        Raises:
+            InputError: if it is missing, broken, of another version, or lacks something.
+        """
+        try:
+            tree = json.loads(file.read_text(encoding="utf-8"))
+            tree = cls.of_former_version(dict(tree))
+        except (OSError, ValueError, TypeError) as error:
+            raise InputError(f"{file}: not readable: {error}; {mend}") from None
+        kind = cls.kind_of(tree)
+        expected = kind.model_fields["schema_version"].default
+        found = tree.get("schema_version", "none")
+        if found != expected:
+            raise InputError(
+                f"{file}: written by another version of hepllm: schema_version is {found}, "
+                f"expected {expected}; {mend}"
+            )
+        try:
+            return kind.model_validate(tree)
+        except ValidationError as error:
+            wrong = ", ".join(
+                f"{'.'.join(map(str, one['loc']))} ({one['msg']})" for one in error.errors()[:3]
+            )
+            raise InputError(f"{file}: not as hepllm writes it: {wrong}; {mend}") from None
+
+    @classmethod
+    def kind_of(cls, tree: Mapping[str, Any]) -> type[Self]:
+        """Which record a file holds, where there are several kinds."""
+        del tree
+        return cls
+
+    @classmethod
+    def of_former_version(cls, tree: dict[str, Any]) -> dict[str, Any]:
+        """What a file of a former version holds in terms of this one; itself where that differs."""
+        return tree
+
+
+def quantity_of(field: FieldInfo) -> type[Quantity] | None:
+    """Of what kind the numbers of a field are, if their keys stand side by side."""
+    kind: Any = field.annotation
+    if is_by_efficiency(field):
+        kind = kind.__args__[1]
+    return kind if isinstance(kind, type) and issubclass(kind, Quantity) else None
+
+
+def is_by_efficiency(field: FieldInfo) -> bool:
+    """Whether a field holds something for each signal efficiency."""
+    return _BY_EFFICIENCY in field.metadata
+
+
+def _nested(tree: Mapping[str, Any], key: str, kind: type[Quantity] | None) -> Any:
+    if kind is None or isinstance(tree[key], Quantity):
+        return tree[key]
+    keys = {part: key if part == "value" else f"{key}_{part}" for part in kind.model_fields}
+    return {part: tree[name] for part, name in keys.items() if name in tree}
+
+
+def _flat(key: str, parts: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for part, value in parts.items():
+        yield (key if part == "value" else f"{key}_{part}"), value
