@@ -1,4 +1,4 @@
-"""Event selections written as text, like ``3300 < m_jj < 3700 and tau21_light < 0.5``.
+"""Event filters written as text, like ``3300 < m_jj < 3700 and tau21_light < 0.5``.
 
 The text is parsed, never evaluated: features, numbers, ``+ - * /``, comparisons, ``and``, ``or``
 and ``not`` are all there is.
@@ -39,8 +39,8 @@ _ARITHMETIC: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
 
 
 @dataclass(frozen=True)
-class Selection:
-    """A parsed selection; made by ``parse_selection``.
+class EventFilter:
+    """A parsed event filter; made by ``parse_event_filter``.
 
     Attributes:
         text: as it was written, on one line.
@@ -65,8 +65,8 @@ class Selection:
         return np.array(np.broadcast_to(passes, (length,)))
 
 
-def parse_selection(text: str) -> Selection:
-    """Parses a selection and checks every name in it.
+def parse_event_filter(text: str) -> EventFilter:
+    """Parses an event filter and checks every name in it.
 
     Raises:
         InputError: with the first thing that is not understood and the nearest valid name.
@@ -76,10 +76,10 @@ def parse_selection(text: str) -> Selection:
         condition = ast.parse(line, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise InputError(
-            f"selection '{line}': not understood; write e.g. '3300 < m_jj < 3700'"
+            f"event filter '{line}': not understood; write e.g. '3300 < m_jj < 3700'"
         ) from None
     _check_condition(condition, line)
-    return Selection(line, condition)
+    return EventFilter(line, condition)
 
 
 def _check_condition(node: ast.expr, text: str) -> None:
@@ -96,7 +96,7 @@ def _check_condition(node: ast.expr, text: str) -> None:
                 _check_number(number, text)
         case _:
             raise InputError(
-                f"selection '{text}': '{ast.unparse(node)}' is not a condition; "
+                f"event filter '{text}': '{ast.unparse(node)}' is not a condition; "
                 "write e.g. '3300 < m_jj < 3700'"
             )
 
@@ -109,7 +109,7 @@ def _check_number(node: ast.expr, text: str) -> None:
             return
         case ast.Name(id=name):
             hint = nearest_name(name, FEATURES, cutoff=0.4)
-            raise InputError(f"selection '{text}': unknown feature '{name}'{hint}")
+            raise InputError(f"event filter '{text}': unknown feature '{name}'{hint}")
         case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
             _check_number(operand, text)
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
@@ -117,7 +117,7 @@ def _check_number(node: ast.expr, text: str) -> None:
             _check_number(right, text)
         case _:
             raise InputError(
-                f"selection '{text}': '{ast.unparse(node)}' is not a number or a feature"
+                f"event filter '{text}': '{ast.unparse(node)}' is not a number or a feature"
             )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hepllm.errors import InputError
-from hepllm.event_filter import parse_selection
+from hepllm.event_filter import parse_event_filter
 
 COLUMNS = {
     "m_jj": np.array([3000.0, 3500.0, 3600.0, 4000.0, np.nan]),
@@ -34,7 +34,7 @@ COLUMNS = {
     ],
 )
 def test_masks(text: str, passed: list[int]) -> None:
-    np.testing.assert_array_equal(parse_selection(text).mask(COLUMNS), np.array(passed, bool))
+    np.testing.assert_array_equal(parse_event_filter(text).mask(COLUMNS), np.array(passed, bool))
 
 
 @pytest.mark.parametrize(
@@ -56,10 +56,10 @@ def test_masks(text: str, passed: list[int]) -> None:
 )
 def test_what_is_not_understood_is_refused(text: str, message: str) -> None:
     with pytest.raises(InputError) as caught:
-        parse_selection(text)
+        parse_event_filter(text)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_text_stands_on_one_line() -> None:
-    assert parse_selection("3300 < m_jj\n   < 3700").text == "3300 < m_jj < 3700"
+    assert parse_event_filter("3300 < m_jj\n   < 3700").text == "3300 < m_jj < 3700"

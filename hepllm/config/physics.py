@@ -137,13 +137,13 @@ class PreprocessConfig(Section):
 
     @field_validator("select")
     @classmethod
-    def _selection_is_understood(cls, text: str | None) -> str | None:
+    def _filter_is_understood(cls, text: str | None) -> str | None:
         if text is None:
             return None
-        from hepllm.event_filter import parse_selection  # noqa: PLC0415 (brings numpy in)
+        from hepllm.event_filter import parse_event_filter  # noqa: PLC0415 (brings numpy in)
 
         try:
-            return parse_selection(text).text
+            return parse_event_filter(text).text
         except InputError as error:
             raise ValueError(str(error)) from None
 

@@ -14,7 +14,7 @@ from hepllm.arrays import Bools, Floats, Ints
 from hepllm.config import PreprocessConfig
 from hepllm.data.dataset import PARTICLE_COLUMNS
 from hepllm.errors import InputError
-from hepllm.event_filter import parse_selection
+from hepllm.event_filter import parse_event_filter
 from hepllm.physics.derivation import derive_features
 from hepllm.physics.events import (
     EventBatch,
@@ -87,7 +87,7 @@ def process_chunk(chunk: Chunk, config: PreprocessConfig) -> ChunkResult:
         "weight": batch.weight,
     }
     if config.select is not None:
-        passed = parse_selection(config.select).mask(features)
+        passed = parse_event_filter(config.select).mask(features)
         rows = {name: values[passed] for name, values in rows.items()}
         features = {name: values[passed] for name, values in features.items()}
         if particles is not None:
