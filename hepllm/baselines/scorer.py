@@ -43,7 +43,7 @@ class TrainingSample:
         label: (N,) of 1 (signal) and 0 (background).
         weight: (N,), may be negative; None for 1 each.
         seed: of everything random.
-        fusion: the model's numerical embedding, for a peer that shares it.
+        fusion: the model's numerical embedding, for a baseline that shares it.
     """
 
     features: Floats
@@ -88,7 +88,7 @@ def check_training(features: Floats, label: ArrayLike, weight: Floats | None) ->
             raise InputError(
                 f"a baseline needs {_MIN_EVENTS} training events of each class, "
                 f"found {np.count_nonzero(chosen)} {name} events; train on more, or leave them out "
-                "with evaluation.baselines=false"
+                "with evaluation.baselines=[]"
             )
         if weight is not None and not weight[chosen].sum() > 0:
             raise InputError(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import log
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -94,10 +95,9 @@ class EvaluationConfig(Section):
     )
     batch_size: Count = 128
     ablations: bool = True
-    baselines: bool = True
-    peers: tuple[Literal["boosting", "mlp", "logistic", "cut"], ...] = Field(
+    baselines: tuple[Literal["boosting", "mlp", "logistic", "cut"], ...] = Field(
         default=("boosting", "mlp", "logistic", "cut"),
-        description="the baselines, trained on the same events and features",
+        description="classifiers trained on the same events and features; [] for none",
     )
     stack: bool = Field(
         default=False, description="combine the model and the boosting on validation data"
@@ -114,3 +114,19 @@ class EvaluationConfig(Section):
         description="signal fraction that probabilities assume; 'estimate' finds the sample's own",
     )
     search: SearchConfig = SearchConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_former_baselines(cls, values: Any) -> Any:
+        """Reads ``baselines: true | false`` with ``peers: [...]``, as former runs have them.
+
+        Where ``baselines`` is a list, ``peers`` comes from ``--set`` and replaces it.
+        """
+        if not isinstance(values, Mapping):
+            return values
+        rest = {key: value for key, value in values.items() if key not in ("baselines", "peers")}
+        if values.get("baselines") is False:
+            return {**rest, "baselines": []}
+        if values.get("peers") is not None:
+            return {**rest, "baselines": values["peers"]}
+        return rest if values.get("baselines") is True else values

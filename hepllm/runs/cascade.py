@@ -113,8 +113,8 @@ class RunCascade:
         return replace(use, eps_s=found["eps_s"], eps_b=found["eps_b"])
 
 
-def fit_boosting_peer(run: Run, config: Config) -> Scorer:
-    """The boosting as it stands among the peers, alone."""
+def fit_boosting_alone(run: Run, config: Config) -> Scorer:
+    """Fits the boosting as the baselines have it, without the others."""
     return fit_baselines(training_sample(run, config), [BOOSTING])[BOOSTING]
 
 
@@ -137,14 +137,14 @@ def open_cascade(run: Run, config: Config, boosting: Scorer | None = None) -> Ru
     Args:
         run: finished.
         config: of which ``evaluation`` and ``seed`` count.
-        boosting: the peer, if it is trained already.
+        boosting: the baseline, if it is trained already.
 
     Raises:
         InputError: if the training dataset is gone, or its validation split has one class only.
     """
     if config.evaluation.cascade is None:
         return None
-    boosting = boosting or fit_boosting_peer(run, config)
+    boosting = boosting or fit_boosting_alone(run, config)
     table = run.dataset().load(run.config.train.feature_names(), "val")
     logits = boosting.score(table.features)
     known = table.label != UNKNOWN

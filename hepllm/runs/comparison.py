@@ -124,11 +124,11 @@ def _score(
         )
 
 
-def fit_peers(run: Run, config: Config) -> dict[str, Scorer]:
+def fit_baselines_of(run: Run, config: Config) -> dict[str, Scorer]:
     """Fits each baseline to the very events and features that the run was trained on."""
     if not config.evaluation.baselines:
         return {}
-    return fit_baselines(training_sample(run, config), config.evaluation.peers)
+    return fit_baselines(training_sample(run, config), config.evaluation.baselines)
 
 
 def name_retrained(run: Run, others: Sequence[Run]) -> dict[str, Run]:
@@ -209,7 +209,7 @@ def add_stack(test: ScoreTable, validation: ScoreTable, seed: int) -> tuple[Scor
     """
     parts = (MODEL, BOOSTING)
     if BOOSTING not in validation.scores:
-        raise InputError("evaluation.stack needs the peer 'boosting': name it in evaluation.peers")
+        raise InputError("evaluation.stack needs the boosting: name it in evaluation.baselines")
     columns = [np.column_stack([table.scores[p] for p in parts]) for table in (test, validation)]
     weight = None if validation.weight is None else np.asarray(validation.weight)
     stack = fit_stack(columns[1], np.asarray(validation.label), weight, seed)

@@ -39,7 +39,13 @@ from hepllm.provenance import this_call
 from hepllm.report.wording import format_table, format_views, format_working_points
 from hepllm.runs.box_search import forget_search, search_blackbox, wants_search
 from hepllm.runs.cascade import MODEL, CascadeScores, RunCascade, open_cascade
-from hepllm.runs.comparison import Contest, add_stack, fit_peers, name_retrained, score_retrained
+from hepllm.runs.comparison import (
+    Contest,
+    add_stack,
+    fit_baselines_of,
+    name_retrained,
+    score_retrained,
+)
 from hepllm.runs.folder import Run, open_run
 from hepllm.runs.samples import EvaluationSet, collect_sets
 from hepllm.runs.score_files import CASCADED, RunCalibration, calibrate, write_scores
@@ -98,10 +104,10 @@ def evaluate(
     torch.set_num_threads(resolve_workers(config.train.threads))
     validation = run.validation_table(run.config.train.feature_names())
     tables = {_VALIDATION: validation, **{chosen.name: chosen.table for chosen in sets}}
-    peers = fit_peers(run, config)
-    cascade = open_cascade(run, config, peers.get(BOOSTING))
+    baselines = fit_baselines_of(run, config)
+    cascade = open_cascade(run, config, baselines.get(BOOSTING))
     retrained = score_retrained(others, config, tables, cascade)
-    contest = Contest(run, config, *run.load_classifier(), peers, cascade)
+    contest = Contest(run, config, *run.load_classifier(), baselines, cascade)
     calibration = (
         calibrate(run, config.evaluation.calibration) if cascade is None else cascade.calibration
     )

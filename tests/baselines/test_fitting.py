@@ -77,8 +77,8 @@ def test_seed_reproduces_every_registered_baseline() -> None:
     state = torch.random.get_rng_state()
     first, second = (fit_baselines(training, list(BASELINES)) for _ in range(2))
     assert list(first) == ["boosting", "mlp", "logistic", "cut"]
-    for name, peer in first.items():
-        scores = peer.score(training.features)
+    for name, fitted in first.items():
+        scores = fitted.score(training.features)
         assert (scores == second[name].score(training.features)).all()
         assert scores.shape == (600,)
         assert np.isfinite(scores).all()
@@ -88,8 +88,8 @@ def test_seed_reproduces_every_registered_baseline() -> None:
 def test_every_baseline_learns_and_the_cut_is_no_better_than_what_is_trained() -> None:
     unseen = events(6000, 2)
     area = {
-        name: auc(scored_events(peer.score(unseen.features), unseen.label)).value or 0.0
-        for name, peer in fit_baselines(events(6000, 1), list(BASELINES)).items()
+        name: auc(scored_events(fitted.score(unseen.features), unseen.label)).value or 0.0
+        for name, fitted in fit_baselines(events(6000, 1), list(BASELINES)).items()
     }
     assert area["mlp"] == pytest.approx(area["boosting"], abs=0.02)
     assert min(area.values()) > 0.65

@@ -24,7 +24,7 @@ M_ZPRIME, N_SIGNAL, N_BACKGROUND = 3800.0, 60, 4000
 QUICK = (
     "evaluation.cascade=0.3",
     "evaluation.ablations=false",
-    "evaluation.baselines=false",
+    "evaluation.baselines=[]",
     "evaluation.views=[]",
 )
 

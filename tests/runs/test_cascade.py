@@ -23,7 +23,7 @@ from hepllm.data.dataset import read_dataset
 from hepllm.errors import InputError
 from hepllm.evaluation.scores import scored_events
 from hepllm.runs import cascade as cascading
-from hepllm.runs.cascade import fit_boosting_peer, open_cascade
+from hepllm.runs.cascade import fit_boosting_alone, open_cascade
 from hepllm.runs.folder import open_run
 from hepllm.runs.predictor import Predictor, load_predictor
 from hepllm.runs.set_report import SetReport
@@ -34,7 +34,7 @@ from hepllm.stages.train import train
 
 KEEP = 0.3
 QUICK = (
-    "evaluation.peers=[boosting]",
+    "evaluation.baselines=[boosting]",
     "evaluation.bootstrap=40",
     "evaluation.ablations=false",
     "evaluation.search.run=never",
@@ -117,7 +117,7 @@ def test_kept_events_have_the_models_scores_and_rank_first(
     assert 0 < kept.sum() < len(kept)
     np.testing.assert_allclose(found["score"][kept], plain["score"][kept], atol=1e-4)
     assert found["score"][~kept].max() < found["score"][kept].min()
-    boosting = fit_boosting_peer(open_run(folder / "run"), config)
+    boosting = fit_boosting_alone(open_run(folder / "run"), config)
     dataset = read_dataset(folder / "data" / "rnd")
     names = config.train.feature_names()
     logits = boosting.score(dataset.load(names, "test").features)
@@ -140,12 +140,12 @@ def test_the_boosting_is_trained_once(
     folder: Path, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
-        pytest.fail("the peer was there already")
+        pytest.fail("the boosting was there already")
 
     with monkeypatch.context() as patch:
-        patch.setattr(cascading, "fit_boosting_peer", fail)
+        patch.setattr(cascading, "fit_boosting_alone", fail)
         report(folder, config, f"evaluation.cascade={KEEP}")
-    alone = report(folder, config, f"evaluation.cascade={KEEP}", "evaluation.baselines=false")
+    alone = report(folder, config, f"evaluation.cascade={KEEP}", "evaluation.baselines=[]")
     assert alone.metrics["baselines"] == {}
     assert alone.metrics["cascade"]["n_kept"] < alone.metrics["cascade"]["n_events"]
 

@@ -75,7 +75,7 @@ def test_runs_trained_with_less_stand_beside_the_ablations(
     ]
     assert "llm trained without part of its input:" in report.text
     assert {"text_only", "numbers_only"} <= set(report.metrics["paired"])
-    quick = config("evaluation.baselines=false", "evaluation.ablations=false")
+    quick = config("evaluation.baselines=[]", "evaluation.ablations=false")
     (alone,) = evaluate(folder / "text", config=quick)
     assert ablation["text_only"]["auc"] == pytest.approx(alone.metrics["auc"], abs=1e-6)
     assert ablation["text_only"]["max_sic_threshold"] == pytest.approx(
@@ -83,10 +83,10 @@ def test_runs_trained_with_less_stand_beside_the_ablations(
     )
 
 
-def test_all_peers_and_the_stack_have_the_same_events(report: SetReport) -> None:
-    peers = report.metrics["baselines"]
-    assert list(peers) == ["boosting", "mlp", "logistic", "cut", "stack"]
-    assert {peer["n_background"] for peer in peers.values()} == {report.metrics["n_background"]}
+def test_all_baselines_and_the_stack_have_the_same_events(report: SetReport) -> None:
+    baselines = report.metrics["baselines"]
+    assert list(baselines) == ["boosting", "mlp", "logistic", "cut", "stack"]
+    assert {one["n_background"] for one in baselines.values()} == {report.metrics["n_background"]}
     assert set(report.metrics["contrasts"]) == {"stack-llm", "stack-boosting"}
     assert report.metrics["stack"] in report.text
 
@@ -121,7 +121,7 @@ def test_runs_that_differ_in_more_are_refused(other: str, message: str, folder: 
 
 def test_several_runs_are_told_together(folder: Path) -> None:
     runs = [str(folder / name) for name in ("run", "numbers")]
-    quick = ["--set", "evaluation.ablations=false", "--set", "evaluation.peers=[boosting]"]
+    quick = ["--set", "evaluation.ablations=false", "--set", "evaluation.baselines=[boosting]"]
     made = CliRunner().invoke(cli.cli, ["eval", *runs, *quick, "--json", "-q"])
     assert made.exit_code == 0, made.output
     tree = json.loads(made.stdout)

@@ -27,7 +27,7 @@ from hepllm.stages.preprocess import preprocess
 from hepllm.stages.report import report
 from hepllm.stages.train import train
 
-QUICK = ["--set", "evaluation.peers=[boosting, cut]", "--set", "evaluation.min_background=3"]
+QUICK = ["--set", "evaluation.baselines=[boosting, cut]", "--set", "evaluation.min_background=3"]
 NASTY = "<script>alert(1)</script>"
 PHONE, PAPER = 390, 718
 """Widths in CSS pixels: of a phone, and of A4 between its margins."""

@@ -18,7 +18,7 @@ from hepllm.config import Config, SearchConfig, override_config
 from hepllm.data.dataset import Dataset, read_dataset
 from hepllm.errors import InputError
 from hepllm.runs.box_search import reference_signal
-from hepllm.runs.cascade import fit_boosting_peer, open_cascade
+from hepllm.runs.cascade import fit_boosting_alone, open_cascade
 from hepllm.runs.comparison import Contest
 from hepllm.runs.folder import Run, open_run
 from hepllm.runs.score_files import calibrate
@@ -112,7 +112,7 @@ def open_scoring(run_folder: Path, options: dict[str, Any]) -> Scoring:
     config = override_config(run.config, settings)
     cache = options["cache"]
     if options["scorer"] == "boosting":
-        boosting = fit_boosting_peer(run, config)
+        boosting = fit_boosting_alone(run, config)
         table = run.dataset().load(run.config.train.feature_names(), "val")
         reference = reference_of(run, boosting.score(table.features))
         place = None if cache is None else cache / "boosting"

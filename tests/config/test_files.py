@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hepllm.config import Config, config_from_tree, dump_config, load_config, override_config
 from hepllm.errors import ConfigError
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.name)
