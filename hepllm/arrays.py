@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+
+Columns = Mapping[str, Floats]
+"""One array of shape (N,) per feature, by its name."""
 
 Labels = NDArray[np.int8]
 """1 (signal), 0 (background) or -1 (unknown) per event."""

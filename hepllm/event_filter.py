@@ -15,11 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from hepllm.arrays import Bools, Floats
+from hepllm.arrays import Bools, Columns, Floats
 from hepllm.errors import InputError, nearest_name
 from hepllm.schema import FEATURES
-
-Columns = Mapping[str, Floats]
 
 _COMPARISONS: Mapping[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Lt: operator.lt,

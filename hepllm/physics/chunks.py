@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hepllm.arrays import Bools, Floats, Ints
+from hepllm.arrays import Bools, Columns, Ints
 from hepllm.config import PreprocessConfig
 from hepllm.data.dataset import PARTICLE_COLUMNS
 from hepllm.errors import InputError
@@ -56,7 +56,7 @@ class ChunkResult:
     """
 
     rows: Mapping[str, NDArray[Any]]
-    features: Mapping[str, Floats]
+    features: Columns
     particles: Mapping[str, pa.Array] | None
     cut_flow: tuple[tuple[str, int], ...]
 
@@ -98,7 +98,7 @@ def process_chunk(chunk: Chunk, config: PreprocessConfig) -> ChunkResult:
 
 def _describe_events(
     content: Particles | TabulatedEvents, config: PreprocessConfig
-) -> tuple[Mapping[str, Floats], dict[str, pa.Array] | None]:
+) -> tuple[Columns, dict[str, pa.Array] | None]:
     """Every feature, and the lists of constituents if they are asked for."""
     if isinstance(content, TabulatedEvents):
         lists = _empty_lists(len(content)) if config.particles_per_jet else None

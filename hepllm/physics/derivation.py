@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from hepllm.arrays import Floats
+from hepllm.arrays import Columns, Floats
 from hepllm.physics.events import Momenta, TabulatedEvents
-from hepllm.physics.features import Columns, leading_jet_columns, mass_ordered_columns, ratio
+from hepllm.physics.features import leading_jet_columns, mass_ordered_columns, ratio
 from hepllm.schema import FEATURES, TABLE_QUANTITIES
 
 _JETS = ("jet1", "jet2", "jet3")
@@ -45,7 +45,7 @@ def derive_features(tabulated: TabulatedEvents) -> Columns:
     return {name: columns[name] for name in FEATURES}
 
 
-def _fill(columns: Columns, derived: Columns) -> None:
+def _fill(columns: dict[str, Floats], derived: Columns) -> None:
     """Puts derived values where there are none."""
     for name, values in derived.items():
         if name in columns:
@@ -62,7 +62,7 @@ def _directions(jet: str, columns: Columns) -> Columns:
     return {f"{jet}_pt": pt, f"{jet}_eta": eta, f"{jet}_phi": np.arctan2(py, px)}
 
 
-def _in_falling_pt(columns: Columns) -> Columns:
+def _in_falling_pt(columns: dict[str, Floats]) -> dict[str, Floats]:
     """Gives each of an event's jets the place that its pT deserves; unknown ones stay last."""
     pt = np.stack([columns[f"{jet}_pt"] for jet in _JETS])
     unordered = np.nan_to_num(pt[1:], nan=-np.inf) > np.nan_to_num(pt[:-1], nan=np.inf)

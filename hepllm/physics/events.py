@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from hepllm.arrays import Bools, Digests, Floats, Ints
+from hepllm.arrays import Bools, Columns, Digests, Floats, Ints
 
 MAX_ABS_ETA = 20.0
 """Beyond this a massless particle's energy leaves the range in which clustering is exact."""
@@ -164,7 +164,7 @@ class TabulatedEvents:
         content: the events' digests.
     """
 
-    values: Mapping[str, Floats]
+    values: Columns
     content: Digests
 
     def __len__(self) -> int:

@@ -6,13 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hepllm.arrays import Floats, Ints
+from hepllm.arrays import Columns, Floats, Ints
 from hepllm.config import JetsConfig
 from hepllm.physics.events import Momenta, Particles, starts_of
 from hepllm.physics.jets import Jets, cluster, n_subjettiness, soft_drop_mass
 from hepllm.schema import FEATURES
-
-Columns = dict[str, Floats]
 
 _ROUNDING = 1e-9
 """An N-subjettiness below this is 0: all particles lie on the axes."""
@@ -78,7 +76,7 @@ def _substructure(particles: Particles, jets: Jets, config: JetsConfig) -> Colum
     if config.soft_drop is not None:
         of_jets[:, 3] = soft_drop_mass(Momenta(*both), counts, config.radius, config.soft_drop)
     n_first = len(constituents[0].counts)
-    columns: Columns = {}
+    columns: dict[str, Floats] = {}
     for index, of_jet in enumerate(constituents):
         present = jets.counts > index
         rows = np.full((len(particles), 6), np.nan)
