@@ -13,9 +13,7 @@ import json
 import logging
 import os
 import shutil
-import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,8 +21,8 @@ from typing import Any, Self
 
 import pyarrow as pa
 
-from hepllm.data.writer import write_atomically
 from hepllm.errors import InputError, RunError
+from hepllm.files import write_aside, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -53,19 +51,13 @@ class Parts:
             OSError: the disk is full, or the folder is not there.
         """
         table = table.replace_schema_metadata({_CUT_FLOW: json.dumps(list(cut_flow)).encode()})
-        aside = self.folder / f"{part}.{uuid.uuid4().hex}.tmp"
         options = pa.ipc.IpcWriteOptions(compression="lz4")
-        try:
-            with (
-                pa.OSFile(str(aside), "wb") as stream,
-                pa.ipc.new_file(stream, table.schema, options=options) as writer,
-            ):
-                writer.write_table(table)
-            aside.replace(self._file(part))
-        except BaseException:
-            with suppress(OSError):
-                aside.unlink(missing_ok=True)
-            raise
+        with (
+            write_aside(self._file(part), shared=True) as aside,
+            pa.OSFile(str(aside), "wb") as stream,
+            pa.ipc.new_file(stream, table.schema, options=options) as writer,
+        ):
+            writer.write_table(table)
 
     def cut_flow(self, part: str) -> CutFlow | None:
         """The cut flow of a finished part; None where the part is missing or damaged."""
@@ -178,11 +170,11 @@ class WorkFolder:
         else:
             shutil.rmtree(self.parts.folder, ignore_errors=True)
         self.parts.folder.mkdir(exist_ok=True)
-        for leftover in self.parts.folder.glob("*.tmp"):
+        for leftover in self.parts.folder.glob(".*.partial"):
             leftover.unlink(missing_ok=True)
         shutil.rmtree(self.result, ignore_errors=True)
         self.result.mkdir()
-        write_atomically(record, json.dumps(self._fingerprint, indent=1).encode())
+        write_text(record, json.dumps(self._fingerprint, indent=1), durable=True)
 
     def _refuse_changes(self, earlier: Any) -> None:
         changed = list(_differences(earlier, self._fingerprint))

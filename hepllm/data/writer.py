@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from hepllm.arrays import Bools, Digests, Floats
+from hepllm.arrays import Bools, Columns, Digests
 from hepllm.config import SplitConfig
 from hepllm.data.dataset import (
     LABEL_NAMES,
@@ -27,6 +25,7 @@ from hepllm.data.dataset import (
     SourceFile,
     table_schema,
 )
+from hepllm.files import file_digest, sync, write_text
 from hepllm.schema import FEATURES, SCHEMA_VERSION, SPLITS
 
 SHARD_ROWS = 50_000
@@ -61,7 +60,7 @@ def _mix(values: Digests) -> Digests:
 
 def make_table(
     rows: Mapping[str, NDArray[Any]],
-    features: Mapping[str, Floats],
+    features: Columns,
     source: tuple[int, Sequence[str]],
     splits: SplitConfig,
     particles: Mapping[str, pa.Array] | None = None,
@@ -172,7 +171,7 @@ class DatasetWriter:
             shards=self._shards,
         )
         text = json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n"
-        write_atomically(self._folder / MANIFEST, text.encode())
+        write_text(self._folder / MANIFEST, text, durable=True)
         return manifest
 
     def _flush(self, last: bool = False) -> None:
@@ -199,8 +198,7 @@ class DatasetWriter:
             use_dictionary=list(_CATEGORIES),
             use_byte_stream_split=floats,
         )
-        with file.open("rb") as stream:
-            os.fsync(stream.fileno())
+        sync(file)
         self._shards.append(Shard(file=file.name, events=table.num_rows, sha256=file_digest(file)))
 
     def _count(self, table: pa.Table) -> None:
@@ -224,19 +222,3 @@ class DatasetWriter:
     def _n_duplicates(self) -> int:
         of_source = [np.concatenate(parts) for parts in self._digests.values()]
         return sum(len(digests) - len(np.unique(digests)) for digests in of_source)
-
-
-def file_digest(file: Path) -> str:
-    """The SHA-256 of a file's content, read in blocks."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def write_atomically(file: Path, content: bytes) -> None:
-    """Writes a file aside, to the disk, and renames it, so that it is there whole or not at all."""
-    aside = file.with_name(file.name + ".tmp")
-    with aside.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    aside.replace(file)

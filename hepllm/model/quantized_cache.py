@@ -8,7 +8,6 @@ library replaces it.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import logging
 import re
@@ -22,6 +21,8 @@ from typing import Any
 
 from safetensors import SafetensorError
 from transformers import AutoConfig, PreTrainedModel
+
+from hepllm.files import file_digest
 
 LOG = logging.getLogger(__name__)
 
@@ -165,7 +166,6 @@ def _check_room(folder: Path, needed: int) -> None:
 def _digest(file: Path) -> str | None:
     """SHA-256 of a file; None where it cannot be read."""
     try:
-        with file.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
+        return file_digest(file)
     except OSError:
         return None

@@ -7,9 +7,10 @@ PyTables would write is written with h5py alone, so rows can be added while they
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import h5py
 import hdf5plugin
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from hepllm.arrays import Floats
 from hepllm.errors import RunError
+from hepllm.files import write_aside
 from hepllm.physics.events import Particles
 
 SLOTS = 700
@@ -39,6 +41,13 @@ _GROUP_ATTRIBUTES: dict[str, Any] = {
     "pandas_version": "0.15.2",
 }
 
+_ARRAY_ATTRIBUTES: dict[str, Any] = {
+    "CLASS": "ARRAY",
+    "VERSION": "2.4",
+    "FLAVOR": "numpy",
+    "transposed": np.uint8(1),
+}
+
 
 def to_padded(particles: Particles) -> Floats:
     """Rows of (pT, eta, phi) triplets, shape (N, 2100), zero padded; the reverse of reading.
@@ -57,47 +66,16 @@ def to_padded(particles: Particles) -> Floats:
 
 
 class LhcoWriter:
-    """Writes one file, aside first; it appears under its name when all rows are in it.
+    """Adds events to a file that ``write_lhco`` opened.
 
-    A context manager; on an exception, and when rows are missing at the end, nothing is left.
-
-    Args:
-        path: the file.
-        n_events: rows it will have.
-        labelled: whether a label stands in the last of 2,101 columns; otherwise there are 2,100.
+    Attributes:
+        n_written: rows so far.
     """
 
-    def __init__(self, path: Path, n_events: int, *, labelled: bool) -> None:
-        self.path = path
-        self.n_events = n_events
+    def __init__(self, values: h5py.Dataset, *, labelled: bool) -> None:
+        self.n_written = 0
+        self._values = values
         self._labelled = labelled
-        self._aside = path.with_name(f".{path.name}.partial")
-        self._n_written = 0
-
-    def __enter__(self) -> Self:
-        self._file = h5py.File(self._aside, "w")
-        try:
-            self._values = self._make_layout()
-        except BaseException:
-            self._abandon()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if kind is not None or self._n_written != self.n_events:
-            self._abandon()
-            if kind is None:
-                raise RunError(
-                    f"{self.path}: {self._n_written} of {self.n_events} events were written"
-                )
-            return
-        self._file.close()
-        self._aside.replace(self.path)
 
     def append(self, rows: Floats, labels: NDArray[Any] | None = None) -> None:
         """Adds events.
@@ -107,56 +85,53 @@ class LhcoWriter:
             labels: shape (n,), for a labelled file only.
         """
         if (labels is not None) != self._labelled:
-            raise ValueError(f"{self.path}: labels belong into a labelled file, and into no other")
-        stop = self._n_written + len(rows)
-        if stop > self.n_events:
-            raise ValueError(f"{self.path}: {stop} events for a file of {self.n_events}")
+            raise ValueError("a labelled file needs labels, and a file without labels takes none")
+        stop = self.n_written + len(rows)
+        if stop > len(self._values):
+            raise ValueError(f"{stop} events for a file of {len(self._values)}")
         columns = rows if labels is None else np.column_stack([rows, labels])
-        self._values[self._n_written : stop] = columns
-        self._n_written = stop
-
-    def _make_layout(self) -> h5py.Dataset:
-        n_columns = 3 * SLOTS + int(self._labelled)
-        _set_attributes(
-            self._file,
-            {
-                "CLASS": "GROUP",
-                "PYTABLES_FORMAT_VERSION": "2.1",
-                "VERSION": "1.0",
-            },
-        )
-        group = self._file.create_group("df")
-        _set_attributes(group, _GROUP_ATTRIBUTES)
-        for name, length in (
-            ("axis0", n_columns),
-            ("axis1", self.n_events),
-            ("block0_items", n_columns),
-        ):
-            index = group.create_dataset(name, data=np.arange(length))
-            _set_attributes(index, _array_attributes() | {"kind": "integer"})
-        values: h5py.Dataset = group.create_dataset(
-            "block0_values",
-            shape=(self.n_events, n_columns),
-            dtype=np.float64,
-            chunks=(min(_CHUNK_ROWS, self.n_events), n_columns),
-            # As in the official files; PyTables brings this filter, so pandas needs no plugin.
-            **hdf5plugin.Blosc(cname="blosclz", clevel=5, shuffle=hdf5plugin.Blosc.SHUFFLE),
-        )
-        _set_attributes(values, _array_attributes())
-        return values
-
-    def _abandon(self) -> None:
-        self._file.close()
-        self._aside.unlink(missing_ok=True)
+        self._values[self.n_written : stop] = columns
+        self.n_written = stop
 
 
-def _array_attributes() -> dict[str, Any]:
-    return {
-        "CLASS": "ARRAY",
-        "VERSION": "2.4",
-        "FLAVOR": "numpy",
-        "transposed": np.uint8(1),
-    }
+@contextmanager
+def write_lhco(path: Path, n_events: int, *, labelled: bool) -> Iterator[LhcoWriter]:
+    """Gives a writer for one file, which appears under its name when all events are in it.
+
+    Args:
+        path: the file; it stays as it was if the block fails.
+        n_events: rows it will have.
+        labelled: whether a label stands in the last of 2,101 columns; otherwise there are 2,100.
+
+    Raises:
+        RunError: fewer events were written.
+    """
+    with write_aside(path) as aside, h5py.File(aside, "w") as file:
+        writer = LhcoWriter(_make_layout(file, n_events, labelled), labelled=labelled)
+        yield writer
+        if writer.n_written != n_events:
+            raise RunError(f"{path}: {writer.n_written} of {n_events} events were written")
+
+
+def _make_layout(file: h5py.File, n_events: int, labelled: bool) -> h5py.Dataset:
+    n_columns = 3 * SLOTS + int(labelled)
+    attributes = {"CLASS": "GROUP", "PYTABLES_FORMAT_VERSION": "2.1", "VERSION": "1.0"}
+    _set_attributes(file, attributes)
+    group = file.create_group("df")
+    _set_attributes(group, _GROUP_ATTRIBUTES)
+    for name, length in (("axis0", n_columns), ("axis1", n_events), ("block0_items", n_columns)):
+        index = group.create_dataset(name, data=np.arange(length))
+        _set_attributes(index, _ARRAY_ATTRIBUTES | {"kind": "integer"})
+    values: h5py.Dataset = group.create_dataset(
+        "block0_values",
+        shape=(n_events, n_columns),
+        dtype=np.float64,
+        chunks=(min(_CHUNK_ROWS, n_events), n_columns),
+        # As in the official files; PyTables brings this filter, so pandas needs no plugin.
+        **hdf5plugin.Blosc(cname="blosclz", clevel=5, shuffle=hdf5plugin.Blosc.SHUFFLE),
+    )
+    _set_attributes(values, _ARRAY_ATTRIBUTES)
+    return values
 
 
 def _set_attributes(node: Any, attributes: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from hepllm.errors import InputError
 from hepllm.evaluation.calibration import Calibration, Method, ValidationScores, fit_calibration
+from hepllm.files import write_aside
 from hepllm.runs.folder import Run
 
 LOG = logging.getLogger(__name__)
@@ -85,12 +86,8 @@ def score_schema(prior_name: str, cascaded: bool = False) -> pa.Schema:
 def write_scores(file: Path, columns: dict[str, object], prior_name: str) -> None:
     """Writes scores as Parquet, whole or not at all."""
     table = pa.table(columns, schema=score_schema(prior_name, CASCADED in columns))
-    aside = file.with_name(f".{file.name}.partial")
-    try:
+    with write_aside(file) as aside:
         pq.write_table(table, aside, compression="zstd")
-        aside.replace(file)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 SUFFIXES = (".parquet", ".csv", ".root")

@@ -1,7 +1,7 @@
-"""``hepllm export``: a dataset as JSON lines for other tool chains, one file a class.
+"""``hepllm export``: a dataset as JSON lines for other tool chains, one file per class.
 
-Events go through in batches, so that memory does not grow with the dataset; the files take their
-names when all are complete.
+Events go through in batches, so that memory does not grow with the dataset; the files appear
+together when all are complete.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 from hepllm.config import Config, override_config
 from hepllm.data.dataset import LABEL_NAMES, Dataset, EventTable, read_dataset
 from hepllm.errors import InputError, RunError
+from hepllm.files import write_together
 from hepllm.logs import progress_bar
 from hepllm.model.prompts import LABEL_WORDS, render
 from hepllm.schema import BACKGROUND, FEATURES, SIGNAL
@@ -68,7 +69,8 @@ def export(
         overwrite: replace files of an earlier export.
 
     Raises:
-        InputError: no dataset, no such split, a prompt without numbers, or files in the way.
+        InputError: no dataset, no such split, a prompt without numbers, files in the way, or an
+            output folder that cannot be made.
         RunError: the output cannot be written.
     """
     dataset = read_dataset(folder)
@@ -86,41 +88,40 @@ def export(
             f"{output}: {', '.join(present)} there already; give --overwrite to replace"
         )
     try:
-        output.mkdir(parents=True, exist_ok=True)
-        return _write(dataset, output, config, style, split)
+        with write_together(output) as aside:
+            counts = _write(dataset, aside, config, style, split)
+            for label, name in LABEL_NAMES.items():
+                if not counts[label]:  # an earlier export may have had other classes
+                    (aside / f"{name}.jsonl").unlink()
+                    (output / f"{name}.jsonl").unlink(missing_ok=True)
     except OSError as error:
         raise RunError(
             f"{error.filename or output}: cannot be written: {error.strerror or error}"
         ) from None
+    return [
+        ExportedFile(output / f"{name}.jsonl", counts[label])
+        for label, name in LABEL_NAMES.items()
+        if counts[label]
+    ]
 
 
 def _write(
-    dataset: Dataset, output: Path, config: Config, style: Style, split: str | None
-) -> list[ExportedFile]:
+    dataset: Dataset, folder: Path, config: Config, style: Style, split: str | None
+) -> dict[int, int]:
+    """Writes one file per class into a folder; returns the lines of each, by label."""
     counts = dict.fromkeys(LABEL_NAMES, 0)
-    asides = {label: output / f"{name}.jsonl.part" for label, name in LABEL_NAMES.items()}
     total = sum(dataset.manifest.counts.get(split or "all", {}).values())
-    try:
-        with ExitStack() as stack, progress_bar(total, "export") as progress:
-            files: dict[int, IO[str]] = {
-                label: stack.enter_context(path.open("w", encoding="utf-8"))
-                for label, path in asides.items()
-            }
-            for events in dataset.batches(config.train.feature_names(), BATCH, split):
-                for label, line in _lines(events, config, style):
-                    files[label].write(line)
-                    counts[label] += 1
-                progress.update(len(events))
-        for path in asides.values():  # an earlier export may have had other classes
-            path.with_suffix("").unlink(missing_ok=True)
-        return [_finish(asides[label], number) for label, number in counts.items() if number]
-    finally:
-        for path in asides.values():
-            path.unlink(missing_ok=True)
-
-
-def _finish(aside: Path, n_events: int) -> ExportedFile:
-    return ExportedFile(aside.replace(aside.with_suffix("")), n_events)
+    with ExitStack() as stack, progress_bar(total, "export") as progress:
+        files: dict[int, IO[str]] = {
+            label: stack.enter_context((folder / f"{name}.jsonl").open("w", encoding="utf-8"))
+            for label, name in LABEL_NAMES.items()
+        }
+        for events in dataset.batches(config.train.feature_names(), BATCH, split):
+            for label, line in _lines(events, config, style):
+                files[label].write(line)
+                counts[label] += 1
+            progress.update(len(events))
+    return counts
 
 
 def _lines(events: EventTable, config: Config, style: Style) -> Iterator[tuple[int, str]]:

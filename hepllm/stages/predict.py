@@ -24,10 +24,10 @@ from hepllm.baselines.boosting import BOOSTING
 from hepllm.config import Config, PreprocessConfig
 from hepllm.data.dataset import Dataset, read_dataset
 from hepllm.data.work_folder import WorkFolder
-from hepllm.data.writer import file_digest
 from hepllm.errors import InputError, RunError
 from hepllm.evaluation.probabilities import Prior, choose_prior
 from hepllm.executor import Retry, run_tasks
+from hepllm.files import file_digest
 from hepllm.learning.checkpoint import best_checkpoint
 from hepllm.logs import progress_bar
 from hepllm.model.prompts import read_event

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from hepllm.config import Config, PreprocessConfig, dump_config
 from hepllm.data.dataset import MANIFEST, CutFlowStep, Dataset, SourceFile, read_dataset
 from hepllm.data.work_folder import Parts, WorkFolder
-from hepllm.data.writer import DatasetWriter, file_digest, make_table, write_atomically
+from hepllm.data.writer import DatasetWriter, make_table
 from hepllm.errors import InputError, RunError, nearest_name
 from hepllm.executor import Retry, run_tasks
+from hepllm.files import file_digest, write_text
 from hepllm.logs import progress_bar
 from hepllm.physics.chunks import READ, VALID, Chunk, ChunkResult, make_chunks, process_chunk
 from hepllm.physics.readers import EventFile, open_event_file
@@ -376,6 +377,6 @@ def _assemble(
     if steps[READ] > steps[VALID]:
         logger.warning("%s: %d bad events skipped", work.result, steps[READ] - steps[VALID])
     cut_flow = [CutFlowStep(name=name, events=events) for name, events in steps.items()]
-    write_atomically(work.result / "config.yaml", dump_config(config).encode())
+    write_text(work.result / "config.yaml", dump_config(config), durable=True)
     writer.finish(content_settings(config), described, cut_flow)
     work.publish()

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import functools
 import logging
-import shutil
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +15,9 @@ import numpy as np
 from hepllm.config import Config, SimulateConfig, dump_config
 from hepllm.errors import ConfigError, InputError
 from hepllm.executor import run_tasks
+from hepllm.files import write_together
 from hepllm.logs import progress_bar
-from hepllm.physics.lhco_writer import LhcoWriter
+from hepllm.physics.lhco_writer import write_lhco
 from hepllm.physics.simulation import Block, Purpose, plan_blocks, simulate_block
 from hepllm.schema import BACKGROUND, SIGNAL
 
@@ -88,15 +86,13 @@ def simulate(config: Config, output: Path, *, overwrite: bool = False) -> list[S
             settings.pt_hat_min,
             _SAFE_PT_HAT * settings.trigger_pt,
         )
-    with _folder_aside(output) as aside:
+    with write_together(output) as aside:
         records = []
         if settings.rnd:
             records.append(_make_file("rnd", aside / RND_FILE, config))
         if settings.blackbox:
             records.append(_make_file("blackbox", aside / BLACKBOX_FILE, config))
         (aside / CONFIG_FILE).write_text(dump_config(config), encoding="utf-8")
-        for name in [*wanted, CONFIG_FILE]:
-            (aside / name).replace(output / name)
     return [_moved(record, output) for record in records]
 
 
@@ -138,7 +134,7 @@ def _write_blocks(
     )
     n_events = sum(len(block.labels) for block in blocks)
     with (
-        LhcoWriter(path, n_events, labelled=labelled) as writer,
+        write_lhco(path, n_events, labelled=labelled) as writer,
         progress_bar(n_events, path.stem) as progress,
         closing(results),
     ):
@@ -148,23 +144,6 @@ def _write_blocks(
             n_tried.update(result.n_tried)
             progress.update(len(labels))
     return n_tried
-
-
-@contextmanager
-def _folder_aside(output: Path) -> Iterator[Path]:
-    """A folder for unfinished files within the output folder, gone afterwards."""
-    made = not output.exists()
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=".simulate-", dir=output))
-    except OSError as error:
-        raise InputError(f"{output}: cannot be written to: {error.strerror}") from None
-    try:
-        yield aside
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-        if made and not any(output.iterdir()):
-            output.rmdir()
 
 
 def _moved(record: SimulatedFile, folder: Path) -> SimulatedFile:

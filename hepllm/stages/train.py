@@ -18,6 +18,7 @@ from hepllm import __version__
 from hepllm.config import Config, changed_settings, dump_config, override_config
 from hepllm.data.dataset import Dataset, EventTable, overlap, read_dataset
 from hepllm.errors import InputError, RunError
+from hepllm.files import write_aside
 from hepllm.learning.capacity import cap_gpu_memory
 from hepllm.learning.checkpoint import best_checkpoint, load_weights, newest_checkpoint
 from hepllm.learning.distributed import Team, join
@@ -343,7 +344,5 @@ def _link_latest(output: Path) -> None:
     """Points ``runs/latest`` at a run that lies beside it."""
     if output.resolve().parent != RUNS_FOLDER.resolve():
         return
-    aside = LATEST.with_name(".latest.partial")
-    aside.unlink(missing_ok=True)
-    aside.symlink_to(output.name)
-    aside.replace(LATEST)
+    with write_aside(LATEST) as aside:
+        aside.symlink_to(output.name)

@@ -71,7 +71,7 @@ def test_a_worker_that_outlives_its_run_adds_nothing_to_another(tmp_path: Path) 
 def test_what_was_being_written_is_put_away(tmp_path: Path) -> None:
     output = tmp_path / "rnd"
     work = _unfinished(output, {})
-    (work.parts.folder / "others.0123.tmp").write_bytes(b"half")
+    (work.parts.folder / ".others-0.arrow.0123.partial").write_bytes(b"half")
     with WorkFolder(output, {}, overwrite=False) as again:
         assert [file.suffix for file in again.parts.folder.iterdir()] == [".arrow"]
         assert again.cut_flow("rows") == [("events read", 2)]

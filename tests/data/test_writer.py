@@ -1,15 +1,12 @@
-"""Splits by hash, and files that are there whole or not at all."""
+"""Splits by hash."""
 
 from __future__ import annotations
-
-import hashlib
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hepllm.config import SplitConfig
-from hepllm.data.writer import assign_splits, file_digest, write_atomically
+from hepllm.data.writer import assign_splits
 
 
 def test_split_shares() -> None:
@@ -44,24 +41,3 @@ def test_a_share_of_one_takes_all(shares: tuple[int, int, int], expected: int) -
     config = SplitConfig(train=shares[0], val=shares[1], test=shares[2])
     digests = np.random.default_rng(1).integers(0, 2**64, 1000, dtype=np.uint64)
     assert set(assign_splits(digests, config)) == {expected}
-
-
-def test_file_digest_is_sha256(tmp_path: Path) -> None:
-    file = tmp_path / "file"
-    file.write_bytes(b"events" * 100_000)
-    assert file_digest(file) == hashlib.sha256(b"events" * 100_000).hexdigest()
-
-
-def test_a_write_that_fails_leaves_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "manifest.json"
-    write_atomically(file, b"old")
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("hepllm.data.writer.os.fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        write_atomically(file, b"new")
-    assert file.read_bytes() == b"old"

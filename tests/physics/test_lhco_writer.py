@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hepllm.errors import RunError
 from hepllm.physics.events import Particles
-from hepllm.physics.lhco_writer import SLOTS, LhcoWriter, to_padded
+from hepllm.physics.lhco_writer import SLOTS, to_padded, write_lhco
 from hepllm.physics.readers import open_event_file
 
 __all__ = ["hdf5plugin"]  # its import registers the filter that h5py needs
@@ -30,7 +30,7 @@ def random_rows(n_events: int, seed: int = 1) -> np.ndarray:
 
 
 def write(path: Path, rows: np.ndarray, labels: np.ndarray | None, step: int = 7) -> Path:
-    with LhcoWriter(path, len(rows), labelled=labels is not None) as writer:
+    with write_lhco(path, len(rows), labelled=labels is not None) as writer:
         for start in range(0, len(rows), step):
             part = slice(start, start + step)
             writer.append(rows[part], None if labels is None else labels[part])
@@ -107,7 +107,7 @@ def test_zero_padding_is_compressed_away(tmp_path: Path) -> None:
 
 
 def write_until_interrupted(path: Path) -> None:
-    with LhcoWriter(path, 10, labelled=False) as writer:
+    with write_lhco(path, 10, labelled=False) as writer:
         writer.append(random_rows(5))
         assert not path.exists()
         raise KeyboardInterrupt
@@ -124,7 +124,7 @@ def test_missing_events_are_an_error_and_leave_the_old_file(tmp_path: Path) -> N
     path.write_text("old")
     with (
         pytest.raises(RunError, match="5 of 10 events"),
-        LhcoWriter(path, 10, labelled=False) as writer,
+        write_lhco(path, 10, labelled=False) as writer,
     ):
         writer.append(random_rows(5))
     assert [file.name for file in tmp_path.iterdir()] == ["events.h5"]
@@ -134,11 +134,11 @@ def test_missing_events_are_an_error_and_leave_the_old_file(tmp_path: Path) -> N
 def test_wrong_use_is_refused(tmp_path: Path) -> None:
     with (
         pytest.raises(ValueError, match="labels"),
-        LhcoWriter(tmp_path / "a.h5", 2, labelled=True) as writer,
+        write_lhco(tmp_path / "a.h5", 2, labelled=True) as writer,
     ):
         writer.append(random_rows(2))
     with (
         pytest.raises(ValueError, match="3 events for a file of 2"),
-        LhcoWriter(tmp_path / "b.h5", 2, labelled=False) as writer,
+        write_lhco(tmp_path / "b.h5", 2, labelled=False) as writer,
     ):
         writer.append(random_rows(3))

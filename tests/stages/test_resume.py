@@ -21,7 +21,7 @@ from hepllm.config import load_config
 from hepllm.data.dataset import read_dataset
 from hepllm.errors import InputError, RunError
 from hepllm.physics.events import Particles
-from hepllm.physics.lhco_writer import LhcoWriter, to_padded
+from hepllm.physics.lhco_writer import to_padded, write_lhco
 from hepllm.stages.preprocess import preprocess
 
 N_EVENTS = 20_000
@@ -49,7 +49,7 @@ def _contents(folder: Path) -> dict[str, bytes]:
 def _tile(rows: NDArray[np.float64], path: Path, n_events: int) -> Path:
     """Repeats events, each time turned a little about the beam, so that no two are equal."""
     particles = Particles.from_padded(rows[:, :2100])
-    with LhcoWriter(path, n_events, labelled=True) as writer:
+    with write_lhco(path, n_events, labelled=True) as writer:
         for start in range(0, n_events, len(rows)):
             phi = (particles.phi + 1e-6 * start + np.pi) % (2 * np.pi) - np.pi
             turned = Particles(particles.pt, particles.eta, phi, particles.counts)

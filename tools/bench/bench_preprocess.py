@@ -36,7 +36,7 @@ from hepllm.data.dataset import EventTable
 from hepllm.executor import usable_cores
 from hepllm.logs import configure_logging
 from hepllm.physics.events import EventBatch, Particles
-from hepllm.physics.lhco_writer import LhcoWriter, to_padded
+from hepllm.physics.lhco_writer import to_padded, write_lhco
 from hepllm.physics.readers import open_event_file
 from hepllm.schema import FEATURES
 from hepllm.stages.preprocess import preprocess
@@ -105,7 +105,7 @@ class Tiler:
         """A labelled LHCO file, written once."""
         path = self.folder / f"tiled{n_events}.h5"
         if not path.exists():
-            with LhcoWriter(path, n_events, labelled=True) as writer:
+            with write_lhco(path, n_events, labelled=True) as writer:
                 for copy, start in enumerate(range(0, n_events, len(self.batch))):
                     number = min(len(self.batch), n_events - start)
                     writer.append(self._rows(copy)[:number], self.batch.label_raw[:number])
