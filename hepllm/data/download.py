@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import logging
 import os
 import shutil
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import requests
 
@@ -76,8 +77,9 @@ def file_record(base_url: str, record: int, name: str, patience: Patience) -> Fi
         raise RunError(
             f"{url}: has no file {name}; there are {', '.join(sorted(listed)) or 'none'}"
         )
-    checksum = listed[name].get("checksum")
-    return FileRecord(listed[name].get("size"), checksum if checksum and ":" in checksum else None)
+    checksum = listed[name].get("checksum") or ""
+    is_usable = checksum.partition(":")[0] in hashlib.algorithms_guaranteed
+    return FileRecord(listed[name].get("size"), checksum if is_usable else None)
 
 
 def _answer_of_record(url: str, patience: Patience) -> requests.Response:
@@ -101,10 +103,10 @@ class _CutError(Exception):
 
 @dataclass
 class Download:
-    """Fetches one URL into a part file, resumes it, and hands it over whole; pooch calls it.
+    """One URL's way into a file, over a part file that a later run can continue.
 
     Attributes:
-        part: collects the bytes, and stays when a download is given up.
+        part: collects the bytes; it stays when a download is given up.
         size: expected bytes; None takes the server's word.
         patience: how long to try.
         check: raises if the whole file is not what it should be.
@@ -115,30 +117,31 @@ class Download:
     patience: Patience
     check: Callable[[Path], None]
 
-    def __call__(self, url: str, output_file: str | Path, pooch: Any) -> None:
-        """Downloads, as ``pooch.retrieve`` asks its downloaders to.
+    def run(self, url: str, output: Path) -> None:
+        """Downloads what is missing, checks the file, and gives it its name.
 
         Raises:
-            RunError: given up, refused, wrong, or no room on the disk.
+            RunError: given up, refused, wrong, or no room on the disk. What was received is kept
+                for the next run, unless it is wrong.
         """
-        del pooch
-        with self._locked() as stream:
-            self._fill(url, stream)
         try:
-            self.check(self.part)
-        except HepllmError:
-            self.part.unlink()
-            raise
-        self.part.replace(output_file)
+            with self._locked() as stream:
+                self._fill(url, stream)
+            try:
+                self.check(self.part)
+            except HepllmError:
+                self.part.unlink()
+                raise
+            self.part.replace(output)
+        except OSError as error:
+            raise self._cannot_write(error) from None
 
-    def cannot_write(self, error: OSError) -> RunError:
-        """What to tell when the disk does not take it."""
+    def _cannot_write(self, error: OSError) -> RunError:
         kept = self.part.stat().st_size if self.part.exists() else 0
-        msg = (
+        return RunError(
             f"{self.part}: cannot be written: {error.strerror or error}; "
             f"{kept / 1e6:.0f} MB are kept, run again to go on"
         )
-        return RunError(msg)
 
     @contextmanager
     def _locked(self) -> Iterator[IO[bytes]]:
@@ -172,11 +175,10 @@ class Download:
                 return
 
     def _given_up(self, url: str, n_bytes: int, cause: str) -> RunError:
-        msg = (
+        return RunError(
             f"{url}: {cause}; given up after {self.patience.tries} tries with {n_bytes / 1e6:.1f} "
             "MB received and kept; check the network and run again to go on"
         )
-        return RunError(msg)
 
     def _ask(self, url: str, stream: IO[bytes]) -> None:
         """One request for everything that is missing."""
@@ -199,8 +201,8 @@ class Download:
         start = stream.tell()
         if answer.status_code in _TRY_AGAIN:
             asked = answer.headers.get("Retry-After", "")
-            cause = f"HTTP {answer.status_code}"
-            raise _CutError(cause, float(asked) if asked.isdigit() else 0.0)
+            seconds = float(asked) if asked.isdigit() else 0.0
+            raise _CutError(f"HTTP {answer.status_code}", seconds)
         first, total = _content_range(answer)
         if answer.status_code == 416 and total == start:
             return None
@@ -208,8 +210,7 @@ class Download:
             stream.truncate(0)  # the server gives the whole file or none of it
             stream.seek(0)
             if answer.status_code == 416 or first != 0:
-                cause = "the server has another range"
-                raise _CutError(cause)
+                raise _CutError("the server has another range")
         if not answer.ok:
             raise RunError(f"{url}: HTTP {answer.status_code} {answer.reason}")
         if total is None:
@@ -225,7 +226,7 @@ class Download:
 
     def _check_room(self, missing: int) -> None:
         if shutil.disk_usage(self.part.parent).free < missing:
-            raise self.cannot_write(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+            raise self._cannot_write(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
 
     def _receive(self, answer: requests.Response, stream: IO[bytes], size: int) -> None:
         name = self.part.name.removesuffix(".part")
@@ -234,8 +235,7 @@ class Download:
                 stream.write(block)
                 progress.update(stream.tell() // 10**6 - progress.n)
         if stream.tell() != size:
-            cause = f"the line was cut after {stream.tell()} of {size} bytes"
-            raise _CutError(cause)
+            raise _CutError(f"the line was cut after {stream.tell()} of {size} bytes")
 
 
 def _content_range(answer: requests.Response) -> tuple[int | None, int | None]:

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import pooch
-
 from hepllm.data.download import PATIENT, Download, FileRecord, Patience, file_record
 from hepllm.errors import HepllmError, InputError, RunError
+from hepllm.files import file_digest
 from hepllm.physics.readers.frames import open_frame
 from hepllm.physics.readers.masterkey import read_masterkey
 
@@ -181,41 +180,36 @@ def _fetch_file(
                 f"{path}: exists and is not {file.remote} of Zenodo record {file.record}; "
                 "give --overwrite to replace it, or another --output"
             )
-    whole = path.with_name(f"{path.name}.whole")
     download = Download(
         part=path.with_name(f"{path.name}.part"),
         size=record.size,
         patience=patience,
-        check=functools.partial(_check_format, file=file),
+        check=functools.partial(_check, file=file, checksum=record.checksum),
     )
-    _retrieve(file.url(base_url), record.checksum, whole, download)
-    whole.replace(path)
+    download.run(file.url(base_url), path)
     return FetchedFile(path, path.stat().st_size, record.checksum, downloaded=True)
-
-
-def _retrieve(url: str, checksum: str | None, path: Path, download: Download) -> None:
-    """Downloads with pooch, which gives the file its name if the checksum agrees."""
-    pooch.get_logger().setLevel(logging.WARNING)
-    try:
-        pooch.retrieve(url, checksum, path.name, path.parent, downloader=download)
-    except ValueError as error:
-        raise RunError(
-            f"{url}: not what it should be, and thrown away: {' '.join(str(error).split())}"
-        ) from None
-    except OSError as error:
-        raise download.cannot_write(error) from None
 
 
 def _is_right(path: Path, file: RemoteFile, record: FileRecord) -> bool:
     """Whether a file that is there already is the one that would be fetched."""
-    if record.checksum is not None:
-        algorithm, _, digest = record.checksum.partition(":")
-        return bool(pooch.file_hash(str(path), algorithm) == digest)
     try:
-        _check_format(path, file)
+        _check(path, file, record.checksum)
     except HepllmError:
         return False
     return record.size in (None, path.stat().st_size)
+
+
+def _check(path: Path, file: RemoteFile, checksum: str | None) -> None:
+    """Compares a file with its checksum, where one is known, and opens it as its kind."""
+    if checksum is not None:
+        algorithm, _, expected = checksum.partition(":")
+        found = file_digest(path, algorithm)
+        if found != expected:
+            raise RunError(
+                f"{file.remote}: {algorithm} {found} does not match the known {expected}; "
+                "thrown away, run again to download it anew"
+            )
+    _check_format(path, file)
 
 
 def _check_format(path: Path, file: RemoteFile) -> None:

@@ -37,6 +37,7 @@ class Server:
         busy: answers that still are 503.
         ranges: whether it can send a part of a file.
         has_api: whether the record tells sizes and checksums.
+        algorithm: what the record calls the algorithm of its checksums.
         asked: ranges of the requests for files, in order.
     """
 
@@ -47,6 +48,7 @@ class Server:
     busy: int = 0
     ranges: bool = True
     has_api: bool = True
+    algorithm: str = "md5"
     asked: list[str | None] = field(default_factory=list)
 
 
@@ -80,7 +82,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(500, b"")
             return
         entries = [
-            {"key": name, "size": len(content), "checksum": f"md5:{_md5(content)}"}
+            {
+                "key": name,
+                "size": len(content),
+                "checksum": f"{self.state.algorithm}:{_md5(content)}",
+            }
             for name, content in self.state.files.items()
         ]
         self._send(200, json.dumps({"files": entries}).encode())
@@ -271,6 +277,8 @@ def test_a_wrong_checksum_leaves_nothing(
     with pytest.raises(RunError, match="does not match") as caught:
         get("rnd")
     assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("events.h5: sha256 ")
+    assert hashlib.sha256(content).hexdigest() in str(caught.value)
     assert _left(tmp_path / "raw") == []
 
 
@@ -303,6 +311,14 @@ def test_with_an_unknown_checksum_the_format_is_checked_and_it_is_said(
     with pytest.raises(RunError, match=message):
         get("bb1")
     assert _left(tmp_path / "raw") == ["bb1.masterkey"]
+
+
+def test_a_checksum_that_nobody_can_compute_counts_as_unknown(
+    get: Callable[..., list[stage.FetchedFile]], server: Server
+) -> None:
+    server.algorithm = "crc99"
+    made = get("bb1")
+    assert {file.verification for file in made} == {"checksum unknown, size and format checked"}
 
 
 def test_a_key_of_the_wrong_length_is_not_kept(
