@@ -13,6 +13,7 @@ from hepllm.baselines.fitting import BASELINES, fit_baselines
 from hepllm.baselines.logistic import fit_logistic
 from hepllm.baselines.mlp import fit_network
 from hepllm.baselines.scorer import Fit, TrainingSample
+from hepllm.config import FusionConfig
 from hepllm.errors import InputError
 from hepllm.evaluation.metrics import auc
 from hepllm.evaluation.scores import scored_events
@@ -110,16 +111,18 @@ def test_network_and_regression_come_near_the_best_possible_auc(fit: Fit) -> Non
 def test_network_and_regression_take_weights_and_missing_values(fit: Fit) -> None:
     features, label = sample(4000, 1)
     names = ("tau21_light", "tau21_heavy", "jet1_tau32")
+    small = FusionConfig(hidden_size=32, embedding_size=4, n_frequencies=4)
     weight = np.where(label == 1, 3.0, 1.0)
     plain, heavy = (
-        fit(TrainingSample(features, names, label, w)).score(features) for w in (None, weight)
+        fit(TrainingSample(features, names, label, w, fusion=small)).score(features)
+        for w in (None, weight)
     )
     assert np.mean(heavy - plain) == pytest.approx(np.log(3), abs=0.25)
     hidden = np.where((label == 1)[:, None], features, np.nan)
-    score = fit(TrainingSample(hidden, names, label)).score(hidden)
+    score = fit(TrainingSample(hidden, names, label, fusion=small)).score(hidden)
     assert auc(scored_events(score, label)).value == pytest.approx(1.0)
     signed = np.where(np.arange(4000) % 10 == 0, -0.5, 1.0)
-    score = fit(TrainingSample(features, names, label, signed)).score(features)
+    score = fit(TrainingSample(features, names, label, signed, fusion=small)).score(features)
     assert auc(scored_events(score, label)).value == pytest.approx(norm.cdf(1.0), abs=0.03)
 
 
