@@ -37,14 +37,24 @@ _BROWSER_FLAGS = (
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-@pytest.fixture(autouse=True)
-def _logging_as_it_was() -> Iterator[None]:
-    """Undoes what a command line that ran inside a test did to the package's logger."""
+def _reset_logging() -> None:
     logger = logging.getLogger("hepllm")
-    before = logger.handlers[:], logger.level, logger.propagate
-    yield
-    logger.handlers[:], logger.level, logger.propagate = before
+    logger.handlers.clear()
+    logger.setLevel(logging.NOTSET)
+    logger.propagate = True
     logging.captureWarnings(capture=False)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_logging() -> Iterator[None]:
+    """Undoes what a command line inside a fixture or a test does to the package's logger.
+
+    Before the test as well: fixtures of wider scope run first, and a logger that they left without
+    propagation has pytest's own handler in addition to that of the root logger.
+    """
+    _reset_logging()
+    yield
+    _reset_logging()
 
 
 @pytest.fixture(scope="session")

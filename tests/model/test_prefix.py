@@ -191,7 +191,6 @@ def test_what_forbids_sharing_in_training_is_said_once(
         scores(classifier, prompts, rows).sum().backward()
         scores(classifier, prompts, rows).sum().backward()
 
-    logging.getLogger("hepllm").propagate = True
     with caplog.at_level(logging.INFO, logger="hepllm"):
         classifier.train()
         assert used_prefixes(run) == []
