@@ -18,8 +18,9 @@ INPUTS := pyproject.toml constraints.txt
 demo: $(VENV)/.demo
 	PATH="$(CURDIR)/$(BIN):$$PATH" pipelines/demo.sh build/demo
 
+# A process for each core; "pytest tests/one/test_file.py" alone runs in one.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import shutil
@@ -33,8 +34,10 @@ _BROWSER_FLAGS = (
     "--window-size=1600,1400",
 )
 
-# As the command line does, before torch loads: tests share their cores with other processes.
+# Before torch loads: tests run in several processes that share the cores, and tensors as small as
+# theirs gain nothing from threads.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def _reset_logging() -> None:
@@ -160,10 +163,43 @@ def lhco_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _write_lhco(path, _dijet_events(60), chunks=(7, 2101), **hdf5plugin.Blosc())
 
 
+@pytest.fixture(scope="session")
+def common_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this test session share, with pytest-xdist or without."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # of the folders of the processes
+    folder = folder / "common"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_once(common_folder: Path) -> Callable[[str, Callable[[Path], None]], Path]:
+    """``make_once("name", fill)`` is a folder that ``fill(folder)`` filled once for all processes.
+
+    Tests read such a folder; a test that writes to it works on a copy.
+    """
+
+    def make(name: str, fill: Callable[[Path], None]) -> Path:
+        folder, done = common_folder / name, common_folder / f"{name}.done"
+        with (common_folder / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # left by a test that failed in it
+                folder.mkdir()
+                fill(folder)
+                done.touch()
+        return folder
+
+    return make
+
+
 @pytest.fixture(scope="session", autouse=True)
-def model_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def model_cache(common_folder: Path) -> Iterator[Path]:
     """Converted models of the tests lie in a folder of their own, shared by all of them."""
-    folder = tmp_path_factory.mktemp("model-cache")
+    folder = common_folder / "model-cache"
+    folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HEPLLM_CACHE", str(folder))
         yield folder
@@ -171,9 +207,9 @@ def model_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def tiny_config() -> Callable[..., Config]:
-    """``tiny_config("train.lr=1")`` is ``configs/tiny.yaml`` with changes."""
+    """``tiny_config("train.lr=1")`` is ``configs/tiny.yaml`` with changes, on one thread."""
     file = Path(__file__).parents[1] / "configs" / "tiny.yaml"
-    return lambda *overrides: load_config(file, overrides)
+    return lambda *overrides: load_config(file, ["train.threads=1", *overrides])
 
 
 def _event_table(n_events: int, names: tuple[str, ...], seed: int = 1) -> EventTable:

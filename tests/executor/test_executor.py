@@ -187,7 +187,8 @@ def test_a_result_that_cannot_travel_is_an_error() -> None:
         list(run_tasks(_lambda, [1], workers=1, describe=_name))
 
 
-def test_workers_use_one_thread() -> None:
+def test_workers_use_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
     assert [threads for _, threads in run_tasks(_threads, [0], workers=1)] == ["1"]
 
 
@@ -373,7 +374,8 @@ def test_dask_scheduler_that_goes_away() -> None:
                 list(results)
 
 
-def test_dask_workers_use_one_thread() -> None:
+def test_dask_workers_use_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     pytest.importorskip("distributed", reason="the dask extra is not installed")
     assert [n for _, n in run_tasks(_threads, [0], kind="dask", workers=1)] == ["1"]
 
