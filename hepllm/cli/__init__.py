@@ -11,7 +11,7 @@ import sys
 import click
 
 from hepllm import __version__
-from hepllm.cli import data, explanations, installation, models, reports
+from hepllm.cli import configuration, data, explanations, installation, models, reports
 from hepllm.errors import HepllmError, StoppedError
 from hepllm.launcher import launched
 
@@ -47,6 +47,7 @@ for _command in (
     models.evaluate,
     models.predict,
     explanations.explain,
+    configuration.config,
     installation.doctor,
     reports.report,
 ):

@@ -8,46 +8,61 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from hepllm.config.section import Balance, Count, Fraction, Positive, Section, Workers
+from hepllm.config.section import (
+    Balance,
+    Count,
+    Fraction,
+    Positive,
+    Probability,
+    Section,
+    WholeNumber,
+    setting,
+)
 
 _MIN_BINS = 10
-"""Of a spectrum, below which there is hardly a fit of five parameters to speak of."""
+"""Fewest bins of a spectrum that a fit of five parameters can be judged by."""
+
+_Efficiency = Annotated[float, Field(gt=0, le=0.2)]
 
 
 class SearchConfig(Section):
-    """The search for a resonance in a black box; masses in GeV. See docs/blackbox.md."""
+    """The search for a resonance in a black box; see docs/blackbox.md."""
 
-    run: Literal["unlabelled", "always", "never"] = Field(
-        default="unlabelled",
-        description="in which black boxes; 'always' takes those with a key too",
+    run: Literal["unlabelled", "always", "never"] = setting(
+        "unlabelled", "Which black boxes are searched; always: those with a master key, too"
     )
-    efficiencies: tuple[Annotated[float, Field(gt=0, le=0.2)], ...] = Field(
-        default=(0.1, 0.03, 0.01, 0.003, 0.001),
-        min_length=1,
-        description="shares of the events that selections keep; several count as trials",
+    efficiencies: Annotated[tuple[_Efficiency, ...], Field(min_length=1)] = setting(
+        (0.1, 0.03, 0.01, 0.003, 0.001),
+        "Shares of the events that the selections keep; several count as trials",
     )
-    min_selected: Count = Field(
-        default=25, description="events below which a selection is left out"
+    min_selected: Count = setting(
+        25, "Minimum number of events that a selection keeps; others are left out"
     )
-    min_events: Count = Field(default=1000, description="in the m_jj range, for a search at all")
-    m_jj_min: Positive = Field(default=2600.0, description="above the turn-on of the trigger")
-    m_jj_max: Positive = 8000.0
-    sqrt_s: Positive = 13000.0
-    bin_width: Annotated[float, Field(gt=0, le=0.2)] = Field(
-        default=0.025, description="of the m_jj bins over their mass"
+    min_events: Count = setting(1000, "Minimum number of events in the m_jj range for a search")
+    m_jj_min: Positive = setting(
+        2600.0, "Lower end of the m_jj range, above the turn-on of a trigger at 1.2 TeV", "GeV"
     )
-    narrowest: Count = Field(default=2, description="bins of the narrowest window")
-    widest: Count = Field(default=8, description="bins of the widest window")
-    background: Literal["template", "dijet"] = Field(
-        default="template",
-        description="shape of the rejected events times a smooth factor, or a dijet function",
+    m_jj_max: Positive = setting(8000.0, "Upper end of the m_jj range", "GeV")
+    sqrt_s: Positive = setting(
+        13000.0, "Collision energy; the dijet function is one of m_jj / sqrt_s", "GeV"
     )
-    parameter_p: Fraction = Field(
-        default=0.05, description="p-value below which a fit gets another parameter"
+    bin_width: Annotated[float, Field(gt=0, le=0.2)] = setting(
+        0.025, "Width of the m_jj bins over their mass"
     )
-    toys: Count = Field(default=1000, description="pseudo-experiments to begin with")
-    max_toys: Count = Field(default=10_000, description="where few of them exceed the data")
-    workers: Workers = Field(default=1, description="0 takes one worker a core")
+    narrowest: Count = setting(2, "Bins of the narrowest window that is searched")
+    widest: Count = setting(8, "Bins of the widest window that is searched")
+    background: Literal["template", "dijet"] = setting(
+        "template",
+        "Fit to selected events: shape of the rejected ones times a factor, or a dijet function",
+    )
+    parameter_p: Fraction = setting(
+        0.05, "p-value of a likelihood ratio below which a fit gets one more parameter"
+    )
+    toys: Count = setting(1000, "Pseudo-experiments to begin with")
+    max_toys: Count = setting(
+        10_000, "Maximum number of pseudo-experiments, drawn while fewer than 20 exceed the data"
+    )
+    workers: WholeNumber = setting(1, "Worker processes; 0: one per usable core")
 
     @model_validator(mode="after")
     def _range_is_open(self) -> Self:
@@ -69,49 +84,48 @@ class SearchConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """What is reported and with which uncertainty."""
+    """What is reported, by which rules and with which uncertainty; see docs/evaluation.md."""
 
-    bootstrap: Count = 1000
-    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
-    background_rule: Literal["events", "relative_error", "eps_b", "cathode"] = Field(
-        default="events", description="when enough background passes; see evaluation.background"
+    bootstrap: Count = setting(1000, "Bootstrap replicas from which intervals are taken")
+    confidence: Probability = setting(0.95, "Confidence level of intervals")
+    background_rule: Literal["events", "relative_error", "eps_b", "cathode"] = setting(
+        "events", "How much background must pass a cut for its SIC to be quoted; cathode: one event"
     )
-    min_background: Count = Field(
-        default=10, description="background events that must pass for a SIC value to be quoted"
+    min_background: Count = setting(
+        10, "Rule events: minimum number of background events; 10 keep 1 / sqrt(N) below 1/3"
     )
-    max_relative_error: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=0.2, description="of eps_B, for the rule relative_error"
+    max_relative_error: Annotated[float, Field(gt=0, le=1)] = setting(
+        0.2, "Rule relative_error: maximum error of eps_B; 0.2 as LaCATHODE (arXiv:2210.14924)"
     )
-    min_eps_b: Annotated[float, Field(gt=0, lt=1)] = Field(
-        default=1e-4, description="for the rule eps_b"
+    min_eps_b: Probability = setting(
+        1e-4, "Rule eps_b: eps_B must be larger than this; 1e-4 as OmniLearn (arXiv:2404.16091)"
     )
-    max_undefined: Fraction = Field(
-        default=0.05,
-        description="share of bootstrap replicas without a value above which no interval is quoted",
+    max_undefined: Fraction = setting(
+        0.05, "Share of bootstrap replicas without a value above which no interval is quoted"
     )
-    views: tuple[Balance, ...] = Field(
-        default=("1:1", "1:10"),
-        description="mixtures reported beside the sample's own, from the same scores",
+    views: tuple[Balance, ...] = setting(
+        ("1:1", "1:10"),
+        "Signal to background at which a sample is also reported, from the same scores",
     )
-    batch_size: Count = 128
-    ablations: bool = True
-    baselines: tuple[Literal["boosting", "mlp", "logistic", "cut"], ...] = Field(
-        default=("boosting", "mlp", "logistic", "cut"),
-        description="classifiers trained on the same events and features; [] for none",
+    batch_size: Count = setting(128, "Events in memory at once when the model scores")
+    ablations: bool = setting(
+        True, "Score again with numbers or text of other events; never done for black boxes"
     )
-    stack: bool = Field(
-        default=False, description="combine the model and the boosting on validation data"
+    baselines: tuple[Literal["boosting", "mlp", "logistic", "cut"], ...] = setting(
+        ("boosting", "mlp", "logistic", "cut"),
+        "Classifiers trained on the same events and features; an empty list: none",
     )
-    cascade: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        default=None,
-        description="share of the background that the boosting leaves to the language model",
+    stack: bool = setting(
+        False, "Combine the model and the boosting, by a fit to validation events"
     )
-    calibration: Literal["none", "temperature", "platt", "isotonic"] = Field(
-        default="platt", description="of the scores, on validation data"
+    cascade: Annotated[float, Field(gt=0, le=1)] | None = setting(
+        None, "Share of the background that the boosting leaves to the model; null: all events"
     )
-    prior: Literal["training", "estimate"] | Annotated[float, Field(gt=0, lt=1)] = Field(
-        default="training",
-        description="signal fraction that probabilities assume; 'estimate' finds the sample's own",
+    calibration: Literal["none", "temperature", "platt", "isotonic"] = setting(
+        "platt", "Map from scores to probabilities, fitted to validation events"
+    )
+    prior: Literal["training", "estimate"] | Probability = setting(
+        "training", "Signal fraction that probabilities assume; estimate: from the sample's scores"
     )
     search: SearchConfig = SearchConfig()
 

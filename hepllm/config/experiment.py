@@ -9,15 +9,19 @@ from pydantic import Field, model_validator
 from hepllm.config.evaluation import EvaluationConfig
 from hepllm.config.learning import BackboneConfig, FusionConfig, Layout, PromptConfig, TrainConfig
 from hepllm.config.physics import PreprocessConfig, SimulateConfig
-from hepllm.config.section import Section
+from hepllm.config.section import Form, Section, setting
 from hepllm.schema import FEATURES
 
 
 class Config(Section):
     """All stages of one experiment."""
 
-    name: str = Field(default="hepllm", pattern=r"^[A-Za-z0-9._-]+$")
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$"), Form("letters, digits and . _ -")] = (
+        setting("hepllm", "Name of the experiment; a training goes to runs/<name>")
+    )
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = setting(
+        1, "Seed of everything random but the splits, which have preprocess.splits.seed"
+    )
     simulate: SimulateConfig = SimulateConfig()
     preprocess: PreprocessConfig = PreprocessConfig()
     backbone: BackboneConfig = BackboneConfig()

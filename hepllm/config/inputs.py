@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, StrictInt, model_validator
 
-from hepllm.config.section import Section
+from hepllm.config.section import Form, Section, required, setting
 from hepllm.errors import nearest_name
 from hepllm.schema import FEATURES, TABLE_QUANTITIES
 
@@ -21,15 +21,15 @@ GEV: Mapping[EnergyUnit, float] = {"MeV": 1e-3, "GeV": 1.0, "TeV": 1e3}
 NO_COLUMN = "none"
 """As the name of the label or weight: the file has none, whatever it looks like."""
 
-Column = str | StrictInt
+Column = Annotated[str | StrictInt, Form("name or place")]
 """A column by name, or by its place from 0 (from the end where negative)."""
 
 
 class ScaledColumn(Section):
     """A column whose values are multiplied by a number of its own; a plain column means 1."""
 
-    column: Column
-    scale: float = 1.0
+    column: Column = required("Column by name, or by place from 0 (from the end where negative)")
+    scale: float = setting(1.0, "Factor that brings the column to energy_unit, or to radians")
 
     @model_validator(mode="before")
     @classmethod
@@ -56,30 +56,33 @@ ColumnMap = Annotated[dict[str, ScaledColumn], AfterValidator(_check_columns)]
 
 
 class ParticleBranches(Section):
-    """Branches of one collection of massless particles.
+    """Branches of one collection of massless particles."""
 
-    ``status`` keeps those whose status is 1, ``pid`` drops neutrinos (12, 14, 16).
-    """
-
-    pt: str
-    eta: str
-    phi: str
-    status: str | None = None
-    pid: str | None = None
+    pt: str = required("Branch of pT, or of the transverse energy, in energy_unit")
+    eta: str = required("Branch of the pseudorapidity")
+    phi: str = required("Branch of the azimuth in radians")
+    status: str | None = setting(
+        None, "Branch of the generator status, of which 1 (final) is kept; null: all are"
+    )
+    pid: str | None = setting(
+        None, "Branch of the PDG code, by which neutrinos are dropped; null: none are"
+    )
 
 
 class JetBranches(Section):
     """Branches of a collection of jets; ``Jet.Tau[5][0]`` is the first of five in each jet."""
 
-    pt: str
-    eta: str
-    phi: str
-    mass: str
-    n_particles: str | None = None
-    tau1: str | None = None
-    tau2: str | None = None
-    tau3: str | None = None
-    softdrop_mass: str | None = None
+    pt: str = required("Branch of pT in energy_unit")
+    eta: str = required("Branch of the pseudorapidity")
+    phi: str = required("Branch of the azimuth in radians")
+    mass: str = required("Branch of the mass in energy_unit")
+    n_particles: str | None = setting(None, "Branch of the number of constituents; null: missing")
+    tau1: str | None = setting(None, "Branch of 1-subjettiness; null: missing")
+    tau2: str | None = setting(None, "Branch of 2-subjettiness; null: missing")
+    tau3: str | None = setting(None, "Branch of 3-subjettiness; null: missing")
+    softdrop_mass: str | None = setting(
+        None, "Branch of the soft-drop mass in energy_unit; null: missing"
+    )
 
 
 RootLayout = Literal[
@@ -90,10 +93,16 @@ RootLayout = Literal[
 class RootConfig(Section):
     """Where the events of a ROOT file are; without any of it, the branches decide."""
 
-    tree: str | None = Field(default=None, description="the only one, 'Delphes' or 'Events'")
-    layout: RootLayout | None = None
-    particles: Annotated[list[ParticleBranches], Field(min_length=1)] | None = None
-    jets: JetBranches | None = None
+    tree: str | None = setting(None, "Name of the tree; null: the only one, Delphes or Events")
+    layout: RootLayout | None = setting(
+        None, "Known set of branches; null: the first in docs/inputs.md that the tree has"
+    )
+    particles: Annotated[list[ParticleBranches], Field(min_length=1)] | None = setting(
+        None, "Branches of collections of particles, which are joined and clustered"
+    )
+    jets: JetBranches | None = setting(
+        None, "Branches of one collection of jets, which are taken as they are"
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:

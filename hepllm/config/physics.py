@@ -8,32 +8,62 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from hepllm.config.inputs import Column, ColumnMap, EnergyUnit, Format, RootConfig
-from hepllm.config.section import Count, Fraction, Positive, Section, Workers
+from hepllm.config.section import (
+    Count,
+    Fraction,
+    NonNegative,
+    Positive,
+    Section,
+    WholeNumber,
+    setting,
+)
 from hepllm.errors import InputError
+
+Executor = Literal["serial", "processes", "dask"]
 
 
 class DetectorConfig(Section):
-    """Parameters of the fast detector simulation; see ``hepllm.physics.detector``."""
+    """The fast detector simulation, in the manner of Delphes with its CMS card."""
 
-    enabled: bool = True
-    magnetic_field: Annotated[float, Field(ge=0, description="T, along the beam")] = 3.8
-    radius: Annotated[float, Field(gt=0, description="of the solenoid in m")] = 1.29
-    half_length: Annotated[float, Field(gt=0, description="of the solenoid in m")] = 3.0
-    ecal_energy_min: Annotated[float, Field(ge=0, description="GeV in a tower")] = 0.5
-    ecal_significance_min: Annotated[float, Field(ge=0, description="in resolutions")] = 2.0
-    hcal_energy_min: Annotated[float, Field(ge=0, description="GeV in a tower")] = 1.0
-    hcal_significance_min: Annotated[float, Field(ge=0, description="in resolutions")] = 1.0
-    pt_min: Annotated[float, Field(ge=0, description="of candidates in GeV")] = 0.1
-    eta_max: Annotated[float, Field(gt=0, le=5, description="of candidates")] = 5.0
-    max_particles: Annotated[int, Field(ge=1, le=700, description="hardest kept")] = 700
+    enabled: bool = setting(
+        True, "Simulate the detector; false keeps the visible particles as they were generated"
+    )
+    magnetic_field: NonNegative = setting(3.8, "Field along the beam; that of CMS", "T")
+    radius: Positive = setting(
+        1.29, "Radius of the cylinder in front of the calorimeters; that of CMS", "m"
+    )
+    half_length: Positive = setting(
+        3.0, "Half of the length of the cylinder in front of the calorimeters; that of CMS", "m"
+    )
+    ecal_energy_min: NonNegative = setting(
+        0.5, "Minimum energy of an ECAL tower, and of a neutral candidate in it", "GeV"
+    )
+    ecal_significance_min: NonNegative = setting(
+        2.0, "Minimum energy of an ECAL tower over its resolution; 2 agrees with the R&D events"
+    )
+    hcal_energy_min: NonNegative = setting(
+        1.0, "Minimum energy of an HCAL tower, and of a neutral candidate in it", "GeV"
+    )
+    hcal_significance_min: NonNegative = setting(
+        1.0, "Minimum energy of an HCAL tower over its resolution; 1 agrees with the R&D events"
+    )
+    pt_min: NonNegative = setting(
+        0.1, "Minimum pT of a candidate; the R&D events have none below", "GeV"
+    )
+    eta_max: Annotated[float, Field(gt=0, le=5)] = setting(
+        5.0, "Maximum |eta| of a candidate; the calorimeters end at 5"
+    )
+    max_particles: Annotated[int, Field(ge=1, le=700)] = setting(
+        700, "Hardest candidates of an event that are kept; the official layout holds 700"
+    )
 
 
 class SignalConfig(Section):
-    """The resonance: Z' -> X Y, each of X and Y -> q qbar; masses in GeV."""
+    """The resonance: Z' -> X Y, each of X and Y -> q qbar; defaults as in the R&D sample."""
 
-    m_zprime: Positive = 3500.0
-    m_x: Positive = 500.0
-    m_y: Positive = 100.0
+    m_zprime: Positive = setting(3500.0, "Mass of Z'", "GeV")
+    m_x: Positive = setting(500.0, "Mass of X", "GeV")
+    m_y: Positive = setting(100.0, "Mass of Y", "GeV")
 
     @model_validator(mode="after")
     def _decay_is_open(self) -> Self:
@@ -45,52 +75,74 @@ class SignalConfig(Section):
 
 
 class SimulateConfig(Section):
-    """Events made by ``hepllm simulate``; energies in GeV."""
+    """Events that ``hepllm simulate`` makes, like those of the R&D sample (arXiv:2101.08320)."""
 
-    rnd: Annotated[int, Field(ge=0)] = 6000
-    blackbox: Annotated[int, Field(ge=0)] = 5000
-    signal_fraction: Fraction = 0.5
-    blackbox_signal_fraction: Fraction = 0.02
+    rnd: WholeNumber = setting(6000, "Events in rnd.h5, with labels; 0: no such file")
+    blackbox: WholeNumber = setting(
+        5000, "Events in blackbox.h5, with a master key; 0: no such file"
+    )
+    signal_fraction: Fraction = setting(0.5, "Share of signal in rnd.h5")
+    blackbox_signal_fraction: Fraction = setting(0.02, "Share of signal in blackbox.h5")
     signal: SignalConfig = SignalConfig()
     detector: DetectorConfig = DetectorConfig()
-    trigger_pt: Positive = 1200.0
-    trigger_eta: Positive = 2.5
-    trigger_radius: Positive = 1.0
-    pt_hat_min: Positive = 900.0
-    multiparton_interactions: bool = False
-    block_size: Count = 250
-    workers: Workers = Field(default=0, description="0 takes one worker a core")
-    executor: Literal["serial", "processes", "dask"] = "processes"
+    trigger_pt: Positive = setting(
+        1200.0,
+        "Minimum pT of the jet that triggers, after the detector; as in the R&D sample",
+        "GeV",
+    )
+    trigger_eta: Positive = setting(2.5, "Maximum |eta| of the jet that triggers")
+    trigger_radius: Positive = setting(1.0, "Radius of the trigger's anti-kT jets")
+    pt_hat_min: Positive = setting(
+        900.0,
+        "Minimum pT of QCD partons; above 0.75 trigger_pt, events that trigger are lost",
+        "GeV",
+    )
+    multiparton_interactions: bool = setting(
+        False, "Multiparton interactions; off, because the R&D events agree only without them"
+    )
+    block_size: Count = setting(
+        250, "Events per work item; each has its own seed, so the events depend on it"
+    )
+    workers: WholeNumber = setting(0, "Worker processes; 0: one per usable core")
+    executor: Executor = setting("processes", "Where work items run; see docs/preprocessing.md")
 
 
 class SoftDropConfig(Section):
     """Grooming with soft drop (Larkoski et al., arXiv:1402.2657, equation 1.1)."""
 
-    z_cut: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
-    beta: float = 0.0
+    z_cut: Annotated[float, Field(ge=0, lt=0.5)] = setting(
+        0.1, "Minimum share of the softer branch in the pT of both; 0.1 as in CMS"
+    )
+    beta: float = setting(
+        0.0, "Exponent of the angle between the branches; 0 as in CMS: no dependence"
+    )
 
 
 class JetsConfig(Section):
-    """anti-kT clustering; GeV and radians."""
+    """Clustering of particles with anti-kT (Cacciari et al., arXiv:0802.1189)."""
 
-    radius: Positive = 1.0
-    pt_min: Positive = 20.0
-    eta_max: Positive | None = Field(default=None, description="cuts jets, not particles")
-    n_jets: Annotated[int, Field(ge=2, le=3)] = Field(
-        default=3, description="leading jets that get features; 2 leaves jet3_* and m_jjj null"
+    radius: Positive = setting(
+        1.0, "Radius of the jets; 1.0 as in the LHC Olympics (arXiv:2101.08320)"
     )
-    soft_drop: SoftDropConfig | None = Field(
-        default=None, description="None leaves the soft-drop masses null"
+    pt_min: Positive = setting(20.0, "Minimum pT of a jet that counts", "GeV")
+    eta_max: Positive | None = setting(
+        None, "Maximum |eta| of a jet that counts; particles are not cut; null: no limit"
+    )
+    n_jets: Annotated[int, Field(ge=2, le=3)] = setting(
+        3, "Leading jets that get features; 2 leaves jet3_* and m_jjj null"
+    )
+    soft_drop: SoftDropConfig | None = setting(
+        None, "Grooming for jet*_softdrop_mass; null leaves them null and saves 2 ms per jet"
     )
 
 
 class SplitConfig(Section):
-    """Shares of the splits; the seed is part of the hash that deals events out."""
+    """Shares of the splits, to which a seeded hash of their content deals events out."""
 
-    train: Fraction = 0.6
-    val: Fraction = 0.15
-    test: Fraction = 0.25
-    seed: int = 2020
+    train: Fraction = setting(0.6, "Share of events to train on")
+    val: Fraction = setting(0.15, "Share of events to choose checkpoints, cuts and calibration by")
+    test: Fraction = setting(0.25, "Share of events to report results on")
+    seed: int = setting(2020, "Seed of the hash; datasets with the same seed share their splits")
 
     @model_validator(mode="after")
     def _shares_are_whole(self) -> Self:
@@ -101,39 +153,47 @@ class SplitConfig(Section):
 
 
 class PreprocessConfig(Section):
-    """How events become a dataset."""
+    """How event files become a dataset."""
 
-    preset: Literal["lhco", "diary"] | None = None
-    format: Format = Field(default="auto", description="'auto' looks into each file")
-    label: Column | None = Field(
-        default=None, description="column or branch; None takes the usual one, 'none' has none"
+    preset: Literal["lhco", "diary"] | None = setting(
+        None, "Jet parameters by name: lhco has radius 1.0, diary 0.5, both pT > 20 GeV"
     )
-    weight: Column | None = Field(default=None, description="the same for event weights")
-    source_labels: dict[str, Annotated[int, Field(ge=0, le=2)]] = Field(
-        default_factory=dict, description="labels of whole files without any, by file stem"
+    format: Format = setting("auto", "Format of the input files; auto: found out from the content")
+    label: Column | None = setting(
+        None, "Column or branch of the labels; null: the usual one if there; none: no labels"
     )
-    energy_unit: EnergyUnit = Field(default="GeV", description="of the input files")
-    columns: ColumnMap | None = Field(
-        default=None, description="feature tables: feature -> column; None goes by known names"
+    weight: Column | None = setting(
+        None, "Column or branch of event weights; null: the usual one if there; none: all 1"
+    )
+    source_labels: dict[str, Annotated[int, Field(ge=0, le=2)]] = setting(
+        {}, "Labels of whole files that have none, by file stem: 0 background, above 0 signal"
+    )
+    energy_unit: EnergyUnit = setting("GeV", "Energy unit of the input files; datasets are in GeV")
+    columns: ColumnMap | None = setting(
+        None, "For feature tables, the column of each feature; null: columns with known names"
     )
     root: RootConfig = RootConfig()
     jets: JetsConfig = JetsConfig()
     splits: SplitConfig = SplitConfig()
-    select: str | None = Field(
-        default=None, description="events to keep, e.g. '3300 < m_jj < 3700'"
+    select: str | None = setting(
+        None, "Event filter on features, such as '3300 < m_jj < 3700'; null keeps all events"
     )
-    particles_per_jet: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="hardest constituents of each leading jet to keep in particles_*"
+    particles_per_jet: WholeNumber = setting(
+        0, "Hardest constituents of each leading jet to keep in particles_*; 0: no such columns"
     )
-    chunk_size: Count = 1000
-    workers: Workers = Field(default=0, description="0 takes one worker a core")
-    executor: Literal["serial", "processes", "dask"] = "processes"
-    dask_scheduler: str | None = None
-    retries: Annotated[int, Field(ge=0)] = 1
-    chunk_timeout: Positive | None = Field(
-        default=1800.0, description="seconds after which a worker counts as hanging; null waits"
+    chunk_size: Count = setting(1000, "Events per work item; the dataset does not depend on it")
+    workers: WholeNumber = setting(0, "Worker processes; 0: one per usable core")
+    executor: Executor = setting("processes", "Where work items run; see docs/preprocessing.md")
+    dask_scheduler: str | None = setting(
+        None, "Address of a running Dask scheduler; null: start a cluster on this machine"
     )
-    on_bad_event: Literal["fail", "skip"] = "fail"
+    retries: WholeNumber = setting(1, "Times that a chunk is tried again after its worker failed")
+    chunk_timeout: Positive | None = setting(
+        1800.0, "Time after which a worker counts as hanging and is replaced; null: never", "s"
+    )
+    on_bad_event: Literal["fail", "skip"] = setting(
+        "fail", "What to do with events that cannot be used (NaN, pT < 0): stop, or leave them out"
+    )
 
     @field_validator("select")
     @classmethod

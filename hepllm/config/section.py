@@ -1,16 +1,29 @@
-"""The base of all configuration sections, and the kinds of numbers that they share."""
+"""The base of all configuration sections, and what their settings are declared with."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+Value = TypeVar("Value")
+
 Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Probability = Annotated[float, Field(gt=0, lt=1)]
+Dropout = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
-Workers = Annotated[int, Field(ge=0)]
+WholeNumber = Annotated[int, Field(ge=0)]
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a text must look like, in words for the reference of settings."""
+
+    text: str
 
 
 def _as_balance(text: str) -> str:
@@ -21,7 +34,7 @@ def _as_balance(text: str) -> str:
     return text
 
 
-Balance = Annotated[str, AfterValidator(_as_balance)]
+Balance = Annotated[str, AfterValidator(_as_balance), Form("ratio such as 1:10, or natural")]
 """Signal to background, such as ``1:10``, or ``natural``."""
 
 
@@ -29,3 +42,21 @@ class Section(BaseModel):
     """Base of all sections: frozen, no unknown keys, no silent conversions from text."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def setting(default: Value, description: str, unit: str = "") -> Value:
+    """Declares a setting of a section.
+
+    Args:
+        default: its value where no file and no option gives another.
+        description: one line that says what it does and, where it is not obvious, why its default
+            is what it is.
+        unit: of its values; empty where they have none.
+    """
+    found: Any = Field(default=default, description=description, json_schema_extra={"unit": unit})
+    return found  # type: ignore[no-any-return]
+
+
+def required(description: str) -> Any:
+    """Declares a setting without a default, which must be stated where its section is."""
+    return Field(description=description, json_schema_extra={"unit": ""})

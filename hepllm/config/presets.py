@@ -1,0 +1,32 @@
+"""The configuration files that come with the package, one per experiment.
+
+They lie in ``configs/`` of the source folder, and in ``hepllm/presets/`` of an installed package.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hepllm.errors import ConfigError, nearest_name
+
+_PACKAGE = Path(__file__).parents[1]
+_FOLDERS = (_PACKAGE / "presets", _PACKAGE.parent / "configs")
+
+
+def preset_files() -> dict[str, Path]:
+    """The files by name, in alphabetical order."""
+    folder = next((folder for folder in _FOLDERS if folder.is_dir()), _FOLDERS[0])
+    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+
+
+def preset_file(name: str) -> Path:
+    """The file of a preset.
+
+    Raises:
+        ConfigError: if there is none of this name.
+    """
+    files = preset_files()
+    if name not in files:
+        hint = nearest_name(name, files)
+        raise ConfigError(f"no preset '{name}'{hint}; there are {', '.join(files)}")
+    return files[name]
