@@ -1,15 +1,22 @@
-"""The part of a report about the search for a resonance in a black box."""
+"""A search for a resonance in a black box, as a part of a report."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from hepllm.report.page import Cell, Group, Listing, Picture, Row, Section, Table
-from hepllm.report.tables import Tree, count_cell
-from hepllm.search.hunt import EXCESS_P
-from hepllm.search.resonance import Measurement
+from hepllm.report.tables import count_cell
+from hepllm.search.records import (
+    Measurement,
+    NoSearch,
+    SearchFindings,
+    SelectionFindings,
+    SignalEfficiency,
+    Truth,
+    UpperLimit,
+    UpperLimits,
+)
 
 PICTURES: Mapping[str, tuple[str, str]] = {
     "search.png": (
@@ -23,7 +30,7 @@ PICTURES: Mapping[str, tuple[str, str]] = {
 }
 """What is seen in a picture of a search, and what stands below it."""
 
-_HEADS = (
+_SELECTION_HEADS = (
     "kept",
     "events",
     "window [GeV]",
@@ -32,142 +39,152 @@ _HEADS = (
     "local p",
     "global p",
     "fit p",
+    "KS p",
     "KS p without peak",
 )
+_LIMIT_HEADS = ("mass [GeV]", "kept", "after the cut", "expected", "in the box")
 
 
-def search_section(tree: Tree, pictures: Sequence[Picture]) -> Section:
+def search_section(
+    found: SearchFindings | NoSearch, name: str, pictures: Sequence[Picture] = ()
+) -> Section:
     """What was searched and found.
 
     Args:
-        tree: the content of ``submission.json``; only ``problem`` where no search was possible.
+        found: of the search, or why there was none.
+        name: of the box.
         pictures: of the search.
-
-    Raises:
-        KeyError: if something is missing in the tree.
     """
-    title = "Search for a resonance"
-    if "problem" in tree:
-        return Section(title, texts=[f"No search: {tree['problem']}."])
-    warnings = [f"Warning: {text}." for text in tree["warnings"]]
+    title = f"Search for a resonance in {name}"
+    if isinstance(found, NoSearch):
+        return Section(title, texts=[f"No search: {found.problem}."])
     return Section(
         title,
-        texts=[_verdict(tree), *warnings],
-        facts=[*_findings(tree), *_key(tree.get("truth"))],
-        tables=[_selection_table(tree), *_limit_tables(tree.get("upper_limits"))],
+        texts=[_verdict(found), *(f"Warning: {text}." for text in found.warnings)],
+        facts=[*_findings(found), *_key(found.truth)],
+        tables=[_selection_table(found.selections), *_limit_tables(found.upper_limits)],
         pictures=pictures,
-        listings=[Listing("The submission, as JSON", json.dumps(tree, indent=1))],
+        listings=[Listing("The submission, as JSON", json.dumps(found.tree(), indent=1))],
     )
 
 
-def _verdict(tree: Tree) -> str:
-    low, high = tree["m_jj_range_gev"]
-    extreme = f"{tree['n_toys_exceeding']} of {tree['n_toys']} pseudo-experiments are as extreme"
-    sigma = tree["significance_global"]
-    in_sigma = "" if sigma is None else f" ({sigma:.1f} sigma)"
-    if tree["n_toys_exceeding"] == 0 and sigma is not None:
-        in_sigma = f" (at least {sigma:.1f} sigma)"
-    relation = "<=" if tree["n_toys_exceeding"] == 0 else "="
+def _verdict(found: SearchFindings) -> str:
+    low, high = found.m_jj_range_gev
+    relation, bound = ("<=", "at least ") if found.n_toys_exceeding == 0 else ("=", "")
+    sigma = found.significance_global
+    in_sigma = "" if sigma is None else f" ({bound}{sigma:.1f} sigma)"
     return (
-        f"p {relation} {tree['p_value']:.3g}{in_sigma} for any window of any selection: {extreme}. "
-        f"{tree['n_in_range']} of {tree['n_events']} events have "
-        f"{low:.0f} < m_jj < {high:.0f} GeV."
+        f"p {relation} {found.p_value:.3g}{in_sigma} for any window of any selection: "
+        f"{found.n_toys_exceeding} of {found.n_toys} pseudo-experiments are as extreme. "
+        f"{found.n_in_range} of {found.n_events} events have {low:.0f} < m_jj < {high:.0f} GeV."
     )
 
 
-def _findings(tree: Tree) -> list[tuple[str, str]]:
-    jets, efficiency = tree["jet_masses_gev"], tree["signal_efficiency"]
-    peak = "resonance" if tree["p_value"] < EXCESS_P else "largest fluctuation, no excess:"
+def _findings(found: SearchFindings) -> list[tuple[str, str]]:
+    what = "excess" if found.is_excess else "largest fluctuation, no excess"
+    jets, cut = found.jet_masses_gev, f"{found.best_selection:g}"
     facts = [
-        (f"{peak} mass [GeV]", _measured(tree["resonance_mass_gev"])),
-        *((f"{jet} jet mass [GeV]", _measured(found)) for jet, found in jets.items()),
-        ("signal events after the cut", _measured(tree["n_signal_selected"])),
-        ("signal events in the box", _measured(tree["n_signal_box"])),
+        (f"{what}: mass [GeV]", _measured(found.resonance_mass_gev)),
+        ("light jet mass [GeV]", _measured(jets.light, "too few events")),
+        ("heavy jet mass [GeV]", _measured(jets.heavy, "too few events")),
+        (f"signal events after the cut at {cut}", _measured(found.n_signal_selected)),
     ]
-    if efficiency is not None:
-        between = f"[{efficiency['low']:.3f}, {efficiency['high']:.3f}]"
-        shown = f"{efficiency['value']:.3f} {between}, that of {efficiency['of']}"
-        facts.append(("if the efficiency is", shown))
-    if tree["signal_over_background"] is not None:
-        facts.append(("S/B in the box", f"{tree['signal_over_background']:.3g}"))
+    if found.n_signal_box is not None:
+        ratio = found.signal_over_background
+        in_ratio = "" if ratio is None else f", S/B {ratio:.2g}"
+        facts.append(("signal events in the box", f"{_measured(found.n_signal_box)}{in_ratio}"))
+    if found.signal_efficiency is not None:
+        facts.append(("if the efficiency is", _efficiency(found.signal_efficiency)))
     return facts
 
 
-def _key(truth: Tree | None) -> list[tuple[str, str]]:
+def _efficiency(found: SignalEfficiency) -> str:
+    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}], that of {found.of}"
+
+
+def _measured(found: Measurement | None, reason: str = "not known") -> str:
+    """A number with its 68 % interval."""
+    return reason if found is None else f"{found} ({found.method})"
+
+
+def _key(truth: Truth | None) -> list[tuple[str, str]]:
     """What a key says."""
     if truth is None:
         return []
-    number, ratio = truth["n_signal_box"], truth["signal_over_background"]
-    kept = [f"{one['n_signal']} at {one['efficiency']:g}" for one in truth["selections"]]
-    median = truth["median_m_jj_of_signal_gev"]
-    return [
-        ("key: signal events", f"{number} (S/B {ratio:.3g}), after the cuts {', '.join(kept)}"),
-        ("key: median m_jj [GeV]", "none" if median is None else f"{median:.0f}"),
-    ]
+    kept = ", ".join(f"{one.n_signal} at {one.efficiency:g}" for one in truth.selections)
+    number = f"{truth.n_signal_box} (S/B {truth.signal_over_background:.2g})"
+    facts = [("key: signal events", f"{number}; after the cuts {kept}")]
+    if truth.median_m_jj_of_signal_gev is not None:
+        facts.append(("key: median m_jj [GeV]", f"{truth.median_m_jj_of_signal_gev:.0f}"))
+    return facts
 
 
-def _selection_table(tree: Tree) -> Table:
+def _selection_table(selections: Sequence[SelectionFindings]) -> Table:
+    note = (
+        "Intervals of 68 %. Global p: for any window, with the background refitted. KS p: of equal "
+        "spectra before and after the cut, with all events and without the peak."
+    )
     return Table(
         caption="Selections, fixed beforehand by the share of the events that they keep",
-        heads=_HEADS,
-        groups=[Group("", [_selection_row(one) for one in tree["selections"]])],
-        notes=["Intervals of 68 %. Global p: for any window, with the background refitted."],
+        heads=_SELECTION_HEADS,
+        groups=[Group("", [_selection_row(one) for one in selections])],
+        notes=[note],
     )
 
 
-def _selection_row(one: Tree) -> Row:
-    bump, shape = one["bump"], one["shape_without_resonance"]
-    low, high = bump["m_jj_gev"]
+def _selection_row(one: SelectionFindings) -> Row:
+    low, high = one.bump.m_jj_gev
+    shapes = [
+        None if shape is None else shape.ks_p
+        for shape in (one.shape_after_against_before, one.shape_without_resonance)
+    ]
     return Row(
-        f"{one['efficiency']:g}",
+        f"{one.efficiency:g}",
         [
-            count_cell(one["n_selected"]),
+            count_cell(one.n_selected),
             Cell(f"{low:.0f}-{high:.0f}"),
-            count_cell(bump["n_observed"]),
-            _number(bump["n_expected"], ".1f"),
-            _number(bump["local_p"], ".2g"),
-            _number(one["p_value"], ".2g"),
-            _number(one["fit"]["goodness_p"], ".2g"),
-            _number(None if shape is None else shape["ks_p"], ".2g"),
+            count_cell(one.bump.n_observed),
+            _number(one.bump.n_expected, ".1f"),
+            _number(one.bump.local_p, ".2g"),
+            _number(one.p_value, ".2g"),
+            _number(one.fit.goodness_p, ".2g"),
+            *(_number(ks_p, ".2g", "too few events for a shape") for ks_p in shapes),
         ],
     )
 
 
-def _number(value: float | None, form: str) -> Cell:
-    return Cell(reason="not known") if value is None else Cell(format(value, form), value)
+def _number(value: float | None, form: str, reason: str = "") -> Cell:
+    return Cell(reason=reason) if value is None else Cell(format(value, form), value)
 
 
-def _measured(found: Mapping[str, Any] | None) -> str:
-    """A number with its 68 % interval."""
-    if found is None:
-        return "not known"
-    measured = Measurement(**found)
-    return f"{measured} ({measured.method})"
-
-
-def _limit_tables(limits: Tree | None) -> list[Table]:
+def _limit_tables(limits: UpperLimits | None) -> list[Table]:
     """Upper limits where nothing was found."""
     if limits is None:
         return []
     note = (
-        f"{limits['method']}; a Gaussian peak of relative width {limits['relative_width']:g}. "
-        "Expected: median and 68 % of spectra without signal. In the box: if the efficiency is "
-        "that of the simulated signal, at the lower end of its interval."
+        f"{limits.method}; a Gaussian peak of relative width {limits.relative_width:g}. Expected: "
+        "median and 68 % of spectra without signal. In the box: if the efficiency is that of the "
+        "simulated signal, at the lower end of its interval."
     )
     return [
         Table(
-            caption=f"Upper limits on signal events, {limits['confidence']:.0%} CL",
-            heads=("mass [GeV]", "kept", "after the cut", "expected", "16 %", "84 %", "in the box"),
-            groups=[Group("", [_limit_row(one) for one in limits["by_mass"]])],
+            caption=f"Upper limits on signal events, {limits.confidence:.0%} CL",
+            heads=_LIMIT_HEADS,
+            groups=[Group("", [_limit_row(one) for one in limits.by_mass])],
             notes=[note],
         )
     ]
 
 
-def _limit_row(one: Tree) -> Row:
-    mark = " (largest fluctuation)" if one["is_largest_fluctuation"] else ""
-    numbers = ("n_signal_selected", "expected", "expected_16", "expected_84", "n_signal_box")
+def _limit_row(one: UpperLimit) -> Row:
+    mark = " (largest fluctuation)" if one.is_largest_fluctuation else ""
+    band = f"[{one.expected_16:.3g}, {one.expected_84:.3g}]"
     return Row(
-        f"{one['mass_gev']:.0f}{mark}",
-        [_number(one["efficiency"], "g"), *(_number(one[name], ".3g") for name in numbers)],
+        f"{one.mass_gev:.0f}{mark}",
+        [
+            _number(one.efficiency, "g"),
+            _number(one.n_signal_selected, ".3g"),
+            Cell(f"{one.expected:.3g}", one.expected, band),
+            _number(one.n_signal_box, ".3g", "the efficiency is not known"),
+        ],
     )

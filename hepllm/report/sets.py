@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from hepllm.evaluation.curves import SampleCurves
 from hepllm.provenance import shown_date
 from hepllm.report.cascade import cascade_section
@@ -23,6 +25,7 @@ from hepllm.report.tables import (
     top_table,
     view_table,
 )
+from hepllm.search.records import NoSearch, Submission
 
 _PICTURES: Mapping[str, tuple[str, str]] = {
     "sic.png": (
@@ -73,7 +76,8 @@ def set_section(found: EvaluatedSet) -> Section:
     parts = []
     if "search" in tree:
         shown = [file for file in _in_order(found.pictures) if _of_search(file)]
-        parts.append(search_section(tree["search"], [_picture(one, found.name) for one in shown]))
+        pictures = [_picture(one, found.name) for one in shown]
+        parts.append(search_section(_read_search(tree["search"]), found.name, pictures))
     if "cascade" in tree:
         parts.append(cascade_section(tree["cascade"]))
     if has_labels(tree):
@@ -91,6 +95,14 @@ def set_section(found: EvaluatedSet) -> Section:
         pictures=[_picture(file, found.name) for file in others],
         sections=parts,
     )
+
+
+def _read_search(tree: Tree) -> Submission | NoSearch:
+    kind = NoSearch if "problem" in tree else Submission
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        raise KeyError(".".join(map(str, ("search", *error.errors()[0]["loc"])))) from None
 
 
 def _detail_section(tree: Tree) -> Section:

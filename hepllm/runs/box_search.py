@@ -1,37 +1,26 @@
-"""The search in a black box, as a part of ``hepllm eval``: its inputs, its files, its words."""
+"""The search in a black box with the scores of a run, as a part of ``hepllm eval``."""
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from hepllm import __version__
 from hepllm.arrays import Floats
-from hepllm.config import Config
-from hepllm.data.dataset import Dataset
-from hepllm.errors import HepllmError, InputError, RunError
+from hepllm.config import EvaluationConfig, SearchConfig
+from hepllm.errors import HepllmError, InputError
 from hepllm.evaluation.calibration import ValidationScores
-from hepllm.files import write_text
 from hepllm.pictures.search import plot_jet_masses, plot_spectrum
 from hepllm.runs.folder import Run
 from hepllm.runs.samples import EvaluationSet
 from hepllm.schema import SIGNAL, UNKNOWN, is_search_safe
-from hepllm.search.hunt import BoxEvents, SearchResult, search
-from hepllm.search.limits import UpperLimit, upper_limits
-from hepllm.search.submission import (
-    ReferenceSignal,
-    Truth,
-    efficiencies_of,
-    format_submission,
-    submission_tree,
-)
+from hepllm.search.hunt import BoxEvents, SearchResult
+from hepllm.search.records import Blackbox, NoSearch, Submission
+from hepllm.search.submission import BoxSearch, Key, ReferenceSignal, search_box
 
 LOG = logging.getLogger(__name__)
 
@@ -47,26 +36,24 @@ class BlackboxReport:
     """What a search adds to the report of a set.
 
     Attributes:
-        tree: the content of ``submission.json``; only ``problem`` where no search was possible.
-        text: the same for a person.
+        found: what was found, or why there was no search.
         files: what was written.
     """
 
-    tree: dict[str, Any]
-    text: str
+    found: Submission | NoSearch
     files: tuple[Path, ...]
 
 
-def wants_search(config: Config, chosen: EvaluationSet) -> bool:
+def wants_search(settings: SearchConfig, chosen: EvaluationSet) -> bool:
     """Whether a set is to be searched.
 
     Raises:
         InputError: if it is, by ``evaluation.search.run: always``, and the model sees features
             that follow m_jj.
     """
-    when = config.evaluation.search.run
     unlabelled = bool((chosen.table.label == UNKNOWN).any())
-    if when == "never" or not (unlabelled or (when == "always" and chosen.is_blackbox)):
+    always = settings.run == "always" and chosen.is_blackbox
+    if settings.run == "never" or not (unlabelled or always):
         return False
     if not is_search_safe(chosen.table.names):
         raise InputError(
@@ -78,7 +65,8 @@ def wants_search(config: Config, chosen: EvaluationSet) -> bool:
 
 def search_blackbox(
     run: Run,
-    config: Config,
+    config: EvaluationConfig,
+    seed: int,
     chosen: EvaluationSet,
     *,
     scores: Floats,
@@ -93,45 +81,27 @@ def search_blackbox(
     Args:
         run: whose classifier made the scores.
         config: settings of the search.
+        seed: of pseudo-experiments and replicas.
         chosen: the set.
         scores: (N,) of its events.
         validation: scores of the run's validation events, for the efficiency of the selection.
         folder: for the files.
     """
-    settings = config.evaluation.search
+    reference = reference_signal(run, validation)
     try:
         events = observe(chosen, scores)
-        result = search(events, settings, config.seed)
+        key = _key(chosen, events)
+        done = search_box(events, config.search, seed, reference=reference, key=key)
     except HepllmError as error:
         LOG.warning("%s: no search: %s", chosen.name, error)
-        return BlackboxReport({"problem": str(error)}, f"{chosen.name}: no search: {error}", ())
-    reference = reference_signal(run, validation)
-    limits, problems = _limits(result, reference, config.seed)
-    tree = submission_tree(result, reference, _truth(chosen, events), limits)
-    tree["warnings"] += [*problems, *cascade_warnings(config)]
-    text = format_submission(chosen.name, result, tree)
-    tree = {"blackbox": _identity(chosen), **tree, **_provenance(run, config)}
-    files = _write(folder, chosen.name, result, tree)
-    return BlackboxReport(tree, text, files)
+        return BlackboxReport(NoSearch(problem=str(error)), ())
+    submission = _submission(run, config, seed, chosen, done)
+    return BlackboxReport(submission, write_search(folder, done.result, submission))
 
 
-def _limits(
-    result: SearchResult, reference: ReferenceSignal | None, seed: int
-) -> tuple[tuple[UpperLimit, ...] | None, list[str]]:
-    """Upper limits where nothing was found, and what to know if there are none."""
-    if result.is_excess:
-        return None, []
-    known = efficiencies_of(result, reference)
-    values = None if known is None else [one.value for one in known]
-    try:
-        return upper_limits(result, values, seed), []
-    except RunError as error:
-        return None, [str(error)]
-
-
-def cascade_warnings(config: Config) -> list[str]:
+def cascade_warnings(config: EvaluationConfig) -> list[str]:
     """What to know about a search with the scores of a cascade."""
-    keep, loosest = config.evaluation.cascade, max(config.evaluation.search.efficiencies)
+    keep, loosest = config.cascade, max(config.search.efficiencies)
     if keep is None or keep > loosest:
         return []
     text = (
@@ -190,38 +160,40 @@ def reference_signal(run: Run, validation: ValidationScores) -> ReferenceSignal 
     )
 
 
-def _truth(chosen: EvaluationSet, events: BoxEvents) -> Truth | None:
+def _key(chosen: EvaluationSet, events: BoxEvents) -> Key | None:
     label = chosen.table.label
-    if (label == UNKNOWN).any():
-        return None
-    return Truth(label == SIGNAL, events.score, events.m_jj)
+    is_known = not (label == UNKNOWN).any()
+    return Key(label == SIGNAL, events.score, events.m_jj) if is_known else None
 
 
-def _identity(chosen: EvaluationSet) -> dict[str, Any]:
-    dataset: Dataset = chosen.dataset
-    return {
-        "name": chosen.name,
-        "digest": dataset.digest,
-        "sources": [source.model_dump() for source in dataset.manifest.sources],
-        "n_excluded_as_seen": chosen.n_excluded,
-    }
+def _submission(
+    run: Run, config: EvaluationConfig, seed: int, chosen: EvaluationSet, done: BoxSearch
+) -> Submission:
+    """What was found, with what it comes from."""
+    told = {name: getattr(done.findings, name) for name in done.findings.model_fields_set}
+    told["warnings"] = [*done.findings.warnings, *cascade_warnings(config)]
+    return Submission(
+        blackbox=Blackbox(
+            name=chosen.name,
+            digest=chosen.dataset.digest,
+            sources=chosen.dataset.manifest.sources,
+            n_excluded_as_seen=chosen.n_excluded,
+        ),
+        run=run.folder.name,
+        trained_on=run.record.dataset_digest,
+        features=list(run.config.train.feature_names()),
+        cascade=config.cascade,
+        seed=seed,
+        config=config.search,
+        versions={"hepllm": __version__, **{tool: version(tool) for tool in _TOOLS}},
+        **told,
+    )
 
 
-def _provenance(run: Run, config: Config) -> dict[str, Any]:
-    return {
-        "run": run.folder.name,
-        "trained_on": run.record.dataset_digest,
-        "features": list(run.config.train.feature_names()),
-        "cascade": config.evaluation.cascade,
-        "seed": config.seed,
-        "config": config.evaluation.search.model_dump(mode="json"),
-        "versions": {"hepllm": __version__, **{tool: version(tool) for tool in _TOOLS}},
-    }
-
-
-def _write(folder: Path, name: str, result: SearchResult, tree: dict[str, Any]) -> tuple[Path, ...]:
-    files: Sequence[Path] = [folder / part for part in (SUBMISSION, SPECTRUM, JET_MASSES)]
-    plot_spectrum(name, result, files[1])
-    plot_jet_masses(name, result, files[2])
-    write_text(files[0], json.dumps(tree, indent=1, allow_nan=False) + "\n")
-    return tuple(files)
+def write_search(folder: Path, result: SearchResult, submission: Submission) -> tuple[Path, ...]:
+    """Writes ``submission.json`` and the pictures, and names them."""
+    files = folder / SUBMISSION, folder / SPECTRUM, folder / JET_MASSES
+    plot_spectrum(submission.blackbox.name, result, files[1])
+    plot_jet_masses(submission.blackbox.name, result, files[2])
+    submission.write(files[0])
+    return files

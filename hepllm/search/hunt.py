@@ -11,6 +11,7 @@ from hepllm.config.evaluation import SearchConfig
 from hepllm.errors import InputError, RunError
 from hepllm.search.jet_masses import JetMass, excess_mass
 from hepllm.search.poisson import BatchFit
+from hepllm.search.records import EXCESS_P, ShapeDistance
 from hepllm.search.resonance import (
     BackgroundFit,
     Resonance,
@@ -26,7 +27,6 @@ from hepllm.search.smooth import (
 from hepllm.search.spectra import (
     BoxSpectra,
     ScoreCut,
-    ShapeDistance,
     bin_edges,
     choose_cuts,
     make_spectra,
@@ -41,9 +41,6 @@ from hepllm.search.toys import (
     null_hypothesis,
     observed_spectra,
 )
-
-EXCESS_P = 0.01
-"""Global p-value below which an excess is described, and above which upper limits are given."""
 
 _WINDOW = 2.0
 """Half width of the window in which jet masses are looked at, in widths of the peak."""

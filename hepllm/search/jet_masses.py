@@ -8,7 +8,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from hepllm.arrays import Floats
-from hepllm.search.resonance import Measurement
+from hepllm.search.records import Measurement
 
 _LOW, _HIGH, _STEP = 10.0, 3000.0, 0.01
 _BANDWIDTH = 0.1
@@ -68,8 +68,12 @@ def excess_mass(
         peaks = _highest(drawn, edges)
         value = float(_highest((window - scale * sidebands)[None], edges)[0])
         low, high = np.quantile(peaks, [0.16, 0.84])
-        below, above = max(value - low, 0.0), max(high - value, 0.0)
-        found = Measurement(value, float(below), float(above), "bootstrap")
+        found = Measurement(
+            value=value,
+            below=max(value - float(low), 0.0),
+            above=max(float(high) - value, 0.0),
+            method="bootstrap",
+        )
     coarse = edges[::_COARSE]
     return JetMass(found, coarse, _merge(window), scale * _merge(sidebands))
 

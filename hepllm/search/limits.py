@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 from scipy.stats import norm
@@ -13,6 +12,7 @@ from hepllm.arrays import Floats
 from hepllm.errors import RunError
 from hepllm.search.hunt import SearchResult
 from hepllm.search.peakfit import PeakFits, fit_with_peak
+from hepllm.search.records import SignalEfficiency, UpperLimit, UpperLimits
 from hepllm.search.resonance import RESOLUTION, peak
 
 CONFIDENCE = 0.95
@@ -29,27 +29,6 @@ _NEAR = 1.6
 
 _LEVEL = float(np.log(1 - CONFIDENCE))
 _MAX_SIZE = 1e6
-
-
-@dataclass(frozen=True)
-class UpperLimit:
-    """A 95 % CL upper limit on the number of signal events after a cut, in the m_jj range.
-
-    Attributes:
-        mass: of the resonance in GeV.
-        efficiency: the selection, as the share of events that it keeps.
-        observed: events.
-        expected: median without signal.
-        expected_low: 16 % quantile without signal.
-        expected_high: 84 % quantile without signal.
-    """
-
-    mass: float
-    efficiency: float
-    observed: float
-    expected: float
-    expected_low: float
-    expected_high: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,22 +173,23 @@ def _smooth_crossing(sizes: Floats, log_cls: Floats) -> float:
 
 
 def upper_limits(
-    result: SearchResult, efficiencies: Sequence[float] | None, seed: int, *, n_toys: int = 1000
-) -> tuple[UpperLimit, ...]:
-    """Limits at the largest fluctuation, and at multiples of 500 GeV.
+    result: SearchResult,
+    efficiencies: Sequence[SignalEfficiency] | None,
+    seed: int,
+    *,
+    n_toys: int = 1000,
+) -> UpperLimits:
+    """95 % CL limits at the largest fluctuation, and at multiples of 500 GeV.
 
     At each mass one selection is used: that with the least expected limit on the signal before
     the cut, which does not depend on a fluctuation at this mass; without efficiencies the loosest.
+    The limit on the signal in the box takes the lower end of the efficiency.
 
     Args:
         result: of the search.
-        efficiencies: of a signal, for each selection, from 0 to 1; None if not known.
+        efficiencies: of a signal, for each selection; None if not known.
         seed: of pseudo-experiments.
         n_toys: for each hypothesis and number of events.
-
-    Returns:
-        The first that of the largest fluctuation, if it is well inside the range; the others in
-        rising mass.
 
     Raises:
         RunError: if no limit is found.
@@ -220,19 +200,43 @@ def upper_limits(
     masses = [float(mass) for mass in np.arange(first, most, _MASS_STEP)]
     if least <= result.resonance.mass.value <= most:
         masses.insert(0, result.resonance.mass.value)
-    limits = []
-    for place, mass in enumerate(masses):
-        searches = peak_searches(result, mass)
-        chosen = 0
-        if efficiencies is not None:
-            expected = np.array([one.asymptotic_limits()[1] for one in searches])
-            before_cut = np.where(np.asarray(efficiencies) > 0, expected, np.nan) / efficiencies
-            chosen = int(np.argmin(np.nan_to_num(before_cut, nan=np.inf)))
-        random = np.random.default_rng([seed, 34, place])
-        values = limits_by_toys(searches[chosen], random, n_toys)
-        efficiency = result.selections[chosen].cut.efficiency
-        limits.append(UpperLimit(mass, efficiency, *values))
-    return tuple(limits)
+    return UpperLimits(
+        confidence=CONFIDENCE,
+        method=METHOD,
+        relative_width=RESOLUTION,
+        by_mass=[
+            _limit_at(mass, result, efficiencies, np.random.default_rng([seed, 34, place]), n_toys)
+            for place, mass in enumerate(masses)
+        ],
+    )
+
+
+def _limit_at(
+    mass: float,
+    result: SearchResult,
+    efficiencies: Sequence[SignalEfficiency] | None,
+    random: np.random.Generator,
+    n_toys: int,
+) -> UpperLimit:
+    searches = peak_searches(result, mass)
+    chosen, least_efficiency = 0, 0.0
+    if efficiencies is not None:
+        expected = np.array([one.asymptotic_limits()[1] for one in searches])
+        shares = np.array([one.value for one in efficiencies])
+        before_cut = np.where(shares > 0, expected, np.nan) / shares
+        chosen = int(np.argmin(np.nan_to_num(before_cut, nan=np.inf)))
+        least_efficiency = efficiencies[chosen].low
+    observed, median, low, high = limits_by_toys(searches[chosen], random, n_toys)
+    return UpperLimit(
+        mass_gev=mass,
+        is_largest_fluctuation=mass == result.resonance.mass.value,
+        efficiency=result.selections[chosen].cut.efficiency,
+        n_signal_selected=observed,
+        expected=median,
+        expected_16=low,
+        expected_84=high,
+        n_signal_box=observed / least_efficiency if least_efficiency > 0 else None,
+    )
 
 
 def peak_searches(result: SearchResult, mass: float) -> list[PeakSearch]:
@@ -263,67 +267,3 @@ def limits_by_toys(
     observed, median, low, high = (_smooth_crossing(sizes, column) for column in logs.T)
     # Where nearly all spectra are empty, the quantiles differ by the noise of the toys only.
     return observed, median, min(low, median), max(high, median)
-
-
-class HasLowEnd(Protocol):
-    """An efficiency with the lower end of its interval."""
-
-    @property
-    def low(self) -> float:
-        """The lower end."""
-        ...
-
-
-def limits_tree(
-    limits: Sequence[UpperLimit], result: SearchResult, efficiencies: Sequence[HasLowEnd] | None
-) -> dict[str, Any]:
-    """The entry ``upper_limits`` of a submission.
-
-    Args:
-        limits: on events after a cut.
-        result: of the search.
-        efficiencies: of a signal, for each selection. The limit on the box takes the lower end.
-    """
-    lows = {}
-    for place, one in enumerate(result.selections):
-        lows[one.cut.efficiency] = 0.0 if efficiencies is None else efficiencies[place].low
-    return {
-        "confidence": CONFIDENCE,
-        "method": METHOD,
-        "relative_width": RESOLUTION,
-        "by_mass": [
-            {
-                "mass_gev": one.mass,
-                "is_largest_fluctuation": one.mass == result.resonance.mass.value,
-                "efficiency": one.efficiency,
-                "n_signal_selected": one.observed,
-                "expected": one.expected,
-                "expected_16": one.expected_low,
-                "expected_84": one.expected_high,
-                "n_signal_box": (
-                    one.observed / lows[one.efficiency] if lows[one.efficiency] > 0 else None
-                ),
-            }
-            for one in limits
-        ],
-    }
-
-
-def limit_lines(tree: Mapping[str, Any] | None) -> list[str]:
-    """The same as lines of a table; none where there are no limits."""
-    if tree is None:
-        return []
-    head = f"  signal events that {tree['confidence']:.0%} CL excludes ({tree['method']}):"
-    lines = [
-        head,
-        f"  {'mass [GeV]':>12s}{'kept':>7s}{'after it':>10s}{'expected':>20s}{'box':>8s}",
-    ]
-    for one in tree["by_mass"]:
-        band = f"{one['expected']:.3g} [{one['expected_16']:.3g}, {one['expected_84']:.3g}]"
-        box = "-" if one["n_signal_box"] is None else f"{one['n_signal_box']:.3g}"
-        mark = "  (largest fluctuation)" if one["is_largest_fluctuation"] else ""
-        lines.append(
-            f"  {one['mass_gev']:12.0f}{one['efficiency']:7g}{one['n_signal_selected']:10.3g}"
-            f"{band:>20s}{box:>8s}{mark}"
-        )
-    return lines

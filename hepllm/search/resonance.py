@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from iminuit import Minuit
@@ -12,13 +11,12 @@ from scipy.stats import norm
 
 from hepllm.arrays import Floats
 from hepllm.search.poisson import deviance
+from hepllm.search.records import AT_LIMIT, HESSE, Measurement
 from hepllm.search.scan import Bump
 
 _WIDTHS = (0.02, 0.08)
 """Of the peak over its mass: from half to twice the resolution of R = 1.0 dijets, 0.036."""
 
-_AT_LIMIT = "minos, at limit"
-_HESSE = "hesse"
 _WIDTH_HELD = ", width held at its limit"
 
 _AT_BOUND = 1e-3
@@ -26,45 +24,6 @@ _AT_BOUND = 1e-3
 
 RESOLUTION = 0.036
 """Of m_jj, relative, of simulated resonances decaying to two R = 1.0 jets."""
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """A number with its 68 % interval.
-
-    Attributes:
-        value: best estimate.
-        below: distance to the lower end.
-        above: distance to the upper end.
-        method: how the interval was found.
-    """
-
-    value: float
-    below: float
-    above: float
-    method: str
-
-    @property
-    def at_limit(self) -> bool:
-        """Whether an end of the interval is a limit of the fit instead of where Minos got to."""
-        return self.method.startswith(_AT_LIMIT)
-
-    def scaled(self, factor: float) -> Measurement:
-        """The same in other units."""
-        return Measurement(
-            self.value * factor, self.below * factor, self.above * factor, self.method
-        )
-
-    @property
-    def is_rough(self) -> bool:
-        """Whether the interval is only that of the covariance, which Minos could not confirm."""
-        return self.method.startswith(_HESSE)
-
-    def __str__(self) -> str:
-        """With two digits of the larger error, and as many decimals for all."""
-        error = max(self.below, self.above)
-        decimals = max(0, 1 - math.floor(math.log10(error))) if 0 < error < math.inf else 2
-        return f"{self.value:.{decimals}f} -{self.below:.{decimals}f} +{self.above:.{decimals}f}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +144,7 @@ def fit_resonance(
     minimum.hesse()
     width = _measure(minimum, "x2")
     mass, n_signal = _measure(minimum, "x1"), _measure(minimum, "x0")
-    if _HESSE in (mass.method, n_signal.method) and _at_bound(minimum, "x2"):
+    if (mass.is_rough or n_signal.is_rough) and _at_bound(minimum, "x2"):
         mass, n_signal = _measure_at_bound(minimum)
     signal, background = parts(np.asarray(minimum.values))
     inside = float(peak(edges, minimum.values["x1"], minimum.values["x2"]).sum())
@@ -246,7 +205,7 @@ def _measure_at_bound(minimum: Minuit) -> tuple[Measurement, Measurement]:
     minimum.migrad(ncall=20_000)
     minimum.hesse()
     mass, n_signal = (
-        replace(one, method=f"{one.method}{_WIDTH_HELD}")
+        one.model_copy(update={"method": f"{one.method}{_WIDTH_HELD}"})
         for one in (_measure(minimum, "x1"), _measure(minimum, "x0"))
     )
     return mass, n_signal
@@ -276,7 +235,7 @@ def _measure(minimum: Minuit, name: str) -> Measurement:
         errors = minimum.merrors[name]
         if errors.is_valid:
             at_limit = errors.at_lower_limit or errors.at_upper_limit
-            method = _AT_LIMIT if at_limit else "minos"
-            return Measurement(value, -errors.lower, errors.upper, method)
+            method = AT_LIMIT if at_limit else "minos"
+            return Measurement(value=value, below=-errors.lower, above=errors.upper, method=method)
     error = float(minimum.errors[name])
-    return Measurement(value, error, error, _HESSE)
+    return Measurement(value=value, below=error, above=error, method=HESSE)

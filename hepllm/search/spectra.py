@@ -9,6 +9,7 @@ import numpy as np
 from scipy.stats import ks_2samp
 
 from hepllm.arrays import Floats
+from hepllm.search.records import ShapeDistance
 
 
 @dataclass(frozen=True)
@@ -54,25 +55,6 @@ class BoxSpectra:
         """Events before any selection, shape (B,)."""
         together: Floats = self.rejected + self.selected[0]
         return together
-
-
-@dataclass(frozen=True)
-class ShapeDistance:
-    """How much a spectrum after a cut differs from that before, of which it is a part.
-
-    Events that pass are compared with those that fail, which are independent.
-
-    Attributes:
-        ks: Kolmogorov-Smirnov distance.
-        ks_p: probability of one at least as large for equal shapes.
-        js: Jensen-Shannon divergence in bits, in ten bins of equal content.
-        js_95: what it stays below in 95 % of random selections of as many events.
-    """
-
-    ks: float
-    ks_p: float
-    js: float
-    js_95: float
 
 
 def bin_edges(low: float, high: float, width: float) -> Floats:

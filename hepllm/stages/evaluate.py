@@ -36,6 +36,8 @@ from hepllm.files import write_text
 from hepllm.pictures.reliability import plot_reliability
 from hepllm.pictures.results import plot_roc, plot_scores, plot_sic
 from hepllm.provenance import this_call
+from hepllm.report.search import search_section
+from hepllm.report.text import as_text
 from hepllm.report.wording import format_table, format_views, format_working_points
 from hepllm.runs.box_search import forget_search, search_blackbox, wants_search
 from hepllm.runs.cascade import MODEL, CascadeScores, RunCascade, open_cascade
@@ -100,7 +102,8 @@ def evaluate(
         all_blackboxes=all_blackboxes,
         seen_by=list(others.values()),
     )
-    searched = frozenset(chosen.name for chosen in sets if wants_search(config, chosen))
+    settings = config.evaluation.search
+    searched = frozenset(chosen.name for chosen in sets if wants_search(settings, chosen))
     torch.set_num_threads(resolve_workers(config.train.threads))
     validation = run.validation_table(run.config.train.feature_names())
     tables = {_VALIDATION: validation, **{chosen.name: chosen.table for chosen in sets}}
@@ -183,14 +186,15 @@ def _report(bench: _Bench, chosen: EvaluationSet) -> SetReport:
     if chosen.name in bench.searched:
         found = search_blackbox(
             contest.run,
-            contest.config,
+            contest.config.evaluation,
+            contest.config.seed,
             chosen,
             scores=scores,
             validation=bench.calibration.validation,
             folder=folder,
         )
-        metrics["search"] = found.tree
-        texts.append(found.text)
+        metrics["search"] = found.found.tree()
+        texts.append(as_text(search_section(found.found, chosen.name)))
         files += found.files
     metrics_file = folder / METRICS
     write_text(metrics_file, json.dumps(metrics, indent=1, allow_nan=False) + "\n")

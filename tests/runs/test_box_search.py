@@ -16,6 +16,7 @@ from hepllm.data.dataset import read_dataset
 from hepllm.errors import InputError
 from hepllm.runs.box_search import cascade_warnings
 from hepllm.runs.set_report import SetReport
+from hepllm.search.records import Submission
 from hepllm.stages.evaluate import evaluate
 from hepllm.stages.preprocess import preprocess
 from hepllm.stages.train import train
@@ -94,7 +95,9 @@ def report(folder: Path, config: Callable[..., Config]) -> SetReport:
 def test_submission_finds_the_resonance(report: SetReport, folder: Path) -> None:
     file = folder / "run" / "eval" / "hidden" / "submission.json"
     tree = json.loads(file.read_text())
-    assert tree == json.loads(json.dumps(report.metrics["search"]))
+    assert tree["schema_version"] == 1
+    assert tree == {"schema_version": 1, **json.loads(json.dumps(report.metrics["search"]))}
+    assert Submission.read(file, "").tree() == tree
     assert report.metrics["n_signal"] is None
     assert tree["p_value"] == pytest.approx(1 / 10_001)
     assert tree["n_toys"] == 10_000
@@ -125,7 +128,8 @@ def test_submission_says_what_it_comes_from(report: SetReport, folder: Path) -> 
         0.01,
     ]  # others keep too few
     assert tree["features"] == ["jet_mass_light", "jet_mass_delta", "tau21_light", "tau21_heavy"]
-    assert "search among" in report.text
+    assert "Search for a resonance in hidden" in report.text
+    assert "for any window of any selection: 0 of 10000 pseudo-experiments" in report.text
     assert {"submission.json", "search.png", "search_jets.png"} <= {f.name for f in report.files}
     assert all(file.stat().st_size > 100 for file in report.files)
 
@@ -135,10 +139,10 @@ def test_a_cascade_tighter_than_the_selections_is_told(
     keep: float, is_told: bool, config: Callable[..., Config]
 ) -> None:
     settings = config("evaluation.search.efficiencies=[0.1,0.01]", f"evaluation.cascade={keep}")
-    told = cascade_warnings(settings)
+    told = cascade_warnings(settings.evaluation)
     assert bool(told) == is_told
     assert all("the loosest selection keeps 0.1" in one for one in told)
-    assert cascade_warnings(config("evaluation.cascade=null")) == []
+    assert cascade_warnings(config("evaluation.cascade=null").evaluation) == []
 
 
 def test_search_reads_no_labels(

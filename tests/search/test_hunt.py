@@ -10,23 +10,25 @@ import numpy as np
 import pytest
 
 from hepllm.config import SearchConfig
-from hepllm.errors import InputError
+from hepllm.errors import InputError, RunError
 from hepllm.pictures.search import plot_jet_masses, plot_spectrum
+from hepllm.report.search import search_section
+from hepllm.report.text import as_text
 from hepllm.search import limits as limits_module
+from hepllm.search import submission
 from hepllm.search.caveats import warnings_of
 from hepllm.search.hunt import BoxEvents, SearchResult, search, usable_cuts
 from hepllm.search.limits import upper_limits
-from hepllm.search.resonance import Measurement
+from hepllm.search.records import Measurement, SearchFindings, SignalEfficiency
 from hepllm.search.spectra import ScoreCut
 from hepllm.search.submission import (
-    Efficiency,
+    Key,
     ReferenceSignal,
-    Truth,
     corrected_number,
     efficiencies_of,
-    format_submission,
+    findings_of,
+    search_box,
     signal_efficiency,
-    submission_tree,
 )
 from hepllm.search.toys import PValue
 
@@ -56,6 +58,14 @@ def _reference() -> ReferenceSignal:
     return ReferenceSignal(scores, np.full(500, MASS), np.ones(500), "simulation")
 
 
+def _text(found: SearchFindings) -> str:
+    return " ".join(as_text(search_section(found, "box")).split())
+
+
+def _measured(value: float, error: float, method: str = "minos") -> Measurement:
+    return Measurement(value=value, below=error, above=error, method=method)
+
+
 @pytest.fixture(scope="module")
 def found() -> SearchResult:
     return search(_box(N_SIGNAL, 1)[0], CONFIG, 1)
@@ -81,11 +91,12 @@ def test_injected_signal_is_found_with_its_mass_and_jets(found: SearchResult) ->
 def test_nothing_is_claimed_without_signal() -> None:
     result = search(_box(0, 5)[0], CONFIG, 1)
     assert result.toys.overall.value > 0.01
-    tree = submission_tree(result, _reference(), None)
-    assert "no excess" in format_submission("box", result, tree)
-    assert any("their intervals do not hold" in one for one in tree["warnings"])
-    assert tree["n_signal_box"] is tree["signal_over_background"] is None
-    assert tree["signal_efficiency"]["value"] > 0
+    told = findings_of(result, _reference(), None)
+    assert "largest fluctuation, no excess: mass" in _text(told)
+    assert any("their intervals do not hold" in one for one in told.warnings)
+    assert told.n_signal_box is told.signal_over_background is None
+    assert told.signal_efficiency is not None
+    assert told.signal_efficiency.value > 0
 
 
 def test_a_p_value_of_1_can_be_written(found: SearchResult, tmp_path: Path) -> None:
@@ -93,9 +104,9 @@ def test_a_p_value_of_1_can_be_written(found: SearchResult, tmp_path: Path) -> N
     toys = replace(found.toys, overall=nothing)
     rows = tuple(replace(one, p_value=nothing) for one in found.selections)
     result = replace(found, toys=toys, selections=rows)
-    tree = submission_tree(result, _reference(), None)
-    assert json.loads(json.dumps(tree, allow_nan=False))["significance_global"] is None
-    assert "p = 1 for any window" in format_submission("box", result, tree)
+    told = findings_of(result, _reference(), None)
+    assert json.loads(json.dumps(told.tree(), allow_nan=False))["significance_global"] is None
+    assert "p = 1 for any window" in _text(told)
     plot_spectrum("box", result, tmp_path / "spectrum.png")
 
 
@@ -104,27 +115,45 @@ def test_what_is_told_where_nothing_is_found(monkeypatch: pytest.MonkeyPatch) ->
     result = search(_box(0, 5)[0], CONFIG, 1)
     efficiencies = efficiencies_of(result, _reference())
     assert efficiencies is not None
-    limits = upper_limits(result, [one.value for one in efficiencies], 1, n_toys=150)
-    tree = submission_tree(result, _reference(), None, limits)
-    json.dumps(tree, allow_nan=False)
-    masses = [one["mass_gev"] for one in tree["upper_limits"]["by_mass"]]
-    assert masses[-2:] == [4000, 6000]
-    for one in tree["upper_limits"]["by_mass"]:
-        assert 1.5 < one["n_signal_selected"] < 60
-        assert one["n_signal_box"] > one["n_signal_selected"]
-        assert one["efficiency"] in CONFIG.efficiencies
-    assert "95% CL" in format_submission("box", result, tree)
-    without = submission_tree(result, None, None, limits)
-    assert all(one["n_signal_box"] is None for one in without["upper_limits"]["by_mass"])
-    assert submission_tree(result, None, None)["upper_limits"] is None
+    limits = upper_limits(result, efficiencies, 1, n_toys=150)
+    told = findings_of(result, _reference(), None, limits)
+    json.dumps(told.tree(), allow_nan=False)
+    assert [one.mass_gev for one in limits.by_mass][-2:] == [4000, 6000]
+    assert [one.is_largest_fluctuation for one in limits.by_mass] == [True, False, False]
+    for one in limits.by_mass:
+        assert 1.5 < one.n_signal_selected < 60
+        assert one.n_signal_box is not None
+        assert one.n_signal_box > one.n_signal_selected
+        assert one.efficiency in CONFIG.efficiencies
+    assert "Upper limits on signal events, 95% CL" in _text(told)
+    without = upper_limits(result, None, 1, n_toys=150)
+    assert all(one.n_signal_box is None for one in without.by_mass)
+    assert findings_of(result, None, None).upper_limits is None
+
+
+def test_box_with_an_excess_has_no_limits_and_its_truth(found: SearchResult) -> None:
+    events, is_signal = _box(N_SIGNAL, 1)
+    key = Key(is_signal, events.score, events.m_jj)
+    done = search_box(events, CONFIG, 1, reference=_reference(), key=key)
+    assert done.findings == findings_of(found, _reference(), key)
+    assert done.findings.upper_limits is None
+
+
+def test_box_without_limits_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise RunError("no upper limit: the background takes it up")
+
+    monkeypatch.setattr(submission, "upper_limits", fails)
+    done = search_box(_box(0, 5)[0], CONFIG, 1)
+    assert done.findings.upper_limits is None
+    assert done.findings.warnings[-1] == "no upper limit: the background takes it up"
 
 
 def test_no_peak_is_no_number(found: SearchResult) -> None:
-    none = replace(found.resonance, n_signal=Measurement(-200.0, 20, 20, "minos"))
-    result = replace(found, resonance=none)
-    tree = submission_tree(result, _reference(), None)
-    assert tree["n_signal_box"] is tree["signal_over_background"] is None
-    assert any("finds no peak" in one for one in tree["warnings"])
+    none = replace(found.resonance, n_signal=_measured(-200.0, 20))
+    told = findings_of(replace(found, resonance=none), _reference(), None)
+    assert told.n_signal_box is told.signal_over_background is None
+    assert any("finds no peak" in one for one in told.warnings)
 
 
 def test_fit_that_misses_the_spectrum_is_told(found: SearchResult) -> None:
@@ -138,7 +167,7 @@ def test_fit_that_misses_the_spectrum_is_told(found: SearchResult) -> None:
 
 
 def test_rough_interval_is_told(found: SearchResult) -> None:
-    rough = replace(found.resonance, mass=Measurement(4200.0, 1.0, 1.0, "hesse"))
+    rough = replace(found.resonance, mass=_measured(4200.0, 1.0, "hesse"))
     assert any("Minos finds no interval" in w for w in warnings_of(replace(found, resonance=rough)))
     stuck = replace(found.resonance, width_at_limit=True)
     assert any("narrower or wider" in w for w in warnings_of(replace(found, resonance=stuck)))
@@ -146,7 +175,7 @@ def test_rough_interval_is_told(found: SearchResult) -> None:
 
 def test_interval_at_a_limit_is_told(found: SearchResult) -> None:
     def told(name: str, method: str) -> bool:
-        resonance = replace(found.resonance, **{name: Measurement(1.0, 0.1, 0.1, method)})
+        resonance = replace(found.resonance, **{name: _measured(1.0, 0.1, method)})
         words = warnings_of(replace(found, resonance=resonance))
         label = {"mass": "resonance's mass", "width": "relative width"}[name]
         return any(f"{label} ends at a limit" in one for one in words)
@@ -177,9 +206,9 @@ def test_ties_are_told() -> None:
 
 def test_score_that_follows_the_mass_is_told() -> None:
     result = search(_box(0, 3, sculpting=1.5)[0], CONFIG, 1)
-    tree = submission_tree(result, None, None)
-    assert any("changes the spectrum outside of the resonance" in one for one in tree["warnings"])
-    assert "warning:" in format_submission("box", result, tree)
+    told = findings_of(result, None, None)
+    assert any("changes the spectrum outside of the resonance" in one for one in told.warnings)
+    assert "Warning: the cut changes the spectrum" in _text(told)
     assert result.toys.overall.value > 0.005  # smooth sculpting is taken up by the fit
 
 
@@ -188,22 +217,23 @@ def test_turn_on_in_the_range_is_told() -> None:
     turning_on = events.m_jj < 3200
     kept = ~turning_on | (np.random.default_rng(1).random(len(turning_on)) < 0.3)
     result = search(events.take(kept), CONFIG, 1)
-    assert any("m_jj_min" in one for one in submission_tree(result, None, None)["warnings"])
+    assert any("m_jj_min" in one for one in findings_of(result, None, None).warnings)
 
 
-def test_tree_is_json_and_truth_stands_beside(found: SearchResult) -> None:
+def test_findings_are_json_and_truth_stands_beside(found: SearchResult) -> None:
     events, is_signal = _box(N_SIGNAL, 1)
-    truth = Truth(is_signal, events.score, events.m_jj)
-    tree = submission_tree(found, _reference(), truth)
-    json.dumps(tree, allow_nan=False)
+    told = findings_of(found, _reference(), Key(is_signal, events.score, events.m_jj))
+    tree = json.loads(json.dumps(told.tree(), allow_nan=False))
+    assert SearchFindings.model_validate(tree) == told
     assert tree["truth"]["n_signal_box"] == N_SIGNAL
     assert tree["truth"]["median_m_jj_of_signal_gev"] == pytest.approx(MASS, rel=0.02)
     box = tree["n_signal_box"]
     assert abs(box["value"] - N_SIGNAL) < 4 * max(box["below"], box["above"])
     assert any("10000 or more" in one for one in tree["warnings"]) == (tree["p_value"] < 1e-3)
-    text = format_submission("box", found, tree)
-    assert f"key: {N_SIGNAL} signal events" in text
-    assert "S/B" in text
+    text = _text(told)
+    assert f"key: signal events {N_SIGNAL} (S/B 0.01)" in text
+    assert "signal events in the box 112" in text
+    assert "truth" not in findings_of(found, _reference(), None).tree()
 
 
 def test_search_is_reproducible(found: SearchResult) -> None:
@@ -234,7 +264,7 @@ def test_efficiency_has_the_interval_of_clopper_and_pearson() -> None:
     nothing = signal_efficiency(reference, selection, (4000, 8000))
     assert nothing is not None
     assert (nothing.value, nothing.low) == (0, 0)
-    assert corrected_number(Measurement(10, 1, 1, "minos"), nothing) is None
+    assert corrected_number(_measured(10, 1), nothing) is None
 
 
 @pytest.mark.parametrize(("signs", "value"), [((1, -1), 1.0), ((-1, 2), 0.0)])
@@ -253,7 +283,8 @@ def test_efficiency_of_signed_weights_is_a_share(signs: tuple[int, int], value: 
 
 def test_correction_adds_errors_in_quadrature() -> None:
     number = corrected_number(
-        Measurement(50, 3, 4, "minos"), Efficiency(0.5, 0.5 / 1.08, 0.5 / 0.92, 100)
+        Measurement(value=50, below=3, above=4, method="minos"),
+        SignalEfficiency(value=0.5, low=0.5 / 1.08, high=0.5 / 0.92, n_events=100, of=""),
     )
     assert number is not None
     assert number.value == pytest.approx(100)

@@ -1,4 +1,4 @@
-"""Upper limits: against counting experiments, their coverage, and what is told of them."""
+"""Upper limits: against counting experiments, and their coverage."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import brentq
 from scipy.stats import poisson
 
-from hepllm.search.limits import PeakSearch, limit_lines, limits_by_toys
+from hepllm.search.limits import PeakSearch, limits_by_toys
 from hepllm.search.peakfit import fit_with_peak
 from hepllm.search.poisson import fit
 from hepllm.search.resonance import peak
@@ -100,22 +100,3 @@ def test_data_below_all_spectra_keep_a_limit() -> None:
     observed, _, low, _ = limits_by_toys(search, np.random.default_rng(3), 1000)
     assert 2 < observed < 100
     assert observed < 1.5 * low
-
-
-def test_limits_in_words() -> None:
-    row = {
-        "mass_gev": 3500.0,
-        "is_largest_fluctuation": True,
-        "efficiency": 0.01,
-        "n_signal_selected": 12.34,
-        "expected": 10.0,
-        "expected_16": 7.0,
-        "expected_84": 14.0,
-        "n_signal_box": None,
-    }
-    text = "\n".join(limit_lines({"confidence": 0.95, "method": "CLs", "by_mass": [row]}))
-    assert "95% CL" in text
-    assert "12.3" in text
-    assert "10 [7, 14]" in text
-    assert "largest fluctuation" in text
-    assert limit_lines(None) == []

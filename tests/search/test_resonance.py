@@ -8,7 +8,8 @@ from iminuit import Minuit
 
 from hepllm.search import resonance
 from hepllm.search.jet_masses import excess_mass
-from hepllm.search.resonance import Measurement, fit_background, fit_resonance, peak
+from hepllm.search.records import Measurement
+from hepllm.search.resonance import fit_background, fit_resonance, peak
 from hepllm.search.scan import Bump, Windows
 from hepllm.search.smooth import smooth_background
 from hepllm.search.spectra import bin_edges
@@ -116,7 +117,7 @@ def test_where_minos_fails_at_a_width_limit_the_width_is_held(
     def fails(minimum: Minuit, name: str) -> Measurement:
         if minimum.fixed["x2"]:
             return original(minimum, name)
-        return Measurement(minimum.values[name], 1e-6, 1e-6, "hesse")
+        return Measurement(value=minimum.values[name], below=1e-6, above=1e-6, method="hesse")
 
     monkeypatch.setattr(resonance, "_measure", fails)
     held = fit_resonance(counts, EDGES, BASIS, OFFSET, bump)
@@ -177,8 +178,15 @@ def test_no_jet_mass_without_an_excess() -> None:
     assert excess_mass(masses, masses[:0], 0.0, 1).peak is None
 
 
-def test_measurement_in_words() -> None:
-    assert str(Measurement(226.24, 110.0, 77.1, "minos")) == "226 -110 +77"
-    assert str(Measurement(0.0201, 1.5e-9, 0.0053, "minos")) == "0.0201 -0.0000 +0.0053"
-    assert str(Measurement(8.182, 2.8, 3.4, "minos")) == "8.2 -2.8 +3.4"
-    assert str(Measurement(3500.4, 12.3, 14.6, "minos")) == "3500 -12 +15"
+@pytest.mark.parametrize(
+    ("value", "below", "above", "text"),
+    [
+        (226.24, 110.0, 77.1, "226 -110 +77"),
+        (0.0201, 1.5e-9, 0.0053, "0.0201 -0.0000 +0.0053"),
+        (8.182, 2.8, 3.4, "8.2 -2.8 +3.4"),
+        (3500.4, 12.3, 14.6, "3500 -12 +15"),
+        (3500.4, float("inf"), 14.6, "3500.40 -inf +14.60"),
+    ],
+)
+def test_measurement_in_words(value: float, below: float, above: float, text: str) -> None:
+    assert str(Measurement(value=value, below=below, above=above, method="minos")) == text

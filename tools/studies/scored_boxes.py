@@ -24,7 +24,8 @@ from hepllm.runs.folder import Run, open_run
 from hepllm.runs.score_files import calibrate
 from hepllm.schema import SIGNAL
 from hepllm.search.hunt import BoxEvents, search
-from hepllm.search.submission import ReferenceSignal, Truth, submission_tree
+from hepllm.search.records import Measurement, SearchFindings
+from hepllm.search.submission import Key, ReferenceSignal, findings_of
 
 LOG = logging.getLogger("search_power")
 
@@ -58,13 +59,14 @@ class Box:
         """The events of a mask, shape (N,)."""
         return Box(self.name, self.events.take(events), self.is_signal[events])
 
-    def report(
+    def searched(
         self, config: SearchConfig, seed: int, reference: ReferenceSignal | None
-    ) -> dict[str, Any]:
+    ) -> SearchFindings:
         """Searches it; the truth stands beside what was found."""
         result = search(self.events, config, seed)
-        truth = Truth(self.is_signal, self.events.score, self.events.m_jj)
-        return {"box": self.name, **submission_tree(result, reference, truth)}
+        return findings_of(
+            result, reference, Key(self.is_signal, self.events.score, self.events.m_jj)
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,50 +150,50 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def row_of(report: dict[str, Any]) -> list[str]:
+def row_of(box: str, found: SearchFindings) -> list[str]:
     """One line of the table."""
-    truth, best = report["truth"], report["best_selection"]
-    place = next(i for i, one in enumerate(report["selections"]) if one["efficiency"] == best)
-    chosen = report["selections"][place]
-    kept = ", ".join(f"{one['efficiency']:g} ({one['n_selected']})" for one in report["selections"])
-    shape = chosen["shape_without_resonance"]
-    median = truth["median_m_jj_of_signal_gev"]
+    best, truth = found.best_selection, found.truth
+    chosen = next(one for one in found.selections if one.efficiency == best)
+    shape, median, true = chosen.shape_without_resonance, None, None
+    if truth is not None:
+        median = truth.median_m_jj_of_signal_gev
+        true = next(one.n_signal for one in truth.selections if one.efficiency == best)
     return [
-        report["box"],
-        str(report["n_events"]),
-        str(truth["n_signal_box"]),
-        kept,
-        f"{report['p_value']:.2g}",
-        str(report["n_toys"]),
-        _measured(report["resonance_mass_gev"]),
+        box,
+        str(found.n_events),
+        "-" if truth is None else str(truth.n_signal_box),
+        ", ".join(f"{one.efficiency:g} ({one.n_selected})" for one in found.selections),
+        f"{found.p_value:.2g}",
+        str(found.n_toys),
+        _measured(found.resonance_mass_gev),
         "-" if median is None else f"{median:.0f}",
-        *(_measured(report["jet_masses_gev"][jet]) for jet in ("light", "heavy")),
-        f"{_measured(report['n_signal_selected'])} at {best:g}",
-        str(truth["selections"][place]["n_signal"]),
-        f"{report['spectrum_before_cut']['goodness_p']:.2f}",
-        "-" if shape is None else f"{shape['ks_p']:.2g}",
+        _measured(found.jet_masses_gev.light),
+        _measured(found.jet_masses_gev.heavy),
+        f"{_measured(found.n_signal_selected)} at {best:g}",
+        "-" if true is None else str(true),
+        f"{found.spectrum_before_cut.goodness_p:.2f}",
+        "-" if shape is None else f"{shape.ks_p:.2g}",
     ]
 
 
-def _measured(found: dict[str, Any] | None) -> str:
-    if found is None:
-        return "-"
-    return f"{found['value']:.0f} -{found['below']:.0f} +{found['above']:.0f}"
+def _measured(found: Measurement | None) -> str:
+    return "-" if found is None else f"{found.value:.0f} -{found.below:.0f} +{found.above:.0f}"
 
 
-def print_table(reports: Sequence[dict[str, Any]], file: Path | None) -> None:
-    """Prints reports as a Markdown table, and writes them as JSON."""
+def print_table(reports: Sequence[tuple[str, SearchFindings]], file: Path | None) -> None:
+    """Prints what was found in boxes, by name, as a Markdown table, and writes it as JSON."""
     click.echo("| " + " | ".join(_COLUMNS) + " |")
     click.echo("|" + "---|" * len(_COLUMNS))
-    for report in reports:
-        click.echo("| " + " | ".join(row_of(report)) + " |")
-    values = np.array([report["p_value"] for report in reports])
+    for box, found in reports:
+        click.echo("| " + " | ".join(row_of(box, found)) + " |")
+    values = np.array([found.p_value for _, found in reports])
     for limit in (SMALL, EVIDENCE):
         k, n = int((values < limit).sum()), len(values)
         low, high = clopper_pearson(k, n)
         click.echo(f"p < {limit:g}: {k} of {n}, share {k / n:.2f} [{low:.2f}, {high:.2f}] (95 %)")
     if file is not None:
-        file.write_text(json.dumps(reports, indent=1) + "\n", encoding="utf-8")
+        trees = [{"box": box, **found.tree()} for box, found in reports]
+        file.write_text(json.dumps(trees, indent=1) + "\n", encoding="utf-8")
 
 
 def clopper_pearson(k: int, n: int) -> tuple[float, float]:

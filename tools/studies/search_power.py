@@ -78,7 +78,8 @@ def boxes(
     """Searches each of the BOXES as it is."""
     scoring = open_scoring(run, options)
     settings = scoring.config.evaluation.search
-    reports = [scoring.open(box).report(settings, seed, scoring.reference) for box in boxes]
+    opened = [scoring.open(box) for box in boxes]
+    reports = [(box.name, box.searched(settings, seed, scoring.reference)) for box in opened]
     print_table(reports, json_file)
 
 
@@ -112,8 +113,8 @@ def curve(
     for fraction in fractions:
         for number in range(thinnings):
             thin = whole.thinned(fraction, seed + number)
-            report = thin.report(settings, seed, scoring.reference)
-            reports.append(report | {"box": f"{whole.name} at {fraction:g}"})
+            found = thin.searched(settings, seed, scoring.reference)
+            reports.append((f"{whole.name} at {fraction:g}", found))
     print_table(reports, json_file)
 
 
@@ -153,10 +154,10 @@ def null(
             rows = random.choice(n_pool, size, replace=False)
         kept = np.zeros(n_pool, dtype=bool)
         kept[rows] = True
-        report = pool.only(kept).report(
+        found = pool.only(kept).searched(
             scoring.config.evaluation.search, seed + place, scoring.reference
         )
-        reports.append(report | {"box": f"background {place + 1}"})
+        reports.append((f"background {place + 1}", found))
     shared = 0.0 if number * size <= n_pool else size / n_pool
     print_table(reports, json_file)
     click.echo(f"pool of {n_pool} events; two boxes share {shared:.2f} of their events")

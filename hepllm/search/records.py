@@ -1,0 +1,405 @@
+"""What a search finds, as the record of ``submission.json``."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+
+from hepllm.config.evaluation import SearchConfig
+from hepllm.data.dataset import SourceFile
+from hepllm.records import Events, FileRecord, Gev, Record
+
+EXCESS_P = 0.01
+"""Global p-value below which an excess is described, and above which upper limits are given."""
+
+T = TypeVar("T", bound=BaseModel)
+
+EventNumber = Annotated[float, Field(json_schema_extra={"unit": "events"})]
+GevRange = Annotated[tuple[float, float], Field(json_schema_extra={"unit": "GeV"})]
+
+_Whole = Annotated[T, PlainSerializer(lambda section: section.model_dump(mode="json"))]
+"""With all of its fields, also those that were left at their defaults."""
+
+AT_LIMIT = "minos, at limit"
+HESSE = "hesse"
+"""How an interval was found that ends at a limit of the fit, and one that Minos did not find."""
+
+
+class Measurement(Record):
+    """A number with its 68 % interval."""
+
+    # A fit that does not converge may have an infinite error.
+    model_config = ConfigDict(allow_inf_nan=True)
+
+    value: float
+    """Best estimate."""
+
+    below: float
+    """Distance to the lower end of the interval."""
+
+    above: float
+    """Distance to the upper end of the interval."""
+
+    method: str
+    """How the interval was found, such as ``minos``, ``hesse`` or ``bootstrap``."""
+
+    @property
+    def at_limit(self) -> bool:
+        """Whether an end of the interval is a limit of the fit instead of where Minos got to."""
+        return self.method.startswith(AT_LIMIT)
+
+    @property
+    def is_rough(self) -> bool:
+        """Whether the interval is only that of the covariance, which Minos could not confirm."""
+        return self.method.startswith(HESSE)
+
+    def scaled(self, factor: float) -> Measurement:
+        """The same in other units."""
+        return Measurement(
+            value=self.value * factor,
+            below=self.below * factor,
+            above=self.above * factor,
+            method=self.method,
+        )
+
+    def __str__(self) -> str:
+        """With two digits of the larger error, and as many decimals for all."""
+        error = max(self.below, self.above)
+        decimals = max(0, 1 - math.floor(math.log10(error))) if 0 < error < math.inf else 2
+        return f"{self.value:.{decimals}f} -{self.below:.{decimals}f} +{self.above:.{decimals}f}"
+
+
+MeasuredGev = Annotated[Measurement, Field(json_schema_extra={"unit": "GeV"})]
+MeasuredEvents = Annotated[Measurement, Field(json_schema_extra={"unit": "events"})]
+
+
+class SignalEfficiency(Record):
+    """The share of a simulated signal in the m_jj range that passes a cut on the score."""
+
+    value: float
+    """Best estimate, from 0 to 1."""
+
+    low: float
+    """Lower end of the 68 % interval (Clopper and Pearson)."""
+
+    high: float
+    """Upper end of the 68 % interval."""
+
+    n_events: EventNumber
+    """Effective number of simulated events behind it."""
+
+    of: str
+    """Which signal."""
+
+
+class ShapeDistance(Record):
+    """How much the m_jj spectrum after a cut differs from that before, of which it is a part.
+
+    Events that pass are compared with those that fail, which are independent.
+    """
+
+    ks: float
+    """Kolmogorov-Smirnov distance."""
+
+    ks_p: float
+    """Probability of a distance at least as large for equal shapes."""
+
+    js: Annotated[float, Field(json_schema_extra={"unit": "bits"})]
+    """Jensen-Shannon divergence in ten bins of equal content."""
+
+    js_95: Annotated[float, Field(json_schema_extra={"unit": "bits"})]
+    """What the divergence stays below in 95 % of random selections of as many events."""
+
+
+class BumpWindow(Record):
+    """The window of a spectrum with the least probable excess."""
+
+    m_jj_gev: GevRange
+    """Its ends."""
+
+    n_observed: Events
+    """Events in it."""
+
+    n_expected: EventNumber
+    """Events of the background fit in it."""
+
+    local_p: float
+    """Poisson probability of at least as many events in this very window."""
+
+
+class FitQuality(Record):
+    """A background fit."""
+
+    n_parameters: int
+    """Its number of parameters."""
+
+    goodness_p: float
+    """Probability of a fit at least as bad, from pseudo-experiments."""
+
+
+class SelectionFitQuality(FitQuality):
+    """The background fit to the events that pass a cut."""
+
+    goodness_p_without_resonance: float | None
+    """The same without three widths around the resonance; null where too few bins are left."""
+
+
+class SelectionFindings(Record):
+    """What was found among the events that pass one cut on the score."""
+
+    efficiency: float
+    """Share of the events in the m_jj range that the cut is asked to keep."""
+
+    score_threshold: float
+    """Events with a score above it pass."""
+
+    n_selected: Events
+    """Events that pass."""
+
+    bump: BumpWindow
+    """The window with the least probable excess."""
+
+    p_value: float
+    """Probability of such an excess in any window of this selection, without a signal."""
+
+    significance_global: float | None
+    """The same in one-sided Gaussian standard deviations; null for p = 1."""
+
+    n_toys: int
+    """Pseudo-experiments behind the p-value."""
+
+    n_toys_exceeding: int
+    """Pseudo-experiments at least as extreme as the data."""
+
+    fit: SelectionFitQuality
+    """The background fit."""
+
+    shape_after_against_before: ShapeDistance | None
+    """What the cut does to the spectrum; null where fewer than 10 events are on a side."""
+
+    shape_without_resonance: ShapeDistance | None
+    """The same without three widths around the resonance."""
+
+
+class JetMasses(Record):
+    """The most frequent masses of the two leading jets near the resonance."""
+
+    light: MeasuredGev | None
+    """Of the lighter jet; null where there are too few events."""
+
+    heavy: MeasuredGev | None
+    """Of the heavier jet; null where there are too few events."""
+
+
+class UpperLimit(Record):
+    """An upper limit on the number of signal events in the m_jj range."""
+
+    mass_gev: Gev
+    """Mass of the resonance."""
+
+    is_largest_fluctuation: bool
+    """Whether this is the mass at which the data exceed the background most."""
+
+    efficiency: float
+    """The selection, as the share of events that it keeps."""
+
+    n_signal_selected: EventNumber
+    """Observed limit on the events that pass the cut."""
+
+    expected: EventNumber
+    """Median of that limit in spectra without signal."""
+
+    expected_16: EventNumber
+    """Its 16 % quantile in spectra without signal."""
+
+    expected_84: EventNumber
+    """Its 84 % quantile in spectra without signal."""
+
+    n_signal_box: EventNumber | None
+    """The observed limit over the lower end of the efficiency; null where that is not known."""
+
+
+class UpperLimits(Record):
+    """Upper limits, where nothing was found."""
+
+    confidence: float
+    """Their confidence level."""
+
+    method: str
+    """How they were found."""
+
+    relative_width: float
+    """Standard deviation of the peak over its mass."""
+
+    by_mass: list[UpperLimit]
+    """That of the largest fluctuation first, if it is well inside the range; then rising."""
+
+
+class SelectionTruth(Record):
+    """What a key says about the events that pass one cut."""
+
+    efficiency: float
+    """The selection, as the share of events that it keeps."""
+
+    n_signal: Events
+    """Signal events that pass the cut and are in the m_jj range."""
+
+    eps_s: float | None
+    """Their share of all signal events; null where there are none."""
+
+    eps_b: float
+    """The same of the background."""
+
+
+class Truth(Record):
+    """What a key says about a box; it was not read before the search was done."""
+
+    n_signal_box: Events
+    """Signal events."""
+
+    n_signal_in_range: Events
+    """Signal events in the m_jj range."""
+
+    signal_over_background: float
+    """Signal over background events."""
+
+    median_m_jj_of_signal_gev: Gev | None
+    """Median of the signal in the m_jj range; null where there is none."""
+
+    selections: list[SelectionTruth]
+    """By selection, the loosest first."""
+
+
+class SearchFindings(Record):
+    """What a search found in a box."""
+
+    n_events: Events
+    """Events of the box."""
+
+    m_jj_range_gev: GevRange
+    """Where a resonance is looked for."""
+
+    n_in_range: Events
+    """Events in this range."""
+
+    p_value: float
+    """Probability of such an excess in any window of any selection, without a signal."""
+
+    significance_global: float | None
+    """The same in one-sided Gaussian standard deviations; null for p = 1."""
+
+    n_toys: int
+    """Pseudo-experiments behind the p-value."""
+
+    n_toys_exceeding: int
+    """Pseudo-experiments at least as extreme as the data."""
+
+    n_toys_failed: int
+    """Pseudo-experiments in which a fit failed; they count as extreme."""
+
+    resonance_mass_gev: MeasuredGev
+    """Mass of the peak."""
+
+    resonance_relative_width: Measurement
+    """Standard deviation of the peak over its mass."""
+
+    resonance_width_at_limit: bool
+    """Whether the width is the least or the largest that the fit allows."""
+
+    resonance_fit_valid: bool
+    """Whether the fit of the peak converged."""
+
+    jet_masses_gev: JetMasses
+    """Masses of the jets near the resonance."""
+
+    n_signal_selected: MeasuredEvents
+    """Events of the peak that pass the cut of the best selection, in the m_jj range."""
+
+    n_signal_box: MeasuredEvents | None
+    """The same over the efficiency of the cut; null without an excess or an efficiency."""
+
+    signal_over_background: float | None
+    """Of the whole box; null where the number of signal events is."""
+
+    signal_efficiency: SignalEfficiency | None
+    """Of the best selection, for simulated signal; null where that is not known."""
+
+    upper_limits: UpperLimits | None
+    """Limits on the signal; null where there is an excess, or no limit was found."""
+
+    best_selection: float
+    """The selection with the most significant bump, as the share of events that it keeps."""
+
+    selections: list[SelectionFindings]
+    """By selection, the loosest first."""
+
+    spectrum_before_cut: FitQuality
+    """The background fit to the events that fail the loosest cut."""
+
+    warnings: list[str]
+    """What to know before the numbers are believed."""
+
+    truth: Truth | None = None
+    """What a key says; not written where there is none."""
+
+    @property
+    def is_excess(self) -> bool:
+        """Whether the data are unlike background enough to tell numbers of a signal."""
+        return self.p_value < EXCESS_P
+
+
+class Blackbox(Record):
+    """A dataset that was searched."""
+
+    name: str
+    """Its name."""
+
+    digest: str
+    """Of its contents."""
+
+    sources: list[_Whole[SourceFile]]
+    """The files that its events came from."""
+
+    n_excluded_as_seen: Events
+    """Events left out because the run was trained or validated on them."""
+
+
+class SearchedBox(FileRecord):
+    """Which box a submission is about."""
+
+    blackbox: Blackbox
+    """The box."""
+
+
+class Submission(SearchFindings, SearchedBox):
+    """The content of ``submission.json``."""
+
+    run: str
+    """Name of the run whose classifier made the scores."""
+
+    trained_on: str
+    """Digest of the dataset that it was trained on."""
+
+    features: list[str]
+    """What the classifier sees of an event."""
+
+    cascade: float | None
+    """Share of background that the boosting passes on to the model; null without a cascade."""
+
+    seed: int
+    """Of pseudo-experiments and replicas."""
+
+    config: _Whole[SearchConfig]
+    """The settings of the search, ``evaluation.search``."""
+
+    versions: dict[str, str]
+    """Versions of hepllm and of the packages that the search relies on."""
+
+
+class NoSearch(Record):
+    """Why a box was not searched."""
+
+    problem: str
+    """What is missing, and how to mend it."""

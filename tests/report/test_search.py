@@ -1,0 +1,104 @@
+"""A search in words and tables: what stands in the record is told, and what is missing."""
+
+from __future__ import annotations
+
+from hepllm.report.search import search_section
+from hepllm.report.text import as_text
+from hepllm.search.records import (
+    BumpWindow,
+    FitQuality,
+    JetMasses,
+    Measurement,
+    NoSearch,
+    SearchFindings,
+    SelectionFindings,
+    SelectionFitQuality,
+    UpperLimit,
+    UpperLimits,
+)
+
+MEASURED = Measurement(value=3509.4, below=11.0, above=12.0, method="minos")
+LIMIT = UpperLimit(
+    mass_gev=3500.0,
+    is_largest_fluctuation=True,
+    efficiency=0.01,
+    n_signal_selected=12.34,
+    expected=10.0,
+    expected_16=7.0,
+    expected_84=14.0,
+    n_signal_box=None,
+)
+
+
+def _findings(**changes: object) -> SearchFindings:
+    selection = SelectionFindings(
+        efficiency=0.01,
+        score_threshold=1.5,
+        n_selected=39,
+        bump=BumpWindow(m_jj_gev=(3422.1, 3597.4), n_observed=28, n_expected=3.09, local_p=8.9e-18),
+        p_value=0.0321,
+        significance_global=1.9,
+        n_toys=1000,
+        n_toys_exceeding=31,
+        fit=SelectionFitQuality(n_parameters=2, goodness_p=0.41, goodness_p_without_resonance=None),
+        shape_after_against_before=None,
+        shape_without_resonance=None,
+    )
+    found = SearchFindings(
+        n_events=500,
+        m_jj_range_gev=(2600.0, 8000.0),
+        n_in_range=412,
+        p_value=0.018,
+        significance_global=2.1,
+        n_toys=1000,
+        n_toys_exceeding=17,
+        n_toys_failed=0,
+        resonance_mass_gev=MEASURED,
+        resonance_relative_width=MEASURED,
+        resonance_width_at_limit=False,
+        resonance_fit_valid=True,
+        jet_masses_gev=JetMasses(light=MEASURED, heavy=None),
+        n_signal_selected=MEASURED,
+        n_signal_box=None,
+        signal_over_background=None,
+        signal_efficiency=None,
+        upper_limits=None,
+        best_selection=0.01,
+        selections=[selection],
+        spectrum_before_cut=FitQuality(n_parameters=3, goodness_p=0.9),
+        warnings=["the turn-on is seen"],
+    )
+    return found.model_copy(update=changes)
+
+
+def _text(found: SearchFindings | NoSearch) -> str:
+    return as_text(search_section(found, "box"))
+
+
+def test_verdict_and_selections_are_told() -> None:
+    lines = _text(_findings()).splitlines()
+    assert lines[0] == "Search for a resonance in box"
+    assert lines[3].startswith("p = 0.018 (2.1 sigma) for any window of any selection: 17 of 1000")
+    assert "Warning: the turn-on is seen." in lines
+    (row,) = [line.split() for line in lines if line.startswith("0.01")]
+    assert row == ["0.01", "39", "3422-3597", "28", "3.1", "8.9e-18", "0.032", "0.41", "-", "-"]
+    assert "-: too few events for a shape." in lines
+
+
+def test_p_value_without_an_exceeding_toy_is_a_bound() -> None:
+    text = _text(_findings(p_value=1e-3, significance_global=3.09, n_toys_exceeding=0))
+    assert "p <= 0.001 (at least 3.1 sigma)" in text
+    assert "\nexcess: mass [GeV]" in text
+
+
+def test_limits_are_a_table() -> None:
+    limits = UpperLimits(confidence=0.95, method="CLs", relative_width=0.036, by_mass=[LIMIT])
+    text = _text(_findings(upper_limits=limits))
+    assert "Upper limits on signal events, 95% CL" in text
+    assert "3500 (largest fluctuation)  0.01           12.3  10 [7, 14]           -" in text
+    assert "-: the efficiency is not known." in text
+    assert "Upper limits" not in _text(_findings())
+
+
+def test_a_box_that_cannot_be_searched_says_why() -> None:
+    assert "No search: it has no masses." in _text(NoSearch(problem="it has no masses"))
