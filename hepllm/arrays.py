@@ -17,5 +17,8 @@ Columns = Mapping[str, Floats]
 Labels = NDArray[np.int8]
 """1 (signal), 0 (background) or -1 (unknown) per event."""
 
+RawLabels = NDArray[np.int16]
+"""Labels as a file has them: 0 background, above 0 signal (in black box 3, 1 or 2)."""
+
 Digests = NDArray[np.uint64]
 """``event_digest`` per event: a hash of its content."""

@@ -14,22 +14,18 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from hepllm.config import Config, PreprocessConfig, dump_config
 from hepllm.data.dataset import MANIFEST, CutFlowStep, Dataset, SourceFile, read_dataset
 from hepllm.data.work_folder import Parts, WorkFolder
 from hepllm.data.writer import DatasetWriter, make_table
 from hepllm.errors import InputError, RunError, nearest_name
 from hepllm.executor import Retry, run_tasks
-from hepllm.files import file_digest, write_text
+from hepllm.files import write_text
 from hepllm.logs import progress_bar
-from hepllm.physics.chunks import READ, VALID, Chunk, ChunkResult, make_chunks, process_chunk
-from hepllm.physics.readers import EventFile, open_event_file
+from hepllm.physics.chunks import READ, VALID, process_chunk
 from hepllm.physics.readers.content import SUFFIXES
-from hepllm.physics.readers.masterkey import read_masterkey
-from hepllm.schema import SCHEMA_VERSION, UNKNOWN
+from hepllm.physics.sources import ChunkTask, EventSource, make_tasks, open_source
+from hepllm.schema import SCHEMA_VERSION
 
 logger = logging.getLogger(__name__)
 
@@ -58,76 +54,6 @@ class PreprocessedDataset:
     def events_per_second(self) -> float:
         """Events read by this run, per second."""
         return self.n_read / self.seconds
-
-
-@dataclass(frozen=True)
-class _Source:
-    """An opened event file, what it is called in the dataset, and who labels its events.
-
-    Attributes:
-        name: the file's stem.
-        file: the events.
-        masterkey: file of the labels of a black box.
-        key: what is in it.
-        label: of all events, of a file without labels.
-    """
-
-    name: str
-    file: EventFile
-    masterkey: Path | None = None
-    key: NDArray[np.int16] | None = None
-    label: int = UNKNOWN
-
-    def describe(self) -> SourceFile:
-        path = self.file.path
-        return SourceFile(
-            name=self.name,
-            file=path.name,
-            size=path.stat().st_size,
-            sha256=file_digest(path),
-            events=self.file.n_events,
-            masterkey=self.masterkey.name if self.masterkey else None,
-            masterkey_sha256=file_digest(self.masterkey) if self.masterkey else None,
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class ChunkTask:
-    """A chunk to be done by a worker, with what the worker must know of its source.
-
-    Attributes:
-        chunk: rows of the file.
-        source: the file's place among the names of all sources, and these names.
-        key: labels of the chunk's rows from the master key.
-        label: of all events, of a file without labels.
-    """
-
-    chunk: Chunk
-    source: tuple[int, tuple[str, ...]]
-    key: NDArray[np.int16] | None
-    label: int
-
-    def __str__(self) -> str:
-        return str(self.chunk)
-
-    @property
-    def part(self) -> str:
-        """What the finished chunk is called."""
-        position, names = self.source
-        return f"{names[position]}-{self.chunk.start:010d}-{self.chunk.stop:010d}"
-
-    @property
-    def n_rows(self) -> int:
-        """How many events are read for it."""
-        return self.chunk.stop - self.chunk.start
-
-    def labels(self, result: ChunkResult) -> NDArray[np.int16]:
-        """The events' raw labels: from the key, or the file, else the same for all."""
-        if self.key is not None:
-            labels: NDArray[np.int16] = self.key[result.rows["event_id"] - self.chunk.start]
-            return labels
-        raw = result.rows["label_raw"]
-        return np.where(np.isnan(raw), self.label, raw).astype(np.int16)
 
 
 def preprocess(
@@ -168,10 +94,14 @@ def preprocess(
     for folder in jobs:
         _check_output(folder, overwrite)
     opened = {
-        folder: [_open_source(path, masterkey, config.preprocess) for path in paths]
+        folder: [open_source(path, masterkey, config.preprocess) for path in paths]
         for folder, paths in jobs.items()
     }
-    return [_make(folder, sources, config, overwrite) for folder, sources in opened.items()]
+    record = _Record(dump_config(config), content_settings(config))
+    return [
+        _make(folder, sources, config.preprocess, record, overwrite)
+        for folder, sources in opened.items()
+    ]
 
 
 def _input_files(inputs: Sequence[Path]) -> list[Path]:
@@ -227,39 +157,33 @@ def _check_source_labels(files: Sequence[Path], config: PreprocessConfig) -> Non
             raise InputError(f"preprocess.source_labels: no input file is called '{name}'{hint}")
 
 
-def _open_source(path: Path, masterkey: Path | None, config: PreprocessConfig) -> _Source:
-    file = open_event_file(path, config)
-    label = config.source_labels.get(path.stem)
-    if file.has_labels:
-        if masterkey is not None or label is not None:
-            what = f"the master key {masterkey}" if masterkey else "preprocess.source_labels"
-            raise InputError(f"{path}: has its own labels; leave {what} out, or give --label none")
-        return _Source(path.stem, file)
-    if label is not None:
-        return _Source(path.stem, file, label=label)
-    key_file = masterkey or _key_beside(path)
-    key = read_masterkey(key_file, file.n_events) if key_file else None
-    return _Source(path.stem, file, key_file, key)
+@dataclass(frozen=True)
+class _Record:
+    """What a dataset keeps of the configuration that made it.
 
+    Attributes:
+        yaml: all of it, for its ``config.yaml``.
+        content: what its content depends on, for its manifest.
+    """
 
-def _key_beside(file: Path) -> Path | None:
-    candidates = (file.with_suffix(".masterkey"), file.with_name(file.name + ".masterkey"))
-    found = next((path for path in candidates if path.is_file()), None)
-    if found is not None:
-        logger.info("%s: labels from %s", file, found.name)
-    return found
+    yaml: str
+    content: dict[str, object]
 
 
 def _make(
-    folder: Path, sources: Sequence[_Source], config: Config, overwrite: bool
+    folder: Path,
+    sources: Sequence[EventSource],
+    config: PreprocessConfig,
+    record: _Record,
+    overwrite: bool,
 ) -> PreprocessedDataset:
     started = time.monotonic()
     described = [source.describe() for source in sources]
     try:
         with WorkFolder(folder, _fingerprint(described, config), overwrite) as work:
-            tasks = _make_tasks(sources, config.preprocess.chunk_size)
-            n_read = _process(work, tasks, config.preprocess)
-            _assemble(work, tasks, described, config)
+            tasks = make_tasks(sources, config.chunk_size)
+            n_read = _process(work, tasks, config)
+            _assemble(work, tasks, described, record)
     except OSError as error:
         raise _unwritable(folder, error) from None
     result = PreprocessedDataset(read_dataset(folder), time.monotonic() - started, n_read)
@@ -279,9 +203,9 @@ def content_settings(config: Config) -> dict[str, object]:
     return tree
 
 
-def _fingerprint(described: Sequence[SourceFile], config: Config) -> dict[str, object]:
+def _fingerprint(described: Sequence[SourceFile], config: PreprocessConfig) -> dict[str, object]:
     """What unfinished work must have in common with a run that takes it up."""
-    section = config.preprocess.model_dump(mode="json")
+    section = config.model_dump(mode="json")
     free = set(NOT_CONTENT) - {"chunk_size"} | {"on_bad_event"}
     settings = {key: value for key, value in section.items() if key not in free}
     return {
@@ -289,20 +213,6 @@ def _fingerprint(described: Sequence[SourceFile], config: Config) -> dict[str, o
         "inputs": {source.name: source.model_dump() for source in described},
         "preprocess": settings,
     }
-
-
-def _make_tasks(sources: Sequence[_Source], size: int) -> list[ChunkTask]:
-    names = tuple(source.name for source in sources)
-    return [
-        ChunkTask(
-            chunk,
-            (position, names),
-            None if source.key is None else source.key[chunk.start : chunk.stop],
-            source.label,
-        )
-        for position, source in enumerate(sources)
-        for chunk in make_chunks([source.file], size)
-    ]
 
 
 def _process(work: WorkFolder, tasks: Sequence[ChunkTask], config: PreprocessConfig) -> int:
@@ -365,7 +275,7 @@ def _is_done(work: WorkFolder, task: ChunkTask, config: PreprocessConfig) -> boo
 
 
 def _assemble(
-    work: WorkFolder, tasks: Sequence[ChunkTask], described: Sequence[SourceFile], config: Config
+    work: WorkFolder, tasks: Sequence[ChunkTask], described: Sequence[SourceFile], record: _Record
 ) -> None:
     """Writes the dataset from its parts, in the order of the events."""
     writer = DatasetWriter(work.result)
@@ -377,6 +287,6 @@ def _assemble(
     if steps[READ] > steps[VALID]:
         logger.warning("%s: %d bad events skipped", work.result, steps[READ] - steps[VALID])
     cut_flow = [CutFlowStep(name=name, events=events) for name, events in steps.items()]
-    write_text(work.result / "config.yaml", dump_config(config), durable=True)
-    writer.finish(content_settings(config), described, cut_flow)
+    write_text(work.result / "config.yaml", record.yaml, durable=True)
+    writer.finish(record.content, described, cut_flow)
     work.publish()

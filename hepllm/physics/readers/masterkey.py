@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hepllm.arrays import RawLabels
 from hepllm.errors import InputError
 
 HIGHEST_LABEL = 2
 """Black box 3 tells its two decay modes apart as 1 and 2."""
 
 
-def read_masterkey(path: Path, n_events: int) -> NDArray[np.int16]:
+def read_masterkey(path: Path, n_events: int) -> RawLabels:
     """Reads a master key.
 
     Args:
