@@ -210,7 +210,7 @@ def predict(
     predictor = load_predictor(run, config)
     if source is None or output is None:
         texts = [sys.stdin.read() if one == "-" else one for one in text]
-        for score, probability in predict_texts(predictor, texts, config):
+        for score, probability in predict_texts(predictor, texts, config.evaluation.prior):
             click.echo(f"score {score:.4f}, probability {probability:.4g}")
         return
     made = run_stage(predictor, source, output, config, overwrite=overwrite)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from hepllm.config import Config
 from hepllm.installation.findings import Finding, Level
 
 if TYPE_CHECKING:
@@ -19,7 +18,8 @@ _REINSTALL = "pip install --force-reinstall -c constraints.txt bitsandbytes"
 
 
 def check_quantization(
-    config: Config,
+    quantization: str,
+    optimizer: str,
     device: str,
     *,
     library: Callable[[], str] | None = None,
@@ -28,7 +28,8 @@ def check_quantization(
     """Whether NF4 and 8-bit AdamW work; a problem where the configuration takes one of them.
 
     Args:
-        config: of the whole experiment.
+        quantization: of the backbone, ``none`` or ``nf4``.
+        optimizer: of the LoRA weights, as ``train.lora_optimizer`` names it.
         device: ``cpu`` or ``cuda``.
         library: which library bitsandbytes has loaded.
         prove: uses its kernels on a device.
@@ -38,9 +39,8 @@ def check_quantization(
     from hepllm.model.kernels import kernel_library, prove_kernels
 
     loaded = (library or kernel_library)()
-    optimizer = config.train.lora_optimizer
     is_needed = (
-        config.backbone.quantization == "nf4"
+        quantization == "nf4"
         or optimizer in ("adamw8bit", "paged_adamw8bit")
         or (optimizer == "auto" and device == "cuda")
     )

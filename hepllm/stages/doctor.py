@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hepllm.config import Config, override_config
+from hepllm.config import BackboneConfig, Config, TrainConfig, override_config
 from hepllm.data.dataset import EventTable
 from hepllm.errors import HepllmError
 from hepllm.executor import resolve_workers
@@ -69,11 +69,17 @@ def examine(
     yield _guarded("fastjet", check_fastjet)
     with tempfile.TemporaryDirectory() as folder:
         yield _guarded("tensorboard", partial(check_tensorboard, Path(folder)))
-    yield from _examine_model(config, machine, probe, dry_run)
+    train_one_step = partial(check_dry_run, config) if dry_run else None
+    optimizer = config.train.lora_optimizer
+    yield from _examine_model(config.backbone, optimizer, machine, probe, train_one_step)
 
 
 def _examine_model(
-    config: Config, machine: Machine, probe: Callable[[], TorchBuild], dry_run: bool
+    backbone: BackboneConfig,
+    optimizer: str,
+    machine: Machine,
+    probe: Callable[[], TorchBuild],
+    train_one_step: Callable[[Weights], Finding] | None,
 ) -> Iterator[Finding]:
     """The checks that need torch and the language model."""
     try:
@@ -82,25 +88,26 @@ def _examine_model(
         from hepllm.model.backbone import cache_folder
 
         build, hub_cache, cache = probe(), Path(HF_HUB_CACHE), cache_folder()
-        weights = find_weights(config.backbone.name, hub_cache)
+        weights = find_weights(backbone.name, hub_cache)
     except Exception as error:  # a broken library raises anything
         yield _failed("model libraries", error)
         return
-    device = "cuda" if build.gpus and config.backbone.device != "cpu" else "cpu"
-    yield _guarded("gpu", partial(check_gpu, machine, build, config.backbone.device))
-    yield _guarded("precision", partial(check_precision, config.backbone, build))
-    yield _guarded("bitsandbytes", partial(check_quantization, config, device))
+    device = "cuda" if build.gpus and backbone.device != "cpu" else "cpu"
+    yield _guarded("gpu", partial(check_gpu, machine, build, backbone.device))
+    yield _guarded("precision", partial(check_precision, backbone, build))
+    quantization = partial(check_quantization, backbone.quantization, optimizer, device)
+    yield _guarded("bitsandbytes", quantization)
     yield _guarded("model", partial(check_model, weights))
     hub, weights = check_hub(weights)
     yield hub
     yield _guarded("memory", partial(check_memory, machine, weights.n_bytes))
     folders = [*_WORK_FOLDERS, cache, hub_cache]
     yield _guarded("mounts", partial(check_mounts, machine, folders))
-    share = _QUANTIZED_SHARE if config.backbone.quantization == "nf4" else 0.0
+    share = _QUANTIZED_SHARE if backbone.quantization == "nf4" else 0.0
     disk = partial(check_disk, download=weights.to_download, converted=share * weights.n_bytes)
     yield _guarded("disk", partial(disk, machine, hub_cache, cache))
-    if dry_run:
-        yield _guarded("dry run", partial(check_dry_run, config, weights))
+    if train_one_step is not None:
+        yield _guarded("dry run", partial(train_one_step, weights))
 
 
 def check_dry_run(config: Config, weights: Weights) -> Finding:
@@ -155,7 +162,7 @@ def _train_one_step(config: Config) -> str:
     torch.set_num_threads(resolve_workers(config.train.threads))
     cap_gpu_memory(choose_device(config.backbone.device), config.train.memory_limit_gib)
     classifier, encoder = make_classifier(config)
-    events = _made_up_events(config)
+    events = _made_up_events(config.train, config.seed)
     data = TrainingData(events, events)
     config = settle_memory(classifier, encoder, data, config).config
     trainer = Trainer.fresh(classifier, encoder, data, config)
@@ -175,10 +182,10 @@ def _train_one_step(config: Config) -> str:
     )
 
 
-def _made_up_events(config: Config) -> EventTable:
+def _made_up_events(config: TrainConfig, seed: int) -> EventTable:
     """One batch of both classes, with values that tell nothing."""
-    names, size = config.train.feature_names(), max(2, config.train.batch_size)
-    random = np.random.default_rng(config.seed)
+    names, size = config.feature_names(), max(2, config.batch_size)
+    random = np.random.default_rng(seed)
     label = (np.arange(size) % 2).astype(np.int8)
     return EventTable(
         features=random.gamma(4.0, 1.0, (size, len(names))),

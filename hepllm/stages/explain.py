@@ -98,10 +98,11 @@ def explain(
     if twice:
         raise InputError(f"named twice: {', '.join(sorted(twice))}; name each event once")
     rows = [_row(event, predictor.names) for event in picked]
-    bench = _Bench.of(predictor, threshold)
+    bench = _Bench.of(predictor, threshold, config.evaluation.prior)
+    radius = config.preprocess.jets.radius
     folder = output or predictor.run.folder / "explain"
     return [
-        _write(folder / event.name, event, _explain(bench, config, event, row), config)
+        _write(folder / event.name, event, _explain(bench, event, row), radius)
         for event, row in zip(picked, rows, strict=True)
     ]
 
@@ -117,6 +118,7 @@ class _Bench:
         space: in which changes are measured.
         threshold: of the decision.
         used: digests of the events that the run has seen.
+        fraction: of signal, which probabilities assume; None for that of the training events.
     """
 
     predictor: Predictor
@@ -125,9 +127,10 @@ class _Bench:
     space: FeatureSpace
     threshold: Threshold
     used: frozenset[int]
+    fraction: float | None
 
     @classmethod
-    def of(cls, predictor: Predictor, threshold: float | None) -> _Bench:
+    def of(cls, predictor: Predictor, threshold: float | None, prior: float | str) -> _Bench:
         run = predictor.run
         training = run.dataset().load(predictor.names, "train")
         background = training.take(np.flatnonzero(training.label == BACKGROUND))
@@ -141,7 +144,8 @@ class _Bench:
             chosen = Threshold(threshold, "stated")
         used = frozenset(run.used_events().tolist())
         space = feature_space(predictor.names, training.features)
-        return cls(predictor, training, reference, space, chosen, used)
+        fraction = prior if isinstance(prior, float) else None
+        return cls(predictor, training, reference, space, chosen, used, fraction)
 
 
 def _row(event: PickedEvent, names: Sequence[str]) -> Floats:
@@ -151,11 +155,9 @@ def _row(event: PickedEvent, names: Sequence[str]) -> Floats:
     return row
 
 
-def _explain(bench: _Bench, config: Config, event: PickedEvent, row: Floats) -> Explanation:
-    predictor = bench.predictor
+def _explain(bench: _Bench, event: PickedEvent, row: Floats) -> Explanation:
+    predictor, fraction = bench.predictor, bench.fraction
     (score,) = predictor.score(row[np.newaxis])
-    stated = config.evaluation.prior
-    fraction = stated if isinstance(stated, float) else None
     (probability,) = predictor.probability(np.array([score]), fraction)
     balance = predictor.run.config.train.balance
     found = None
@@ -209,10 +211,10 @@ def _notes(bench: _Bench, event: PickedEvent, row: Floats) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _write(folder: Path, event: PickedEvent, found: Explanation, config: Config) -> EventReport:
+def _write(folder: Path, event: PickedEvent, found: Explanation, radius: float) -> EventReport:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return _write_into(folder, event, found, config)
+        return _write_into(folder, event, found, radius)
     except OSError as error:
         name = error.filename or folder
         raise RunError(
@@ -220,9 +222,7 @@ def _write(folder: Path, event: PickedEvent, found: Explanation, config: Config)
         ) from None
 
 
-def _write_into(
-    folder: Path, event: PickedEvent, found: Explanation, config: Config
-) -> EventReport:
+def _write_into(folder: Path, event: PickedEvent, found: Explanation, radius: float) -> EventReport:
     paragraph = textwrap.fill(describe(found), _WIDTH)
     content = json.dumps(explanation_tree(found), indent=1, allow_nan=False)
     plot_attribution(found, folder / BARS)
@@ -231,7 +231,7 @@ def _write_into(
     (folder / DISPLAY).unlink(missing_ok=True)
     if jets:
         title = f"{event.title}: score {found.score:+.2f}"
-        plot_event(jets, event.particles, config.preprocess.jets.radius, title, folder / DISPLAY)
+        plot_event(jets, event.particles, radius, title, folder / DISPLAY)
         files.append(folder / DISPLAY)
     else:
         LOG.info("%s: no event display, since no jet's eta and phi are known", event.title)

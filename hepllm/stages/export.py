@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +17,11 @@ from typing import IO, Any, Literal
 import numpy as np
 
 from hepllm.config import Config, override_config
-from hepllm.data.dataset import LABEL_NAMES, Dataset, EventTable, read_dataset
+from hepllm.data.dataset import LABEL_NAMES, EventTable, read_dataset
 from hepllm.errors import InputError, RunError
 from hepllm.files import write_together
 from hepllm.logs import progress_bar
-from hepllm.model.prompts import LABEL_WORDS, render
+from hepllm.model.prompts import LABEL_WORDS, Layout, render
 from hepllm.schema import BACKGROUND, FEATURES, SIGNAL
 
 Style = Literal["record", "completion", "messages"]
@@ -89,7 +89,10 @@ def export(
         )
     try:
         with write_together(output) as aside:
-            counts = _write(dataset, aside, config, style, split)
+            batches = dataset.batches(config.train.feature_names(), BATCH, split)
+            total = sum(dataset.manifest.counts.get(split or "all", {}).values())
+            lines = _Lines(style, config.prompt_features(), config.prompt_layout)
+            counts = _write(batches, total, lines, aside)
             for label, name in LABEL_NAMES.items():
                 if not counts[label]:  # an earlier export may have had other classes
                     (aside / f"{name}.jsonl").unlink()
@@ -106,39 +109,51 @@ def export(
 
 
 def _write(
-    dataset: Dataset, folder: Path, config: Config, style: Style, split: str | None
+    batches: Iterable[EventTable], total: int, lines: _Lines, folder: Path
 ) -> dict[int, int]:
     """Writes one file per class into a folder; returns the lines of each, by label."""
     counts = dict.fromkeys(LABEL_NAMES, 0)
-    total = sum(dataset.manifest.counts.get(split or "all", {}).values())
     with ExitStack() as stack, progress_bar(total, "export") as progress:
         files: dict[int, IO[str]] = {
             label: stack.enter_context((folder / f"{name}.jsonl").open("w", encoding="utf-8"))
             for label, name in LABEL_NAMES.items()
         }
-        for events in dataset.batches(config.train.feature_names(), BATCH, split):
-            for label, line in _lines(events, config, style):
+        for events in batches:
+            for label, line in lines.of(events):
                 files[label].write(line)
                 counts[label] += 1
             progress.update(len(events))
     return counts
 
 
-def _lines(events: EventTable, config: Config, style: Style) -> Iterator[tuple[int, str]]:
-    """The label and the line of each event."""
-    shown, layout = config.prompt_features(), config.prompt_layout
-    for i, row in enumerate(events.features.tolist()):
-        event = dict(zip(events.names, row, strict=True))
-        label = int(events.label[i])
-        text = render(event, shown, layout, fusion=False)
-        if style == "record":
-            content = _record(events, i, event) | {"prompt": text}
-        elif style == "completion":
-            answer = {"completion": LABEL_WORDS[label]} if label in _ANSWERS else {}
-            content = {"prompt": text, **answer}
-        else:
-            content = {"messages": _messages(text, _ANSWERS.get(label))}
-        yield label, json.dumps(content, allow_nan=False) + "\n"
+@dataclass(frozen=True)
+class _Lines:
+    """How an event becomes a line.
+
+    Attributes:
+        style: what the line holds.
+        printed: features that the prompt prints.
+        layout: of the prompt.
+    """
+
+    style: Style
+    printed: tuple[str, ...]
+    layout: Layout
+
+    def of(self, events: EventTable) -> Iterator[tuple[int, str]]:
+        """The label and the line of each event."""
+        for i, row in enumerate(events.features.tolist()):
+            event = dict(zip(events.names, row, strict=True))
+            label = int(events.label[i])
+            text = render(event, self.printed, self.layout, fusion=False)
+            if self.style == "record":
+                content = _record(events, i, event) | {"prompt": text}
+            elif self.style == "completion":
+                answer = {"completion": LABEL_WORDS[label]} if label in _ANSWERS else {}
+                content = {"prompt": text, **answer}
+            else:
+                content = {"messages": _messages(text, _ANSWERS.get(label))}
+            yield label, json.dumps(content, allow_nan=False) + "\n"
 
 
 def _record(events: EventTable, i: int, event: dict[str, float]) -> dict[str, Any]:

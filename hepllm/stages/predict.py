@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from hepllm.arrays import Floats, Ints, Labels
 from hepllm.baselines.boosting import BOOSTING
-from hepllm.config import Config, PreprocessConfig
+from hepllm.config import Config, EvaluationConfig, PreprocessConfig
 from hepllm.data.dataset import Dataset, read_dataset
 from hepllm.data.work_folder import WorkFolder
 from hepllm.errors import InputError, RunError
@@ -137,7 +137,7 @@ def predict(
         output.parent.mkdir(parents=True, exist_ok=True)
         with WorkFolder(output, opened.fingerprint, overwrite) as work:
             n_scored = _score_parts(predictor, opened, config.preprocess, work)
-            prior = _choose_prior(predictor, config, work, opened.parts)
+            prior = _choose_prior(predictor, config.evaluation, config.seed, work, opened.parts)
             n_events, n_kept = _assemble(predictor, prior, work, opened.parts, output)
     except OSError as error:
         raise RunError(
@@ -148,17 +148,22 @@ def predict(
 
 
 def predict_texts(
-    predictor: Predictor, texts: Sequence[str], config: Config
+    predictor: Predictor, texts: Sequence[str], prior: float | str
 ) -> list[tuple[float, float]]:
     """Score and probability of events that are written as prompts.
+
+    Args:
+        predictor: a loaded run.
+        texts: the events.
+        prior: signal fraction that the probability assumes, as ``evaluation.prior`` states it.
 
     Raises:
         InputError: as for ``rows_of_texts``, or where a prior is to be estimated from them.
     """
-    if config.evaluation.prior == "estimate":
+    if prior == "estimate":
         raise InputError("a prior cannot be estimated from pasted events; state one")
     scores = predictor.score(rows_of_texts(texts, predictor.names))
-    fraction = None if config.evaluation.prior == "training" else config.evaluation.prior
+    fraction = prior if isinstance(prior, float) else None
     probabilities = predictor.probability(scores, fraction)
     return list(zip(scores.tolist(), probabilities.tolist(), strict=True))
 
@@ -334,23 +339,27 @@ def _rows_of_chunk(chunk: Chunk, result: ChunkResult, names: Sequence[str]) -> _
 
 
 def _choose_prior(
-    predictor: Predictor, config: Config, work: WorkFolder, parts: Sequence[_Part]
+    predictor: Predictor,
+    config: EvaluationConfig,
+    seed: int,
+    work: WorkFolder,
+    parts: Sequence[_Part],
 ) -> Prior:
     score = weight = np.empty(0)
     used, column = predictor.calibration, "score"
     if predictor.cascade is not None:
         used, column = predictor.cascade.prior_calibration, BOOSTING
-    if config.evaluation.prior == "estimate":
+    if config.prior == "estimate":
         tables = [work.load(str(part)).select([column, "weight"]) for part in parts]
         whole = pa.concat_tables(tables)
         score, weight = whole[column].to_numpy(), whole["weight"].to_numpy()
     return choose_prior(
-        config.evaluation,
+        config,
         predictor.run.config.train.balance,
         used.map,
         used.validation,
         (score, weight),
-        seed=config.seed,
+        seed=seed,
     )
 
 

@@ -89,19 +89,18 @@ def simulate(config: Config, output: Path, *, overwrite: bool = False) -> list[S
     with write_together(output) as aside:
         records = []
         if settings.rnd:
-            records.append(_make_file("rnd", aside / RND_FILE, config))
+            records.append(_make_file("rnd", aside / RND_FILE, settings, config.seed))
         if settings.blackbox:
-            records.append(_make_file("blackbox", aside / BLACKBOX_FILE, config))
+            records.append(_make_file("blackbox", aside / BLACKBOX_FILE, settings, config.seed))
         (aside / CONFIG_FILE).write_text(dump_config(config), encoding="utf-8")
     return [_moved(record, output) for record in records]
 
 
-def _make_file(purpose: Purpose, path: Path, config: Config) -> SimulatedFile:
-    settings = config.simulate
+def _make_file(purpose: Purpose, path: Path, settings: SimulateConfig, seed: int) -> SimulatedFile:
     labelled = purpose == "rnd"
     n_events = settings.rnd if labelled else settings.blackbox
     fraction = settings.signal_fraction if labelled else settings.blackbox_signal_fraction
-    blocks = plan_blocks(purpose, n_events, fraction, settings.block_size, config.seed)
+    blocks = plan_blocks(purpose, n_events, fraction, settings.block_size, seed)
     labels = np.frombuffer(b"".join(block.labels for block in blocks), dtype=np.uint8)
     if not labelled:
         key = "".join(f"{label:.1f}\n" for label in labels)

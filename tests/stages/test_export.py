@@ -115,7 +115,7 @@ def test_a_full_disk_leaves_nothing(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(stage, "_lines", full)
+    monkeypatch.setattr(stage._Lines, "of", full)
     with pytest.raises(RunError, match="cannot be written: No space left on device"):
         export(dataset, tmp_path / "out", load_config())
     assert not (tmp_path / "out").exists()
