@@ -22,6 +22,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PlainSerializer,
     SerializerFunctionWrapHandler,
     ValidationError,
     model_serializer,
@@ -44,6 +45,9 @@ Pair = tuple[float, float]
 _BY_EFFICIENCY = "by signal efficiency"
 At = Annotated[Mapping[str, T], _BY_EFFICIENCY]
 """Something for each signal efficiency, such as ``0.3``; its key in a file ends with that."""
+
+Whole = Annotated[T, PlainSerializer(lambda section: section.model_dump(mode="json"))]
+"""A model of another kind, such as settings, written with all of its fields."""
 
 
 class Record(BaseModel):

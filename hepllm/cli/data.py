@@ -153,15 +153,17 @@ def inspect(
 
     Draws a page of feature distributions, signal against background.
     """
+    from hepllm.report.data import dataset_section
+    from hepllm.report.text import as_text
     from hepllm.stages.inspect import PAGE, inspect_dataset
 
     del settings  # logging is all that it sets here
     page = None if no_page else page or dataset / PAGE
     found = inspect_dataset(dataset, page=page, split=split)
     if as_json:
-        click.echo(json.dumps(found.as_json(), indent=1))
+        click.echo(json.dumps(found.tree(), indent=1))
         return
-    click.echo(found.as_text())
+    click.echo(as_text(dataset_section(found, f"Dataset {dataset}", split)))
     if page is not None:
         click.echo(f"\n  {page}")
 

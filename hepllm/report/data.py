@@ -1,10 +1,19 @@
-"""The part of a report about a dataset: where it came from and how its features look."""
+"""A dataset as a part of a report: where it came from, its counts and its features."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from hepllm.data.dataset import LABEL_NAMES, Dataset, EventTable
+from hepllm.data.dataset import LABEL_NAMES, Dataset
+from hepllm.data.summary import (
+    DatasetSummary,
+    FeatureByClass,
+    FeatureSummary,
+    summarise,
+    summarise_feature,
+    values_by_class,
+)
 from hepllm.pictures.features import FeatureHistograms, plot_feature
 from hepllm.report.data_uris import drawn_small
 from hepllm.report.page import Cell, Group, Picture, Row, Section, Table
@@ -15,28 +24,52 @@ _ALWAYS = "m_jj"
 """A feature that is shown even where the model does not see it."""
 
 
-def data_section(dataset: Dataset, features: Sequence[str]) -> Section:
-    """Counts, sources, cut flow and a panel a feature.
+def dataset_section(summary: DatasetSummary, title: str, split: str | None = None) -> Section:
+    """Sources, cut flow, counts and features.
 
     Args:
-        dataset: that a run was trained on.
+        summary: of the dataset.
+        title: of the section.
+        split: whose events the features are of; None for all splits.
+    """
+    facts = [
+        ("dataset", summary.dataset),
+        ("digest", summary.digest),
+        ("events", str(summary.n_events)),
+    ]
+    if summary.duplicate_events:
+        facts.append(("more than once in a source", f"{summary.duplicate_events} events"))
+    labels = [label for label, number in summary.counts["all"].items() if number]
+    tables = [_source_table(summary), _cut_table(summary)]
+    tables.append(_count_table(summary, labels or list(LABEL_NAMES.values())))
+    if labels:
+        tables.append(_feature_table(summary.features, labels, split or "all splits"))
+    return Section(title, facts=facts, tables=tables)
+
+
+def data_section(dataset: Dataset, features: Sequence[str]) -> Section:
+    """The dataset of a run, with a picture of each feature.
+
+    Args:
+        dataset: that the run was trained on.
         features: that the run reads.
 
     Raises:
         InputError: if the dataset is damaged.
     """
-    manifest = dataset.manifest
-    packages = ", ".join(f"{name} {number}" for name, number in manifest.packages.items())
-    labels = [label for label, number in manifest.counts["all"].items() if number]
-    return Section(
-        "Data",
-        facts=[
-            ("dataset", str(dataset.folder)),
-            ("digest", dataset.digest),
-            ("made with", packages),
-        ],
-        tables=[_source_table(dataset), _cut_table(dataset), _count_table(dataset, labels)],
-        panels=_panels(dataset, features),
+    present = [name for name in FEATURES if name in dataset.manifest.features]
+    names = [name for name in present if name in features or name == _ALWAYS]
+    summaries, panels = {}, []
+    for name, classes in values_by_class(dataset, names):
+        summaries[name] = summarise_feature(name, classes)
+        histogram = FeatureHistograms.of(FEATURES[name], classes)
+        panels += [_panel(histogram)] if histogram.densities else []
+    section = dataset_section(summarise(dataset, summaries), "Data")
+    packages = ", ".join(f"{name} {number}" for name, number in dataset.manifest.packages.items())
+    return replace(
+        section,
+        facts=[*section.facts, ("made with", packages)],
+        panels=panels,
         panels_title=(
             "Features, all splits, each class normalised to 1; "
             "orange and hatched: signal, blue and filled: background, grey: unknown."
@@ -44,57 +77,58 @@ def data_section(dataset: Dataset, features: Sequence[str]) -> Section:
     )
 
 
-def _source_table(dataset: Dataset) -> Table:
-    return Table(
-        caption="Source files",
-        heads=("file", "events", "bytes", "SHA-256"),
-        groups=[
-            Group(
-                "",
-                [
-                    Row(
-                        source.file,
-                        [count_cell(source.events), count_cell(source.size), Cell(source.sha256)],
-                    )
-                    for source in dataset.manifest.sources
-                ],
-            )
-        ],
-    )
+def _source_table(summary: DatasetSummary) -> Table:
+    rows = [
+        Row(one.file, [count_cell(one.events), count_cell(one.size), Cell(one.sha256)])
+        for one in summary.sources
+    ]
+    return Table("Source files", ("file", "events", "bytes", "SHA-256"), [Group("", rows)])
 
 
-def _cut_table(dataset: Dataset) -> Table:
-    rows = [Row(cut.name, [count_cell(cut.events)]) for cut in dataset.manifest.cut_flow]
+def _cut_table(summary: DatasetSummary) -> Table:
+    rows = [Row(step.name, [count_cell(step.events)]) for step in summary.cut_flow]
     return Table("Cut flow", ("after", "events"), [Group("", rows)])
 
 
-def _count_table(dataset: Dataset, labels: Sequence[str]) -> Table:
-    counts = dataset.manifest.counts
+def _count_table(summary: DatasetSummary, labels: Sequence[str]) -> Table:
     rows = [
-        Row(split, [count_cell(counts[split][label]) for label in labels])
+        Row(split, [count_cell(summary.counts[split][label]) for label in labels])
         for split in (*SPLITS, "all")
     ]
     return Table("Events", ("split", *labels), [Group("", rows)])
 
 
-def _panels(dataset: Dataset, features: Sequence[str]) -> list[Picture]:
-    present = [name for name in FEATURES if name in dataset.manifest.features]
-    names = tuple(name for name in present if name in features or name == _ALWAYS)
-    events = dataset.load(names)
-    histograms = [_histograms(events, name) for name in names]
-    return [
-        drawn_small(
-            plot_feature(histogram),
-            f"Distribution of {histogram.feature.name} for signal and background",
-            histogram.feature.axis_label,
-        )
-        for histogram in histograms
-        if histogram.densities
+def _feature_table(
+    features: Mapping[str, FeatureByClass], labels: Sequence[str], split: str
+) -> Table:
+    rows = [
+        Row(_feature_name(name, one), [_feature_cell(one.classes.get(label)) for label in labels])
+        for name, one in features.items()
     ]
+    note = (
+        "Median [16 % quantile, 84 % quantile] of the events that have a value, and the share that "
+        "has none. *: follows m_jj; not in the feature set 'search'."
+    )
+    return Table(f"Features, {split}", ("feature", *labels), [Group("", rows)], [note])
 
 
-def _histograms(events: EventTable, name: str) -> FeatureHistograms:
-    values = events.column(name)
-    chosen = {text: events.label == label for label, text in LABEL_NAMES.items()}
-    classes = {text: values[mask] for text, mask in chosen.items() if mask.any()}
-    return FeatureHistograms.of(FEATURES[name], classes)
+def _feature_name(name: str, found: FeatureByClass) -> str:
+    mark, unit = "*" if found.mass_like else "", f" [{found.unit}]" if found.unit else ""
+    return f"{name}{mark}{unit}"
+
+
+def _feature_cell(found: FeatureSummary | None) -> Cell:
+    if found is None:
+        return Cell(reason="no such event in this split")
+    note = f"missing {found.missing:.1%}"
+    if found.median is None:
+        return Cell(note=note, reason="no event has a value")
+    return Cell(f"{found.median:.5g}", found.median, f"[{found.low:.5g}, {found.high:.5g}]", note)
+
+
+def _panel(histogram: FeatureHistograms) -> Picture:
+    return drawn_small(
+        plot_feature(histogram),
+        f"Distribution of {histogram.feature.name} for signal and background",
+        histogram.feature.axis_label,
+    )

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, TypeVar
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import ConfigDict, Field
 
 from hepllm.config.evaluation import SearchConfig
 from hepllm.data.dataset import SourceFile
-from hepllm.records import Events, FileRecord, Gev, Record
+from hepllm.records import Events, FileRecord, Gev, Record, Whole
 
 EXCESS_P = 0.01
 """Global p-value below which an excess is described, and above which upper limits are given."""
 
-T = TypeVar("T", bound=BaseModel)
-
 EventNumber = Annotated[float, Field(json_schema_extra={"unit": "events"})]
 GevRange = Annotated[tuple[float, float], Field(json_schema_extra={"unit": "GeV"})]
-
-_Whole = Annotated[T, PlainSerializer(lambda section: section.model_dump(mode="json"))]
-"""With all of its fields, also those that were left at their defaults."""
 
 AT_LIMIT = "minos, at limit"
 HESSE = "hesse"
@@ -359,7 +354,7 @@ class Blackbox(Record):
     digest: str
     """Of its contents."""
 
-    sources: list[_Whole[SourceFile]]
+    sources: list[Whole[SourceFile]]
     """The files that its events came from."""
 
     n_excluded_as_seen: Events
@@ -391,7 +386,7 @@ class Submission(SearchFindings, SearchedBox):
     seed: int
     """Of pseudo-experiments and replicas."""
 
-    config: _Whole[SearchConfig]
+    config: Whole[SearchConfig]
     """The settings of the search, ``evaluation.search``."""
 
     versions: dict[str, str]

@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 
 from hepllm.config import load_config
 from hepllm.data.dataset import EventTable, read_dataset
+from hepllm.data.summary import DatasetSummary
 from hepllm.errors import InputError, RunError
+from hepllm.report.data import dataset_section
+from hepllm.report.text import as_text
 from hepllm.schema import FEATURES
 from hepllm.stages.inspect import inspect_dataset
 from hepllm.stages.preprocess import preprocess
@@ -30,6 +33,10 @@ def _events(dataset: Path) -> EventTable:
     return read_dataset(dataset).load(tuple(FEATURES))
 
 
+def _text(found: DatasetSummary, split: str | None = None) -> str:
+    return as_text(dataset_section(found, "Dataset", split))
+
+
 def _quantile(values: NDArray[np.float64], q: float) -> float:
     """Linear interpolation between order statistics, by hand."""
     ordered = sorted(values)
@@ -42,24 +49,24 @@ def _quantile(values: NDArray[np.float64], q: float) -> float:
 def test_summaries_are_those_of_the_columns(dataset: Path) -> None:
     found = inspect_dataset(dataset, page=None)
     events = _events(dataset)
-    assert list(found.summaries) == list(FEATURES)
+    assert list(found.features) == list(FEATURES)
     for name in ("m_jj", "delta_eta", "tau21_heavy"):
         for label, text in ((1, "signal"), (0, "background")):
             values = events.column(name)[events.label == label]
             present = values[~np.isnan(values)]
-            summary = found.summaries[name][text]
+            summary = found.features[name].classes[text]
             assert summary.median == pytest.approx(_quantile(present, 0.5))
             assert summary.low == pytest.approx(_quantile(present, 0.16))
             assert summary.high == pytest.approx(_quantile(present, 0.84))
             assert summary.missing == pytest.approx(np.isnan(values).mean())
-    assert "unknown" not in found.summaries["m_jj"]
-    third = found.summaries["jet3_pt"]["signal"]  # these events have two jets
+    assert "unknown" not in found.features["m_jj"].classes
+    third = found.features["jet3_pt"].classes["signal"]  # these events have two jets
     assert third.missing == 1
-    assert np.isnan(third.median)
+    assert third.median is third.low is third.high is None
 
 
 def test_json_holds_everything_and_no_nan(dataset: Path) -> None:
-    tree = json.loads(json.dumps(inspect_dataset(dataset, page=None).as_json(), allow_nan=False))
+    tree = json.loads(json.dumps(inspect_dataset(dataset, page=None).tree(), allow_nan=False))
     events = _events(dataset)
     assert tree["n_events"] == 60
     assert tree["counts"]["all"]["signal"] == int((events.label == 1).sum())
@@ -75,21 +82,25 @@ def test_one_split(dataset: Path) -> None:
     events = _events(dataset)
     mine = events.column("m_jj")[(events.split == "train") & (events.label == 0)]
     found = inspect_dataset(dataset, page=None, split="train")
-    assert found.summaries["m_jj"]["background"].median == pytest.approx(_quantile(mine, 0.5))
+    background = found.features["m_jj"].classes["background"]
+    assert background.median == pytest.approx(_quantile(mine, 0.5))
 
 
 def test_the_tables_are_for_reading(dataset: Path) -> None:
-    text = inspect_dataset(dataset, page=None).as_text()
-    assert "from rnd.h5: 60 events" in text
-    assert "valid events: 60" in text
-    assert "m_jj*" in text
-    assert "jet_mass_light " in text  # not marked: the search set has it
-    assert all(len(line) <= 130 for line in text.splitlines())
+    lines = _text(inspect_dataset(dataset, page=None)).splitlines()
+    words = [line.split() for line in lines]
+    assert ["rnd.h5", "60"] in [line[:2] for line in words]
+    assert ["valid", "events", "60"] in words
+    named = {line[0]: line for line in words if line}
+    assert "m_jj*" in named
+    assert "jet_mass_light" in named  # not marked: the search set has it
+    assert named["jet3_pt*"] == ["jet3_pt*", "[GeV]", "-", "100.0%", "-", "100.0%"]
+    assert all(len(line) <= 120 for line in lines)
 
 
 def test_the_page_is_a_picture_of_every_feature(dataset: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.png"
-    assert inspect_dataset(dataset, page=page).page == page
+    assert inspect_dataset(dataset, page=page).page == str(page)
     content = page.read_bytes()
     assert content[:8] == b"\x89PNG\r\n\x1a\n"
     width, height = struct.unpack(">II", content[16:24])
@@ -102,9 +113,9 @@ def test_an_empty_dataset(lhco_file: Path, tmp_path: Path) -> None:
     config = load_config(None, ["preprocess.executor=serial", "preprocess.select=m_jj < 0"])
     preprocess([lhco_file], tmp_path / "none", config)
     found = inspect_dataset(tmp_path / "none", page=tmp_path / "page.png")
-    assert found.summaries["m_jj"] == {}
-    assert found.as_json()["n_events"] == 0
-    assert "0 events" in found.as_text()
+    assert found.features["m_jj"].classes == {}
+    assert found.tree()["n_events"] == 0
+    assert "events   0" in _text(found)
 
 
 def test_wrong_input(dataset: Path, tmp_path: Path) -> None:
