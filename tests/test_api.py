@@ -25,7 +25,7 @@ from hepllm.model.prompts import render
 from hepllm.stages.preprocess import preprocess
 from hepllm.stages.train import train
 
-NOTEBOOK = Path(__file__).parents[1] / "docs" / "api.ipynb"
+NOTEBOOK = Path(__file__).parents[1] / "docs" / "tutorial" / "api.ipynb"
 
 
 @pytest.fixture(scope="module")

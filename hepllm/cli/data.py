@@ -119,8 +119,8 @@ def preprocess(
     """Cluster events into jets and store their features as a dataset.
 
     INPUTs are LHC Olympics HDF5 files, ROOT files (Delphes, NanoAOD), feature tables (HDF5, CSV,
-    Parquet, NPY), or folders of them [data/raw]; docs/inputs.md tells about each. A file's master
-    key is found beside it under the same name with the ending .masterkey.
+    Parquet, NPY), or folders of them [data/raw]; docs/how-to/read-your-files.md tells about each.
+    A file's master key is found beside it under the same name with the ending .masterkey.
     """
     config = settings.load(**{f"preprocess__{name}": value for name, value in options.items()})
     from hepllm.stages.preprocess import preprocess as run_stage

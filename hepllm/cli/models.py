@@ -50,7 +50,7 @@ def train(
 
     Watch it with: tensorboard --logdir runs
 
-    On several GPUs: torchrun --nproc-per-node 2 -m hepllm train ... (docs/scaling.md)
+    On several GPUs: torchrun --nproc-per-node 2 -m hepllm train ... (docs/how-to/several-gpus.md)
     """
     options = {
         "train__balance": balance,
@@ -147,7 +147,9 @@ def evaluate(
         _tell_spread(found, as_json)
         return
     (reports,) = found.values()
-    print_reports(reports, {report.name: report.metrics for report in reports}, as_json=as_json)
+    print_reports(
+        reports, {report.name: report.metrics.tree() for report in reports}, as_json=as_json
+    )
 
 
 def _tell_spread(found: Mapping[str, Sequence[Any]], as_json: bool) -> None:
@@ -156,8 +158,8 @@ def _tell_spread(found: Mapping[str, Sequence[Any]], as_json: bool) -> None:
 
     spreads = spread_of_runs(found)
     if as_json:
-        runs = {run: {one.name: one.metrics for one in made} for run, made in found.items()}
-        tree = {name: spread.tree for name, spread in spreads.items()}
+        runs = {run: {one.name: one.metrics.tree() for one in made} for run, made in found.items()}
+        tree = {name: spread.record.tree()["spread"] for name, spread in spreads.items()}
         click.echo(json.dumps({"runs": runs, "spread": tree}, indent=1))
         return
     for spread in spreads.values():

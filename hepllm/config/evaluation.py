@@ -26,7 +26,7 @@ _Efficiency = Annotated[float, Field(gt=0, le=0.2)]
 
 
 class SearchConfig(Section):
-    """The search for a resonance in a black box; see docs/blackbox.md."""
+    """The search for a resonance in a black box; see docs/how-to/search.md."""
 
     run: Literal["unlabelled", "always", "never"] = setting(
         "unlabelled", "Which black boxes are searched; always: those with a master key, too"
@@ -84,7 +84,7 @@ class SearchConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """What is reported, by which rules and with which uncertainty; see docs/evaluation.md."""
+    """What is reported, and by which rules; see docs/reference/evaluation.md."""
 
     bootstrap: Count = setting(1000, "Bootstrap replicas from which intervals are taken")
     confidence: Probability = setting(0.95, "Confidence level of intervals")

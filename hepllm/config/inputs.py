@@ -95,7 +95,9 @@ class RootConfig(Section):
 
     tree: str | None = setting(None, "Name of the tree; null: the only one, Delphes or Events")
     layout: RootLayout | None = setting(
-        None, "Known set of branches; null: the first in docs/inputs.md that the tree has"
+        None,
+        "Known set of branches; null: the first that the tree has, in the order of "
+        "docs/how-to/read-root-and-hepmc.md",
     )
     particles: Annotated[list[ParticleBranches], Field(min_length=1)] | None = setting(
         None, "Branches of collections of particles, which are joined and clustered"

@@ -71,7 +71,7 @@ def _check_features(names: list[str]) -> None:
 
 
 class PromptConfig(Section):
-    """What the model reads as text; see docs/prompts.md."""
+    """What the model reads as text; see docs/explanation/prompts.md."""
 
     layout: Literal["auto", "minimal", "compact", "full"] = setting(
         "auto",

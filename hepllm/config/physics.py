@@ -104,7 +104,7 @@ class SimulateConfig(Section):
         250, "Events per work item; each has its own seed, so the events depend on it"
     )
     workers: WholeNumber = setting(0, "Worker processes; 0: one per usable core")
-    executor: Executor = setting("processes", "Where work items run; see docs/preprocessing.md")
+    executor: Executor = setting("processes", "Where work items run; see docs/how-to/preprocess.md")
 
 
 class SoftDropConfig(Section):
@@ -183,7 +183,7 @@ class PreprocessConfig(Section):
     )
     chunk_size: Count = setting(1000, "Events per work item; the dataset does not depend on it")
     workers: WholeNumber = setting(0, "Worker processes; 0: one per usable core")
-    executor: Executor = setting("processes", "Where work items run; see docs/preprocessing.md")
+    executor: Executor = setting("processes", "Where work items run; see docs/how-to/preprocess.md")
     dask_scheduler: str | None = setting(
         None, "Address of a running Dask scheduler; null: start a cluster on this machine"
     )

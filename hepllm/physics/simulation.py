@@ -5,7 +5,7 @@ dijets, and Z' -> X Y with X, Y -> q qbar, in pp collisions at 13 TeV.
 
 Three choices were made by comparing with the real R&D events (``tools/studies/fidelity.py``): no
 multiparton interactions, long-lived strange hadrons left to the detector, and vector bosons for X
-and Y. ``docs/simulation.md`` has the numbers.
+and Y. ``docs/explanation/simulation.md`` has the numbers.
 """
 
 from __future__ import annotations

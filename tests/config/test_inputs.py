@@ -46,7 +46,9 @@ def test_wrong_maps_in_the_configuration(override: str, message: str) -> None:
 
 
 def test_the_snippets_of_the_documentation_are_valid() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "inputs.md").read_text(encoding="utf-8")
+    folder = Path(__file__).parents[2] / "docs" / "how-to"
+    pages = [folder / "read-your-files.md", folder / "read-root-and-hepmc.md"]
+    text = "".join(page.read_text(encoding="utf-8") for page in pages)
     snippets = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     assert len(snippets) == 4
     for snippet in snippets:
@@ -54,4 +56,4 @@ def test_the_snippets_of_the_documentation_are_valid() -> None:
             tree = yaml.safe_load(
                 part if part.startswith("preprocess") else f"preprocess:\n  root:\n{part}"
             )
-            config_from_tree(tree, "docs/inputs.md")
+            config_from_tree(tree, "docs/how-to")

@@ -29,7 +29,7 @@ GIB = 2**30
 ELEMENT = 2
 """Bytes of a number in bfloat16."""
 COMPACT_TOKENS = 44
-"""Of a compact prompt with the features of the configuration (docs/prompts.md)."""
+"""Of a compact prompt with the features of the configuration (docs/explanation/prompts.md)."""
 
 
 def mistral_7b() -> MistralConfig:

@@ -1,7 +1,7 @@
-"""Counts the tokens of each prompt layout and writes them into docs/prompts.md.
+"""Counts the tokens of each prompt layout and writes them into docs/explanation/prompts.md.
 
     python tools/bench/prompt_tokens.py           # prints the table
-    python tools/bench/prompt_tokens.py --write   # puts it into docs/prompts.md
+    python tools/bench/prompt_tokens.py --write   # puts it into docs/explanation/prompts.md
 
 The tokenizer of Mistral-7B-Instruct-v0.3 is the file that PyPI's mistral-common carries. That
 package must not be importable (transformers would want all that it needs), so it lies apart:
@@ -29,7 +29,7 @@ from hepllm.config import Config, load_config
 from hepllm.model.backbone import SMOLLM2, locate_model
 from hepllm.model.encoding import PromptEncoder
 
-PAGE = Path(__file__).parents[2] / "docs" / "prompts.md"
+PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "prompts.md"
 BEGIN, END = "<!-- made by tools/bench/prompt_tokens.py -->\n", "<!-- end -->\n"
 
 MISTRAL_FILE = "mistral_common/data/mistral_instruct_tokenizer_240323.model.v3"
