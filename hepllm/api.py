@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike
 from hepllm.arrays import Floats
 from hepllm.config import Config, override_config
 from hepllm.errors import InputError, nearest_name
+from hepllm.model.inputs import ModelInputs
 from hepllm.physics.events import EventBatch, Particles, describe_defects
 from hepllm.physics.features import features_of_jets
 from hepllm.physics.jets import cluster
@@ -104,7 +105,7 @@ class EventClassifier:
 
     def score(self, events: Events) -> Floats:
         """Logits of signal as the model gives them, uncalibrated, shape (N,)."""
-        return self._predictor.score(self.rows(events))
+        return self._predictor.score(ModelInputs(self.rows(events)))
 
     def predict_proba(self, events: Events, *, prior: float | None = None) -> Floats:
         """Calibrated probabilities of background and signal, as scikit-learn orders classes.

@@ -1,6 +1,6 @@
 """A small network with the model's own numerical embedding: the model without its language model.
 
-The numeric fusion adapter makes one vector of an event's numbers, exactly as for the language
+The adapter's encoder of numbers makes one vector of an event's numbers, exactly as for the language
 model, and a linear layer takes the place of everything after it.
 """
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from hepllm.arrays import Floats
 from hepllm.baselines.scorer import TrainingSample
-from hepllm.model.adapter.numbers import NumericFusionAdapter
+from hepllm.model.adapter.numbers import NumberEncoder
 
 _WIDTH = 64
 _RATE = 2e-3
@@ -35,7 +35,7 @@ class _Network(nn.Module):
     def __init__(self, sample: TrainingSample) -> None:
         super().__init__()
         one_token = sample.fusion.model_copy(update={"n_tokens": 1})
-        self.adapter = NumericFusionAdapter(sample.names, _WIDTH, 1.0, one_token)
+        self.adapter = NumberEncoder(sample.names, _WIDTH, 1.0, one_token)
         self.head = nn.Linear(_WIDTH, 1)
 
     def forward(self, features: Tensor) -> Tensor:

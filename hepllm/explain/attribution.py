@@ -25,6 +25,7 @@ from hepllm.model.adapter.numbers import Standardizer
 from hepllm.model.backbone import causal_model
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import PromptEncoder
+from hepllm.model.inputs import ModelInputs
 
 STEPS = (16, 32, 64, 128, 256)
 """Points of the integral, tried in turn until it is complete."""
@@ -218,10 +219,12 @@ class _Path:
         device = classifier.device
         self._token_ids = torch.tensor([prompts.tokens], device=device)
         self._positions = torch.tensor([prompts.soft], device=device) if prompts.soft else None
-        self._numbers = torch.from_numpy(np.ascontiguousarray(row[np.newaxis])).to(device)
+        self._inputs = ModelInputs(row[np.newaxis])
         self._number_ends: dict[str, tuple[Tensor, Tensor]] = {}
         if classifier.nfa is not None:
-            self._number_ends = _number_ends(classifier.nfa.standardizer, self._numbers, reference)
+            self._number_ends = _number_ends(
+                classifier.nfa.numbers.standardizer, row, reference, device
+            )
         inputs = dict(self._number_ends)
         if prompts.differ:
             ids = (prompts.tokens, prompts.reference)
@@ -247,14 +250,16 @@ class _Path:
                 stack.enter_context(_replaced(self._words, named["embeddings"].to))
             nfa = self._classifier.nfa
             if nfa is not None:
+                numbers = nfa.numbers
                 values = {
                     kind: named.get(kind, ends[0].expand(n_points, -1))
                     for kind, ends in self._number_ends.items()
                 }
-                soft = nfa.tokens_of(values["standard"], values["missing"])
-                stack.enter_context(_replaced(nfa, soft.to))
+                soft = numbers.tokens_of(values["standard"], values["missing"])
+                stack.enter_context(_replaced(numbers, soft.to))
+            events = self._inputs.take(np.zeros(n_points, dtype=np.intp))
             logits = self._classifier(
-                repeated(self._token_ids), None, repeated(self._positions), repeated(self._numbers)
+                repeated(self._token_ids), None, repeated(self._positions), events
             )
         score: Tensor = logits[:, 1] - logits[:, 0]
         return score
@@ -271,15 +276,14 @@ def _replaced(module: nn.Module, output: Callable[[torch.dtype], Tensor]) -> Ite
 
 
 def _number_ends(
-    standardizer: Standardizer, row: Tensor, reference: Floats
+    standardizer: Standardizer, row: Floats, reference: Floats, device: torch.device
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Standardised numbers and the mask of missing ones, for the event and the reference.
 
     Where one of the two lacks a number, only the mask is on the way.
     """
-    other = torch.from_numpy(np.ascontiguousarray(reference[np.newaxis])).to(row.device)
     with torch.no_grad():
-        standard, missing = standardizer(torch.cat([row, other]))
+        standard, missing = standardizer(torch.from_numpy(np.stack([row, reference])).to(device))
     lacking = missing.any(dim=0)
     present = torch.where(missing, 0.0, standard).sum(dim=0)
     standard = torch.where(lacking, present, standard)

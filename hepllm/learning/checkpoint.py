@@ -125,7 +125,7 @@ def _write(
 ) -> None:
     save_file(lora_state(classifier.language_model), folder / "lora.safetensors")
     if classifier.nfa is not None:
-        save_file(_contiguous(classifier.nfa.state_dict()), folder / "nfa.safetensors")
+        save_file(_contiguous(classifier.nfa.stored()), folder / "nfa.safetensors")
     if average is not None:
         save_file(_contiguous(average.averages), folder / _AVERAGE)
     scalars: dict[str, dict[str, Any]] = {}
@@ -204,7 +204,7 @@ def load_weights(
     if classifier.nfa is not None:
         weights = _read_tensors(checkpoint / "nfa.safetensors")
         try:
-            classifier.nfa.load_state_dict(weights)
+            classifier.nfa.load_stored(weights)
         except RuntimeError as error:
             raise InputError(
                 f"{checkpoint}: the adapter does not fit: {' '.join(str(error).split())[:300]}"

@@ -31,6 +31,7 @@ from hepllm.learning.watchdogs import proving_step
 from hepllm.logs import progress_bar
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import PromptEncoder
+from hepllm.model.inputs import ModelInputs
 
 LOG = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ def fit(
             mark_best(folder / "checkpoints", progress)
         LOG.info("going on after step %d", progress.step)
     elif classifier.nfa is not None:
-        classifier.nfa.standardizer.fit(data.train.features)
+        classifier.nfa.fit(ModelInputs(data.train.features))
     average = None if decay is None else WeightAverage(weights, decay)
     if average is not None and resume_from is not None:
         load_average(resume_from, average)
@@ -207,7 +208,7 @@ class _Loop:
             self.monitor.validation(
                 progress.step,
                 validation,
-                trainer.classifier.nfa,
+                trainer.classifier.nfa_parameters(),
                 trainer.config.evaluation.min_background,
             )
         found = validation.found

@@ -30,6 +30,7 @@ from hepllm.model.footprint import (
     attention_kernel,
     count_weights,
 )
+from hepllm.model.inputs import ModelInputs
 from hepllm.model.prefix import obstacle_to_sharing
 
 LOG = logging.getLogger(__name__)
@@ -121,7 +122,7 @@ def training_budget(
         team: of processes.
     """
     shape = classifier_shape(classifier, config)
-    prompts = encoder.encode(data.train.features[:_SAMPLE])
+    prompts = encoder.encode(ModelInputs(data.train.features[:_SAMPLE]))
     causal = causal_model(classifier.language_model)
     kernels = [
         attention_kernel(

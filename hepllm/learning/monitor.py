@@ -68,7 +68,7 @@ class Monitor:
         self,
         step: int,
         validation: Validation,
-        adapter: nn.Module | None,
+        adapter: Mapping[str, nn.Parameter],
         min_background: int,
     ) -> None:
         """Records a validation: numbers, curves, scores, and the adapter's weights.
@@ -76,7 +76,7 @@ class Monitor:
         Args:
             step: steps done.
             validation: what was found.
-            adapter: the NFA, if there is one.
+            adapter: weights of the NFA by name, if there is one.
             min_background: events that must pass for a SIC value.
         """
         found = validation.found
@@ -92,9 +92,8 @@ class Monitor:
         events = validation.events
         for name, chosen in (("signal", events.is_signal), ("background", ~events.is_signal)):
             self._writer.add_histogram(f"score/{name}", events.score[chosen], step)
-        if adapter is not None:
-            for name, weight in adapter.named_parameters():
-                self._writer.add_histogram(f"nfa_weights/{name}", weight.detach(), step)
+        for name, weight in adapter.items():
+            self._writer.add_histogram(f"nfa_weights/{name}", weight.detach(), step)
         self._writer.flush()
 
     def hyper_parameters(self, config: Config, metrics: Mapping[str, float]) -> None:

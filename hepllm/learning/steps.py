@@ -24,6 +24,7 @@ from hepllm.learning.schedule import batch_of_step, count_steps
 from hepllm.learning.watchdogs import refuse_loss
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import PromptEncoder
+from hepllm.model.inputs import ModelInputs
 from hepllm.model.scoring import forward_prompts
 
 
@@ -75,7 +76,7 @@ class Trainer:
     ) -> Trainer:
         """Of fresh weights: fits the adapter's standardiser and makes the optimizers."""
         if classifier.nfa is not None:
-            classifier.nfa.standardizer.fit(data.train.features)
+            classifier.nfa.fit(ModelInputs(data.train.features))
         classifier.train()
         groups = tuple(build_groups(classifier, config.train))
         return cls(classifier, encoder, data, config, groups, team=team)
@@ -133,7 +134,7 @@ class Trainer:
         indices = batch_of_step(step, len(self.data.train), self.config.train, self.config.seed)
         loss, n_tokens = self.accumulate(step, indices)
         if not np.isfinite(loss):
-            refuse_loss(step + 1, loss, self.classifier, self.data.train.features[indices])
+            refuse_loss(step + 1, loss, self.classifier, self._inputs(indices))
         for group in self.groups:
             group.step(step, self.total_steps, self.scaler, measure=measure)
         adapt_scale(self.scaler, step + 1)
@@ -159,9 +160,9 @@ class Trainer:
         nfa = self.classifier.nfa
         if nfa is not None:
             size, seed = len(self.data.train), self.config.seed
-            rows = self.data.train.features[batch_of_step(step, size, self.config.train, seed)]
-            numbers = torch.from_numpy(rows).to(self.classifier.device)
-            found["nfa/output_over_embedding_rms"] = nfa.relative_rms(numbers)
+            events = batch_of_step(step, size, self.config.train, seed)
+            inputs = ModelInputs(self.data.train.features[events])
+            found["nfa/output_over_embedding_rms"] = nfa.relative_rms(inputs)
         return found
 
     def accumulate(self, step: int, indices: Ints) -> tuple[float, int]:
@@ -208,18 +209,21 @@ class Trainer:
             labels = torch.from_numpy(table.label[part].astype(np.int64))
             weights = torch.from_numpy(self.event_weights[part]).float()
             share = float(weights.abs().sum()) / total_weight
-            loss, tokens = self._loss(table.features[part], labels, weights)
+            loss, tokens = self._loss(self._inputs(part), labels, weights)
             self.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
             batch_loss += float(loss.detach()) * share
             n_tokens += tokens
         return batch_loss, n_tokens
 
-    def _loss(self, rows: Floats, labels: Tensor, weights: Tensor) -> tuple[Tensor, int]:
-        prompts, settings = self.encoder.encode(rows), self.config.train.loss
-        logits = forward_prompts(self.classifier, prompts, rows)
+    def _inputs(self, events: Ints) -> ModelInputs:
+        return ModelInputs(self.data.train.features[events])
+
+    def _loss(self, inputs: ModelInputs, labels: Tensor, weights: Tensor) -> tuple[Tensor, int]:
+        prompts, settings = self.encoder.encode(inputs), self.config.train.loss
+        logits = forward_prompts(self.classifier, prompts, inputs)
         labels, weights = labels.to(logits.device), weights.to(logits.device)
         if settings.r_drop:
-            again = forward_prompts(self.classifier, prompts, rows)
+            again = forward_prompts(self.classifier, prompts, inputs)
             loss = r_drop_loss(logits, again, labels, weights, settings)
             return loss, 2 * prompts.n_tokens
         return label_word_loss(logits, labels, weights, settings), prompts.n_tokens

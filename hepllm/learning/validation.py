@@ -15,9 +15,10 @@ from hepllm.evaluation.metrics import RocCurve, auc, roc, sic_at
 from hepllm.evaluation.scores import ScoredEvents, scored_events
 from hepllm.learning.distributed import ALONE, Team
 from hepllm.learning.stopping import StopRequestedError
-from hepllm.learning.watchdogs import warn_of_collapse, warn_of_deafness
+from hepllm.learning.watchdogs import warn_if_collapsed, warn_if_numbers_ignored
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import PromptEncoder
+from hepllm.model.inputs import ModelInputs
 from hepllm.model.scoring import score_events
 
 _REACTION_EVENTS = 256
@@ -63,7 +64,8 @@ def validate(
         StopRequestedError: in every process, if ``on_batch`` raises it in one.
     """
     score = _Scorer(classifier, encoder, config.evaluation.batch_size, team)
-    scores = score(table.features, on_batch=on_batch)
+    inputs = ModelInputs(table.features)
+    scores = score(inputs, on_batch=on_batch)
     events = scored_events(scores, table.label, table.weight)
     area = auc(events).value
     if area is None:
@@ -83,9 +85,9 @@ def validate(
         sic = sic_at(curve, eps_s, config.evaluation.min_background).sic
         if sic is not None:
             found[f"sic_at_{eps_s}"] = sic
-    warn_of_collapse(found["predicted_signal"], float(events.is_signal.mean()))
+    warn_if_collapsed(found["predicted_signal"], float(events.is_signal.mean()))
     if classifier.nfa is not None:
-        _check_reaction(score, table.features[:_REACTION_EVENTS], scores)
+        _check_reaction(score, inputs.take(slice(_REACTION_EVENTS)), scores)
     return Validation(found, events, curve)
 
 
@@ -100,19 +102,17 @@ class _Scorer:
 
     def __call__(
         self,
-        rows: Floats,
-        number_rows: Floats | None = None,
+        inputs: ModelInputs,
         on_batch: Callable[[int], object] | None = None,
     ) -> Floats:
-        mine, is_cut_short = self.team.part(len(rows)), False
-        scores = np.zeros(len(rows))
+        mine, is_cut_short = self.team.part(len(inputs)), False
+        scores = np.zeros(len(inputs))
         try:
             scores[mine] = score_events(
                 self.classifier,
                 self.encoder,
-                rows[mine],
+                inputs.take(mine),
                 batch_size=self.batch_size,
-                number_rows=None if number_rows is None else number_rows[mine],
                 on_batch=on_batch,
             )
         except StopRequestedError:
@@ -123,7 +123,8 @@ class _Scorer:
         return np.array(total)
 
 
-def _check_reaction(score: _Scorer, rows: Floats, scores: Floats) -> None:
+def _check_reaction(score: _Scorer, inputs: ModelInputs, scores: Floats) -> None:
     """Exchanges the adapter's numbers between events and expects the scores to change."""
-    exchanged = np.roll(rows, len(rows) // 2, axis=0)
-    warn_of_deafness(scores[: len(rows)], score(rows, number_rows=exchanged))
+    order = np.roll(np.arange(len(inputs)), len(inputs) // 2)
+    exchanged = score.encoder.with_text(inputs).with_numbers_of(order)
+    warn_if_numbers_ignored(scores[: len(inputs)], score(exchanged))

@@ -11,6 +11,7 @@ from hepllm.arrays import Floats
 from hepllm.errors import RunError
 from hepllm.learning.optimizers import OptimizerGroup
 from hepllm.model.classifier import EventClassifier
+from hepllm.model.inputs import ModelInputs
 
 LOG = logging.getLogger(__name__)
 
@@ -32,22 +33,22 @@ def proving_step(group: OptimizerGroup, start: int, total_steps: int) -> int:
     return min(max(start, group.schedule.first_step) + PROVING_STEPS, total_steps)
 
 
-def refuse_loss(step: int, loss: float, classifier: EventClassifier, numbers: Floats) -> None:
+def refuse_loss(step: int, loss: float, classifier: EventClassifier, inputs: ModelInputs) -> None:
     """Ends a training whose loss is not finite, naming the part at fault.
 
     Args:
         step: steps done, this one included.
         loss: of the step.
         classifier: looked through for what is not finite.
-        numbers: of the step's events, as the adapter got them.
+        inputs: of the step's events.
 
     Raises:
         RunError: always.
     """
-    raise RunError(f"step {step}: the loss is {loss}; {_culprit(classifier, numbers)}")
+    raise RunError(f"step {step}: the loss is {loss}; {_culprit(classifier, inputs)}")
 
 
-def warn_of_collapse(predicted_signal: float, true_signal: float) -> bool:
+def warn_if_collapsed(predicted_signal: float, true_signal: float) -> bool:
     """Warns when a model calls nearly everything one class.
 
     Args:
@@ -66,7 +67,7 @@ def warn_of_collapse(predicted_signal: float, true_signal: float) -> bool:
     return False
 
 
-def warn_of_deafness(scores: Floats, permuted: Floats) -> bool:
+def warn_if_numbers_ignored(scores: Floats, permuted: Floats) -> bool:
     """Warns when scores stay as they are although the numbers were exchanged between events.
 
     Args:
@@ -85,13 +86,13 @@ def warn_of_deafness(scores: Floats, permuted: Floats) -> bool:
 
 
 @torch.no_grad()
-def _culprit(classifier: EventClassifier, numbers: Floats) -> str:
+def _culprit(classifier: EventClassifier, inputs: ModelInputs) -> str:
     for name, weight in classifier.trained_parameters().items():
         if not torch.isfinite(weight).all():
             rate = "train.lr" if name.startswith("lora") else "train.nfa_lr"
             return f"the weight {name} is not finite: lower {rate}"
     if classifier.nfa is not None:
-        soft = classifier.nfa(torch.from_numpy(numbers).to(classifier.device))
+        soft = classifier.nfa(inputs)
         if not torch.isfinite(soft).all():
             return (
                 "the adapter's soft tokens are not finite, although its weights are: "

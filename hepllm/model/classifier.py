@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from hepllm.config import Config
-from hepllm.model.adapter.numbers import NumericFusionAdapter
+from hepllm.model.adapter.fusion import NumericFusionAdapter
 from hepllm.model.backbone import Backbone, causal_model
+from hepllm.model.inputs import ModelInputs
 from hepllm.model.prefix import encode_prefix, obstacle_to_sharing, sharing_pays
 
 LOG = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ class EventClassifier(nn.Module):
         token_ids: Tensor,
         attention_mask: Tensor | None = None,
         fusion_positions: Tensor | None = None,
-        numbers: Tensor | None = None,
+        inputs: ModelInputs | None = None,
         n_shared: int = 0,
     ) -> Tensor:
         """Classifies a batch.
@@ -78,7 +79,7 @@ class EventClassifier(nn.Module):
                 replaced.
             attention_mask: shape (B, L), 0 on padding; None where no event is padded.
             fusion_positions: shape (B, n_tokens), where the soft tokens go.
-            numbers: shape (B, F), float64, NaN where missing.
+            inputs: of the same events, for the adapter; not needed without one.
             n_shared: tokens that all events begin with, before any soft token; encoded once for
                 the batch where that is faster.
 
@@ -86,7 +87,7 @@ class EventClassifier(nn.Module):
             Logits of background and signal, shape (B, 2), float32.
         """
         causal = causal_model(self.language_model)
-        embeddings = self._embed(token_ids, fusion_positions, numbers)
+        embeddings = self._embed(token_ids, fusion_positions, inputs)
         n_events, n_tokens = token_ids.shape
         n_cached = n_shared if self._shares_prefix(n_shared, n_tokens, n_events) else 0
         with torch.autocast(
@@ -107,15 +108,17 @@ class EventClassifier(nn.Module):
         return logits
 
     def _embed(
-        self, token_ids: Tensor, fusion_positions: Tensor | None, numbers: Tensor | None
+        self, token_ids: Tensor, fusion_positions: Tensor | None, inputs: ModelInputs | None
     ) -> Tensor:
         """Embeddings of the tokens, with the soft tokens in their places."""
         embeddings: Tensor = causal_model(self.language_model).get_input_embeddings()(token_ids)
         if self.nfa is None:
             return embeddings
-        if numbers is None or fusion_positions is None:
-            raise ValueError("this classifier has an adapter and needs numbers and their positions")
-        soft = (self._fusion_gain * self.nfa(numbers)).to(embeddings.dtype)
+        if inputs is None or fusion_positions is None:
+            raise ValueError(
+                "this classifier has an adapter and needs its inputs and the places of soft tokens"
+            )
+        soft = (self._fusion_gain * self.nfa(inputs)).to(embeddings.dtype)
         index = fusion_positions.unsqueeze(-1).expand_as(soft)
         return embeddings.scatter(1, index, soft)
 
@@ -140,7 +143,7 @@ class EventClassifier(nn.Module):
 
     def nfa_parameters(self) -> dict[str, nn.Parameter]:
         """Weights of the adapter, by name; none for text only."""
-        return dict(self.nfa.named_parameters()) if self.nfa is not None else {}
+        return self.nfa.weights() if self.nfa is not None else {}
 
     def trained_parameters(self) -> dict[str, nn.Parameter]:
         """LoRA and NFA weights by name, each prefixed with its group."""

@@ -1,20 +1,22 @@
-"""From feature rows to token ids, with the places of the soft tokens."""
+"""From events to token ids, with the places of the soft tokens."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from hepllm.arrays import Floats
 from hepllm.config import Config
 from hepllm.errors import RunError
-from hepllm.model.adapter.numbers import count_soft_tokens
+from hepllm.model.adapter.fusion import count_soft_tokens
+from hepllm.model.inputs import ModelInputs
 from hepllm.model.prompts import FUSION_MARK, LABEL_WORDS, pieces, render
 
 _SENTENCEPIECE_START = "<s>"
@@ -63,7 +65,7 @@ class TextToken:
 
 
 class PromptEncoder:
-    """Writes feature rows as prompts and tokenises them.
+    """Writes events as prompts and tokenises them.
 
     Args:
         tokenizer: of the language model.
@@ -141,27 +143,46 @@ class PromptEncoder:
         )
         return templated
 
-    def encode(self, rows: Floats) -> EncodedPrompts:
-        """Encodes events.
+    def with_text(self, inputs: ModelInputs) -> ModelInputs:
+        """The same events with their prompts written, so that the numbers can be exchanged."""
+        return replace(inputs, text=self._texts(inputs))
+
+    def encode(self, inputs: ModelInputs) -> EncodedPrompts:
+        """Encodes the prompts of events.
 
         Args:
-            rows: shape (B, F), columns in the order of the model's features; NaN where missing.
-        """
-        if not self._printed:  # the same text for every event
-            one = self._assemble([self.write({})])
-            return EncodedPrompts(
-                one.token_ids.expand(len(rows), -1).contiguous(),
-                None,
-                None
-                if one.fusion_positions is None
-                else one.fusion_positions.expand(len(rows), -1).contiguous(),
-                one.n_shared,
-            )
-        columns = {name: rows[:, self._features.index(name)].tolist() for name in self._printed}
-        events = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values()))  # noqa: B905
-        return self._assemble([self.write(event) for event in events])
+            inputs: of B events; their ``text`` is taken where it is there, else it is written.
 
-    def _assemble(self, texts: Sequence[str]) -> EncodedPrompts:
+        Raises:
+            ValueError: for particles, which no model reads yet.
+        """
+        if inputs.particles is not None:
+            raise ValueError("this model reads no particles: leave them out of its inputs")
+        texts = self._texts(inputs)
+        if len(set(texts)) > 1:
+            return self._assemble(texts)
+        one, n_events = self._assemble(texts[:1]), len(inputs)
+        positions = one.fusion_positions
+        return EncodedPrompts(
+            one.token_ids.expand(n_events, -1).contiguous(),
+            None,
+            None if positions is None else positions.expand(n_events, -1).contiguous(),
+            one.n_shared,
+        )
+
+    def _texts(self, inputs: ModelInputs) -> NDArray[np.object_]:
+        if inputs.text is not None:
+            return inputs.text
+        if not self._printed:  # the same text for every event
+            return np.full(len(inputs), self.write({}), dtype=object)
+        columns = [inputs.numbers[:, self._features.index(name)] for name in self._printed]
+        events = (
+            dict(zip(self._printed, values, strict=True))
+            for values in np.stack(columns, axis=1).tolist()
+        )
+        return np.array([self.write(event) for event in events], dtype=object)
+
+    def _assemble(self, texts: Sequence[str] | NDArray[np.object_]) -> EncodedPrompts:
         halves = [text.partition(FUSION_MARK) for text in texts]
         before = self._token_ids([half[0] for half in halves])
         after = self._token_ids([half[2] for half in halves]) if self._n_soft else None

@@ -23,6 +23,7 @@ from hepllm.evaluation.results import ScoreTable
 from hepllm.logs import progress_bar
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import PromptEncoder
+from hepllm.model.inputs import ModelInputs
 from hepllm.model.scoring import score_events
 from hepllm.runs.cascade import MODEL, CascadeScores, RunCascade, training_sample
 from hepllm.runs.folder import Run
@@ -50,78 +51,67 @@ class Contest:
     baselines: Mapping[str, Scorer]
     cascade: RunCascade | None = None
 
-    def measure(self, rows: Floats, description: str) -> CascadeScores:
-        """Floats of the language model, after the cascade if there is one, and their time."""
-        return self._measure(rows, (rows, rows), description)
+    def measure(
+        self, inputs: ModelInputs, description: str, *, cut_on: Floats | None = None
+    ) -> CascadeScores:
+        """Scores of the language model, after the cascade if there is one, and their time.
 
-    def score(self, text_rows: Floats, number_rows: Floats, description: str) -> Floats:
-        """The same scores alone; the two rows differ in ablations only."""
-        return self._measure(text_rows, (text_rows, number_rows), description).score
+        Args:
+            inputs: of N events.
+            description: of the progress bar.
+            cut_on: (N, F) features by which the cascade keeps events; None for those of
+                ``inputs``, which ablations exchange.
+        """
+
+        def score(kept: Bools) -> Floats:
+            return self._score(inputs.take(kept), description)
+
+        if self.cascade is not None:
+            return self.cascade.score(inputs.numbers if cut_on is None else cut_on, score)
+        started = time.perf_counter()
+        scores = score(np.ones(len(inputs), dtype=np.bool_))
+        seconds = time.perf_counter() - started
+        return CascadeScores(scores, len(scores), seconds, seconds)
 
     def validation_scores(self) -> Floats:
-        """Floats of the run's validation events, as ``score`` would give them."""
+        """Scores of the run's validation events, as ``measure`` would give them."""
         if self.cascade is None:
             return self.run.validation_scores()
         return self.cascade.calibration.validation.score
 
-    def _measure(
-        self, cut_rows: Floats, rows: tuple[Floats, Floats], description: str
-    ) -> CascadeScores:
-        """Floats events, of which ``cut_rows`` decide what the cascade keeps."""
-
-        def score(kept: Bools) -> Floats:
-            parts = (rows[0][kept], rows[1][kept])
-            return _score(self.classifier, self.encoder, self.config, parts, description)
-
-        if self.cascade is not None:
-            return self.cascade.score(cut_rows, score)
-        started = time.perf_counter()
-        scores = score(np.ones(len(cut_rows), dtype=np.bool_))
-        seconds = time.perf_counter() - started
-        return CascadeScores(scores, len(scores), seconds, seconds)
-
     def score_baselines(self, rows: Floats) -> dict[str, Floats]:
-        """Floats of the others."""
+        """Scores of the others."""
         return {name: fitted.score(rows) for name, fitted in self.baselines.items()}
 
-    def ablate(self, rows: Floats) -> dict[str, Floats]:
-        """Floats with one part of the input exchanged between events or taken away.
+    def ablate(self, inputs: ModelInputs) -> dict[str, Floats]:
+        """Scores with one part of the input exchanged between events or taken away.
 
         A part that the model does not have is not ablated. A cascade keeps what it keeps.
         """
 
-        def score(text_rows: Floats, number_rows: Floats, description: str) -> Floats:
-            return self._measure(rows, (text_rows, number_rows), description).score
+        def score(ablated: ModelInputs, description: str) -> Floats:
+            return self.measure(ablated, description, cut_on=inputs.numbers).score
 
-        order = np.random.default_rng([self.config.seed, 4]).permutation(len(rows))
-        exchanged = rows[order]
+        order = np.random.default_rng([self.config.seed, 4]).permutation(len(inputs))
+        written = self.encoder.with_text(inputs)
         ablations: dict[str, Floats] = {}
         if self.classifier.nfa is not None:
-            ablations["nfa_permuted"] = score(rows, exchanged, "permute numbers")
+            ablations["nfa_permuted"] = score(written.with_numbers_of(order), "permute numbers")
             with self.classifier.silenced_fusion():
-                ablations["nfa_zeroed"] = score(rows, rows, "zero soft tokens")
+                ablations["nfa_zeroed"] = score(inputs, "zero soft tokens")
         if self.encoder.prints_numbers:
-            ablations["text_permuted"] = score(exchanged, rows, "permute text")
+            ablations["text_permuted"] = score(written.with_text_of(order), "permute text")
         return ablations
 
-
-def _score(
-    classifier: EventClassifier,
-    encoder: PromptEncoder,
-    config: Config,
-    rows: tuple[Floats, Floats],
-    description: str,
-) -> Floats:
-    text_rows, number_rows = rows
-    with progress_bar(len(text_rows), description) as bar:
-        return score_events(
-            classifier,
-            encoder,
-            text_rows,
-            number_rows=number_rows,
-            batch_size=config.evaluation.batch_size,
-            on_batch=bar.update,
-        )
+    def _score(self, inputs: ModelInputs, description: str) -> Floats:
+        with progress_bar(len(inputs), description) as bar:
+            return score_events(
+                self.classifier,
+                self.encoder,
+                inputs,
+                batch_size=self.config.evaluation.batch_size,
+                on_batch=bar.update,
+            )
 
 
 def fit_baselines_of(run: Run, config: Config) -> dict[str, Scorer]:
@@ -176,7 +166,7 @@ def score_retrained(
     tables: Mapping[str, EventTable],
     cascade: RunCascade | None = None,
 ) -> dict[str, dict[str, Floats]]:
-    """Floats of other runs for several tables, with one model in memory at a time.
+    """Scores of other runs for several tables, with one model in memory at a time.
 
     Args:
         others: runs by name.
@@ -193,7 +183,7 @@ def score_retrained(
         if cascade is not None:
             contest = replace(contest, cascade=cascade.before(other.validation_scores()))
         for key, table in tables.items():
-            scores[key][name] = contest.measure(table.features, f"score {name}").score
+            scores[key][name] = contest.measure(ModelInputs(table.features), f"score {name}").score
         del contest
         gc.collect()
         if torch.cuda.is_available():

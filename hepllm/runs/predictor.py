@@ -1,4 +1,4 @@
-"""A run in memory, ready to score feature rows."""
+"""A run in memory, ready to score events."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from hepllm.config import Config
 from hepllm.executor import resolve_workers
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import PromptEncoder
+from hepllm.model.inputs import ModelInputs
 from hepllm.model.scoring import score_events
 from hepllm.runs.cascade import RunCascade, open_cascade
 from hepllm.runs.folder import Run, open_run
@@ -24,7 +25,7 @@ class Predictor:
 
     Attributes:
         run: where it came from.
-        names: features in the order of the columns that ``score`` takes.
+        names: features in the order of the columns of ``ModelInputs.numbers``.
         classifier: the model.
         encoder: writes its prompts.
         calibration: of its scores, from its validation events.
@@ -40,18 +41,18 @@ class Predictor:
     batch_size: int
     cascade: RunCascade | None = None
 
-    def score(self, rows: Floats) -> Floats:
-        """Logits of signal, uncalibrated, shape (N,), of (N, F) rows; NaN where missing.
+    def score(self, inputs: ModelInputs) -> Floats:
+        """Logits of signal of N events, uncalibrated, shape (N,).
 
         With a cascade they are joined scores; see ``hepllm.evaluation.cascade``.
         """
 
-        def score(some: Floats) -> Floats:
+        def score(some: ModelInputs) -> Floats:
             return score_events(self.classifier, self.encoder, some, batch_size=self.batch_size)
 
         if self.cascade is None:
-            return score(rows)
-        return self.cascade.score(rows, lambda kept: score(rows[kept])).score
+            return score(inputs)
+        return self.cascade.score(inputs.numbers, lambda kept: score(inputs.take(kept))).score
 
     def probability(self, scores: Floats, prior: float | None = None) -> Floats:
         """Probabilities of signal, shape (N,).

@@ -33,6 +33,7 @@ from hepllm.evaluation.probabilities import (
 from hepllm.evaluation.results import EvaluationResults, ScoreTable
 from hepllm.executor import resolve_workers
 from hepllm.files import write_text
+from hepllm.model.inputs import ModelInputs
 from hepllm.pictures.reliability import plot_reliability
 from hepllm.pictures.results import plot_roc, plot_scores, plot_sic
 from hepllm.provenance import this_call
@@ -157,7 +158,7 @@ def _report(bench: _Bench, chosen: EvaluationSet) -> SetReport:
     contest, folder = bench.contest, bench.contest.run.folder / "eval" / chosen.name
     folder.mkdir(parents=True, exist_ok=True)
     rows = chosen.table.features
-    measured = contest.measure(rows, f"score {chosen.name}")
+    measured = contest.measure(ModelInputs(rows), f"score {chosen.name}")
     scores, rate = measured.score, len(rows) / measured.seconds
     prior = _choose_prior(bench, chosen, scores)
     files = [_write_scores(bench, chosen, scores, prior)]
@@ -245,7 +246,7 @@ def _compare(
     test = ScoreTable(
         label=table.label,
         scores={MODEL: scores, **contest.score_baselines(table.features), **others},
-        ablations=contest.ablate(table.features)
+        ablations=contest.ablate(ModelInputs(table.features))
         if config.ablations and not chosen.is_blackbox
         else {},
         weight=table.weight,

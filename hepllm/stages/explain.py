@@ -30,6 +30,7 @@ from hepllm.explain.explanation import (
 )
 from hepllm.explain.standing import median, standing
 from hepllm.files import write_text
+from hepllm.model.inputs import ModelInputs
 from hepllm.pictures.attribution import plot_attribution
 from hepllm.pictures.event_display import jets_of, plot_event
 from hepllm.runs.picked_events import PickedEvent, pick_events, pick_texts
@@ -157,12 +158,16 @@ def _row(event: PickedEvent, names: Sequence[str]) -> Floats:
 
 def _explain(bench: _Bench, event: PickedEvent, row: Floats) -> Explanation:
     predictor, fraction = bench.predictor, bench.fraction
-    (score,) = predictor.score(row[np.newaxis])
+    (score,) = predictor.score(ModelInputs(row[np.newaxis]))
     (probability,) = predictor.probability(np.array([score]), fraction)
     balance = predictor.run.config.train.balance
     found = None
     if bench.threshold.value is not None:
-        found = find_counterfactuals(predictor.score, row, bench.threshold.value, bench.space)
+
+        def score_rows(rows: Floats) -> Floats:
+            return predictor.score(ModelInputs(rows))
+
+        found = find_counterfactuals(score_rows, row, bench.threshold.value, bench.space)
     return Explanation(
         event=event.title,
         score=float(score),

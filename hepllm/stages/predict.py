@@ -30,6 +30,7 @@ from hepllm.executor import Retry, run_tasks
 from hepllm.files import file_digest
 from hepllm.learning.checkpoint import best_checkpoint
 from hepllm.logs import progress_bar
+from hepllm.model.inputs import ModelInputs
 from hepllm.model.prompts import read_event
 from hepllm.physics.chunks import Chunk, ChunkResult, make_chunks, process_chunk
 from hepllm.physics.readers import EventFile, open_event_file
@@ -162,7 +163,7 @@ def predict_texts(
     """
     if prior == "estimate":
         raise InputError("a prior cannot be estimated from pasted events; state one")
-    scores = predictor.score(rows_of_texts(texts, predictor.names))
+    scores = predictor.score(ModelInputs(rows_of_texts(texts, predictor.names)))
     fraction = prior if isinstance(prior, float) else None
     probabilities = predictor.probability(scores, fraction)
     return list(zip(scores.tolist(), probabilities.tolist(), strict=True))
@@ -256,7 +257,7 @@ def _score_parts(
                 "source": pa.array(table.source, pa.string()),
                 "label": table.label,
                 "weight": table.weight,
-                "score": predictor.score(table.features),
+                "score": predictor.score(ModelInputs(table.features)),
             }
             if predictor.cascade is not None:
                 columns[BOOSTING] = predictor.cascade.boosting.score(table.features)

@@ -29,6 +29,7 @@ from hepllm.logs import progress_bar
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.devices import choose_device
 from hepllm.model.encoding import PromptEncoder
+from hepllm.model.inputs import ModelInputs
 from hepllm.model.scoring import score_events
 from hepllm.provenance import this_call
 from hepllm.runs import LATEST, RUNS_FOLDER
@@ -266,7 +267,7 @@ def _finish(
         scores = score_events(
             classifier,
             encoder,
-            table.features,
+            ModelInputs(table.features),
             batch_size=config.evaluation.batch_size,
             on_batch=bar.update,
         )

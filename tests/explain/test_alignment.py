@@ -12,6 +12,7 @@ import pytest
 from hepllm.config import Config
 from hepllm.explain.alignment import align_prompts
 from hepllm.model.encoding import PromptEncoder
+from hepllm.model.inputs import ModelInputs
 from hepllm.runs.folder import make_classifier
 
 NAMES = ("jet1_pt", "jet1_eta", "jet_mass_light", "tau21_light")
@@ -43,7 +44,7 @@ def test_the_event_has_the_tokens_that_the_model_gets(
 ) -> None:
     writer = encoder(f"prompt.layout={layout}", f"fusion.enabled={fusion}")
     found = align_prompts(writer, named(EVENT), named(OTHER))
-    encoded = writer.encode(np.array([EVENT]))
+    encoded = writer.encode(ModelInputs(np.array([EVENT])))
     np.testing.assert_array_equal(found.tokens, encoded.token_ids[0])
     positions = [] if encoded.fusion_positions is None else encoded.fusion_positions[0].tolist()
     assert list(found.soft) == positions
@@ -104,7 +105,7 @@ def test_a_chat_template_belongs_to_no_feature(
         )
         found = align_prompts(templated, named(EVENT), named(OTHER))
         np.testing.assert_array_equal(
-            found.tokens, templated.encode(np.array([EVENT])).token_ids[0]
+            found.tokens, templated.encode(ModelInputs(np.array([EVENT]))).token_ids[0]
         )
     finally:
         writer._tokenizer.chat_template = None

@@ -17,6 +17,7 @@ from hepllm.explain.attribution import Attribution, attribute
 from hepllm.model.adapter.numbers import Standardizer
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import PromptEncoder
+from hepllm.model.inputs import ModelInputs
 from hepllm.model.scoring import score_events
 from hepllm.runs.folder import make_classifier
 
@@ -32,11 +33,12 @@ def trained(config: Config) -> tuple[EventClassifier, PromptEncoder]:
     classifier, encoder = make_classifier(config)
     if classifier.nfa is not None:
         random = np.random.default_rng(1)
-        classifier.nfa.standardizer.fit(random.gamma(4.0, 30.0, (200, 4)) * [1, 1, 0.004, 0.004])
+        rows = random.gamma(4.0, 30.0, (200, 4)) * [1, 1, 0.004, 0.004]
+        classifier.nfa.fit(ModelInputs(rows))
     return classifier.eval(), encoder
 
 
-class _LinearNfa(nn.Module):
+class _LinearNumbers(nn.Module):
     """One soft token whose first entry is linear in what it is given."""
 
     def __init__(self) -> None:
@@ -60,13 +62,16 @@ class _LinearClassifier(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.nfa = _LinearNfa()
+        self.nfa = SimpleNamespace(numbers=_LinearNumbers())
         self.words = nn.Embedding(60_000, 1)
         causal = SimpleNamespace(get_input_embeddings=lambda: self.words)
         self.language_model = SimpleNamespace(get_base_model=lambda: causal)
 
-    def forward(self, token_ids: Tensor, mask: None, positions: Tensor, numbers: Tensor) -> Tensor:
-        logit = 2 * self.nfa(numbers)[:, 0, 0] + self.words(token_ids).sum((1, 2))
+    def forward(
+        self, token_ids: Tensor, mask: None, positions: Tensor, inputs: ModelInputs
+    ) -> Tensor:
+        soft = self.nfa.numbers(torch.from_numpy(inputs.numbers))
+        logit = 2 * soft[:, 0, 0] + self.words(token_ids).sum((1, 2))
         return torch.stack([torch.zeros_like(logit), logit], dim=1)
 
 
@@ -78,10 +83,10 @@ def encoder(tiny_config: Callable[..., Config]) -> PromptEncoder:
 def test_a_linear_score_is_shared_out_exactly(encoder: PromptEncoder) -> None:
     classifier = _LinearClassifier()
     found = attribute(classifier, encoder, NAMES, ROW, REFERENCE)  # type: ignore[arg-type]
-    standard = classifier.nfa.standardizer(torch.from_numpy(np.stack([ROW, REFERENCE])))[0]
+    standard = classifier.nfa.numbers.standardizer(torch.from_numpy(np.stack([ROW, REFERENCE])))[0]
     expected = 2 * WEIGHTS * (standard[0] - standard[1])
     np.testing.assert_allclose([one.number for one in found.features], expected, atol=1e-5)
-    ids = encoder.encode(np.stack([ROW, REFERENCE])).token_ids
+    ids = encoder.encode(ModelInputs(np.stack([ROW, REFERENCE]))).token_ids
     words = classifier.words(ids)[..., 0].detach().numpy()
     np.testing.assert_allclose(
         [token.value for token in found.tokens], words[0] - words[1], atol=1e-5
@@ -100,9 +105,10 @@ def test_a_missing_number_counts_by_its_absence(missing_side: str, encoder: Prom
     row, reference = ROW.copy(), REFERENCE.copy()
     (row if missing_side == "event" else reference)[1] = np.nan
     found = attribute(classifier, encoder, NAMES, row, reference)  # type: ignore[arg-type]
-    (present,) = classifier.nfa.standardizer(torch.tensor([[60.0, ROW[1], 0.5, 0.5]]))[0][:, 1]
+    standardizer = classifier.nfa.numbers.standardizer
+    (present,) = standardizer(torch.tensor([[60.0, ROW[1], 0.5, 0.5]]))[0][:, 1]
     if missing_side == "event":
-        (present,) = classifier.nfa.standardizer(torch.from_numpy(REFERENCE[None]))[0][:, 1]
+        (present,) = standardizer(torch.from_numpy(REFERENCE[None]))[0][:, 1]
     change = 2 * float(ABSENCE[1] - WEIGHTS[1] * present)
     assert found.features[1].number == pytest.approx(
         change if missing_side == "event" else -change, abs=1e-4
@@ -133,7 +139,7 @@ def test_a_language_model_is_shared_out_completely(
     classifier, encoder = trained(config)
     found = attribute(classifier, encoder, NAMES, ROW, REFERENCE)
     rows = np.stack([ROW, REFERENCE])
-    scores = score_events(classifier, encoder, rows, batch_size=2)
+    scores = score_events(classifier, encoder, ModelInputs(rows), batch_size=2)
     assert found.score == pytest.approx(scores[0], abs=1e-4)
     if layout != "full":  # there, the reference is printed with other digits
         assert found.reference_score == pytest.approx(scores[1], abs=1e-4)
@@ -150,7 +156,8 @@ def test_an_input_without_weight_has_no_attribution(tiny_config: Callable[..., C
     config = tiny_config("prompt.layout=minimal", "train.features=cathode")
     classifier, encoder = trained(config)
     assert classifier.nfa is not None
-    first = next(part for part in classifier.nfa.mlp.modules() if isinstance(part, nn.Linear))
+    mlp = classifier.nfa.numbers.mlp
+    first = next(part for part in mlp.modules() if isinstance(part, nn.Linear))
     size = first.in_features // len(NAMES)
     with torch.no_grad():
         first.weight[:, 2 * size : 3 * size] = 0

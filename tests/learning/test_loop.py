@@ -23,6 +23,7 @@ from hepllm.learning.optimizers import build_groups
 from hepllm.learning.steps import TrainingData
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import PromptEncoder
+from hepllm.model.inputs import ModelInputs
 from hepllm.model.scoring import score_events
 
 Make = Callable[[Config], tuple[EventClassifier, PromptEncoder]]
@@ -40,11 +41,11 @@ def test_it_learns_and_a_fresh_model_takes_the_weights_over(
     assert result.steps == 80
     load_weights(best_checkpoint(tmp_path / "checkpoints"), made[0])
     rows = data.validation.features
-    expected = score_events(*made, rows, batch_size=16)
+    expected = score_events(*made, ModelInputs(rows), batch_size=16)
     fresh = make(config)
-    assert np.abs(score_events(*fresh, rows, batch_size=16) - expected).max() > 0.1
+    assert np.abs(score_events(*fresh, ModelInputs(rows), batch_size=16) - expected).max() > 0.1
     load_weights(best_checkpoint(tmp_path / "checkpoints"), fresh[0])
-    np.testing.assert_array_equal(score_events(*fresh, rows, batch_size=16), expected)
+    np.testing.assert_array_equal(score_events(*fresh, ModelInputs(rows), batch_size=16), expected)
 
 
 @pytest.mark.parametrize(

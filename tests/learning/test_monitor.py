@@ -26,7 +26,7 @@ def test_scalars_reach_tensorboard_and_the_history(tmp_path: Path) -> None:
     with Monitor(tmp_path) as monitor:
         for step in (1, 2, 3):
             monitor.step(step, {"train/loss": 1.0 / step}, [])
-        monitor.validation(3, validation(), nn.Linear(2, 2), 1)
+        monitor.validation(3, validation(), dict(nn.Linear(2, 2).named_parameters()), 1)
         monitor.text("prompt", "class:")
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()

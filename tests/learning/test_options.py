@@ -20,6 +20,7 @@ from hepllm.learning.optimizers import build_groups
 from hepllm.learning.steps import TrainingData
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import PromptEncoder
+from hepllm.model.inputs import ModelInputs
 from hepllm.model.scoring import score_events
 
 Configure = Callable[..., Config]
@@ -57,15 +58,15 @@ def test_the_average_is_what_is_validated_and_loaded(
     made = make(config)
     train(made, data, config, tmp_path)
     rows = data.validation.features
-    last = score_events(*made, rows, batch_size=16)
+    last = score_events(*made, ModelInputs(rows), batch_size=16)
     checkpoint = best_checkpoint(tmp_path / "checkpoints")
     validated = load_weights(checkpoint, made[0]).validations[0]
-    averaged = score_events(*made, rows, batch_size=16)
+    averaged = score_events(*made, ModelInputs(rows), batch_size=16)
     assert np.abs(averaged - last).max() > 1e-3
     margins = np.where(data.validation.label == 1, averaged, -averaged)
     assert np.mean(np.logaddexp(0, -margins)) == pytest.approx(validated["loss"], rel=1e-5)
     load_weights(checkpoint, made[0], averaged=False)
-    np.testing.assert_array_equal(score_events(*made, rows, batch_size=16), last)
+    np.testing.assert_array_equal(score_events(*made, ModelInputs(rows), batch_size=16), last)
     text_only, _ = make(tiny_config("fusion.enabled=false"))
     with pytest.raises(InputError, match="saved with fusion on"):
         load_weights(checkpoint, text_only)

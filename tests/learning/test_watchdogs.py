@@ -15,7 +15,7 @@ from hepllm.errors import RunError
 from hepllm.learning.loop import TrainingResult
 from hepllm.learning.optimizers import build_groups
 from hepllm.learning.steps import TrainingData
-from hepllm.learning.watchdogs import warn_of_collapse, warn_of_deafness
+from hepllm.learning.watchdogs import warn_if_collapsed, warn_if_numbers_ignored
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import PromptEncoder
 
@@ -31,16 +31,16 @@ def test_collapse(
     predicted: float, true: float, warns: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, logger="hepllm"):
-        assert warn_of_collapse(predicted, true) is warns
+        assert warn_if_collapsed(predicted, true) is warns
     assert ("collapsed" in caplog.text) is warns
 
 
 def test_deafness(caplog: pytest.LogCaptureFixture) -> None:
     scores = np.random.default_rng(1).normal(size=100)
-    assert not warn_of_deafness(scores, scores[::-1])
+    assert not warn_if_numbers_ignored(scores, scores[::-1])
     with caplog.at_level(logging.WARNING, logger="hepllm"):
-        assert warn_of_deafness(scores, scores + 1e-6)
-        assert warn_of_deafness(np.zeros(10), np.zeros(10))
+        assert warn_if_numbers_ignored(scores, scores + 1e-6)
+        assert warn_if_numbers_ignored(np.zeros(10), np.zeros(10))
     assert "do not react" in caplog.text
 
 
@@ -58,7 +58,7 @@ def test_numbers_that_are_not_fed_are_noticed(
     assert classifier.nfa is not None
     train((classifier, encoder), data, config, tmp_path / "fed")
     assert "do not react" not in caplog.text
-    classifier.nfa.register_forward_pre_hook(lambda _, args: (torch.zeros_like(args[0]),))
+    classifier.nfa.numbers.register_forward_pre_hook(lambda _, args: (torch.zeros_like(args[0]),))
     train((classifier, encoder), data, config, tmp_path / "starved")
     assert "do not react to the numbers" in caplog.text
 
@@ -107,7 +107,7 @@ def test_what_is_not_finite_is_named(
         layer = classifier.language_model.get_submodule("base_model.model.model.layers.0.mlp")
         layer.register_forward_hook(lambda *args: (args[-1] * 1e9).half().float())
     else:
-        weight = classifier.nfa.missing
+        weight = classifier.nfa.numbers.missing
         if fault == "lora":
             weight = next(iter(classifier.lora_parameters().values()))
         with torch.no_grad():

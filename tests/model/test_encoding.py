@@ -17,6 +17,7 @@ from hepllm.config import Config
 from hepllm.errors import RunError
 from hepllm.model.backbone import locate_model
 from hepllm.model.encoding import PromptEncoder
+from hepllm.model.inputs import ModelInputs
 from hepllm.schema import FEATURE_SETS, feature_names
 
 N_FEATURES = len(feature_names("search"))
@@ -104,7 +105,7 @@ def test_every_compact_prompt_has_as_many_tokens_and_at_most_a_hundred(
     encoders: list[PromptEncoder], rows: list[list[float]]
 ) -> None:
     for encoder in encoders:
-        prompts = encoder.encode(np.array(rows))
+        prompts = encoder.encode(ModelInputs(np.array(rows)))
         assert prompts.attention_mask is None
         assert prompts.token_ids.shape[1] <= 100
         assert prompts.n_tokens == prompts.token_ids.numel()
@@ -126,7 +127,8 @@ def test_mistral_prompts_begin_with_its_start_token(
 ) -> None:
     for template in ("false", "true"):
         config = tiny_config("prompt.layout=compact", f"prompt.chat_template={template}")
-        ids = PromptEncoder(mistral, config).encode(np.zeros((1, 40))).token_ids[0].tolist()
+        prompts = PromptEncoder(mistral, config).encode(ModelInputs(np.zeros((1, 40))))
+        ids = prompts.token_ids[0].tolist()
         assert ids[0] == mistral.bos_token_id
         assert ids.count(mistral.bos_token_id) == 1
         assert (mistral.convert_tokens_to_ids("[/INST]") in ids) == (template == "true")
@@ -157,7 +159,7 @@ def test_tokens_around_the_fusion_place_are_those_of_the_text(
     encoder = PromptEncoder(tokenizer, config)
     rows = np.random.default_rng(1).gamma(3.0, 30.0, (3, N_FEATURES))
     rows[1] *= 1000  # longer numbers in the full layout
-    prompts = encoder.encode(rows)
+    prompts = encoder.encode(ModelInputs(rows))
     assert prompts.fusion_positions is not None
     assert (prompts.attention_mask is not None) == (layout == "full")
     for index, row in enumerate(rows):
@@ -178,8 +180,8 @@ def test_no_prompt_differs_within_the_shared_prefix(
     shared_encoders: list[PromptEncoder], rows: list[list[float]]
 ) -> None:
     for encoder in shared_encoders:
-        first = encoder.encode(np.zeros((1, 40)))
-        prompts = encoder.encode(np.array(rows))
+        first = encoder.encode(ModelInputs(np.zeros((1, 40))))
+        prompts = encoder.encode(ModelInputs(np.array(rows)))
         n_shared = prompts.n_shared
         assert n_shared == first.n_shared > 0
         assert (prompts.token_ids[:, :n_shared] == first.token_ids[:, :n_shared]).all()
@@ -194,7 +196,7 @@ def test_the_shared_prefix_ends_before_the_first_number_or_soft_token(
         encoder = PromptEncoder(
             tokenizer, tiny_config(f"prompt.layout={layout}", "prompt.chat_template=true")
         )
-        prompts = encoder.encode(np.ones((2, N_FEATURES)))
+        prompts = encoder.encode(ModelInputs(np.ones((2, N_FEATURES))))
         assert tokenizer.decode(prompts.token_ids[0, : prompts.n_shared]).endswith(end)
 
 
@@ -217,9 +219,9 @@ def test_a_tokenizer_that_joins_a_number_with_the_text_before_it_shares_nothing(
         Joining(), tiny_config("prompt.features=[jet1_n_particles]", "prompt.layout=compact")
     )
     rows = np.full((2, N_FEATURES), 50.0)
-    assert encoder.encode(rows).n_shared == len("event n1=")
+    assert encoder.encode(ModelInputs(rows)).n_shared == len("event n1=")
     rows[1] = 33.0
-    assert encoder.encode(rows).n_shared == 0
+    assert encoder.encode(ModelInputs(rows)).n_shared == 0
 
 
 def test_the_label_words_follow_the_cue(compact: PromptEncoder, tokenizer: Any) -> None:
@@ -248,6 +250,32 @@ def test_a_minimal_prompt_is_the_same_for_all(
 ) -> None:
     encoder = PromptEncoder(tokenizer, tiny_config("prompt.layout=minimal"))
     assert not encoder.prints_numbers
-    prompts = encoder.encode(np.random.default_rng(1).random((5, N_FEATURES)))
+    prompts = encoder.encode(ModelInputs(np.random.default_rng(1).random((5, N_FEATURES))))
     assert torch.equal(prompts.token_ids, prompts.token_ids[:1].expand(5, -1))
     assert prompts.token_ids.shape[1] <= 6
+
+
+@pytest.mark.parametrize("layout", ["minimal", "compact", "full"])
+def test_given_texts_take_the_place_of_written_ones(
+    layout: str, tokenizer: Any, tiny_config: Callable[..., Config]
+) -> None:
+    encoder = PromptEncoder(tokenizer, tiny_config(f"prompt.layout={layout}"))
+    inputs = ModelInputs(np.random.default_rng(1).gamma(4.0, 10.0, (4, N_FEATURES)))
+    written = encoder.with_text(inputs)
+    order = np.array([2, 3, 0, 1])
+    plain, again = encoder.encode(inputs), encoder.encode(written.with_numbers_of(order))
+    exchanged = encoder.encode(written.with_text_of(order))
+    for name in ("token_ids", "attention_mask", "fusion_positions", "n_shared"):
+        one, same, other = (getattr(prompts, name) for prompts in (plain, again, exchanged))
+        if not isinstance(one, torch.Tensor):
+            assert one == same == other
+            continue
+        assert torch.equal(one, same)
+        assert torch.equal(one[order], other)
+
+
+def test_particles_are_refused(tokenizer: Any, tiny_config: Callable[..., Config]) -> None:
+    encoder = PromptEncoder(tokenizer, tiny_config())
+    particles = np.zeros((2, 3, 4), dtype=np.float32)
+    with pytest.raises(ValueError, match="reads no particles"):
+        encoder.encode(ModelInputs(np.ones((2, N_FEATURES)), particles))

@@ -33,6 +33,7 @@ from hepllm.model.footprint import (
     count_weights,
     predict_weights,
 )
+from hepllm.model.inputs import ModelInputs
 
 Load = Callable[..., tuple[EventClassifier, PromptEncoder, Config]]
 
@@ -96,14 +97,13 @@ def forward_of(
 ) -> tuple[Callable[[], Tensor], Passage]:
     """A forward pass of events with differing numbers, and its shape."""
     names = config.train.feature_names()
-    rows = np.random.default_rng(1).gamma(4.0, 40.0, (n_events, len(names)))
-    prompts = encoder.encode(rows)
+    inputs = ModelInputs(np.random.default_rng(1).gamma(4.0, 40.0, (n_events, len(names))))
+    prompts = encoder.encode(inputs)
     passage = Passage(n_events, prompts.token_ids.shape[1], "flash")
-    numbers = torch.from_numpy(rows)
 
     def forward() -> Tensor:
         logits: Tensor = classifier(
-            prompts.token_ids, prompts.attention_mask, prompts.fusion_positions, numbers
+            prompts.token_ids, prompts.attention_mask, prompts.fusion_positions, inputs
         )
         return logits
 
@@ -179,12 +179,12 @@ def test_shared_tokens_are_counted_once(load: Load) -> None:
     ids = torch.arange(n_events * n_tokens).reshape(n_events, n_tokens) + 100
     ids[:, :n_shared] = ids[0, :n_shared]
     positions = torch.full((n_events, 1), n_tokens - 2)
-    numbers = torch.ones(n_events, len(config.train.feature_names()), dtype=torch.float64)
+    inputs = ModelInputs(np.ones((n_events, len(config.train.feature_names()))))
 
     def measured(n_told: int) -> int:
         return int(
             live_memory.saved_bytes(
-                lambda: classifier(ids, None, positions, numbers, n_told), weights
+                lambda: classifier(ids, None, positions, inputs, n_told), weights
             )
         )
 
@@ -314,7 +314,8 @@ def test_the_prediction_holds_on_a_gpu(
     weights = count_weights((*model.named_parameters(), *model.named_buffers()), shape.element)
     assert weights.total == pytest.approx(torch.cuda.memory_allocated() - before, rel=0.05)
     rows = np.random.default_rng(1).gamma(4.0, 40.0, (512, len(config.train.feature_names())))
-    prompts = encoder.encode(rows)
+    inputs = ModelInputs(rows)
+    prompts = encoder.encode(inputs)
     assert prompts.fusion_positions is not None
     kernel = attention_kernel(shape, "sdpa", torch.bfloat16, classifier.device, is_masked=False)
     passage = Passage(512, prompts.token_ids.shape[1], kernel)
@@ -323,7 +324,7 @@ def test_the_prediction_holds_on_a_gpu(
         prompts.token_ids.cuda(),
         None,
         prompts.fusion_positions.cuda(),
-        torch.from_numpy(rows).cuda(),
+        inputs,
     ).sum().backward()
     predicted = fixed + shape.peak(
         passage, checkpointing=checkpointing, dequantized=weights.largest

@@ -19,6 +19,7 @@ from hepllm.model import classifier as classifier_module
 from hepllm.model.backbone import load_backbone, locate_model, set_checkpointing
 from hepllm.model.classifier import EventClassifier, build_classifier
 from hepllm.model.encoding import EncodedPrompts, PromptEncoder
+from hepllm.model.inputs import ModelInputs
 from hepllm.model.prefix import obstacle_to_sharing, sharing_pays
 
 LAYOUTS = ("minimal", "compact", "full")
@@ -65,26 +66,26 @@ def make(
     return make
 
 
-def values(n_events: int = 6) -> np.ndarray:
+def values(n_events: int = 6) -> ModelInputs:
     random = np.random.default_rng(2)
     found = random.gamma(4.0, 10.0 ** random.integers(0, 3, (n_events, 1)), (n_events, 21))
     found[0, ::3] = np.nan
-    return found
+    return ModelInputs(found)
 
 
-def scores(classifier: EventClassifier, prompts: EncodedPrompts, rows: np.ndarray) -> Tensor:
+def scores(classifier: EventClassifier, prompts: EncodedPrompts, rows: ModelInputs) -> Tensor:
     logits = classifier(
         prompts.token_ids,
         prompts.attention_mask,
         prompts.fusion_positions,
-        torch.from_numpy(rows) if classifier.nfa is not None else None,
+        rows,
         prompts.n_shared,
     )
     return logits[:, 1] - logits[:, 0]
 
 
 def gradients(
-    classifier: EventClassifier, prompts: EncodedPrompts, rows: np.ndarray
+    classifier: EventClassifier, prompts: EncodedPrompts, rows: ModelInputs
 ) -> dict[str, Tensor]:
     classifier.zero_grad()
     found = scores(classifier, prompts, rows)

@@ -17,6 +17,7 @@ from hepllm import cli
 from hepllm.config import Config, override_config
 from hepllm.data.dataset import read_dataset
 from hepllm.errors import InputError, RunError
+from hepllm.model.inputs import ModelInputs
 from hepllm.runs.predictor import Predictor, load_predictor
 from hepllm.stages.explain import BARS, DISPLAY, JSON, TEXT, EventReport, explain
 from hepllm.stages.predict import prediction_config
@@ -78,7 +79,7 @@ def test_an_event_of_a_file_is_explained(
     dataset = read_dataset(folder / "rnd")
     events = dataset.load(predictor.names)
     place = int(np.flatnonzero(events.event_id == 7)[0])
-    (score,) = predictor.score(events.features[place : place + 1])
+    (score,) = predictor.score(ModelInputs(events.features[place : place + 1]))
     assert first.tree["score"] == pytest.approx(score, abs=1e-4)
     assert first.tree["label"] == events.label[place]
     found = first.tree["attribution"]
@@ -122,7 +123,7 @@ def test_the_counterfactual_event_is_called_otherwise(
             changed = row.copy()
             for change in found["changes"]:
                 changed[predictor.names.index(change["name"])] = change["after"]
-            (score,) = predictor.score(changed[np.newaxis])
+            (score,) = predictor.score(ModelInputs(changed[np.newaxis]))
             assert (score >= threshold) != (report.tree["score"] >= threshold)
             assert score == pytest.approx(found["score"], abs=1e-4)
             flipped += 1

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from hepllm.config import Config, override_config
 from hepllm.data.dataset import read_dataset
 from hepllm.errors import InputError, RunError
+from hepllm.model.inputs import ModelInputs
 from hepllm.model.scoring import score_events
 from hepllm.runs.folder import open_run, training_events
 from hepllm.runs.set_report import SetReport
@@ -104,7 +105,7 @@ def test_cuts_may_be_chosen_on_more_events_than_are_validated_on(
     run = open_run(made.folder)
     table = run.validation_table(config.train.feature_names())
     classifier, encoder = run.load_classifier()
-    expected = score_events(classifier, encoder, table.features, batch_size=32)
+    expected = score_events(classifier, encoder, ModelInputs(table.features), batch_size=32)
     assert len(run.validation_scores()) == 20
     np.testing.assert_allclose(run.validation_scores(), expected, atol=1e-3)
     np.testing.assert_array_equal(run.validation_labels()[0], table.label)

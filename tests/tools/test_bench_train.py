@@ -58,7 +58,7 @@ def test_its_prompts_have_the_tokens_of_the_package(
     table = usual.data.train
     tokenizer = usual.recipe.tokenizer
     wholes = variants.PromptEncoder(tokenizer, variants.load_config(overrides=variants.FULL))
-    encoded = wholes.encode(table.features)
+    encoded = wholes.encode(variants.ModelInputs(table.features))
     for row, prompt in enumerate(usual.write(table)):
         ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
         assert encoded.token_ids[row, : len(ids)].tolist() == ids

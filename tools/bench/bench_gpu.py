@@ -38,6 +38,7 @@ from hepllm.logs import configure_logging
 from hepllm.model.backbone import cache_folder, set_checkpointing
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.devices import choose_device, choose_dtype
+from hepllm.model.inputs import ModelInputs
 from hepllm.model.scoring import score_events
 from hepllm.runs.folder import make_classifier
 
@@ -130,12 +131,13 @@ class Bench:
 
     def score(self, setting: Setting, batch_size: int) -> Measured:
         """Scoring of all events."""
-        rows = self.trainer.data.train.features
+        trainer = self.trainer
+        inputs = ModelInputs(trainer.data.train.features)
 
         def score() -> None:
-            score_events(self.trainer.classifier, self.trainer.encoder, rows, batch_size=batch_size)
+            score_events(trainer.classifier, trainer.encoder, inputs, batch_size=batch_size)
 
-        return self.measure(f"score {batch_size}", setting, len(rows), 2, score)
+        return self.measure(f"score {batch_size}", setting, len(inputs), 2, score)
 
 
 def prepare(config: Config, n_events: int) -> Bench:

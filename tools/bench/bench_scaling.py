@@ -31,7 +31,7 @@ from hepllm.data.dataset import EventTable
 from hepllm.learning.distributed import Team, join
 from hepllm.learning.steps import Trainer, TrainingData
 from hepllm.logs import configure_logging
-from hepllm.model.adapter.numbers import NumericFusionAdapter
+from hepllm.model.adapter.fusion import NumericFusionAdapter
 from hepllm.runs.folder import make_classifier
 
 _WARM_UP = 3

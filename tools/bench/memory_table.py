@@ -20,7 +20,7 @@ from transformers import AutoConfig, MistralConfig
 from hepllm.config import Config, load_config
 from hepllm.learning.budget import Batch, Budget, dropout_mask_bytes, training_needs
 from hepllm.learning.capacity import gpu_capacity
-from hepllm.model.adapter.numbers import NumericFusionAdapter
+from hepllm.model.adapter.fusion import NumericFusionAdapter
 from hepllm.model.backbone import causal_model, sketch_backbone
 from hepllm.model.footprint import activation_model, predict_weights
 

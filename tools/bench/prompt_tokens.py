@@ -28,6 +28,7 @@ from transformers import AutoTokenizer
 from hepllm.config import Config, load_config
 from hepllm.model.backbone import SMOLLM2, locate_model
 from hepllm.model.encoding import PromptEncoder
+from hepllm.model.inputs import ModelInputs
 
 PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "prompts.md"
 BEGIN, END = "<!-- made by tools/bench/prompt_tokens.py -->\n", "<!-- end -->\n"
@@ -72,7 +73,9 @@ def events(n_features: int) -> NDArray[np.float64]:
 
 def count(tokenizer: Any, config: Config) -> str:
     """Tokens of a prompt, soft ones included: one number, or from fewest to most."""
-    prompts = PromptEncoder(tokenizer, config).encode(events(len(config.train.feature_names())))
+    prompts = PromptEncoder(tokenizer, config).encode(
+        ModelInputs(events(len(config.train.feature_names())))
+    )
     length = prompts.token_ids.shape[1]
     if prompts.attention_mask is None:
         return str(length)

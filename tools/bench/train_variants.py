@@ -24,6 +24,7 @@ from hepllm.learning.steps import Trainer, TrainingData
 from hepllm.model.backbone import SMOLLM2, load_backbone, locate_model
 from hepllm.model.classifier import build_classifier
 from hepllm.model.encoding import EncodedPrompts, PromptEncoder
+from hepllm.model.inputs import ModelInputs
 from hepllm.model.scoring import score_events
 from hepllm.schema import FEATURES, feature_names
 
@@ -49,9 +50,9 @@ LAYOUTS: dict[str, tuple[str, ...]] = {
 class WholePrompts(PromptEncoder):
     """Knows of no common beginning."""
 
-    def encode(self, rows: NDArray[np.float64]) -> EncodedPrompts:
+    def encode(self, inputs: ModelInputs) -> EncodedPrompts:
         """Encodes events, whose prompts are all read in full."""
-        return replace(super().encode(rows), n_shared=0)
+        return replace(super().encode(inputs), n_shared=0)
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,9 @@ def ours(
             trainer.step(step, measure=False)
 
     def score(table: EventTable) -> NDArray[np.float64]:
-        return score_events(classifier, encoder, table.features, batch_size=batch)
+        return score_events(classifier, encoder, ModelInputs(table.features), batch_size=batch)
 
-    n_tokens = encoder.encode(data.train.features[:batch]).token_ids.shape[1]
+    n_tokens = encoder.encode(ModelInputs(data.train.features[:batch])).token_ids.shape[1]
     return Variant(name, n_tokens, train, score)
 
 

@@ -17,6 +17,7 @@ from scipy.stats import beta
 from hepllm.config import Config, SearchConfig, override_config
 from hepllm.data.dataset import Dataset, read_dataset
 from hepllm.errors import InputError
+from hepllm.model.inputs import ModelInputs
 from hepllm.runs.box_search import reference_signal
 from hepllm.runs.cascade import fit_boosting_alone, open_cascade
 from hepllm.runs.comparison import Contest
@@ -125,7 +126,7 @@ def open_scoring(run_folder: Path, options: dict[str, Any]) -> Scoring:
     place = None if cache is None else cache / f"llm-{options['cascade']}"
 
     def score(rows: Floats, name: str) -> Floats:
-        measured = contest.measure(rows, name)
+        measured = contest.measure(ModelInputs(rows), name)
         LOG.info(
             "%s: %d of %d events met the language model, %.0f events/s",
             name, measured.n_model, len(rows), len(rows) / measured.seconds,

@@ -1,4 +1,4 @@
-"""The numeric fusion adapter (NFA): exact numbers as soft tokens in the embedding space."""
+"""Exact numbers as soft tokens in the embedding space."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import math
 import re
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from hepllm.arrays import Floats
 from hepllm.config import FusionConfig
+from hepllm.model.inputs import ModelInputs
 from hepllm.schema import FEATURES
 
 _JET = re.compile(r"jet\d+(?=_)")
@@ -34,11 +36,6 @@ def token_groups(names: Sequence[str], config: FusionConfig) -> tuple[tuple[int,
         tuple(column for column, owner in enumerate(owners) if owner == wanted)
         for wanted in ordered
     )
-
-
-def count_soft_tokens(names: Sequence[str], config: FusionConfig) -> int:
-    """Soft tokens of an event; 0 without an adapter."""
-    return len(token_groups(names, config)) * config.n_tokens if config.enabled else 0
 
 
 class Standardizer(nn.Module):
@@ -118,7 +115,7 @@ class PeriodicEmbedding(nn.Module):
         return torch.relu(torch.einsum("bfi,fio->bfo", waves, self.weight) + self.bias)
 
 
-class NumericFusionAdapter(nn.Module):
+class NumberEncoder(nn.Module):
     """Maps an event's numbers to soft tokens of the language model's embedding size.
 
     Always in float32, whatever precision the language model runs in. A missing number has a
@@ -139,7 +136,8 @@ class NumericFusionAdapter(nn.Module):
     ) -> None:
         super().__init__()
         self.names = tuple(names)
-        self.n_tokens = count_soft_tokens(names, config)
+        groups = token_groups(names, config)
+        self.n_tokens = len(groups) * config.n_tokens
         self.hidden_size = hidden_size
         self.standardizer = Standardizer(names)
         self.register_buffer("rms", torch.tensor(embedding_rms))
@@ -151,9 +149,18 @@ class NumericFusionAdapter(nn.Module):
                 len(names), config.n_frequencies, config.frequency_scale, size
             )
         self.missing = nn.Parameter(torch.zeros(len(names), size))
-        groups = token_groups(names, config)
         mlps = [_mlp(len(group) * size, config, hidden_size) for group in groups]
         self.mlp: nn.Module = mlps[0] if len(mlps) == 1 else _GroupedMlp(groups, mlps, size)
+
+    def fit(self, inputs: ModelInputs) -> None:
+        """Takes mean and standard deviation of each feature from training events."""
+        self.standardizer.fit(inputs.numbers)
+
+    def encode(self, inputs: ModelInputs) -> Tensor:
+        """Makes soft tokens of events, on the encoder's device; returns as ``forward`` does."""
+        values = torch.from_numpy(np.ascontiguousarray(inputs.numbers)).to(self.rms.device)
+        tokens: Tensor = self(values)
+        return tokens
 
     def forward(self, values: Tensor) -> Tensor:
         """Makes soft tokens.
@@ -186,15 +193,6 @@ class NumericFusionAdapter(nn.Module):
             embedded = torch.lerp(embedded, self.missing.expand_as(embedded), missing.unsqueeze(-1))
             tokens = self.mlp(embedded.flatten(1)).view(-1, self.n_tokens, self.hidden_size)
             return nn.functional.rms_norm(tokens, (self.hidden_size,)) * self.rms
-
-    @torch.no_grad()
-    def relative_rms(self, values: Tensor) -> float:
-        """Root mean square of soft tokens over that of the language model's embeddings.
-
-        Args:
-            values: shape (B, F), float64, in GeV and radians; NaN where missing.
-        """
-        return float(self(values).square().mean().sqrt() / self.rms)
 
 
 class _GroupedMlp(nn.Module):

@@ -6,11 +6,11 @@ import torch
 from numpy.typing import NDArray
 
 from hepllm.config import FusionConfig
+from hepllm.model.adapter.fusion import count_soft_tokens
 from hepllm.model.adapter.numbers import (
-    NumericFusionAdapter,
+    NumberEncoder,
     PeriodicEmbedding,
     Standardizer,
-    count_soft_tokens,
     token_groups,
 )
 from hepllm.schema import feature_names
@@ -19,10 +19,10 @@ NAMES = feature_names("search")
 RMS = 0.13
 
 
-def adapter(**settings: object) -> NumericFusionAdapter:
+def adapter(**settings: object) -> NumberEncoder:
     torch.manual_seed(1)
     config = FusionConfig(hidden_size=32, n_frequencies=8, **settings)
-    return NumericFusionAdapter(NAMES, 48, RMS, config)
+    return NumberEncoder(NAMES, 48, RMS, config)
 
 
 def rows(n_events: int = 16) -> NDArray[np.float64]:
@@ -112,10 +112,6 @@ def test_dropout_acts_in_training_only() -> None:
     assert not torch.equal(nfa(values), nfa(values))
     nfa.eval()
     assert torch.equal(nfa(values), nfa(values))
-
-
-def test_the_root_mean_square_is_that_of_the_embeddings() -> None:
-    assert adapter().relative_rms(torch.from_numpy(rows())) == pytest.approx(1, rel=1e-3)
 
 
 def test_every_number_matters_and_so_does_its_absence() -> None:

@@ -1,0 +1,102 @@
+"""The numeric fusion adapter (NFA): the soft tokens of all encoders, one group after another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from hepllm.config import FusionConfig
+from hepllm.model.adapter.numbers import NumberEncoder, token_groups
+from hepllm.model.inputs import ModelInputs
+
+_NUMBERS = "numbers."
+
+
+class TokenEncoder(Protocol):
+    """Makes a group of soft tokens from one part of the inputs."""
+
+    n_tokens: int
+
+    def fit(self, inputs: ModelInputs) -> None:
+        """Takes scales from training events."""
+
+    def encode(self, inputs: ModelInputs) -> Tensor:
+        """Soft tokens of B events, shape (B, n_tokens, hidden_size), float32."""
+
+
+def count_soft_tokens(names: Sequence[str], config: FusionConfig) -> int:
+    """Soft tokens of an event, summed over all encoders; 0 without an adapter.
+
+    Args:
+        names: the features, in the order of the columns.
+        config: of the adapter.
+    """
+    return len(token_groups(names, config)) * config.n_tokens if config.enabled else 0
+
+
+class NumericFusionAdapter(nn.Module):
+    """Maps an event's inputs to soft tokens of the language model's embedding size.
+
+    Args:
+        names: the features, in the order of the columns of ``ModelInputs.numbers``.
+        hidden_size: of the language model.
+        embedding_rms: root mean square of the language model's input embeddings.
+        config: size and kind of the adapter.
+    """
+
+    def __init__(
+        self, names: Sequence[str], hidden_size: int, embedding_rms: float, config: FusionConfig
+    ) -> None:
+        super().__init__()
+        self.numbers = NumberEncoder(names, hidden_size, embedding_rms, config)
+
+    @property
+    def encoders(self) -> tuple[TokenEncoder, ...]:
+        """In the order of their soft tokens."""
+        return (self.numbers,)
+
+    @property
+    def n_tokens(self) -> int:
+        """Soft tokens of an event."""
+        return sum(encoder.n_tokens for encoder in self.encoders)
+
+    def fit(self, inputs: ModelInputs) -> None:
+        """Takes the scales of all encoders from training events."""
+        for encoder in self.encoders:
+            encoder.fit(inputs)
+
+    def forward(self, inputs: ModelInputs) -> Tensor:
+        """Makes the soft tokens of B events, shape (B, n_tokens, hidden_size), float32."""
+        return torch.cat([encoder.encode(inputs) for encoder in self.encoders], dim=1)
+
+    @torch.no_grad()
+    def relative_rms(self, inputs: ModelInputs) -> float:
+        """Root mean square of soft tokens over that of the language model's embeddings."""
+        return float(self(inputs).square().mean().sqrt() / self.numbers.rms)
+
+    def weights(self) -> dict[str, nn.Parameter]:
+        """Weights by the name that they have in checkpoints."""
+        return {_stored_name(name): weight for name, weight in self.named_parameters()}
+
+    def stored(self) -> dict[str, Tensor]:
+        """All tensors of a checkpoint; those of the numbers have no prefix.
+
+        Checkpoints were made before there could be another encoder, and keep their names.
+        """
+        return {_stored_name(name): tensor for name, tensor in self.state_dict().items()}
+
+    def load_stored(self, tensors: Mapping[str, Tensor]) -> None:
+        """Takes the tensors of a checkpoint over.
+
+        Raises:
+            RuntimeError: if they do not fit.
+        """
+        own = {_stored_name(name): name for name in self.state_dict()}
+        self.load_state_dict({own.get(name, name): tensor for name, tensor in tensors.items()})
+
+
+def _stored_name(name: str) -> str:
+    return name.removeprefix(_NUMBERS)
