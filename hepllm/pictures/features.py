@@ -82,7 +82,7 @@ def plot_features(
     """Draws all features on one page.
 
     Args:
-        histograms: one a feature, in the order of the page.
+        histograms: one per feature, in the order of the page.
         title: what stands above.
         counts: number of events by label, for the legend.
         path: PNG file, written whole or not at all.

@@ -28,7 +28,7 @@ PICTURES: Mapping[str, tuple[str, str]] = {
         "Jet masses in the window, with the side-bands scaled to it.",
     ),
 }
-"""What is seen in a picture of a search, and what stands below it."""
+"""Alternative text and caption of each picture of a search."""
 
 _SELECTION_HEADS = (
     "kept",

@@ -89,7 +89,7 @@ class SelectionResult:
         n_parameters: of the background fit.
         background: the fit as iminuit finds it, with errors.
         basis: (B, P) columns of the background fit.
-        offset: (B,) logarithm of what they multiply.
+        offset: (B,) logarithm of the spectrum that exp(basis . p) multiplies.
         shape: spectrum after against before the cut.
         shape_outside: the same without three widths around the resonance.
     """
@@ -116,7 +116,7 @@ class SearchResult:
         n_in_range: of these in the m_jj range.
         spectra: histograms.
         selections: the loosest first.
-        best: place of the selection with the most significant bump.
+        best: index of the selection with the most significant bump.
         toys: pseudo-experiments, and the global p-value.
         rejected: fit of the rejected events.
         resonance: fitted to the spectrum of the best selection.

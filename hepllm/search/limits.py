@@ -39,7 +39,7 @@ class PeakSearch:
         counts: (B,) events seen.
         shape: (B,) of one signal event in the m_jj range; sums to 1.
         basis: (B, P) orthonormal columns of the background.
-        offset: (B,) logarithm of what they multiply.
+        offset: (B,) logarithm of the spectrum that exp(basis . p) multiplies.
     """
 
     counts: Floats

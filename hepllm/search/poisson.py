@@ -26,7 +26,7 @@ class BatchFit:
     """Fits of T histograms with B bins.
 
     Attributes:
-        expected: (T, B) events a bin.
+        expected: (T, B) events per bin.
         deviance: (T,) twice the log likelihood below that of a perfect description.
         n_parameters: (T,) columns of the basis that were used.
         converged: (T,).
@@ -65,7 +65,7 @@ def fit(counts: Floats, basis: Floats, offset: Floats, used: Bools | None = None
     Args:
         counts: (T, B) events.
         basis: (B, P) orthonormal columns.
-        offset: (B,) or (T, B), the logarithm of what the factor multiplies.
+        offset: (B,) or (T, B), the logarithm of the spectrum that exp(basis . p) multiplies.
         used: (T, B) bins that count; None for all.
     """
     offsets = np.broadcast_to(offset, counts.shape)
@@ -125,13 +125,13 @@ def count_parameters(
     offset: Floats,
     *,
     n_min: int,
-    significance: float,
+    parameter_p: float,
     used: Bools | None = None,
 ) -> Ints:
     """How many columns each histogram asks for.
 
     From ``n_min`` on, another is added as long as it lowers the deviance by more than chance would
-    in a share ``significance`` of histograms (Wilks; the likelihood form of the F-test of dijet
+    in a share ``parameter_p`` of histograms (Wilks; the likelihood form of the F-test of dijet
     searches). That needs 25 events for each parameter, so that the likelihood is near its
     asymptotic form.
 
@@ -140,15 +140,15 @@ def count_parameters(
         basis: (B, P) orthonormal columns, in the order in which they are added.
         offset: (B,) or (T, B).
         n_min: columns to begin with.
-        significance: for example 0.05; 0 never adds one.
+        parameter_p: for example 0.05; 0 never adds one.
         used: (T, B) bins that count; None for all.
     """
     chosen = np.full(len(counts), n_min)
-    if significance == 0 or n_min == basis.shape[1]:
+    if parameter_p == 0 or n_min == basis.shape[1]:
         return chosen
     offsets = np.broadcast_to(offset, counts.shape)
     inside = np.ones(counts.shape, dtype=bool) if used is None else used
-    needed = chi2.isf(significance, 1)
+    needed = chi2.isf(parameter_p, 1)
     n_events = (counts * inside).sum(axis=1)
     growing = np.flatnonzero(n_events >= _EVENTS_A_PARAMETER * (n_min + 1))
     before = fit(counts[growing], basis[:, :n_min], offsets[growing], inside[growing]).deviance

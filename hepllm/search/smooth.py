@@ -41,11 +41,11 @@ class SmoothBackground:
     away.
 
     Attributes:
-        method: one of the two.
+        method: ``template`` or ``dijet``.
         shape: (B, P) orthonormal columns of the dijet function.
         factor: (B, Q) orthonormal columns of the factor.
         log_width: (B,) logarithm of the bin widths.
-        significance: below which p-value another parameter is added; 0 never does.
+        parameter_p: p-value below which another parameter is added; 0 never adds one.
         windows: of the scan.
     """
 
@@ -53,7 +53,7 @@ class SmoothBackground:
     shape: Floats
     factor: Floats
     log_width: Floats
-    significance: float
+    parameter_p: float
     windows: Windows
 
     def fit_rejected(self, counts: Floats) -> BatchFit:
@@ -63,7 +63,7 @@ class SmoothBackground:
             self.shape,
             self.log_width,
             n_min=_N_SHAPE[0],
-            significance=self.significance,
+            parameter_p=self.parameter_p,
         )
         return fit_sizes(counts, self.shape, self.log_width, sizes)
 
@@ -78,7 +78,7 @@ class SmoothBackground:
         low, high = bump.start - margin, bump.start + bump.width + margin
         used = (bins < low[:, None]) | (bins >= high[:, None])
         sizes = count_parameters(
-            counts, basis, offset, n_min=n_min, significance=self.significance, used=used
+            counts, basis, offset, n_min=n_min, parameter_p=self.parameter_p, used=used
         )
         return fit_sizes(counts, basis, offset, sizes)
 
@@ -105,7 +105,7 @@ class FittedSpectra:
 
 
 def smooth_background(
-    edges: Floats, windows: Windows, method: Method, significance: float, sqrt_s: float
+    edges: Floats, windows: Windows, method: Method, parameter_p: float, sqrt_s: float
 ) -> SmoothBackground:
     """Prepares a background for a binning.
 
@@ -116,8 +116,8 @@ def smooth_background(
     Args:
         edges: (B + 1,) in GeV, below ``sqrt_s``.
         windows: of the scan.
-        method: see ``SmoothBackground``.
-        significance: see there.
+        method: ``template`` or ``dijet``, as in ``SmoothBackground``.
+        parameter_p: p-value below which another parameter is added.
         sqrt_s: centre-of-mass energy in GeV.
     """
     centre = np.sqrt(edges[1:] * edges[:-1])
@@ -132,7 +132,7 @@ def smooth_background(
         shape=orthonormal(shape[:, : _N_SHAPE[1]]),
         factor=orthonormal(factor[:, : _N_FACTOR[1]]),
         log_width=np.log(np.diff(edges)),
-        significance=significance,
+        parameter_p=parameter_p,
         windows=windows,
     )
 

@@ -102,7 +102,7 @@ def test_bins_that_do_not_count_change_nothing() -> None:
 
 def test_further_parameters_are_asked_for_as_often_as_chance_would() -> None:
     counts, _ = _draw(3000, 1000, 7)
-    sizes = count_parameters(counts, SMOOTH.shape, SMOOTH.log_width, n_min=3, significance=0.05)
+    sizes = count_parameters(counts, SMOOTH.shape, SMOOTH.log_width, n_min=3, parameter_p=0.05)
     share = (sizes > 3).mean()
     assert 0.03 < share < 0.08
     fitted = fit_sizes(counts, SMOOTH.shape, SMOOTH.log_width, sizes)
@@ -116,11 +116,11 @@ def test_curvature_is_found() -> None:
     bent = expected * np.exp(6 * (np.log(X) - np.log(X).mean()) ** 2)
     spectra = np.random.default_rng(9).poisson(bent, counts.shape).astype(float)
     basis = orthonormal(SMOOTH.factor)
-    sizes = count_parameters(spectra, basis, np.log(expected), n_min=2, significance=0.05)
+    sizes = count_parameters(spectra, basis, np.log(expected), n_min=2, parameter_p=0.05)
     assert (sizes >= 3).all()
     few = count_parameters(
         spectra[:, :] * (np.arange(len(X)) < 1), basis, np.log(expected), n_min=2,
-        significance=0,
+        parameter_p=0,
     )  # fmt: skip
     assert (few == 2).all()
 
@@ -128,7 +128,7 @@ def test_curvature_is_found() -> None:
 def test_few_events_get_no_further_parameter() -> None:
     counts = np.zeros((1, len(X)))
     counts[0, :12] = 5  # 60 events, fewer than 25 for each of three parameters
-    sizes = count_parameters(counts, SMOOTH.factor, np.log(DIJET), n_min=2, significance=0.9)
+    sizes = count_parameters(counts, SMOOTH.factor, np.log(DIJET), n_min=2, parameter_p=0.9)
     assert sizes[0] == 2
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 from hepllm.config import SearchConfig
 from hepllm.errors import InputError
 from hepllm.search.hunt import BoxEvents
+from hepllm.search.records import SearchFindings
 from hepllm.search.spectra import bin_edges, choose_cuts
 
 TOOLS = Path(__file__).parents[2] / "tools" / "studies"
@@ -76,6 +78,21 @@ def test_p_value_of_a_draw_depends_on_its_number(tool: ModuleType) -> None:
     assert one == tool.p_value_of_draw(truth, 1000, 1, 1)
     assert one != other
     assert min(one, other) >= 1 / 1001
+
+
+def test_found_boxes_become_a_table_and_json(
+    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = SearchConfig(bin_width=0.1, narrowest=1, widest=2, efficiencies=(0.1, 0.03))
+    found = _box(tool).searched(settings, 1, None)
+    tool.print_table([("box at 0.02", found)], tmp_path / "found.json")
+    lines = capsys.readouterr().out.splitlines()
+    cells = [cell.strip() for cell in lines[2].strip("|").split("|")]
+    assert cells[:4] == ["box at 0.02", "4000", "80", "0.1 (400), 0.03 (120)"]
+    assert lines[3].startswith("p < 0.05: 1 of 1, share 1.00")
+    (tree,) = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+    assert tree["box"] == "box at 0.02"
+    assert SearchFindings.model_validate(tree) == found
 
 
 def test_interval_of_a_share(tool: ModuleType) -> None:
