@@ -5,12 +5,13 @@ from __future__ import annotations
 import platform
 import shlex
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from hepllm import __version__
+from hepllm.records import Record
 
 _PACKAGES = (
     "torch",
@@ -24,13 +25,26 @@ _PACKAGES = (
 )
 
 
-def this_call() -> dict[str, Any]:
-    """What a result says of its making: ``date`` (UTC), ``command`` and ``versions``."""
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": this_command(),
-        "versions": versions(),
-    }
+class Call(Record):
+    """When, by which command and with which versions something was made."""
+
+    date: str
+    """UTC, in the form of ISO 8601."""
+
+    command: str
+    """The command line, fit to be pasted into a shell."""
+
+    versions: Mapping[str, str]
+    """Versions of hepllm, Python and the packages that compute, and the operating system."""
+
+
+def this_call() -> Call:
+    """What a result says of its making."""
+    return Call(
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=this_command(),
+        versions=versions(),
+    )
 
 
 def this_command() -> str:

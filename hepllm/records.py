@@ -3,7 +3,7 @@
 A field's sentence is the string below it; its unit belongs to its type (``Gev``, ``Events``). A key
 that a record does not know is ignored, so that a file to which a later version has only added keys
 can still be read; a change of what a key means raises ``schema_version``, and then the file is
-refused. What a writer left unset is not written.
+refused. A field that has its default is not written.
 
 Numbers that belong together are one field here and keys side by side in the file: the value of
 ``auc: Quantity`` stands under ``auc`` and its interval under ``auc_interval``; ``sic_at`` is one
@@ -57,7 +57,7 @@ class Record(BaseModel):
 
     def tree(self) -> dict[str, Any]:
         """The record as it stands in a JSON file."""
-        return self.model_dump(mode="json", exclude_unset=True)
+        return self.model_dump(mode="json", exclude_defaults=True)
 
     @model_validator(mode="before")
     @classmethod

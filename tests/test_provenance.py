@@ -17,7 +17,7 @@ def test_the_command_can_be_pasted(monkeypatch: pytest.MonkeyPatch, program: str
 
 
 def test_the_date_is_now_in_utc() -> None:
-    date = datetime.fromisoformat(this_call()["date"])
+    date = datetime.fromisoformat(this_call().date)
     assert timedelta(0) <= datetime.now(UTC) - date < timedelta(minutes=1)
     assert shown_date("2026-03-01T01:30:59+02:00") == "2026-02-28 23:30 UTC"
 

@@ -11,13 +11,18 @@ import click
 from hepllm.cli.options import PATH, Settings, common
 from hepllm.runs import LATEST
 
+OUTPUT_HELP = (
+    "File: .md for Markdown, .txt for plain text, both without pictures; else HTML "
+    "[RUN/report.html; of several RUNs, report.html]."
+)
+
 
 @click.command()
 @click.argument("runs", nargs=-1, type=PATH, metavar="[RUN]...")
-@click.option("--output", type=PATH, help="HTML file [RUN/report.html; of several, report.html].")
+@click.option("--output", type=PATH, help=OUTPUT_HELP)
 @common
 def report(settings: Settings, runs: Sequence[Path], output: Path | None) -> None:
-    """Write what is known about a RUN [runs/latest] as one HTML page.
+    """Write what is known about a RUN [runs/latest] as one HTML page, Markdown or plain text.
 
     The page needs no other file and no network: results with intervals, curves, training, features,
     settings and data. Several RUNs stand side by side; seeds of one recipe have a band too.

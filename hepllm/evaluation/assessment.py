@@ -35,11 +35,11 @@ from hepllm.evaluation.metrics import (
 )
 from hepllm.evaluation.results import (
     Band,
+    CutResult,
     EvaluationResults,
     Role,
     ScoreResult,
     ScoreTable,
-    Selection,
     SicEstimate,
 )
 from hepllm.evaluation.scores import ScoredEvents, scored_events
@@ -69,7 +69,7 @@ def evaluate_scores(
         config: rules and the number of bootstrap replicas.
         seed: of the bootstrap.
         sample: name of the sample for the report.
-        view: name of its mixture of classes for the report.
+        view: name of the view of the sample for the report.
         pairs: names of scores of which the difference is wanted, besides those to the model.
 
     Raises:
@@ -105,15 +105,15 @@ def evaluate_scores(
 
 @dataclass(frozen=True)
 class _Thresholds:
-    """The cuts of one score: largest SIC, then those of the selections."""
+    """The cuts of one score: that of the largest SIC, then those that call events signal."""
 
     max_sic: Threshold
-    selections: tuple[Threshold, ...]
+    others: tuple[Threshold, ...]
 
     @property
     def values(self) -> tuple[float, ...]:
         """All cuts; infinity, which nothing passes, where one could not be chosen."""
-        cuts = (self.max_sic, *self.selections)
+        cuts = (self.max_sic, *self.others)
         return tuple(np.inf if cut.value is None else cut.value for cut in cuts)
 
 
@@ -155,10 +155,10 @@ def _choose_thresholds(
         n_there = samples[name].n_background
         n_here = int(curve.n_background_passing[-1]) if len(curve.n_background_passing) else 0
         required = [required_background(config, number) for number in (n_here, n_there)]
-        selections = [choose_eps_s(curve, eps_s) for eps_s in SIGNAL_EFFICIENCIES]
+        stated = [choose_eps_s(curve, eps_s) for eps_s in SIGNAL_EFFICIENCIES]
         chosen[name] = _Thresholds(
             choose_max_sic(curve, required[0], n_there, required[1]),
-            (choose_balanced_accuracy(curve), *selections),
+            (choose_balanced_accuracy(curve), *stated),
         )
     model = chosen[next(iter(test.scores))]
     return chosen | dict.fromkeys(test.ablations, model)
@@ -182,8 +182,8 @@ def _summarise(
         )
         for i, eps_s in enumerate(SIGNAL_EFFICIENCIES)
     }
-    selections = tuple(_select(events, curve, cut, n_min) for cut in chosen.selections)
-    best = selections[0]
+    cuts = tuple(_read_cut(events, curve, cut, n_min) for cut in chosen.others)
+    best = cuts[0]
     sic_band, rejection_band = _bands(curve, n_min, draws, config)
     return ScoreResult(
         name=name,
@@ -201,13 +201,13 @@ def _summarise(
         accuracy_interval=_interval(
             best.accuracy, best.threshold.reason, draws.accuracy[:, 1], config
         ),
-        selections=selections,
+        cuts=cuts,
     )
 
 
-def _select(events: ScoredEvents, curve: RocCurve, cut: Threshold, n_min: int) -> Selection:
+def _read_cut(events: ScoredEvents, curve: RocCurve, cut: Threshold, n_min: int) -> CutResult:
     table = None if cut.value is None else confusion(events, cut.value)
-    return Selection(cut, table, read_at(curve, cut, n_min))
+    return CutResult(cut, table, read_at(curve, cut, n_min))
 
 
 def _interval(

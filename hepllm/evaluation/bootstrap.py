@@ -39,9 +39,9 @@ class Interval:
     reason: str | None = None
 
     @property
-    def pair(self) -> list[float] | None:
+    def pair(self) -> tuple[float, float] | None:
         """Low and high; None where the interval is undefined."""
-        return None if self.low is None or self.high is None else [self.low, self.high]
+        return None if self.low is None or self.high is None else (self.low, self.high)
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,10 @@ the cut, but for the events that the cut has lost.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from scipy.stats import beta
 
 from hepllm.arrays import Bools, Floats
 from hepllm.config import EvaluationConfig
@@ -22,14 +19,14 @@ from hepllm.errors import InputError
 from hepllm.evaluation.assessment import evaluate_scores
 from hepllm.evaluation.bootstrap import Difference
 from hepllm.evaluation.calibration import Calibration
+from hepllm.evaluation.efficiency import Efficiency, EfficiencyRecord, efficiencies
 from hepllm.evaluation.metrics import ROUNDING, SIGNAL_EFFICIENCIES, WorkingPoint, roc
 from hepllm.evaluation.results import EvaluationResults, ScoreTable
 from hepllm.evaluation.scores import ScoredEvents
+from hepllm.records import Events, EventsPerSecond, Pair, Record
 
 FEW_EVENTS = 10
 """A cut that fewer validation background events pass is not known well."""
-
-_WIDTH = 120
 
 
 @dataclass(frozen=True)
@@ -136,63 +133,6 @@ class CascadeCalibration(Calibration):
 
 
 @dataclass(frozen=True)
-class Efficiency:
-    """The share of a class that passes the cascade's cut.
-
-    Attributes:
-        value: of the sum of weights.
-        low: lower end of the interval.
-        high: upper end.
-        n_passing: events, without weights.
-        n_events: events, without weights.
-    """
-
-    value: float
-    low: float
-    high: float
-    n_passing: int
-    n_events: int
-
-
-def efficiency(passes: Bools, weight: Floats, confidence: float) -> Efficiency | None:
-    """Efficiency with its Clopper-Pearson interval (Biometrika 26 (1934) 404).
-
-    With weights, the interval is that of (sum w)^2 / sum w^2 events.
-
-    Args:
-        passes: (N,) of one class.
-        weight: (N,).
-        confidence: probability content of the interval.
-
-    Returns:
-        None where the weights do not sum to a positive number.
-    """
-    total = float(weight.sum())
-    if total <= 0:
-        return None
-    n_effective = total**2 / float(np.square(weight).sum())
-    value = float(weight[passes].sum()) / total
-    n_passing = float(np.clip(value, 0, 1)) * n_effective
-    tail = (1 - confidence) / 2
-    low, high = 0.0, 1.0
-    if n_passing > 0:
-        low = float(beta.ppf(tail, n_passing, n_effective - n_passing + 1))
-    if n_passing < n_effective:
-        high = float(beta.ppf(1 - tail, n_passing + 1, n_effective - n_passing))
-    return Efficiency(value, low, high, int(np.count_nonzero(passes)), len(passes))
-
-
-def efficiencies(
-    passes: Bools, is_signal: Bools, weight: Floats, confidence: float
-) -> dict[str, Efficiency | None]:
-    """``eps_s`` and ``eps_b`` of the cut on events of known class."""
-    return {
-        name: efficiency(passes[chosen], weight[chosen], confidence)
-        for name, chosen in (("eps_s", is_signal), ("eps_b", ~is_signal))
-    }
-
-
-@dataclass(frozen=True)
 class CascadeLoss:
     """What the cascade loses on validation data.
 
@@ -282,86 +222,106 @@ def cuts_beyond(cut: CascadeCut, results: EvaluationResults) -> tuple[str, ...]:
     )
 
 
-def cascade_tree(loss: CascadeLoss, use: CascadeUse) -> dict[str, Any]:
-    """The entry ``cascade`` of ``metrics.json``."""
-    rate = use.n_kept / use.model_seconds if use.model_seconds > 0 else None
-    return {
-        "keep": loss.cut.keep,
-        "threshold": None if np.isinf(loss.cut.threshold) else loss.cut.threshold,
-        "floor": None if np.isinf(loss.cut.floor) else loss.cut.floor,
-        "n_events": use.n_events,
-        "n_kept": use.n_kept,
-        "kept_fraction": use.n_kept / use.n_events,
-        "eps_s": _efficiency_tree(use.eps_s),
-        "eps_b": _efficiency_tree(use.eps_b),
-        "beyond": list(use.beyond),
-        "events_per_second": use.n_events / use.seconds,
-        "events_per_second_without": rate,
-        "speed_up": use.speed_up,
-        "validation": {
-            "eps_s": _efficiency_tree(loss.eps_s),
-            "eps_b": _efficiency_tree(loss.eps_b),
-            "n_compared": loss.n_compared,
-            "difference": {name: _difference_tree(d) for name, d in loss.differences.items()},
-        },
-    }
+class LossRecord(Record):
+    """The difference of a number with the cascade and without it."""
+
+    estimate: float | None
+    """With the cascade minus without; null where either is undefined."""
+
+    interval: Pair | None
+    """Paired bootstrap interval [low, high]."""
+
+    reason: str | None
+    """Why the estimate or its interval is null."""
 
 
-def _efficiency_tree(found: Efficiency | None) -> dict[str, Any] | None:
-    if found is None:
-        return None
-    return {
-        "value": found.value,
-        "interval": [found.low, found.high],
-        "n_passing": found.n_passing,
-        "n_events": found.n_events,
-    }
+class CascadeLossRecord(Record):
+    """What the cascade loses on validation data."""
+
+    eps_s: EfficiencyRecord | None
+    """Share of the signal that passes the cascade's cut."""
+
+    eps_b: EfficiencyRecord | None
+    """Share of the background that passes the cascade's cut."""
+
+    n_compared: Events
+    """Validation events behind the differences."""
+
+    difference: Mapping[str, LossRecord]
+    """What changes with the cascade, by key of the number."""
 
 
-def _difference_tree(difference: Difference) -> dict[str, Any]:
-    return {
-        "estimate": difference.estimate,
-        "interval": difference.interval.pair,
-        "reason": difference.reason or difference.interval.reason,
-    }
+class CascadeRecord(Record):
+    """The cascade at work on a set: the boosting hands a part of the events to the model."""
 
+    keep: float
+    """Share of the validation background that was to be kept."""
 
-def format_cascade(loss: CascadeLoss, use: CascadeUse) -> str:
-    """The same in words, in lines of at most 120 characters."""
-    sentences = [
-        f"Cascade: the language model scored {use.n_kept} of {use.n_events} events,",
-        f"those above the boosting's cut for {loss.cut.keep:g} of the validation background.",
-        f"Signal that passes it: {_efficiency_text(loss.eps_s)} of the validation data"
-        + (f", {_efficiency_text(use.eps_s)} here." if use.eps_s else "."),
-        f"Background: {_efficiency_text(loss.eps_b)} of the validation data"
-        + (f", {_efficiency_text(use.eps_b)} here." if use.eps_b else "."),
-        f"With the cascade minus without, on {loss.n_compared} validation events:",
-        "; ".join(_difference_text(*item) for item in loss.differences.items()) + ".",
-    ]
-    if use.beyond:
-        sentences.append(
-            f"{', '.join(use.beyond)}: their cuts lie below the cascade's, so part of what passes "
-            "is the boosting's choice. So is part of the AUC."
+    threshold: float | None
+    """Logit of the boosting from which the model scores an event; null where it scores all."""
+
+    floor: float | None
+    """The least score of an event that the model scored; null where it scores all."""
+
+    n_events: Events
+    """Events of the set."""
+
+    n_kept: Events
+    """Events that the model scored."""
+
+    kept_fraction: float
+    """Their share."""
+
+    eps_s: EfficiencyRecord | None
+    """Share of the set's signal that passes the cut; null without labels or without signal."""
+
+    eps_b: EfficiencyRecord | None
+    """The same for background."""
+
+    beyond: tuple[str, ...]
+    """Keys of the values whose cut lies below the cascade's: the boosting decides part of them."""
+
+    events_per_second: EventsPerSecond
+    """With the cascade."""
+
+    events_per_second_without: EventsPerSecond | None
+    """Of the model alone; null where it scored nothing."""
+
+    speed_up: float | None
+    """Time of the model for all events over that of the cascade."""
+
+    validation: CascadeLossRecord
+    """What the cascade loses on validation data."""
+
+    @classmethod
+    def of(cls, loss: CascadeLoss, use: CascadeUse) -> CascadeRecord:
+        """What the cascade did and may have lost, as it is recorded."""
+        return cls(
+            keep=loss.cut.keep,
+            threshold=None if np.isinf(loss.cut.threshold) else loss.cut.threshold,
+            floor=None if np.isinf(loss.cut.floor) else loss.cut.floor,
+            n_events=use.n_events,
+            n_kept=use.n_kept,
+            kept_fraction=use.n_kept / use.n_events,
+            eps_s=EfficiencyRecord.of(use.eps_s),
+            eps_b=EfficiencyRecord.of(use.eps_b),
+            beyond=use.beyond,
+            events_per_second=use.n_events / use.seconds,
+            events_per_second_without=(
+                use.n_kept / use.model_seconds if use.model_seconds > 0 else None
+            ),
+            speed_up=use.speed_up,
+            validation=CascadeLossRecord(
+                eps_s=EfficiencyRecord.of(loss.eps_s),
+                eps_b=EfficiencyRecord.of(loss.eps_b),
+                n_compared=loss.n_compared,
+                difference={
+                    name: LossRecord(
+                        estimate=found.estimate,
+                        interval=found.interval.pair,
+                        reason=found.reason or found.interval.reason,
+                    )
+                    for name, found in loss.differences.items()
+                },
+            ),
         )
-    if use.speed_up is not None:
-        sentences.append(
-            f"{use.n_events / use.seconds:.0f} events/s, {use.speed_up:.1f} times what the model "
-            "alone reaches."
-        )
-    return textwrap.fill(" ".join(sentences), _WIDTH)
-
-
-def _efficiency_text(found: Efficiency | None) -> str:
-    if found is None:
-        return "undefined"
-    return (
-        f"{found.value:.4f} [{found.low:.4f}, {found.high:.4f}] "
-        f"({found.n_passing} of {found.n_events})"
-    )
-
-
-def _difference_text(name: str, difference: Difference) -> str:
-    if difference.estimate is None:
-        return f"{name} undefined ({difference.reason})"
-    low, high = difference.interval.pair or (float("nan"), float("nan"))
-    return f"{name} {difference.estimate:+.3f} [{low:+.3f}, {high:+.3f}]"

@@ -1,18 +1,17 @@
-"""SIC and rejection curves of one sample as ``curves.json``, from which reports are drawn."""
+"""SIC and rejection curves of one sample, recorded so that reports can be drawn from them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from hepllm.arrays import Floats
 from hepllm.evaluation.results import Band, EvaluationResults
+from hepllm.records import Events, FileRecord, Quantity, Record
 
 _PERCENTILES = (16, 50, 84)
-_ENDS = ("", "_low", "_high")
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,80 +29,93 @@ class Curves:
     rejection: Band
 
 
-@dataclass(frozen=True, eq=False)
-class SampleCurves:
-    """All curves of one sample.
+class CurveRecord(Quantity):
+    """A curve against the signal efficiency; null where too little background passes."""
 
-    Attributes:
-        sample: its name.
-        n_signal: number of signal events.
-        n_background: number of background events.
-        n_min: background events that must pass for a value.
-        confidence: of the intervals.
-        classifiers: curves by name, the judged model first.
-    """
+    value: tuple[float | None, ...]
+    """The curve."""
+
+    low: tuple[float | None, ...]
+    """Lower end of its bootstrap interval at each signal efficiency."""
+
+    high: tuple[float | None, ...]
+    """Upper end of its bootstrap interval at each signal efficiency."""
+
+    @classmethod
+    def of(cls, band: Band) -> CurveRecord:
+        """A band as it is recorded."""
+        return cls(value=_nulls(band.value), low=_nulls(band.low), high=_nulls(band.high))
+
+    def band(self, eps_s: Sequence[float]) -> Band:
+        """The curve at these signal efficiencies as arrays."""
+        parts = (eps_s, self.value, self.low, self.high)
+        return Band(*(np.array(part, dtype=np.float64) for part in parts))
+
+
+class ClassifierCurves(Record):
+    """The curves of one classifier."""
+
+    role: str
+    """What it is: llm for the judged model, baseline, retrained or ablation."""
+
+    eps_s: tuple[float, ...]
+    """The signal efficiencies of all curves."""
+
+    sic: CurveRecord
+    """Significance improvement eps_S / sqrt(eps_B)."""
+
+    inverse_eps_b: CurveRecord
+    """Background rejection 1 / eps_B."""
+
+
+class CurvesRecord(FileRecord):
+    """The curves of all classifiers on one sample."""
 
     sample: str
-    n_signal: int
-    n_background: int
-    n_min: int
+    """Name of the set."""
+
+    n_signal: Events
+    """Signal events of the sample."""
+
+    n_background: Events
+    """Background events of the sample."""
+
+    min_background: Events
+    """Background events that must pass for a value."""
+
     confidence: float
-    classifiers: Mapping[str, Curves]
+    """Probability content of the intervals."""
 
+    classifiers: Mapping[str, ClassifierCurves]
+    """Curves by classifier, the judged model first."""
 
-def curves_of(results: EvaluationResults) -> SampleCurves:
-    """The curves of an evaluation."""
-    events = results.model.events
-    return SampleCurves(
-        sample=results.sample,
-        n_signal=events.n_signal,
-        n_background=events.n_background,
-        n_min=results.n_min,
-        confidence=results.config.confidence,
-        classifiers={
-            name: Curves(result.role, result.sic_band, result.rejection_band)
-            for name, result in results.scores.items()
-        },
-    )
+    @classmethod
+    def of(cls, results: EvaluationResults) -> CurvesRecord:
+        """The curves of an evaluation."""
+        events = results.model.events
+        return cls(
+            sample=results.sample,
+            n_signal=events.n_signal,
+            n_background=events.n_background,
+            min_background=results.n_min,
+            confidence=results.config.confidence,
+            classifiers={
+                name: ClassifierCurves(
+                    role=result.role,
+                    eps_s=tuple(result.sic_band.eps_s.tolist()),
+                    sic=CurveRecord.of(result.sic_band),
+                    inverse_eps_b=CurveRecord.of(result.rejection_band),
+                )
+                for name, result in results.scores.items()
+            },
+        )
 
-
-def curves_tree(curves: SampleCurves) -> dict[str, Any]:
-    """The content of ``curves.json``; null where a curve has no value."""
-    return {
-        "sample": curves.sample,
-        "n_signal": curves.n_signal,
-        "n_background": curves.n_background,
-        "min_background": curves.n_min,
-        "confidence": curves.confidence,
-        "classifiers": {
-            name: {
-                "role": found.role,
-                "eps_s": found.sic.eps_s.tolist(),
-                **_band_tree("sic", found.sic),
-                **_band_tree("inverse_eps_b", found.rejection),
-            }
-            for name, found in curves.classifiers.items()
-        },
-    }
-
-
-def curves_from_tree(tree: Mapping[str, Any]) -> SampleCurves:
-    """Reads back what ``curves_tree`` made.
-
-    Raises:
-        KeyError, TypeError, ValueError: if it is something else.
-    """
-    return SampleCurves(
-        sample=str(tree["sample"]),
-        n_signal=int(tree["n_signal"]),
-        n_background=int(tree["n_background"]),
-        n_min=int(tree["min_background"]),
-        confidence=float(tree["confidence"]),
-        classifiers={
-            name: Curves(str(found["role"]), _band(found, "sic"), _band(found, "inverse_eps_b"))
-            for name, found in tree["classifiers"].items()
-        },
-    )
+    def curves(self) -> dict[str, Curves]:
+        """The curves of each classifier as arrays."""
+        return {
+            name: Curves(one.role, one.sic.band(one.eps_s), one.inverse_eps_b.band(one.eps_s))
+            for name, one in self.classifiers.items()
+        }
 
 
 def band_over_runs(bands: Sequence[Band]) -> Band:
@@ -125,30 +137,19 @@ def band_over_runs(bands: Sequence[Band]) -> Band:
     return Band(grid, median, low, high)
 
 
-def curves_over_runs(runs: Sequence[SampleCurves]) -> dict[str, Curves]:
+def curves_over_runs(runs: Sequence[CurvesRecord]) -> dict[str, Curves]:
     """Median and band over runs for each classifier that all of them have, but for ablations."""
-    first = runs[0].classifiers
+    first, *others = (run.curves() for run in runs)
     return {
         name: Curves(
             found.role,
-            band_over_runs([run.classifiers[name].sic for run in runs]),
-            band_over_runs([run.classifiers[name].rejection for run in runs]),
+            band_over_runs([run[name].sic for run in (first, *others)]),
+            band_over_runs([run[name].rejection for run in (first, *others)]),
         )
         for name, found in first.items()
-        if found.role != "ablation" and all(name in run.classifiers for run in runs)
+        if found.role != "ablation" and all(name in run for run in others)
     }
 
 
-def _band_tree(key: str, band: Band) -> dict[str, list[float | None]]:
-    parts = zip(_ENDS, (band.value, band.low, band.high), strict=True)
-    return {
-        f"{key}{end}": [None if np.isnan(value) else float(value) for value in values]
-        for end, values in parts
-    }
-
-
-def _band(tree: Mapping[str, Any], key: str) -> Band:
-    def numbers(name: str) -> Floats:
-        return np.array([np.nan if value is None else value for value in tree[name]], dtype=float)
-
-    return Band(numbers("eps_s"), *(numbers(f"{key}{end}") for end in _ENDS))
+def _nulls(values: Floats) -> tuple[float | None, ...]:
+    return tuple(None if np.isnan(value) else float(value) for value in values)

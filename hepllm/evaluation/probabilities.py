@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,8 +13,7 @@ from hepllm.evaluation.calibration import Calibration, ValidationScores, fit_cal
 from hepllm.evaluation.prior import ASSUMPTION, PriorEstimate, estimate_prior
 from hepllm.evaluation.reliability import Reliability, TopBin, reliability, top_bins
 from hepllm.evaluation.scores import ScoredEvents
-
-_WIDTH = 120
+from hepllm.records import Events, Pair, Record
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +36,7 @@ class CalibrationCheck:
     """How well probabilities hold on events of known class.
 
     Attributes:
-        calibrated: in the mixture of the sample.
+        calibrated: in the signal:background ratio of the sample.
         uncalibrated: the same for the scores as they are.
         top: the highest scores, under the prior that was asked for.
         top_prior: signal fraction to which ``top`` refers.
@@ -103,61 +101,123 @@ def check_calibration(
     return CalibrationCheck(calibrated, uncalibrated, top, assumed)
 
 
-def calibration_tree(
-    calibration: Calibration, prior: Prior, check: CalibrationCheck | None, own: float | None
-) -> dict[str, Any]:
-    """The entry ``calibration`` of ``metrics.json``."""
-    tree: dict[str, Any] = {
-        "method": calibration.method,
-        "training_fraction": calibration.prior,
-        "slope": None if calibration.method == "isotonic" else calibration.slope,
-        "offset": None if calibration.method == "isotonic" else calibration.offset,
-        "prior": prior.name,
-        "prior_fraction": calibration.prior if prior.fraction is None else prior.fraction,
-        "sample_fraction": own,
-    }
-    if prior.estimate is not None:
-        between = prior.estimate.interval
-        tree |= {
-            "prior_interval": between.pair,
-            "prior_confidence": between.confidence,
-            "prior_n_events": prior.estimate.n_events,
-            "prior_assumption": ASSUMPTION,
-        }
-    if check is not None:
-        tree |= {
-            "ece": check.calibrated.ece,
-            "ece_uncalibrated": check.uncalibrated.ece,
-            "ece_if_perfect": check.calibrated.ece_if_perfect,
-            "top_prior_fraction": check.top_prior,
-            "top": [asdict(part) for part in check.top],
-        }
-    return tree
+class TopRecord(Record):
+    """The events of the highest scores."""
+
+    share: float
+    """Their share of all events."""
+
+    n_events: Events
+    """Their number."""
+
+    expected: float
+    """Signal by the sum of the probabilities."""
+
+    observed: float
+    """Signal by the labels, in the same signal:background ratio."""
+
+    ratio: float | None
+    """Observed over expected; null where nothing is expected."""
+
+    low: float | None
+    """Lower end of the 68 % Poisson interval of the ratio."""
+
+    high: float | None
+    """Upper end of the 68 % Poisson interval of the ratio."""
 
 
-def format_calibration(
-    calibration: Calibration, prior: Prior, check: CalibrationCheck | None, own: float | None
-) -> str:
-    """The same in words, in lines of at most 120 characters."""
-    sentences = [f"Probabilities: calibration {calibration.method}, prior: {prior.name}."]
-    if prior.estimate is not None:
-        truth = "" if own is None else f" (the labels say {own:.3g})"
-        events = f"from {prior.estimate.n_events} events"
-        sentences.append(f"The estimate{truth} {events} {ASSUMPTION}.")
-    if check is None:
-        return textwrap.fill(" ".join(sentences), _WIDTH)
-    sentences += [
-        f"Expected calibration error in this sample's mixture: {check.calibrated.ece:.4f},",
-        f"uncalibrated {check.uncalibrated.ece:.4f},",
-        f"and {check.calibrated.ece_if_perfect:.4f} if the probabilities held exactly.",
-        f"Observed over expected signal at fraction {check.top_prior:.3g}:",
-    ]
-    lines = [textwrap.fill(" ".join(sentences), _WIDTH), *map(_top_line, check.top)]
-    return "\n".join(lines)
+class CalibrationRecord(Record):
+    """How scores become probabilities, and how well these hold."""
 
+    method: str
+    """How the map from scores to logits was fitted on the validation data."""
 
-def _top_line(part: TopBin) -> str:
-    text = f"  highest {part.share:.1%}: {part.observed:.4g} / {part.expected:.4g}"
-    if part.ratio is None or part.low is None or part.high is None:
-        return text
-    return f"{text} = {part.ratio:.2f} [{part.low:.2f}, {part.high:.2f}] (68 %)"
+    training_fraction: float
+    """Signal fraction of the training events, in which the calibrated logits hold."""
+
+    slope: float | None
+    """Slope of the map; null where it is not linear."""
+
+    offset: float | None
+    """Offset of the map; null where it is not linear."""
+
+    prior: str
+    """What signal fraction the probabilities assume, in words."""
+
+    prior_fraction: float
+    """That signal fraction."""
+
+    sample_fraction: float | None
+    """Signal fraction of the set by its labels; null without labels."""
+
+    prior_interval: Pair | None = None
+    """Interval [low, high] of an estimated signal fraction; absent where none was estimated."""
+
+    prior_confidence: float | None = None
+    """Probability content of that interval."""
+
+    prior_n_events: Events | None = None
+    """Events that the fraction was estimated from."""
+
+    prior_assumption: str | None = None
+    """What the estimate assumes, in words."""
+
+    ece: float | None = None
+    """Expected calibration error in the set's own signal:background ratio; absent where unknown."""
+
+    ece_uncalibrated: float | None = None
+    """The same without calibration."""
+
+    ece_if_perfect: float | None = None
+    """What it would be on average if the probabilities held exactly."""
+
+    top_prior_fraction: float | None = None
+    """Signal fraction to which ``top`` refers."""
+
+    top: tuple[TopRecord, ...] = ()
+    """Observed and expected signal among the highest scores."""
+
+    @classmethod
+    def of(
+        cls,
+        calibration: Calibration,
+        prior: Prior,
+        check: CalibrationCheck | None,
+        own: float | None,
+    ) -> CalibrationRecord:
+        """Calibration, prior and check as they are recorded.
+
+        Args:
+            calibration: of the scores.
+            prior: that the probabilities assume.
+            check: on the labels of the set; None without.
+            own: signal fraction of the set; None without labels.
+        """
+        more: dict[str, Any] = {}
+        if prior.estimate is not None:
+            between = prior.estimate.interval
+            more |= {
+                "prior_interval": between.pair,
+                "prior_confidence": between.confidence,
+                "prior_n_events": prior.estimate.n_events,
+                "prior_assumption": ASSUMPTION,
+            }
+        if check is not None:
+            more |= {
+                "ece": check.calibrated.ece,
+                "ece_uncalibrated": check.uncalibrated.ece,
+                "ece_if_perfect": check.calibrated.ece_if_perfect,
+                "top_prior_fraction": check.top_prior,
+                "top": tuple(TopRecord(**asdict(part)) for part in check.top),
+            }
+        is_linear = calibration.method != "isotonic"
+        return cls(
+            method=calibration.method,
+            training_fraction=calibration.prior,
+            slope=calibration.slope if is_linear else None,
+            offset=calibration.offset if is_linear else None,
+            prior=prior.name,
+            prior_fraction=calibration.prior if prior.fraction is None else prior.fraction,
+            sample_fraction=own,
+            **more,
+        )

@@ -66,7 +66,7 @@ class SicEstimate:
 
 
 @dataclass(frozen=True)
-class Selection:
+class CutResult:
     """A cut chosen on validation data and what it calls the events of the sample.
 
     Attributes:
@@ -117,8 +117,8 @@ class ScoreResult:
         max_sic: at the cut chosen on validation data.
         max_sic_in_sample: at the cut that the sample itself prefers; biased upwards.
         sic_at: by stated signal efficiency.
-        accuracy_interval: of the accuracy of the first selection.
-        selections: the cut of largest balanced accuracy first, then stated efficiencies.
+        accuracy_interval: of the accuracy of the first cut.
+        cuts: the cut of largest balanced accuracy first, then stated efficiencies.
     """
 
     name: str
@@ -134,7 +134,7 @@ class ScoreResult:
     max_sic_in_sample: WorkingPoint
     sic_at: Mapping[float, SicEstimate]
     accuracy_interval: Interval
-    selections: tuple[Selection, ...]
+    cuts: tuple[CutResult, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +143,7 @@ class EvaluationResults:
 
     Attributes:
         sample: name of the sample, such as ``test``.
-        view: its mixture of classes, such as ``natural`` or ``1:10``.
+        view: which of its events are used, such as ``natural`` or ``1:10``.
         config: the rules that were followed.
         seed: of the bootstrap.
         scores: results by name, the judged model first.

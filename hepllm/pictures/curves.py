@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hepllm.arrays import Bools
-from hepllm.evaluation.curves import SampleCurves, curves_over_runs
+from hepllm.evaluation.curves import CurvesRecord, curves_over_runs
 from hepllm.evaluation.results import Band
 from hepllm.pictures.style import COLOURS, legend_below, line_style, plain, wide_canvas
 
@@ -67,7 +67,7 @@ def rejection_figure(bands: Mapping[str, Band], caption: Caption) -> Figure:
     return figure
 
 
-def spread_figures(curves: Sequence[SampleCurves]) -> dict[str, Figure]:
+def spread_figures(curves: Sequence[CurvesRecord]) -> dict[str, Figure]:
     """The SIC and the ROC curve of each classifier as median and band over runs.
 
     Args:

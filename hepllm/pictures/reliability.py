@@ -41,7 +41,7 @@ def plot_reliability(check: CalibrationCheck, title: str, path: Path) -> None:
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axes.set_aspect("equal")
     axes.tick_params(direction="in", which="both", top=True, right=True, labelsize=11)
-    axes.set_xlabel("probability of signal, in this sample's mixture", fontsize=13)
+    axes.set_xlabel("probability of signal, in this sample's S:B ratio", fontsize=13)
     axes.set_ylabel("observed share of signal", fontsize=13)
     axes.set_title(title, loc="left", fontsize=11)
     handles, labels = axes.get_legend_handles_labels()

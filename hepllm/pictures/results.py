@@ -132,7 +132,7 @@ def plot_scores(results: EvaluationResults, path: Path) -> None:
         axes.errorbar(
             centres[filled], counts[filled], errors, fmt="none", ecolor=colour, elinewidth=1
         )
-    cut = results.model.selections[0].threshold
+    cut = results.model.cuts[0].threshold
     if cut.value is not None:
         label = f"cut: {cut.chosen_by}"
         axes.axvline(cut.value, ymax=0.8, color="0.3", linestyle="--", label=label)

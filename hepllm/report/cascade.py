@@ -2,58 +2,62 @@
 
 from __future__ import annotations
 
+from hepllm.evaluation.cascade import CascadeRecord
+from hepllm.evaluation.efficiency import EfficiencyRecord
+from hepllm.report.cells import COLUMNS, quantity_cell
 from hepllm.report.page import Cell, Group, Row, Section, Table
-from hepllm.report.tables import Tree, difference_cell, heading
-
-_CLASSES = {"eps_s": "signal", "eps_b": "background"}
 
 
-def cascade_section(tree: Tree) -> Section:
-    """What the entry ``cascade`` of ``metrics.json`` tells.
-
-    Raises:
-        KeyError: if something is missing in it.
-    """
-    scored = f"The language model scored {tree['n_kept']} of {tree['n_events']} events"
-    texts = [f"{scored}, those above the boosting's cut for {tree['keep']:g} of the background."]
-    if tree["beyond"]:
+def cascade_section(found: CascadeRecord) -> Section:
+    """What a cascade kept, lost and saved."""
+    scored = f"The language model scored {found.n_kept} of {found.n_events} events"
+    texts = [
+        f"{scored}, those above the boosting's cut for {found.keep:g} of the validation background."
+    ]
+    if found.beyond:
         texts.append(
-            f"{', '.join(tree['beyond'])}: these cuts lie below the cascade's, so part of what "
+            f"{', '.join(found.beyond)}: these cuts lie below the cascade's, so part of what "
             "passes is the boosting's choice. So is part of the AUC."
         )
-    return Section("Cascade", texts=texts, tables=[_passing_table(tree), _loss_table(tree)])
+    if found.speed_up is not None:
+        texts.append(
+            f"{found.events_per_second:.0f} events/s, {found.speed_up:.1f} times what the model "
+            "alone reaches."
+        )
+    return Section("Cascade", texts=texts, tables=[_passing_table(found), _loss_table(found)])
 
 
-def _passing_table(tree: Tree) -> Table:
-    rows = [
-        Row(name, [_share(tree["validation"][key]), _share(tree[key])])
-        for key, name in _CLASSES.items()
-    ]
+def _passing_table(found: CascadeRecord) -> Table:
+    shares = {
+        "signal": (found.validation.eps_s, found.eps_s),
+        "background": (found.validation.eps_b, found.eps_b),
+    }
     return Table(
         caption="Share that passes the cut of the cascade",
         heads=("", "validation", "this set"),
-        groups=[Group("", rows)],
-        notes=["No selection can have a larger signal efficiency."],
+        groups=[Group("", [Row(name, [*map(_share, both)]) for name, both in shares.items()])],
+        notes=["No cut on the score can have a larger signal efficiency."],
     )
 
 
-def _loss_table(tree: Tree) -> Table:
-    found = tree["validation"]
-    differences = found["difference"]
-    cells = []
-    for key, one in differences.items():
-        low, high = one["interval"] or (None, None)
-        cells.append(difference_cell({**one, "low": low, "high": high}, key))
+def _loss_table(found: CascadeRecord) -> Table:
+    differences = found.validation.difference
+    cells = [
+        Cell(reason=one.reason or "undefined")
+        if one.estimate is None
+        else quantity_cell(one.estimate, one.interval, 3, sign="+", reason=one.reason or "")
+        for one in differences.values()
+    ]
     return Table(
-        caption=f"With the cascade minus without, on {found['n_compared']} validation events",
-        heads=("", *(heading(key) for key in differences)),
+        caption="With the cascade minus without, on "
+        f"{found.validation.n_compared} validation events",
+        heads=("", *(COLUMNS[key].head for key in differences)),
         groups=[Group("", [Row("difference", cells)])],
     )
 
 
-def _share(found: Tree | None) -> Cell:
+def _share(found: EfficiencyRecord | None) -> Cell:
     if found is None:
         return Cell(reason="no labels, or none of this class")
-    low, high = found["interval"]
-    count = f"{found['n_passing']} of {found['n_events']}"
-    return Cell(f"{found['value']:.4f}", found["value"], f"[{low:.4f}, {high:.4f}]", count)
+    count = f"{found.n_passing} of {found.n_events}"
+    return quantity_cell(found.value, found.interval, 4, note=count)

@@ -15,9 +15,9 @@ from hepllm.data.summary import (
     values_by_class,
 )
 from hepllm.pictures.features import FeatureHistograms, plot_feature
+from hepllm.report.cells import count_cell
 from hepllm.report.data_uris import drawn_small
 from hepllm.report.page import Cell, Group, Picture, Row, Section, Table
-from hepllm.report.tables import count_cell
 from hepllm.schema import FEATURES, SPLITS
 
 _ALWAYS = "m_jj"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from hepllm.report.page import Cell, Page, Section, Table
 
-_SPECIAL = re.compile(r"([\\`*\[<>|~$&]|(?<!\w)_|_(?!\w)|^#|^[-+](?=\s)|(?<=^\d)[.)](?=\s))")
+_SPECIAL = re.compile(r"([\\`*\[<|~$&]|(?<!\w)_|_(?!\w)|^[#>]|^[-+](?=\s)|(?<=^\d)[.)](?=\s))")
 
 
 def as_markdown(part: Page | Section | Table) -> str:
@@ -54,10 +54,10 @@ def _table(table: Table) -> Iterator[str]:
 
 
 def _cell(cell: Cell, marks: dict[str, str]) -> str:
-    shown = _escaped(cell.text) if cell.text else f"-{marks.get(cell.reason, '')}"
-    return " ".join(
-        filter(None, (shown, cell.interval, f"({_escaped(cell.note)})" if cell.note else ""))
-    )
+    dash = f"-{marks.get(cell.reason, '')}"
+    interval = f"[{dash}]" if cell.text and cell.is_missing else cell.interval
+    note = f"({_escaped(cell.note)})" if cell.note else ""
+    return " ".join(filter(None, (_escaped(cell.text) or dash, interval, note)))
 
 
 def _row(cells: Sequence[str] | Iterator[str]) -> str:

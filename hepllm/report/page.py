@@ -16,7 +16,7 @@ class Cell:
         value: in full; None where there is none.
         interval: its uncertainty.
         note: such as the background events that it rests on; may stand without a number.
-        reason: why there is no number.
+        reason: why there is no number, or no interval of it.
     """
 
     text: str = ""
@@ -24,6 +24,11 @@ class Cell:
     interval: str = ""
     note: str = ""
     reason: str = ""
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether the number or its interval does not exist, for a reason."""
+        return bool(self.reason) and not (self.text and self.interval)
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class Table:
     def marks(self) -> dict[str, str]:
         """What is shown beside a dash, by the reason for it; empty where there is one reason."""
         cells = [cell for group in self.groups for row in group.rows for cell in row.cells]
-        reasons = dict.fromkeys(cell.reason for cell in cells if cell.reason and not cell.text)
+        reasons = dict.fromkeys(cell.reason for cell in cells if cell.is_missing)
         if len(reasons) < 2:
             return dict.fromkeys(reasons, "")
         return {

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hepllm.config import Config, settings_by_path
-from hepllm.evaluation.curves import Curves, SampleCurves
+from hepllm.evaluation.curves import CurvesRecord
 from hepllm.evaluation.seeds import spread_over_runs
 from hepllm.pictures.curves import Caption, rejection_figure, sic_figure, spread_figures
 from hepllm.pictures.training import (
@@ -17,11 +17,12 @@ from hepllm.pictures.training import (
     loss_figure,
     validation_figure,
 )
-from hepllm.provenance import shown_date
+from hepllm.provenance import Call, shown_date
 from hepllm.report.data_uris import drawn
 from hepllm.report.page import Cell, Group, Listing, Picture, Row, Section, Table
+from hepllm.report.records import LabelledMetrics
 from hepllm.report.sets import EvaluatedSet
-from hepllm.report.tables import has_labels, overview_table, spread_table
+from hepllm.report.tables import overview_table, spread_table
 
 _NO_RECIPE = ("seed", "name")
 """Settings in which runs of one recipe may differ."""
@@ -53,7 +54,7 @@ class ReportedRun:
     dataset_digest: str
     n_train: Mapping[str, int]
     n_validation: Mapping[str, int]
-    starts: Sequence[Mapping[str, Any]]
+    starts: Sequence[Call]
     history: History
     sets: Sequence[EvaluatedSet]
 
@@ -75,8 +76,8 @@ def training_section(run: ReportedRun) -> Section:
         ("validation events", _classes(run.n_validation)),
     ]
     for place, start in enumerate(run.starts):
-        facts.append(("resumed" if place else "begun", shown_date(start["date"])))
-        facts.append(("command", start["command"]))
+        facts.append(("resumed" if place else "begun", shown_date(start.date)))
+        facts.append(("command", start.command))
     if not run.history:
         text = f"There is no {run.folder / 'history.jsonl'}, so there are no training curves."
         return Section("Training", texts=[text], facts=facts)
@@ -187,7 +188,9 @@ def _classes(counts: Mapping[str, int]) -> str:
 
 
 def _labelled(run: ReportedRun, name: str) -> bool:
-    return any(found.name == name and has_labels(found.metrics) for found in run.sets)
+    return any(
+        found.name == name and isinstance(found.metrics, LabelledMetrics) for found in run.sets
+    )
 
 
 def _settings_table(runs: Sequence[ReportedRun]) -> Table:
@@ -217,8 +220,8 @@ def _common_set(runs: Sequence[ReportedRun], name: str, together: bool) -> Secti
     texts = [f"No curves of {folder}; make them with: hepllm eval {folder}" for folder in without]
     tables, pictures = [], []
     if together:
-        spreads = spread_over_runs([found.metrics for found in sets])
-        tables.append(spread_table(spreads, len(runs)))
+        metrics = [found.metrics for found in sets if isinstance(found.metrics, LabelledMetrics)]
+        tables.append(spread_table(name, spread_over_runs(metrics), len(runs)))
     curves = {
         run.name: found.curves
         for run, found in zip(runs, sets, strict=True)
@@ -231,7 +234,7 @@ def _common_set(runs: Sequence[ReportedRun], name: str, together: bool) -> Secti
     return Section(title, texts=texts, tables=tables, pictures=pictures)
 
 
-def _spread_pictures(curves: Sequence[SampleCurves], name: str) -> list[Picture]:
+def _spread_pictures(curves: Sequence[CurvesRecord], name: str) -> list[Picture]:
     figures = spread_figures(curves)
     end = f"median and band of 16-84 % over {len(curves)} runs; {name}"
     return [
@@ -248,11 +251,9 @@ def _spread_pictures(curves: Sequence[SampleCurves], name: str) -> list[Picture]
     ]
 
 
-def _overlaid_pictures(curves: Mapping[str, SampleCurves], name: str) -> list[Picture]:
+def _overlaid_pictures(curves: Mapping[str, CurvesRecord], name: str) -> list[Picture]:
     """The judged model of every run in the same axes."""
-    models: dict[str, Curves] = {
-        run: next(iter(found.classifiers.values())) for run, found in curves.items()
-    }
+    models = {run: next(iter(found.curves().values())) for run, found in curves.items()}
     one = next(iter(curves.values()))
     counts = {(found.n_signal, found.n_background) for found in curves.values()}
     numbers = f"$N_s$ = {one.n_signal}, $N_b$ = {one.n_background}" if len(counts) == 1 else ""

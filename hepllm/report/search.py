@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
+from hepllm.report.cells import count_cell
 from hepllm.report.page import Cell, Group, Listing, Picture, Row, Section, Table
-from hepllm.report.tables import count_cell
 from hepllm.search.records import (
     Measurement,
     NoSearch,

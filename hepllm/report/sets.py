@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from hepllm.evaluation.curves import SampleCurves
+from hepllm.evaluation.curves import CurvesRecord
 from hepllm.provenance import shown_date
 from hepllm.report.cascade import cascade_section
 from hepllm.report.data_uris import stored
 from hepllm.report.page import Picture, Section
+from hepllm.report.probabilities import probability_section
+from hepllm.report.records import LabelledMetrics, SetMetrics, UnlabelledMetrics
 from hepllm.report.search import PICTURES as SEARCH_PICTURES
 from hepllm.report.search import search_section
 from hepllm.report.tables import (
-    Tree,
     cut_table,
     difference_table,
-    events_text,
-    has_labels,
     result_table,
-    top_table,
     view_table,
 )
-from hepllm.search.records import NoSearch, Submission
 
 _PICTURES: Mapping[str, tuple[str, str]] = {
     "sic.png": (
@@ -42,7 +37,7 @@ _PICTURES: Mapping[str, tuple[str, str]] = {
     ),
     "reliability.png": (
         "Observed share of signal against the predicted probability, before and after calibration",
-        "Reliability of the probabilities, in this sample's own mixture.",
+        "Reliability of the probabilities, in this sample's own signal:background ratio.",
     ),
 }
 """What is seen in a picture, and what stands below it; others are named after their file."""
@@ -60,84 +55,69 @@ class EvaluatedSet:
     """
 
     name: str
-    metrics: Tree
-    curves: SampleCurves | None
+    metrics: SetMetrics
+    curves: CurvesRecord | None
     pictures: Sequence[Path]
 
 
 def set_section(found: EvaluatedSet) -> Section:
-    """Everything about one set.
+    """Everything about one set, pictures included.
 
     Raises:
         OSError: if a picture cannot be read.
-        KeyError: if the metrics are of an older version and lack something.
     """
-    tree = found.metrics
-    parts = []
-    if "search" in tree:
-        shown = [file for file in _in_order(found.pictures) if _of_search(file)]
-        pictures = [_picture(one, found.name) for one in shown]
-        parts.append(search_section(_read_search(tree["search"]), found.name, pictures))
-    if "cascade" in tree:
-        parts.append(cascade_section(tree["cascade"]))
-    if has_labels(tree):
-        parts.append(_detail_section(tree))
-    parts.append(_probability_section(tree["calibration"]))
-    others = [file for file in _in_order(found.pictures) if not _of_search(file)]
-    return Section(
-        title=f"Results on {found.name}",
-        texts=[_sentences(tree)],
-        facts=[
-            ("evaluated", shown_date(tree["made"]["date"])),
-            ("command", tree["made"]["command"]),
-        ],
-        tables=[result_table(tree)] if has_labels(tree) else [],
-        pictures=[_picture(file, found.name) for file in others],
-        sections=parts,
+    files = _in_order(found.pictures)
+    shown = [_picture(file, found.name) for file in files if not _of_search(file)]
+    of_search = [_picture(file, found.name) for file in files if _of_search(file)]
+    made = found.metrics.made
+    return replace(
+        result_section(found.name, found.metrics, of_search),
+        facts=[("evaluated", shown_date(made.date)), ("command", made.command)],
+        pictures=shown,
     )
 
 
-def _read_search(tree: Tree) -> Submission | NoSearch:
-    kind = NoSearch if "problem" in tree else Submission
-    try:
-        return kind.model_validate(tree)
-    except ValidationError as error:
-        raise KeyError(".".join(map(str, ("search", *error.errors()[0]["loc"])))) from None
+def result_section(
+    name: str, metrics: SetMetrics, search_pictures: Sequence[Picture] = ()
+) -> Section:
+    """What was found on one set.
 
-
-def _detail_section(tree: Tree) -> Section:
-    tables = (difference_table(tree), view_table(tree), cut_table(tree))
+    Args:
+        name: of the set.
+        metrics: what is recorded about it.
+        search_pictures: of the search in it.
+    """
+    parts, tables = [], []
+    if metrics.search is not None:
+        parts.append(search_section(metrics.search, name, search_pictures))
+    if metrics.cascade is not None:
+        parts.append(cascade_section(metrics.cascade))
+    if isinstance(metrics, LabelledMetrics):
+        tables.append(result_table(metrics))
+        details = (difference_table(metrics), view_table(metrics), cut_table(metrics))
+        shown = [table for table in details if table is not None]
+        parts.append(Section("Differences, views and cuts", tables=shown))
+    parts.append(probability_section(metrics.calibration))
     return Section(
-        "Differences, mixtures and cuts", tables=[table for table in tables if table is not None]
+        title=f"Results on {name}", texts=_sentences(metrics), tables=tables, sections=parts
     )
 
 
-def _sentences(tree: Tree) -> str:
-    sentences = [f"{events_text(tree)}."]
-    if tree.get("n_excluded_as_seen"):
+def _sentences(metrics: SetMetrics) -> list[str]:
+    sentences = []
+    if isinstance(metrics, UnlabelledMetrics):
         sentences.append(
-            f"{tree['n_excluded_as_seen']} further events were seen in training or validation "
+            f"{metrics.n_events} events without labels: "
+            "there is nothing to compare the scores with."
+        )
+    if metrics.n_excluded_as_seen:
+        sentences.append(
+            f"{metrics.n_excluded_as_seen} further events were seen in training or validation "
             "and are left out."
         )
-    if isinstance(tree.get("stack"), str):
-        sentences.append(tree["stack"])
-    if not has_labels(tree):
-        sentences.append("Without labels there is nothing to compare the scores with.")
-    return " ".join(sentences)
-
-
-def _probability_section(calibration: Tree) -> Section:
-    facts = [("calibration", str(calibration["method"])), ("prior", str(calibration["prior"]))]
-    if "prior_assumption" in calibration:
-        facts.append(("the estimate", str(calibration["prior_assumption"])))
-    if "ece" in calibration:
-        facts += [
-            ("calibration error", f"{calibration['ece']:.4f}"),
-            ("uncalibrated", f"{calibration['ece_uncalibrated']:.4f}"),
-            ("if probabilities held exactly", f"{calibration['ece_if_perfect']:.4f}"),
-        ]
-    table = top_table(calibration)
-    return Section("Probabilities", facts=facts, tables=[] if table is None else [table])
+    if isinstance(metrics, LabelledMetrics) and metrics.stack is not None:
+        sentences.append(metrics.stack)
+    return sentences
 
 
 def _in_order(files: Sequence[Path]) -> list[Path]:

@@ -1,265 +1,203 @@
-"""Tables of a report from the trees of ``metrics.json``."""
+"""Tables of what an evaluation has found."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
 
+from hepllm.evaluation.records import ResultsRecord, ScoreRecord
 from hepllm.evaluation.seeds import Spread
+from hepllm.report.cells import (
+    COLUMNS,
+    count_cell,
+    difference_cell,
+    number_cell,
+    score_cell,
+    spread_cell,
+)
 from hepllm.report.page import Cell, Group, Row, Table
-
-Tree = Mapping[str, Any]
-
-_COLUMNS = {
-    "auc": ("AUC", 3),
-    "sic_at_0.1": ("SIC(0.1)", 2),
-    "sic_at_0.3": ("SIC(0.3)", 2),
-    "sic_at_0.5": ("SIC(0.5)", 2),
-    "max_sic": ("max SIC", 2),
-    "inverse_eps_b_at_0.3": ("1/ε_B(0.3)", 0),
-    "accuracy": ("accuracy", 3),
-}
-"""Heading and decimals by key."""
+from hepllm.report.records import LabelledMetrics, SetMetrics, UnlabelledMetrics
 
 _OVERVIEW = ("auc", "sic_at_0.3", "sic_at_0.5", "max_sic", "accuracy")
-_DIFFERENCES = ("auc", "sic_at_0.3", "sic_at_0.5", "max_sic")
-_CUT_SHARES = ("precision", "recall", "f1", "accuracy")
+_DIFFERENCES = ("auc", "sic_at_0.1", "sic_at_0.3", "sic_at_0.5", "max_sic")
+
+_CUT_NOTE = (
+    "N_s, N_b: events that pass. Precision, F1 and accuracy hold for this sample's "
+    "signal:background ratio only."
+)
 
 
-def has_labels(tree: Tree) -> bool:
-    """Whether a set could be judged."""
-    return "auc" in tree
+def events_text(score: ScoreRecord) -> str:
+    """How many events of which class a sample has."""
+    return f"N_s = {score.n_signal} signal and N_b = {score.n_background} background events"
 
 
-def events_text(tree: Tree) -> str:
-    """How many events of which class a set has."""
-    if not has_labels(tree):
-        return f"{tree['n_events']} events without labels"
-    return f"N_s = {tree['n_signal']} signal and N_b = {tree['n_background']} background events"
-
-
-def result_table(tree: Tree) -> Table:
-    """Every classifier and ablation of one set, with intervals and numbers of events."""
-    ablations = tree["ablation"]
-    retrained = {name: one for name, one in ablations.items() if one.get("retrained")}
-    destroyed = {name: one for name, one in ablations.items() if name not in retrained}
-    judged = tree["classifier"]
+def result_table(results: ResultsRecord) -> Table:
+    """Every classifier and ablation of one sample, with intervals and numbers of events."""
+    judged, ablations = results.classifier, results.ablation
+    retrained = {name: one for name, one in ablations.items() if one.retrained}
+    destroyed = {name: one for name, one in ablations.items() if not one.retrained}
     groups = (
-        ("", {judged: tree, **tree["baselines"]}),
+        ("", {judged: results, **results.baselines}),
         (f"{judged} trained without part of its input", retrained),
         (f"{judged} with part of its input destroyed", destroyed),
     )
     return Table(
-        caption=f"Classifiers on {tree['sample']}: {events_text(tree)}",
-        heads=("", *(head for head, _ in _COLUMNS.values())),
+        caption=f"Classifiers on {results.sample}: {events_text(results)}",
+        heads=("", *(column.head for column in COLUMNS.values())),
         groups=[
-            Group(title, [_score_row(name, one, _COLUMNS) for name, one in rows.items()])
+            Group(title, [_score_row(name, one, COLUMNS) for name, one in rows.items()])
             for title, rows in groups
             if rows
         ],
-        notes=_conventions(tree),
+        notes=_conventions(results),
     )
 
 
-def difference_table(tree: Tree) -> Table | None:
+def difference_table(results: ResultsRecord) -> Table | None:
     """The judged model minus each other classifier; None where there is no other."""
-    pairs = {**tree["paired"], **tree.get("contrasts", {})}
+    pairs = [*results.paired.values(), *results.contrasts.values()]
     if not pairs:
         return None
     rows = [
-        Row(one["difference"], [difference_cell(one[key], key) for key in _DIFFERENCES])
-        for one in pairs.values()
+        Row(pair.difference, [difference_cell(pair.metrics[key], key) for key in _DIFFERENCES])
+        for pair in pairs
     ]
     return Table(
         caption="Paired differences of the same events",
-        heads=("", *(_COLUMNS[key][0] for key in _DIFFERENCES)),
+        heads=("", *_heads(_DIFFERENCES)),
         groups=[Group("", rows)],
         notes=["An interval without 0 is a difference that these events can tell."],
     )
 
 
-def view_table(tree: Tree) -> Table | None:
-    """The judged model in other mixtures of the same events; None without any."""
-    views = tree.get("views", {})
-    if not views:
+def view_table(metrics: LabelledMetrics) -> Table | None:
+    """The judged model on several views of the same events; None where there is one."""
+    if not metrics.views:
         return None
-    keys = _OVERVIEW
+    views: dict[str, ResultsRecord] = {metrics.view: metrics, **metrics.views}
     rows = [
-        Row(name, [*map(count_cell, _counts(one)), *(score_cell(one, key) for key in keys)])
-        for name, one in {tree["view"]: tree, **views}.items()
+        Row(
+            name,
+            [
+                *map(count_cell, (one.n_signal, one.n_background, one.min_background)),
+                *(score_cell(one, key) for key in _OVERVIEW),
+                number_cell(one.working_points[0].precision, 3),
+            ],
+        )
+        for name, one in views.items()
     ]
     return Table(
-        caption=f"{tree['classifier']} in several mixtures of the classes",
-        heads=("mixture", "N_s", "N_b", *(_COLUMNS[key][0] for key in keys)),
+        caption=f"{metrics.classifier} in several signal:background ratios of the same events",
+        heads=("view", "N_s", "N_b", "N_min", *_heads(_OVERVIEW), "precision"),
         groups=[Group("", rows)],
     )
 
 
-def cut_table(tree: Tree) -> Table:
+def cut_table(results: ResultsRecord) -> Table:
     """Precision, recall and confusion of the judged model at its cuts."""
     rows = [
         Row(
-            point["chosen_by"],
+            cut.chosen_by,
             [
-                number_cell(point["threshold"], 3),
-                *(number_cell(point[key], 3) for key in _CUT_SHARES),
-                count_cell(point["n_signal_passing"]),
-                count_cell(point["n_background_passing"]),
+                *(
+                    number_cell(number, 3)
+                    for number in (cut.threshold, cut.precision, cut.recall, cut.f1, cut.accuracy)
+                ),
+                *map(count_cell, (cut.n_signal_passing, cut.n_background_passing)),
             ],
         )
-        for point in tree["working_points"]
+        for cut in results.working_points
     ]
-    confusion = tree["confusion"]
-    notes = ["N_s, N_b: events that pass. The shares hold for this mixture of classes only."]
-    if confusion is not None:
-        words = ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in confusion.items())
-        notes.append(f"Confusion at the first cut, sums of weights: {words}.")
     return Table(
-        caption=f"Cuts of {tree['classifier']}, chosen on validation data",
+        caption=f"Cuts of {results.classifier}, chosen on validation data",
         heads=("cut", "threshold", "precision", "recall", "F1", "accuracy", "N_s", "N_b"),
         groups=[Group("", rows)],
-        notes=notes,
+        notes=[_CUT_NOTE, _confusion_text(results)],
     )
 
 
-def top_table(calibration: Tree) -> Table | None:
-    """Observed over expected signal in the highest scores; None where that is not known."""
-    if not calibration.get("top"):
-        return None
-    rows = [
-        Row(
-            f"highest {part['share']:.1%}",
-            [
-                count_cell(part["n_events"]),
-                number_cell(part["expected"], 2),
-                number_cell(part["observed"], 2),
-                Cell(_text(part["ratio"], 2), part["ratio"], _pair((part["low"], part["high"]), 2)),
-            ],
-        )
-        for part in calibration["top"]
-    ]
-    fraction = calibration["top_prior_fraction"]
-    return Table(
-        caption=f"Signal in the highest scores at a signal fraction of {fraction:.3g}",
-        heads=("scores", "events", "expected", "observed", "observed / expected"),
-        groups=[Group("", rows)],
-        notes=["68 % intervals."],
-    )
-
-
-def overview_table(rows: Iterable[tuple[str, str, Tree]]) -> Table:
+def overview_table(rows: Iterable[tuple[str, str, SetMetrics]]) -> Table:
     """The judged model of every run on every set.
 
     Args:
-        rows: name of the run, name of the set and its tree.
+        rows: name of the run, name of the set and what was found.
     """
     by_set: dict[str, list[Row]] = {}
-    for run, name, tree in rows:
-        if has_labels(tree):
-            counts = [tree["n_signal"] + tree["n_background"], *_counts(tree)]
-            scores = [score_cell(tree, key) for key in _OVERVIEW]
-        else:
-            counts = [tree["n_events"], None, None]
-            scores = [Cell(reason="no labels")] * len(_OVERVIEW)
-        by_set.setdefault(name, []).append(Row(run, [*map(count_cell, counts), *scores]))
+    for run, name, metrics in rows:
+        by_set.setdefault(name, []).append(Row(run, _overview_cells(metrics)))
     return Table(
         caption="The language model at a glance",
-        heads=("run", "events", "N_s", "N_b", *(_COLUMNS[key][0] for key in _OVERVIEW)),
+        heads=("run", "events", "N_s", "N_b", *_heads(_OVERVIEW)),
         groups=[Group(name, found) for name, found in by_set.items()],
         notes=["The conventions stand below the table of each set."],
     )
 
 
-def spread_table(found: Mapping[str, Mapping[str, Spread]], n_runs: int) -> Table:
+def spread_table(sample: str, found: Mapping[str, Mapping[str, Spread]], n_runs: int) -> Table:
     """Median and 16-84 % band over runs, by classifier and metric."""
-    keys = [key for key in _COLUMNS if key in next(iter(found.values()), {})]
+    keys = [key for key in COLUMNS if key in next(iter(found.values()), {})]
     rows = [
-        Row(name, [_spread_cell(metrics[key], key, n_runs) for key in keys])
+        Row(name, [spread_cell(metrics[key], key, n_runs) for key in keys])
         for name, metrics in found.items()
     ]
     return Table(
-        caption=f"Median of {n_runs} runs, with the band of 16-84 % over them",
-        heads=("", *(_COLUMNS[key][0] for key in keys)),
+        caption=f"Median of {n_runs} runs on {sample}, with the band [16 %, 84 %] over them",
+        heads=("", *_heads(keys)),
         groups=[Group("", rows)],
     )
 
 
-def heading(key: str) -> str:
-    """What a metric is called above a column."""
-    return _COLUMNS[key][0]
+def _heads(keys: Iterable[str]) -> list[str]:
+    return [COLUMNS[key].head for key in keys]
 
 
-def score_cell(tree: Tree, key: str) -> Cell:
-    """A metric with its interval and the background events that it rests on."""
-    digits = _COLUMNS[key][1]
-    passing = tree.get(f"{key}_n_background_passing")
-    value = tree[key]
-    if value is None:
-        return Cell(reason=tree["undefined"].get(key, "undefined"))
-    interval = _pair(tree.get(f"{key}_interval"), digits)
-    return Cell(_text(value, digits), value, interval, "" if passing is None else f"N_b {passing}")
+def _score_row(name: str, score: ScoreRecord, keys: Iterable[str]) -> Row:
+    return Row(name, [score_cell(score, key) for key in keys])
 
 
-def difference_cell(tree: Tree, key: str) -> Cell:
-    """The difference of a metric between two classifiers."""
-    digits, value = _COLUMNS[key][1], tree["estimate"]
-    if value is None:
-        return Cell(reason=tree["reason"] or "undefined")
-    return Cell(f"{value:+.{digits}f}", value, _pair((tree["low"], tree["high"]), digits, sign="+"))
+def _overview_cells(metrics: SetMetrics) -> list[Cell]:
+    if isinstance(metrics, LabelledMetrics):
+        classes = (metrics.n_signal, metrics.n_background)
+        return [
+            *map(count_cell, (sum(classes), *classes)),
+            *(score_cell(metrics, key) for key in _OVERVIEW),
+        ]
+    n_events = metrics.n_events if isinstance(metrics, UnlabelledMetrics) else None
+    return [count_cell(n_events), *[Cell(reason="no labels")] * (2 + len(_OVERVIEW))]
 
 
-def number_cell(value: float | None, digits: int) -> Cell:
-    """A number without an interval."""
-    return Cell(_text(value, digits), value, reason="" if value is not None else "undefined")
-
-
-def count_cell(value: int | None) -> Cell:
-    """A number of events."""
-    return Cell("" if value is None else str(value), value)
-
-
-def _score_row(name: str, tree: Tree, keys: Iterable[str]) -> Row:
-    return Row(name, [score_cell(tree, key) for key in keys])
-
-
-def _counts(tree: Tree) -> list[int]:
-    return [tree["n_signal"], tree["n_background"]]
-
-
-def _spread_cell(found: Spread, key: str, n_runs: int) -> Cell:
-    digits = _COLUMNS[key][1]
-    if found.median is None:
-        return Cell(reason="no run has a value")
-    few = "" if found.n_runs == n_runs else f"in {found.n_runs} of {n_runs}"
-    return Cell(
-        _text(found.median, digits), found.median, _pair((found.low, found.high), digits), few
+def _confusion_text(results: ResultsRecord) -> str:
+    found = results.confusion
+    if found is None:
+        return f"No confusion table: {results.undefined.get('accuracy', 'no cut')}."
+    return (
+        f"Confusion at the first cut (sums of weights): signal {found.signal_as_signal:g} kept, "
+        f"{found.signal_as_background:g} lost; background {found.background_as_background:g} "
+        f"rejected, {found.background_as_signal:g} taken for signal."
     )
 
 
-def _text(value: float | None, digits: int) -> str:
-    return "" if value is None else f"{value:.{digits}f}"
-
-
-def _pair(between: Sequence[float | None] | None, digits: int, sign: str = "") -> str:
-    if between is None or None in between:
-        return ""
-    low, high = between
-    return f"[{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
-
-
-def _conventions(tree: Tree) -> list[str]:
-    drawn, n_background = tree["bootstrap"], tree["n_background"]
+def _conventions(results: ResultsRecord) -> list[str]:
+    drawn, best, name = results.bootstrap, results.max_sic_in_sample, results.classifier
+    in_sample = (
+        "none" if best.value is None else f"{best.value:.2f} (N_b {best.n_background_passing})"
+    )
     uncertainty = (
-        f"[low, high]: {drawn['confidence']:.0%} bootstrap interval from {drawn['n_replicas']} "
+        f"[low, high]: {drawn.confidence:.0%} bootstrap interval from {drawn.n_replicas} "
         "replicas, stratified by class and the same for all rows. N_b: background events that pass "
         "the cut."
     )
     definition = (
-        "SIC(x) = ε_S / √ε_B at the tightest cut with ε_S ≥ x; 1/ε_B likewise. The cut of the "
-        "largest SIC and that of the accuracy are chosen on validation data."
+        "SIC(x) = ε_S / √(ε_B) at the tightest cut with ε_S ≥ x; 1/ε_B likewise. Cuts fall at "
+        "distinct scores, so that ties pass together. The cuts of max SIC and of the accuracy are "
+        f"chosen on validation data; those of {name} hold for its ablations too. Chosen on this "
+        f"sample itself, which is biased upwards, max SIC of {name} is {in_sample}."
     )
     limits = (
-        f"{tree['background_rule']} must pass; else there is no value. {n_background} background "
-        f"events can show no SIC above {tree['sic_ceiling']:.1f}."
+        f"{results.background_rule} must pass a cut; else there is no value. "
+        f"{results.n_background} background events can show no SIC above "
+        f"√(N_b / {results.min_background}) = {results.sic_ceiling:.1f}."
     )
-    return [uncertainty, definition, limits]
+    problem = results.undefined.get("auc")
+    missing = [] if problem is None else [f"This sample has no metrics: {problem}."]
+    return [uncertainty, definition, limits, *missing]

@@ -7,7 +7,7 @@ with the names of the rows.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hepllm.report.page import Cell, Group, Page, Section, Table
@@ -116,22 +116,17 @@ def _columns(table: Table, place: int, head: str, limit: int) -> list[_Column]:
     notes = _Column(unit, [[word.removeprefix(unit).lstrip()] for word in words])
     parts = [notes] if any(words) else []
     limit -= sum(part.width + _GAP for part in parts)
-    numbers = [
-        textwrap.wrap(text, limit) or [""] for text in _aligned_numbers(cells, table.marks())
-    ]
+    marks = table.marks()
+    numbers = [textwrap.wrap(_shown(cell, marks), limit) or [""] for cell in cells]
     is_left = all(cell.value is None for cell in cells) and any(cell.text for cell in cells)
     return [_Column(_plain(head), numbers, is_left), *parts]
 
 
-def _aligned_numbers(cells: Sequence[Cell], marks: dict[str, str]) -> list[str]:
-    """Numbers below numbers and intervals below intervals."""
-    between = max((len(cell.interval) for cell in cells), default=0)
-    return [
-        f"{_plain(cell.text)}{f' {cell.interval.rjust(between)}' if cell.interval else ''}"
-        if cell.text
-        else f"-{marks.get(cell.reason, '')}"
-        for cell in cells
-    ]
+def _shown(cell: Cell, marks: Mapping[str, str]) -> str:
+    """A number with its interval, and dashes for what is missing."""
+    dash = f"-{marks.get(cell.reason, '')}"
+    interval = f"[{dash}]" if cell.text and cell.is_missing else cell.interval
+    return f"{_plain(cell.text) or dash} {interval}".rstrip()
 
 
 def _common_word(notes: Sequence[str]) -> str:

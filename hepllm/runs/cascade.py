@@ -24,9 +24,9 @@ from hepllm.evaluation.cascade import (
     CascadeLoss,
     CascadeUse,
     choose_cut,
-    efficiencies,
     measure_loss,
 )
+from hepllm.evaluation.efficiency import efficiencies
 from hepllm.evaluation.scores import ScoredEvents, scored_events
 from hepllm.runs.folder import Run, training_events
 from hepllm.runs.score_files import RunCalibration, calibrate

@@ -7,8 +7,7 @@ runs/<name>/  config.yaml  run.json  history.jsonl  tensorboard/  checkpoints/
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hepllm import __version__
 from hepllm.arrays import Digests, Floats, Ints, Labels
 from hepllm.config import Config, load_config
 from hepllm.data.dataset import Dataset, EventTable, read_dataset
@@ -28,6 +26,7 @@ from hepllm.learning.checkpoint import best_checkpoint, load_weights
 from hepllm.model.backbone import load_backbone
 from hepllm.model.classifier import EventClassifier, build_classifier
 from hepllm.model.encoding import PromptEncoder
+from hepllm.runs.record import RunRecord
 from hepllm.schema import BACKGROUND, SIGNAL
 
 _CONFIG, _RECORD, _EVENTS, _VALIDATION = (
@@ -36,36 +35,6 @@ _CONFIG, _RECORD, _EVENTS, _VALIDATION = (
     "events.parquet",
     "validation.parquet",
 )
-
-
-@dataclass(frozen=True)
-class RunRecord:
-    """What a run was trained on.
-
-    Attributes:
-        dataset: absolute path of the dataset.
-        dataset_digest: of its contents.
-        n_train: training events by class name.
-        n_validation: validation events by class name.
-        starts: when and by which command it was trained and resumed, oldest first.
-    """
-
-    dataset: Path
-    dataset_digest: str
-    n_train: dict[str, int]
-    n_validation: dict[str, int]
-    starts: tuple[Mapping[str, Any], ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """The content of ``run.json``."""
-        return {
-            "hepllm": __version__,
-            "dataset": str(self.dataset),
-            "dataset_digest": self.dataset_digest,
-            "n_train": self.n_train,
-            "n_validation": self.n_validation,
-            "starts": [dict(start) for start in self.starts],
-        }
 
 
 @dataclass(frozen=True)
@@ -159,17 +128,8 @@ def open_run(folder: Path) -> Run:
                 f"{folder}: not a run: {file.name} is missing; name a folder that 'hepllm train' "
                 "made"
             )
-    try:
-        tree = json.loads(record_file.read_text(encoding="utf-8"))
-        record = RunRecord(
-            dataset=Path(tree["dataset"]),
-            dataset_digest=str(tree["dataset_digest"]),
-            n_train=dict(tree["n_train"]),
-            n_validation=dict(tree["n_validation"]),
-            starts=tuple(dict(start) for start in tree.get("starts", [])),
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{record_file}: not readable: {error!r}") from None
+    mend = "name a folder that 'hepllm train' made, or train it again"
+    record = RunRecord.read(record_file, mend)
     return Run(folder, load_config(folder / _CONFIG), record)
 
 
@@ -232,7 +192,7 @@ def write_table(file: Path, columns: dict[str, Any]) -> None:
 def write_run_files(folder: Path, config_text: str, record: RunRecord) -> None:
     """Makes a folder a run."""
     write_text(folder / _CONFIG, config_text)
-    write_text(folder / _RECORD, json.dumps(record.to_dict(), indent=1) + "\n")
+    record.write(folder / _RECORD)
 
 
 def _read_table(file: Path) -> pa.Table:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from hepllm.evaluation.results import EvaluationResults
+from hepllm.evaluation.curves import CurvesRecord
+from hepllm.report.records import SetMetrics
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,11 @@ class SetReport:
         metrics: the content of ``metrics.json``.
         text: the same for a person.
         files: what was written, pictures included.
-        results: behind ``metrics``; None without labels.
+        curves: the content of ``curves.json``; None without labels.
     """
 
     name: str
-    metrics: dict[str, Any]
+    metrics: SetMetrics
     text: str
     files: tuple[Path, ...]
-    results: EvaluationResults | None = None
+    curves: CurvesRecord | None = None

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hepllm.errors import InputError
-from hepllm.evaluation.curves import curves_of
-from hepllm.evaluation.seeds import format_spread, spread_over_runs
-from hepllm.files import write_text
+from hepllm.evaluation.curves import CurvesRecord
+from hepllm.evaluation.seeds import SpreadRecord, spread_over_runs
 from hepllm.pictures.curves import spread_figures
 from hepllm.pictures.style import save_figure
+from hepllm.report.records import LabelledMetrics
+from hepllm.report.tables import spread_table
+from hepllm.report.text import as_text
 from hepllm.runs.set_report import SetReport
 
 SPREAD_FILES = ("spread.json", "spread-sic.png", "spread-roc.png")
@@ -25,14 +25,14 @@ class SetSpread:
     """Several runs on one set.
 
     Attributes:
-        tree: median, 16th and 84th percentile by classifier and metric.
+        record: the content of ``spread.json``.
         text: the same for a person.
         files: what was written.
     """
 
-    tree: dict[str, Any]
+    record: SpreadRecord
     text: str
-    files: tuple[Path, ...] = ()
+    files: tuple[Path, ...]
 
 
 def spread_of_runs(reports: Mapping[str, Sequence[SetReport]]) -> dict[str, SetSpread]:
@@ -45,7 +45,11 @@ def spread_of_runs(reports: Mapping[str, Sequence[SetReport]]) -> dict[str, SetS
         InputError: if no set with labels is common to all runs.
     """
     by_run = [
-        {report.name: report for report in made if report.results is not None}
+        {
+            report.name: (report.metrics, report.curves)
+            for report in made
+            if isinstance(report.metrics, LabelledMetrics) and report.curves is not None
+        }
         for made in reports.values()
     ]
     common = [name for name in by_run[0] if all(name in sets for sets in by_run)]
@@ -63,18 +67,18 @@ def spread_of_runs(reports: Mapping[str, Sequence[SetReport]]) -> dict[str, SetS
 
 
 def _put_together(
-    name: str, runs: Sequence[str], reports: Sequence[SetReport], folder: Path
+    name: str,
+    runs: Sequence[str],
+    found: Sequence[tuple[LabelledMetrics, CurvesRecord]],
+    folder: Path,
 ) -> SetSpread:
-    found = spread_over_runs([report.metrics for report in reports])
-    tree = {
-        who: {metric: asdict(value) for metric, value in metrics.items()}
-        for who, metrics in found.items()
-    }
-    figures = spread_figures([curves_of(one.results) for one in reports if one.results])
+    spread = spread_over_runs([metrics for metrics, _ in found])
+    figures = spread_figures([curves for _, curves in found])
     folder.mkdir(parents=True, exist_ok=True)
     numbers, *pictures = (folder / file for file in SPREAD_FILES)
     for picture, figure in zip(pictures, figures.values(), strict=True):
         save_figure(figure, picture)
-    content = {"runs": list(runs), "sample": name, "spread": tree}
-    write_text(numbers, json.dumps(content, indent=1, allow_nan=False) + "\n")
-    return SetSpread(tree, format_spread(name, len(runs), found), (numbers, *pictures))
+    record = SpreadRecord(runs=tuple(runs), sample=name, spread=spread)
+    record.write(numbers)
+    text = as_text(spread_table(name, spread, len(runs)))
+    return SetSpread(record, text, (numbers, *pictures))

@@ -9,7 +9,7 @@ import numpy as np
 from hepllm.arrays import Bools, Floats
 from hepllm.config.evaluation import SearchConfig
 from hepllm.errors import RunError
-from hepllm.evaluation import cascade
+from hepllm.evaluation.efficiency import efficiency
 from hepllm.search.caveats import warnings_of
 from hepllm.search.hunt import BoxEvents, SearchResult, SelectionResult, search
 from hepllm.search.limits import upper_limits
@@ -120,14 +120,14 @@ def signal_efficiency(
     low, high = m_jj_range
     passes = (reference.m_jj >= low) & (reference.m_jj < high)
     passes &= reference.score > cut.threshold
-    found = cascade.efficiency(passes, reference.weight, 0.68)
+    found = efficiency(passes, reference.weight, 0.68)
     if found is None:
         return None
     return SignalEfficiency(
         value=min(max(found.value, 0.0), 1.0),
         low=found.low,
         high=found.high,
-        n_events=float(reference.weight.sum() ** 2 / np.square(reference.weight).sum()),
+        n_events=found.n_effective,
         of=reference.description,
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,16 +19,15 @@ from hepllm.data.dataset import Dataset, EventTable, read_dataset
 from hepllm.data.views import balanced_view
 from hepllm.errors import InputError
 from hepllm.evaluation.assessment import evaluate_scores
-from hepllm.evaluation.cascade import cascade_tree, cuts_beyond, format_cascade
-from hepllm.evaluation.curves import curves_of, curves_tree
-from hepllm.evaluation.metrics_tree import results_tree
+from hepllm.evaluation.cascade import CascadeRecord, cuts_beyond
+from hepllm.evaluation.curves import CurvesRecord
 from hepllm.evaluation.probabilities import (
+    CalibrationRecord,
     Prior,
-    calibration_tree,
     check_calibration,
     choose_prior,
-    format_calibration,
 )
+from hepllm.evaluation.records import ResultsRecord
 from hepllm.evaluation.results import EvaluationResults, ScoreTable
 from hepllm.executor import resolve_workers
 from hepllm.files import write_text
@@ -37,9 +35,9 @@ from hepllm.model.inputs import ModelInputs
 from hepllm.pictures.reliability import plot_reliability
 from hepllm.pictures.results import plot_roc, plot_scores, plot_sic
 from hepllm.provenance import this_call
-from hepllm.report.search import search_section
+from hepllm.report.records import LabelledMetrics, SetMetrics, TrainedOn, UnlabelledMetrics
+from hepllm.report.sets import result_section
 from hepllm.report.text import as_text
-from hepllm.report.wording import format_table, format_views, format_working_points
 from hepllm.runs.box_search import forget_search, search_blackbox, wants_search
 from hepllm.runs.cascade import MODEL, CascadeScores, RunCascade, open_cascade
 from hepllm.runs.comparison import (
@@ -159,30 +157,23 @@ def _report(bench: _Bench, chosen: EvaluationSet) -> SetReport:
     folder.mkdir(parents=True, exist_ok=True)
     rows = chosen.table.features
     measured = contest.measure(ModelInputs(rows), f"score {chosen.name}")
-    scores, rate = measured.score, len(rows) / measured.seconds
+    scores = measured.score
     prior = _choose_prior(bench, chosen, scores)
     files = [_write_scores(bench, chosen, scores, prior)]
-    metrics: dict[str, Any] = {"n_events": len(rows), "n_signal": None, "n_background": None}
-    texts = [f"{chosen.name}: {len(rows)} events without labels are scored"]
-    results = None
+    results, curves = None, None
+    views: list[EvaluationResults] = []
     if not (chosen.table.label == UNKNOWN).any():
         results, views = _compare(bench, chosen, scores)
-        metrics = results_tree(results)
-        metrics["views"] = {view.view: results_tree(view) for view in views}
-        texts = [format_table(results), format_working_points(results)]
-        texts += [format_views([results, *views])] if views else []
-        if results.contrasts:
-            gain = describe_gain({pair[1]: d["auc"] for pair, d in results.contrasts.items()})
-            metrics["stack"] = gain
-            texts.append(gain)
-        files += [_write_curves(folder, results), *_draw(folder, results, contest.cascade)]
-    tree, text, pictures = _judge_probabilities(bench, chosen, results, prior)
-    metrics |= {**_describe(contest.run, chosen, rate, prior), "calibration": tree}
-    texts.append(text)
+        curves = CurvesRecord.of(results)
+        curves.write(folder / CURVES, indent=None)
+        files += [folder / CURVES, *_draw(folder, results, contest.cascade)]
+    calibration, pictures = _judge_probabilities(bench, chosen, results, prior)
+    known = _describe(contest.run, chosen, len(rows) / measured.seconds, prior)
+    known["calibration"] = calibration
     if contest.cascade is not None:
-        tree, text = _judge_cascade(contest.cascade, contest.config, chosen, measured, results)
-        metrics["cascade"] = tree
-        texts.append(text)
+        known["cascade"] = _judge_cascade(
+            contest.cascade, contest.config, chosen, measured, results
+        )
     forget_search(folder)
     if chosen.name in bench.searched:
         found = search_blackbox(
@@ -194,24 +185,49 @@ def _report(bench: _Bench, chosen: EvaluationSet) -> SetReport:
             validation=bench.calibration.validation,
             folder=folder,
         )
-        metrics["search"] = found.found.tree()
-        texts.append(as_text(search_section(found.found, chosen.name)))
+        known["search"] = found.found
         files += found.files
-    metrics_file = folder / METRICS
-    write_text(metrics_file, json.dumps(metrics, indent=1, allow_nan=False) + "\n")
-    write_text(folder / "table.txt", "\n\n".join(texts) + "\n")
-    written = (metrics_file, *files, *pictures)
-    return SetReport(chosen.name, metrics, "\n\n".join(texts), written, results)
+    metrics = _metrics(chosen, results, views, known)
+    text = as_text(result_section(chosen.name, metrics))
+    metrics.write(folder / METRICS)
+    write_text(folder / "table.txt", f"{text}\n")
+    return SetReport(chosen.name, metrics, text, (folder / METRICS, *files, *pictures), curves)
+
+
+def _metrics(
+    chosen: EvaluationSet,
+    results: EvaluationResults | None,
+    views: Sequence[EvaluationResults],
+    known: Mapping[str, Any],
+) -> SetMetrics:
+    """The record of a set.
+
+    Args:
+        chosen: the set.
+        results: of the set as it is; None without labels.
+        views: of its other views.
+        known: what is recorded about any set.
+    """
+    if results is None:
+        n_events = len(chosen.table)
+        return UnlabelledMetrics(n_events=n_events, n_signal=None, n_background=None, **known)
+    gain = {pair[1]: found["auc"] for pair, found in results.contrasts.items()}
+    return LabelledMetrics.of_results(
+        results,
+        views={view.view: ResultsRecord.of_results(view) for view in views},
+        stack=describe_gain(gain) if gain else None,
+        **known,
+    )
 
 
 def _describe(run: Run, chosen: EvaluationSet, rate: float, prior: Prior) -> dict[str, Any]:
     """What the numbers belong to."""
-    config = run.config
+    config, n_train = run.config, run.record.n_train
     return {
         "run": run.folder.name,
-        "trained_on": {"dataset": run.record.dataset.name, **run.record.n_train},
+        "trained_on": TrainedOn(dataset=run.record.dataset.name, **n_train),
         "backbone": config.backbone.name,
-        "features": list(config.train.feature_names()),
+        "features": config.train.feature_names(),
         "prompt": config.prompt_layout,
         "fusion": config.fusion.enabled,
         "n_excluded_as_seen": chosen.n_excluded,
@@ -239,7 +255,7 @@ def _choose_prior(bench: _Bench, chosen: EvaluationSet, scores: Floats) -> Prior
 def _compare(
     bench: _Bench, chosen: EvaluationSet, scores: Floats
 ) -> tuple[EvaluationResults, list[EvaluationResults]]:
-    """Results of the set as it is, and in other mixtures of its classes."""
+    """Results of the set as it is, and of its other views."""
     contest, table, validation = bench.contest, chosen.table, bench.validation
     config, seed = contest.config.evaluation, contest.config.seed
     others = bench.retrained[chosen.name]
@@ -283,8 +299,8 @@ def _compare(
 
 def _judge_probabilities(
     bench: _Bench, chosen: EvaluationSet, results: EvaluationResults | None, prior: Prior
-) -> tuple[dict[str, Any], str, list[Path]]:
-    """The probabilities as a tree, in words and as a picture."""
+) -> tuple[CalibrationRecord, list[Path]]:
+    """How well the probabilities hold, and pictures of it."""
     calibration, seed = bench.calibration.map, bench.contest.config.seed
     events = None if results is None else results.model.events
     own = None if events is None else float(np.mean(events.is_signal))
@@ -294,8 +310,7 @@ def _judge_probabilities(
         pictures = [bench.contest.run.folder / "eval" / chosen.name / "reliability.png"]
         title = f"{chosen.name} sample, calibration: {calibration.method}"
         plot_reliability(check, title, pictures[0])
-    tree = calibration_tree(calibration, prior, check, own)
-    return tree, format_calibration(calibration, prior, check, own), pictures
+    return CalibrationRecord.of(calibration, prior, check, own), pictures
 
 
 def _judge_cascade(
@@ -304,13 +319,12 @@ def _judge_cascade(
     chosen: EvaluationSet,
     measured: CascadeScores,
     results: EvaluationResults | None,
-) -> tuple[dict[str, Any], str]:
-    """What the cascade saved and may have lost, as a tree and in words."""
-    loss = cascade.loss(config)
+) -> CascadeRecord:
+    """What the cascade saved and may have lost."""
     use = cascade.use(measured, chosen.table, config.evaluation.confidence)
     if results is not None:
         use = replace(use, beyond=cuts_beyond(cascade.cut, results))
-    return cascade_tree(loss, use), format_cascade(loss, use)
+    return CascadeRecord.of(cascade.loss(config), use)
 
 
 def _write_scores(bench: _Bench, chosen: EvaluationSet, scores: Floats, prior: Prior) -> Path:
@@ -326,12 +340,6 @@ def _write_scores(bench: _Bench, chosen: EvaluationSet, scores: Floats, prior: P
     if cascade is not None:
         columns[CASCADED] = cascade.cut.is_cascaded(scores)
     write_scores(file, columns, prior.name)
-    return file
-
-
-def _write_curves(folder: Path, results: EvaluationResults) -> Path:
-    file = folder / CURVES
-    write_text(file, json.dumps(curves_tree(curves_of(results)), allow_nan=False) + "\n")
     return file
 
 

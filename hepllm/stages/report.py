@@ -1,21 +1,22 @@
-"""``hepllm report``: what is known about runs on one page that needs no other file."""
+"""``hepllm report``: what is known about runs in one file that needs no other."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from hepllm.errors import InputError, RunError
-from hepllm.evaluation.curves import SampleCurves, curves_from_tree
+from hepllm.evaluation.curves import CurvesRecord
 from hepllm.files import write_text
 from hepllm.pictures.training import History
 from hepllm.provenance import shown_date, versions
 from hepllm.report.data import data_section
 from hepllm.report.html import as_html
+from hepllm.report.markdown import as_markdown
 from hepllm.report.page import Page, Section
+from hepllm.report.records import SetMetrics
 from hepllm.report.runs import (
     ReportedRun,
     comparison_section,
@@ -24,11 +25,15 @@ from hepllm.report.runs import (
     training_section,
 )
 from hepllm.report.sets import EvaluatedSet, set_section
+from hepllm.report.text import as_text
 from hepllm.runs.folder import Run, open_run
 from hepllm.runs.spread import SPREAD_FILES
 from hepllm.stages.evaluate import CURVES, METRICS
 
 REPORT = "report.html"
+
+_FORMS: Mapping[str, Callable[[Page], str]] = {".md": as_markdown, ".txt": as_text}
+"""How a page is written, by the file's ending; HTML for all others."""
 
 
 def report(folders: Sequence[Path], output: Path | None = None, command: str = "") -> Path:
@@ -36,7 +41,8 @@ def report(folders: Sequence[Path], output: Path | None = None, command: str = "
 
     Args:
         folders: of the runs.
-        output: HTML file; None for ``report.html`` in the folder of a single run, else here.
+        output: file: Markdown if it ends in ``.md``, plain text if in ``.txt``, else HTML; None for
+            ``report.html`` in the folder of a single run, else here.
         command: what the page is said to be made by.
 
     Returns:
@@ -49,10 +55,11 @@ def report(folders: Sequence[Path], output: Path | None = None, command: str = "
     opened = [open_run(folder) for folder in folders]
     runs = dict(zip(_names(folders), opened, strict=True))
     output = output or (folders[0] / REPORT if len(folders) == 1 else Path(REPORT))
-    page = as_html(_page(runs, command))
+    form = _FORMS.get(output.suffix.lower(), as_html)
+    content = form(_page(runs, command))
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        write_text(output, page)
+        write_text(output, content)
     except OSError as error:
         raise RunError(
             f"{output}: cannot be written: {error.strerror or error}; choose another --output"
@@ -110,28 +117,13 @@ def _read_history(file: Path) -> History:
 
 def _read_set(run: Run, file: Path) -> EvaluatedSet:
     folder, again = file.parent, f"evaluate again with: hepllm eval {run.folder}"
-    tree = _read_json(file, again)
-    curves = _read_json(folder / CURVES, again) if (folder / CURVES).is_file() else None
+    curves = folder / CURVES
     return EvaluatedSet(
         name=folder.name,
-        metrics=tree,
-        curves=None if curves is None else _as_curves(curves, folder / CURVES, again),
+        metrics=SetMetrics.read(file, again),
+        curves=CurvesRecord.read(curves, again) if curves.is_file() else None,
         pictures=[one for one in folder.glob("*.png") if one.name not in SPREAD_FILES],
     )
-
-
-def _read_json(file: Path, again: str) -> dict[str, Any]:
-    try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{file}: not readable: {error}; {again}") from None
-
-
-def _as_curves(tree: dict[str, Any], file: Path, again: str) -> SampleCurves:
-    try:
-        return curves_from_tree(tree)
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{file}: not what eval writes: {error!r}; {again}") from None
 
 
 def _page(runs: Mapping[str, Run], command: str) -> Page:
@@ -154,15 +146,13 @@ def _page(runs: Mapping[str, Run], command: str) -> Page:
 
 
 def _run_sections(reported: ReportedRun, run: Run, before: Sequence[ReportedRun]) -> list[Section]:
-    again = f"evaluate again with: hepllm eval {run.folder}"
     try:
         sets = [set_section(found) for found in reported.sets]
-    except KeyError as error:
-        raise InputError(
-            f"{run.folder}/eval: this version's eval writes {error}, which is missing; {again}"
-        ) from None
     except OSError as error:
-        raise InputError(f"{error.filename}: not readable: {error.strerror}; {again}") from None
+        raise InputError(
+            f"{error.filename}: not readable: {error.strerror}; "
+            f"evaluate again with: hepllm eval {run.folder}"
+        ) from None
     data = _data_section(reported, run, before)
     return [*sets, training_section(reported), data, config_section(reported)]
 

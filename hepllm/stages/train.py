@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,6 @@ from hepllm.model.scoring import score_events
 from hepllm.provenance import this_call
 from hepllm.runs import LATEST, RUNS_FOLDER
 from hepllm.runs.folder import (
-    RunRecord,
     count_classes,
     make_classifier,
     open_run,
@@ -44,6 +43,7 @@ from hepllm.runs.folder import (
     write_used_events,
     write_validation_scores,
 )
+from hepllm.runs.record import RunRecord
 
 LOG = logging.getLogger(__name__)
 
@@ -100,6 +100,7 @@ def train(dataset_folder: Path, output: Path, config: Config, *, overwrite: bool
             dataset = read_dataset(dataset_folder)
             data = _load_data(dataset, config)
         record = RunRecord(
+            hepllm=__version__,
             dataset=dataset_folder.resolve(),
             dataset_digest=dataset.digest,
             n_train=count_classes(data.train),
@@ -142,8 +143,10 @@ def resume(
     with join(config.backbone.device) as team:
         with team.together():
             data = _load_data(run.dataset(), config)
-        record = replace(
-            run.record,
+        record = RunRecord(
+            hepllm=__version__,
+            dataset=run.record.dataset,
+            dataset_digest=run.record.dataset_digest,
             n_train=count_classes(data.train),
             n_validation=count_classes(data.validation),
             starts=(*run.record.starts, this_call()),

@@ -1,4 +1,4 @@
-"""From scores to reported numbers: validation cuts, roles, differences, JSON and tables."""
+"""From scores to recorded numbers: validation cuts, roles, differences and JSON."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ import pytest
 from hepllm.config import EvaluationConfig
 from hepllm.errors import InputError
 from hepllm.evaluation.assessment import evaluate_scores
-from hepllm.evaluation.metrics_tree import results_tree
+from hepllm.evaluation.records import ResultsRecord
 from hepllm.evaluation.results import EvaluationResults, ScoreTable
-from hepllm.report.wording import format_table, format_working_points
 
 CONFIG = EvaluationConfig(bootstrap=100)
+
+
+def results_tree(results: EvaluationResults) -> dict[str, Any]:
+    return ResultsRecord.of_results(results).tree()
 
 
 def table(n_signal: int, n_background: int, seed: int) -> ScoreTable:
@@ -153,8 +156,6 @@ def test_small_and_one_class_samples_have_reasons_and_no_nan(
         missing = "background" if n_signal else "signal"
         assert tree["auc"] is tree["auc_interval"] is tree["max_sic"] is None
         assert tree["undefined"]["auc"] == f"no {missing} events"
-        assert f"no metrics: no {missing} events" in format_table(found)
-    assert format_working_points(found)
 
 
 def test_one_class_validation_leaves_no_cut_but_a_curve() -> None:
@@ -168,7 +169,6 @@ def test_one_class_validation_leaves_no_cut_but_a_curve() -> None:
     assert tree["max_sic"] is tree["accuracy"] is tree["confusion"] is None
     assert tree["undefined"]["accuracy"] == "validation data: no background events"
     assert tree["sic_at_0.5"] > 1
-    assert "No confusion table" in format_working_points(found)
 
 
 def test_weights_enter_every_number() -> None:
@@ -198,16 +198,3 @@ def test_missing_validation_scores_and_shared_names_are_refused() -> None:
     broken = {**test.scores, "boosting": np.full(90, np.nan)}
     with pytest.raises(InputError, match="boosting: 90 of 90 values are not finite"):
         evaluate_scores(dataclasses.replace(test, scores=broken), test, CONFIG, 3)
-
-
-def test_table_fits_the_terminal_and_shows_its_numbers(results: EvaluationResults) -> None:
-    tree = results_tree(results)
-    text = f"{format_table(results)}\n{format_working_points(results)}"
-    assert max(len(line) for line in text.splitlines()) <= 120
-    row = next(line for line in text.splitlines() if line.startswith("llm  "))
-    low, high = tree["auc_interval"]
-    assert f"{tree['auc']:.3f} [{low:.3f}, {high:.3f}]" in row
-    assert row.split()[-1] == str(tree["max_sic_n_background_passing"])
-    assert "N_s = 700 signal and N_b = 1500 background" in text
-    assert f"{tree['sic_ceiling']:.1f}" in text
-    assert f"{tree['max_sic_in_sample']:.2f}" in text

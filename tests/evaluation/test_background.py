@@ -9,9 +9,8 @@ from scipy.stats import norm
 from hepllm.config import EvaluationConfig
 from hepllm.evaluation.assessment import evaluate_scores
 from hepllm.evaluation.background import describe_rule, required_background
-from hepllm.evaluation.metrics_tree import results_tree
+from hepllm.evaluation.records import ResultsRecord
 from hepllm.evaluation.results import ScoreTable
-from hepllm.report.wording import format_table
 
 
 @pytest.mark.parametrize(
@@ -57,15 +56,14 @@ def test_every_quoted_sic_keeps_the_minimum_and_prints_it(rule: str) -> None:
     config = EvaluationConfig(background_rule=rule, bootstrap=20, min_eps_b=2e-3)
     test, validation = gaussians(4000, 20_000, 1), gaussians(4000, 20_000, 2)
     results = evaluate_scores(test, validation, config, 1)
-    tree = results_tree(results)
+    found = ResultsRecord.of_results(results)
     n_min = required_background(config, 20_000)
-    assert tree["min_background"] == n_min
-    assert tree["sic_ceiling"] == pytest.approx(np.sqrt(20_000 / n_min))
+    assert found.min_background == n_min
+    assert found.sic_ceiling == pytest.approx(np.sqrt(20_000 / n_min))
     best = results.model.max_sic_in_sample
     assert best.n_background_passing is not None
     assert best.n_background_passing >= n_min
-    assert f"N_min = {n_min} background events" in format_table(results)
-    assert tree["sic_at_0.5"] == pytest.approx(0.5 / np.sqrt(norm.sf(2.0)), rel=0.1)
+    assert found.sic_at["0.5"].value == pytest.approx(0.5 / np.sqrt(norm.sf(2.0)), rel=0.1)
 
 
 def test_a_stricter_rule_allows_no_larger_maximum() -> None:

@@ -24,15 +24,12 @@ from hepllm.evaluation.calibration import (
     logit,
 )
 from hepllm.evaluation.prior import estimate_prior, maximum_likelihood_fraction
-from hepllm.evaluation.probabilities import (
-    calibration_tree,
-    check_calibration,
-    choose_prior,
-    format_calibration,
-)
+from hepllm.evaluation.probabilities import CalibrationRecord, check_calibration, choose_prior
 from hepllm.evaluation.reliability import reliability, top_bins
 from hepllm.evaluation.scores import scored_events
 from hepllm.pictures.reliability import plot_reliability
+from hepllm.report.probabilities import probability_section
+from hepllm.report.text import as_text
 
 SLOPE, OFFSET, DISTANCE = 0.4, -0.7, 2.0
 
@@ -260,19 +257,18 @@ def test_the_prior_is_named_and_told(asked: str | float, tmp_path: Path) -> None
     prior = choose_prior(config, "1:1", calibration, events, (score, weight), seed=1)
     check = check_calibration(calibration, prior, scored_events(score, label), 1)
     assert check is not None
-    tree = calibration_tree(calibration, prior, check, 0.05)
-    text = format_calibration(calibration, prior, check, 0.05)
-    assert max(map(len, text.splitlines())) <= 120
+    found = CalibrationRecord.of(calibration, prior, check, 0.05)
+    text = as_text(probability_section(found))
     expected = {"training": 0.5, 0.01: 0.01, "estimate": 0.05}[asked]
-    assert tree["prior_fraction"] == pytest.approx(expected, abs=0.012)
+    assert found.prior_fraction == pytest.approx(expected, abs=0.012)
     assert prior.name in text
     plot_reliability(check, "made", tmp_path / "reliability.png")
     assert imread(tmp_path / "reliability.png").std() > 0.05
     if asked == "estimate":
-        low, high = tree["prior_interval"]
+        low, high = found.prior_interval or (1.0, 0.0)
         assert low <= 0.05 <= high
-        assert "distributed as in the validation data" in text
-        assert "distributed as in the validation data" in tree["prior_assumption"]
+        assert "distributed as in the validation data" in " ".join(text.split())
+        assert "distributed as in the validation data" in (found.prior_assumption or "")
 
 
 def test_one_class_has_no_check() -> None:

@@ -18,17 +18,18 @@ from hepllm.evaluation.calibration import Calibration
 from hepllm.evaluation.cascade import (
     CascadeCalibration,
     CascadeCut,
+    CascadeRecord,
     CascadeUse,
-    cascade_tree,
     choose_cut,
     cuts_beyond,
-    efficiency,
-    format_cascade,
     measure_loss,
 )
+from hepllm.evaluation.efficiency import efficiency
 from hepllm.evaluation.metrics import auc, roc, sic_at
 from hepllm.evaluation.results import ScoreTable
 from hepllm.evaluation.scores import ScoredEvents, scored_events
+from hepllm.report.cascade import cascade_section
+from hepllm.report.text import as_text
 
 LOGITS = st.floats(-20, 20)
 LABEL = np.tile([1, 0, 0, 0], 1000)
@@ -130,12 +131,13 @@ def test_values_below_the_cut_are_marked(tiny_config: Callable[..., Config]) -> 
     loss = measure_loss(cut, boosting, (joined, alone), config, seed=1)
     use = CascadeUse(4000, 100, seconds=2.0, model_seconds=1.0, beyond=beyond)
     assert use.speed_up == pytest.approx(20.0)
-    text, tree = format_cascade(loss, use), cascade_tree(loss, use)
-    assert "sic_at_0.5" in text
-    assert tree["beyond"] == list(beyond)
-    assert tree["events_per_second"] == 2000
-    assert tree["events_per_second_without"] == 100
-    assert max(map(len, text.splitlines())) <= 120
+    found = CascadeRecord.of(loss, use)
+    assert found.beyond == beyond
+    assert found.events_per_second == 2000
+    assert found.events_per_second_without == 100
+    text = as_text(cascade_section(found))
+    assert "sic_at_0.5: these cuts lie below" in text.replace("\n", " ")
+    assert "2000 events/s, 20.0 times" in text
 
 
 def test_an_efficiency_has_its_clopper_pearson_interval() -> None:

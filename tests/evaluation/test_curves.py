@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,14 +11,7 @@ from hypothesis import strategies as st
 
 from hepllm.config import EvaluationConfig
 from hepllm.evaluation.assessment import evaluate_scores
-from hepllm.evaluation.curves import (
-    SampleCurves,
-    band_over_runs,
-    curves_from_tree,
-    curves_of,
-    curves_over_runs,
-    curves_tree,
-)
+from hepllm.evaluation.curves import CurvesRecord, band_over_runs, curves_over_runs
 from hepllm.evaluation.results import Band, EvaluationResults, ScoreTable
 
 
@@ -38,16 +31,16 @@ def band(*values: float) -> Band:
     return Band(np.arange(1, len(values) + 1) / len(values), np.array(values), nothing, nothing)
 
 
-def test_curves_are_read_back_as_written() -> None:
-    before = curves_of(results(1))
-    text = json.dumps(curves_tree(before), allow_nan=False)
-    after = curves_from_tree(json.loads(text))
+def test_curves_are_read_back_as_written(tmp_path: Path) -> None:
+    before = results(1)
+    CurvesRecord.of(before).write(tmp_path / "curves.json", indent=None)
+    after = CurvesRecord.read(tmp_path / "curves.json", "")
     assert list(after.classifiers) == ["llm", "boosting", "nfa_zeroed"]
-    assert (after.n_signal, after.n_background, after.n_min) == (300, 900, 10)
-    for name, curves in before.classifiers.items():
-        again = after.classifiers[name]
-        assert again.role == curves.role
-        for one, other in ((curves.sic, again.sic), (curves.rejection, again.rejection)):
+    assert (after.n_signal, after.n_background, after.min_background) == (300, 900, 10)
+    for name, again in after.curves().items():
+        score = before.scores[name]
+        assert again.role == score.role
+        for one, other in ((score.sic_band, again.sic), (score.rejection_band, again.rejection)):
             for part in ("eps_s", "value", "low", "high"):
                 np.testing.assert_array_equal(getattr(one, part), getattr(other, part))
 
@@ -106,9 +99,9 @@ def test_other_efficiencies_are_refused() -> None:
 
 
 def test_runs_are_put_together_by_classifier_without_ablations() -> None:
-    runs: list[SampleCurves] = [curves_of(results(seed)) for seed in range(3)]
-    runs.append(curves_of(results(9, ("llm", "boosting", "cut"))))
+    runs = [CurvesRecord.of(results(seed)) for seed in range(3)]
+    runs.append(CurvesRecord.of(results(9, ("llm", "boosting", "cut"))))
     found = curves_over_runs(runs)
     assert list(found) == ["llm", "boosting"]
-    at_half = [run.classifiers["boosting"].sic.value[49] for run in runs]
+    at_half = [run.curves()["boosting"].sic.value[49] for run in runs]
     assert found["boosting"].sic.value[49] == pytest.approx(np.median(at_half))

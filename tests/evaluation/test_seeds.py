@@ -1,4 +1,4 @@
-"""Several runs: medians and bands by numpy's percentiles, and the table."""
+"""Several runs: medians and bands by numpy's percentiles."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ import pytest
 
 from hepllm.config import EvaluationConfig
 from hepllm.evaluation.assessment import evaluate_scores
-from hepllm.evaluation.metrics_tree import results_tree
-from hepllm.evaluation.results import EvaluationResults, ScoreTable
-from hepllm.evaluation.seeds import format_spread, spread, spread_over_runs
+from hepllm.evaluation.records import ResultsRecord
+from hepllm.evaluation.results import ScoreTable
+from hepllm.evaluation.seeds import spread, spread_over_runs
 
 
-def results(seed: int, names: tuple[str, ...] = ("llm", "boosting")) -> EvaluationResults:
+def results(seed: int, names: tuple[str, ...] = ("llm", "boosting")) -> ResultsRecord:
     generator = np.random.default_rng(seed)
     label = np.repeat([1, 0], [300, 900])
 
     def table() -> ScoreTable:
         return ScoreTable(label, {n: generator.normal(size=1200) + 1.5 * label for n in names})
 
-    return evaluate_scores(table(), table(), EvaluationConfig(bootstrap=10), 1)
+    found = evaluate_scores(table(), table(), EvaluationConfig(bootstrap=10), 1)
+    return ResultsRecord.of_results(found)
 
 
 def test_spread_is_percentiles_of_what_exists() -> None:
@@ -31,11 +32,7 @@ def test_spread_is_percentiles_of_what_exists() -> None:
 
 def test_runs_are_put_together_by_classifier() -> None:
     made = [results(seed) for seed in range(5)] + [results(9, ("llm", "boosting", "cut"))]
-    trees = [results_tree(one) for one in made]
-    found = spread_over_runs(trees)
+    found = spread_over_runs(made)
     assert list(found) == ["llm", "boosting"]
-    values = [tree["baselines"]["boosting"]["auc"] for tree in trees]
-    assert found["boosting"]["auc"].median == pytest.approx(np.median(values))
-    text = format_spread("test", 6, found)
-    assert max(map(len, text.splitlines())) <= 120
-    assert f"{np.median(values):.4f}" in text
+    values = [one.baselines["boosting"].auc.value for one in made]
+    assert found["boosting"]["auc"].median == pytest.approx(np.median(np.array(values, float)))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from hepllm.evaluation.curves import Curves, SampleCurves
+from hepllm.evaluation.curves import ClassifierCurves, CurveRecord, CurvesRecord
 from hepllm.evaluation.results import Band
 from hepllm.pictures.curves import (
     Caption,
@@ -50,7 +50,21 @@ def test_a_point_without_neighbours_is_seen() -> None:
 
 def test_spread_shows_the_median_of_each_classifier() -> None:
     runs = [
-        SampleCurves("test", 3, 4, 1, 0.95, {"llm": Curves("llm", band(sic), band(sic**2))})
+        CurvesRecord(
+            sample="test",
+            n_signal=3,
+            n_background=4,
+            min_background=1,
+            confidence=0.95,
+            classifiers={
+                "llm": ClassifierCurves(
+                    role="llm",
+                    eps_s=tuple(band(sic).eps_s),
+                    sic=CurveRecord.of(band(sic)),
+                    inverse_eps_b=CurveRecord.of(band(sic**2)),
+                )
+            },
+        )
         for sic in (1.0, 2.0, 6.0)
     ]
     figures = spread_figures(runs)

@@ -96,9 +96,9 @@ def test_submission_finds_the_resonance(report: SetReport, folder: Path) -> None
     file = folder / "run" / "eval" / "hidden" / "submission.json"
     tree = json.loads(file.read_text())
     assert tree["schema_version"] == 1
-    assert tree == {"schema_version": 1, **json.loads(json.dumps(report.metrics["search"]))}
+    assert tree == {"schema_version": 1, **json.loads(json.dumps(report.metrics.tree()["search"]))}
     assert Submission.read(file, "").tree() == tree
-    assert report.metrics["n_signal"] is None
+    assert report.metrics.n_signal is None
     assert tree["p_value"] == pytest.approx(1 / 10_001)
     assert tree["n_toys"] == 10_000
     mass = tree["resonance_mass_gev"]
@@ -117,7 +117,7 @@ def test_submission_finds_the_resonance(report: SetReport, folder: Path) -> None
 
 
 def test_submission_says_what_it_comes_from(report: SetReport, folder: Path) -> None:
-    tree = report.metrics["search"]
+    tree = report.metrics.tree()["search"]
     made = read_dataset(folder / "run" / "eval" / "hidden" / "hidden")
     assert tree["blackbox"]["digest"] == made.digest
     assert tree["config"]["efficiencies"] == [0.1, 0.03, 0.01, 0.003, 0.001]
@@ -150,16 +150,16 @@ def test_search_reads_no_labels(
 ) -> None:
     settings = config(*QUICK, "evaluation.search.run=always")
     (known,) = evaluate(folder / "run", blackbox=folder / "known", config=settings)
-    tree = known.metrics["search"]
-    hidden = report.metrics["search"]
+    tree = known.metrics.tree()["search"]
+    hidden = report.metrics.tree()["search"]
     for key in ("p_value", "resonance_mass_gev", "n_signal_selected", "selections"):
         assert tree[key] == hidden[key]
     assert tree["truth"]["n_signal_box"] == N_SIGNAL
     kept = tree["truth"]["selections"][0]
     assert kept["n_signal"] == round(kept["eps_s"] * N_SIGNAL)
-    assert known.metrics["auc"] > 0.9
+    assert known.metrics.auc.value > 0.9
     (plain,) = evaluate(folder / "run", blackbox=folder / "known", config=config(*QUICK))
-    assert "search" not in plain.metrics
+    assert plain.metrics.search is None
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_box_that_cannot_be_searched_is_scored(
     box: str, message: str, folder: Path, config: Callable[..., Config]
 ) -> None:
     (made,) = evaluate(folder / "run", blackbox=folder / box, config=config(*QUICK))
-    assert message in made.metrics["search"]["problem"]
+    assert message in made.metrics.search.problem
     assert message in made.text
     output = folder / "run" / "eval" / Path(box).stem
     assert (output / "scores.parquet").is_file()

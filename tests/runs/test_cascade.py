@@ -102,17 +102,17 @@ def test_a_cascade_that_keeps_all_changes_nothing(
     assert not found["cascaded"].any()
     for name, values in plain.items():
         np.testing.assert_array_equal(found[name], values)
-    cascade = made.metrics["cascade"]
-    assert cascade["kept_fraction"] == 1
-    assert cascade["threshold"] is None
-    assert cascade["validation"]["difference"]["auc"]["estimate"] == 0
+    cascade = made.metrics.cascade
+    assert cascade.kept_fraction == 1
+    assert cascade.threshold is None
+    assert cascade.validation.difference["auc"].estimate == 0
 
 
 def test_kept_events_have_the_models_scores_and_rank_first(
     folder: Path, config: Config, plain: dict[str, NDArray[np.float64]]
 ) -> None:
     made = report(folder, config, f"evaluation.cascade={KEEP}")
-    found, cascade = scores_of(made), made.metrics["cascade"]
+    found, cascade = scores_of(made), made.metrics.cascade
     kept = ~found["cascaded"]
     assert 0 < kept.sum() < len(kept)
     np.testing.assert_allclose(found["score"][kept], plain["score"][kept], atol=1e-4)
@@ -121,19 +121,19 @@ def test_kept_events_have_the_models_scores_and_rank_first(
     dataset = read_dataset(folder / "data" / "rnd")
     names = config.train.feature_names()
     logits = boosting.score(dataset.load(names, "test").features)
-    np.testing.assert_array_equal(kept, logits >= cascade["threshold"])
+    np.testing.assert_array_equal(kept, logits >= cascade.threshold)
     label = found["label"]
     for key, chosen in (("eps_s", label == 1), ("eps_b", label == 0)):
-        assert cascade[key]["value"] == pytest.approx(kept[chosen].mean())
-        low, high = cascade[key]["interval"]
-        assert low <= cascade[key]["value"] <= high
+        assert getattr(cascade, key).value == pytest.approx(kept[chosen].mean())
+        low, high = getattr(cascade, key).interval
+        assert low <= getattr(cascade, key).value <= high
     validation = dataset.load(names, "val")
-    share = boosting.score(validation.features[validation.label == 0]) >= cascade["threshold"]
+    share = boosting.score(validation.features[validation.label == 0]) >= cascade.threshold
     assert share.mean() == pytest.approx(KEEP, abs=1 / len(share))
-    assert cascade["speed_up"] > 0
-    assert "Cascade: the language model scored" in made.text
+    assert cascade.speed_up > 0
+    assert "The language model scored" in made.text
     assert ((found["probability"] > 0) & (found["probability"] < 1)).all()
-    assert made.metrics["baselines"][BOOSTING]["auc"] is not None
+    assert made.metrics.baselines[BOOSTING].auc.value is not None
 
 
 def test_the_boosting_is_trained_once(
@@ -146,18 +146,18 @@ def test_the_boosting_is_trained_once(
         patch.setattr(cascading, "fit_boosting_alone", fail)
         report(folder, config, f"evaluation.cascade={KEEP}")
     alone = report(folder, config, f"evaluation.cascade={KEEP}", "evaluation.baselines=[]")
-    assert alone.metrics["baselines"] == {}
-    assert alone.metrics["cascade"]["n_kept"] < alone.metrics["cascade"]["n_events"]
+    assert alone.metrics.baselines == {}
+    assert alone.metrics.cascade.n_kept < alone.metrics.cascade.n_events
 
 
 def test_without_labels_the_validation_data_speak(folder: Path, config: Config) -> None:
     made = report(folder, config, f"evaluation.cascade={KEEP}", blackbox=folder / "data" / "bb")
-    cascade = made.metrics["cascade"]
-    assert cascade["eps_s"] is None
-    assert cascade["validation"]["eps_s"]["interval"][0] >= 0
-    assert cascade["n_events"] == 250
+    cascade = made.metrics.cascade
+    assert cascade.eps_s is None
+    assert cascade.validation.eps_s.interval[0] >= 0
+    assert cascade.n_events == 250
     found = scores_of(made)
-    assert (~found["cascaded"]).sum() == cascade["n_kept"]
+    assert (~found["cascaded"]).sum() == cascade.n_kept
 
 
 def test_the_signal_is_estimated_from_the_boosting(folder: Path, config: Config) -> None:
@@ -166,10 +166,10 @@ def test_the_signal_is_estimated_from_the_boosting(folder: Path, config: Config)
     run = open_run(folder / "run")
     cascade = open_cascade(run, override_config(config, overrides))
     assert cascade is not None
-    found = made.metrics["calibration"]
-    assert found["prior_n_events"] == made.metrics["n_signal"] + made.metrics["n_background"]
-    low, high = found["prior_interval"]
-    assert low <= found["prior_fraction"] <= high
+    found = made.metrics.calibration
+    assert found.prior_n_events == made.metrics.n_signal + made.metrics.n_background
+    low, high = found.prior_interval
+    assert low <= found.prior_fraction <= high
 
 
 def test_a_cut_that_no_validation_event_passes_has_no_prior() -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hepllm import cli
 from hepllm.config import Config
 from hepllm.errors import InputError
+from hepllm.report.records import UnlabelledMetrics
 from hepllm.runs.set_report import SetReport
 from hepllm.runs.spread import spread_of_runs
 from hepllm.stages.evaluate import evaluate
@@ -61,7 +62,7 @@ def report(folder: Path, config: Callable[..., Config]) -> SetReport:
 def test_runs_trained_with_less_stand_beside_the_ablations(
     report: SetReport, folder: Path, config: Callable[..., Config]
 ) -> None:
-    ablation = report.metrics["ablation"]
+    ablation = report.metrics.ablation
     assert set(ablation) == {
         "nfa_permuted",
         "nfa_zeroed",
@@ -69,44 +70,44 @@ def test_runs_trained_with_less_stand_beside_the_ablations(
         "text_only",
         "numbers_only",
     }
-    assert [name for name in ablation if ablation[name].get("retrained")] == [
+    assert [name for name in ablation if ablation[name].retrained] == [
         "text_only",
         "numbers_only",
     ]
     assert "llm trained without part of its input:" in report.text
-    assert {"text_only", "numbers_only"} <= set(report.metrics["paired"])
+    assert {"text_only", "numbers_only"} <= set(report.metrics.paired)
     quick = config("evaluation.baselines=[]", "evaluation.ablations=false")
     (alone,) = evaluate(folder / "text", config=quick)
-    assert ablation["text_only"]["auc"] == pytest.approx(alone.metrics["auc"], abs=1e-6)
-    assert ablation["text_only"]["max_sic_threshold"] == pytest.approx(
-        alone.metrics["max_sic_threshold"], abs=1e-4
+    assert ablation["text_only"].auc.value == pytest.approx(alone.metrics.auc.value, abs=1e-6)
+    assert ablation["text_only"].max_sic.threshold == pytest.approx(
+        alone.metrics.max_sic.threshold, abs=1e-4
     )
 
 
 def test_all_baselines_and_the_stack_have_the_same_events(report: SetReport) -> None:
-    baselines = report.metrics["baselines"]
+    baselines = report.metrics.baselines
     assert list(baselines) == ["boosting", "mlp", "logistic", "cut", "stack"]
-    assert {one["n_background"] for one in baselines.values()} == {report.metrics["n_background"]}
-    assert set(report.metrics["contrasts"]) == {"stack-llm", "stack-boosting"}
-    assert report.metrics["stack"] in report.text
+    assert {one.n_background for one in baselines.values()} == {report.metrics.n_background}
+    assert set(report.metrics.contrasts) == {"stack-llm", "stack-boosting"}
+    assert " ".join(report.metrics.stack.split()) in " ".join(report.text.split())
 
 
-def test_views_are_mixtures_of_the_same_scores(report: SetReport) -> None:
-    views = report.metrics["views"]
+def test_views_are_ratios_of_the_same_scores(report: SetReport) -> None:
+    views = report.metrics.views
     assert list(views) == ["1:1", "1:10"]
-    assert views["1:1"]["n_signal"] == views["1:1"]["n_background"]
-    assert views["1:10"]["n_background"] == pytest.approx(10 * views["1:10"]["n_signal"], abs=5)
-    assert "in several mixtures of its classes" in report.text
+    assert views["1:1"].n_signal == views["1:1"].n_background
+    assert views["1:10"].n_background == pytest.approx(10 * views["1:10"].n_signal, abs=5)
+    assert "in several signal:background ratios" in report.text
     for view in views.values():
-        assert view["n_signal"] <= report.metrics["n_signal"]
-        assert view["n_background"] <= report.metrics["n_background"]
+        assert view.n_signal <= report.metrics.n_signal
+        assert view.n_background <= report.metrics.n_background
 
 
 def test_probabilities_are_told(report: SetReport) -> None:
-    found = report.metrics["calibration"]
-    assert found["prior_n_events"] == report.metrics["n_signal"] + report.metrics["n_background"]
-    assert report.metrics["probability_prior"] == found["prior"]
-    assert "distributed as in the validation data" in report.text.replace("\n", " ")
+    found = report.metrics.calibration
+    assert found.prior_n_events == report.metrics.n_signal + report.metrics.n_background
+    assert report.metrics.probability_prior == found.prior
+    assert "distributed as in the validation data" in " ".join(report.text.split())
 
 
 @pytest.mark.parametrize(
@@ -131,10 +132,13 @@ def test_several_runs_are_told_together(folder: Path) -> None:
     assert spread["median"] == pytest.approx(np.mean(values))
     assert list(tree["spread"]["rnd-test"]) == ["llm", "boosting"]
     told = CliRunner().invoke(cli.cli, ["eval", *runs, *quick, "-q"])
-    assert "2 runs: median [16 %, 84 %]" in told.stdout
+    assert "Median of 2 runs on rnd-test" in told.stdout
+
+
+UNLABELLED = UnlabelledMetrics.model_construct(n_events=3)
 
 
 def test_without_a_common_set_there_is_nothing_to_put_together() -> None:
-    lone = SetReport("bb", {}, "", (), None)
+    lone = SetReport("bb", UNLABELLED, "", ())
     with pytest.raises(InputError, match="no set with labels"):
         spread_of_runs({"a": [lone], "b": [lone]})

@@ -23,6 +23,7 @@ from hepllm import cli
 from hepllm.config import Config
 from hepllm.errors import InputError, RunError
 from hepllm.pictures.style import save_figure
+from hepllm.report.records import SetMetrics
 from hepllm.stages.preprocess import preprocess
 from hepllm.stages.report import report
 from hepllm.stages.train import train
@@ -222,9 +223,9 @@ def test_differences_views_and_cuts_are_told(folder: Path, single: Path) -> None
     tree, page = metrics(folder, "seed1"), parse(single)
     paired = page.named("Paired differences")
     assert paired["llm - boosting"][0][1] == tree["paired"]["boosting"]["auc"]["estimate"]
-    views = page.named("llm in several mixtures")
+    views = page.named("llm in several signal:background ratios")
     assert views["1:1"][1][1] == tree["views"]["1:1"]["n_background"]
-    assert views["1:10"][2][1] == tree["views"]["1:10"]["auc"]
+    assert views["1:10"][3][1] == tree["views"]["1:10"]["auc"]
     cuts = page.named("Cuts of llm")
     point = tree["working_points"][0]
     assert cuts[point["chosen_by"]][0][1] == point["threshold"]
@@ -322,10 +323,15 @@ def box(run: Path, search: dict[str, Any]) -> Path:
     """A black box without labels among the evaluated sets of a run."""
     folder = run / "eval" / "box"
     folder.mkdir()
-    calibration = {"method": "platt", "prior": "training balance 1:1"}
-    tree = {"n_events": 500, "n_signal": None, "n_background": None, "calibration": calibration}
-    tree["made"] = {"date": "2026-03-01T00:30:00+00:00", "command": "hepllm eval --blackbox box.h5"}
-    (folder / "metrics.json").write_text(json.dumps({**tree, "search": search}), encoding="utf-8")
+    tested = json.loads((run / "eval" / "rnd-test" / "metrics.json").read_text(encoding="utf-8"))
+    kept = ("schema_version", *SetMetrics.model_fields)
+    tree = {key: tested[key] for key in kept if key in tested}
+    tree |= {"n_events": 500, "n_signal": None, "n_background": None, "search": search}
+    tree["made"] |= {
+        "date": "2026-03-01T00:30:00+00:00",
+        "command": "hepllm eval --blackbox box.h5",
+    }
+    (folder / "metrics.json").write_text(json.dumps(tree), encoding="utf-8")
     return folder
 
 
@@ -382,8 +388,14 @@ def test_a_cascade_is_shown(copied: Path) -> None:
     unknown = {"estimate": None, "interval": None, "reason": "too little background"}
     tree["cascade"] = {
         "keep": 0.125,
+        "threshold": 0.5,
+        "floor": -3.0,
         "n_kept": 61,
         "n_events": 4711,
+        "kept_fraction": 61 / 4711,
+        "events_per_second": 1500.0,
+        "events_per_second_without": 100.0,
+        "speed_up": 15.0,
         "beyond": ["sic_at_0.5"],
         "eps_s": None,
         "eps_b": share(0.11, 13),
@@ -396,7 +408,13 @@ def test_a_cascade_is_shown(copied: Path) -> None:
     }
     file.write_text(json.dumps(tree), encoding="utf-8")
     page = parse(report([copied]))
-    for shown in ("61 of 4711 events", "sic_at_0.5: these cuts", "37 of 771", "[-0.375, -0.125]"):
+    for shown in (
+        "61 of 4711 events",
+        "15.0 times",
+        "sic_at_0.5: these cuts",
+        "37 of 771",
+        "[-0.375, -0.125]",
+    ):
         assert shown in page.text
     passing = page.named("Share that passes")
     assert [value for _, value in passing["signal"]] == [0.93, None]
@@ -469,6 +487,23 @@ def test_other_recipes_stand_side_by_side(folder: Path, copied: Path) -> None:
     assert not any("over 2 runs" in alt for alt in alts)
 
 
+@pytest.mark.parametrize("ending", ["md", "txt"])
+def test_a_report_is_markdown_or_text_by_its_ending(
+    ending: str, folder: Path, tmp_path: Path
+) -> None:
+    file = report([folder / "seed1", folder / "seed2"], tmp_path / f"both.{ending}")
+    text = file.read_text(encoding="utf-8")
+    tree = metrics(folder, "seed1")
+    low, high = tree["auc_interval"]
+    assert f"{tree['auc']:.3f} [{low:.3f}, {high:.3f}]" in text
+    assert "<" not in text.replace(r"\<", "").replace("<=", "")
+    first = {"md": "# hepllm report: seed1, seed2", "txt": "hepllm report: seed1, seed2\n======"}
+    assert text.startswith(first[ending])
+    if ending == "txt":
+        assert max(map(len, text.splitlines())) <= 120
+        assert "Differences, views and cuts" in text
+
+
 def test_command_says_where_the_page_is(copied: Path) -> None:
     told = invoke("report", copied)
     assert told.exit_code == 0, told.output
@@ -480,8 +515,9 @@ def test_command_says_where_the_page_is(copied: Path) -> None:
     ("file", "content", "message"),
     [
         ("eval/rnd-test/metrics.json", '{"half', "evaluate again with: hepllm eval"),
-        ("eval/rnd-test/metrics.json", '{"auc": 1, "calibration": {}}', "evaluate again with"),
-        ("eval/rnd-test/curves.json", "{}", "not what eval writes"),
+        ("eval/rnd-test/metrics.json", '{"auc": 1}', "is none, expected 1; evaluate again with"),
+        ("eval/rnd-test/metrics.json", '{"schema_version": 1, "auc": 1}', "not as hepllm writes"),
+        ("eval/rnd-test/curves.json", "{}", "another version of hepllm.* evaluate again with"),
         ("history.jsonl", "nonsense\n", "restore it, or remove it"),
     ],
 )

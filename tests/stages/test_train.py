@@ -25,6 +25,7 @@ from hepllm.errors import InputError, RunError
 from hepllm.model.inputs import ModelInputs
 from hepllm.model.scoring import score_events
 from hepllm.runs.folder import open_run, training_events
+from hepllm.runs.record import RunRecord
 from hepllm.runs.set_report import SetReport
 from hepllm.stages.evaluate import evaluate
 from hepllm.stages.preprocess import preprocess
@@ -79,7 +80,11 @@ def test_a_run_says_what_it_was_trained_on(trained: TrainedRun, config: Config) 
     run = open_run(trained.folder)
     assert run.config == config
     (start,) = run.record.starts
-    assert {"date", "command", "versions"} == set(start)
+    assert {"date", "command", "versions"} == set(start.tree())
+    written = json.loads((trained.folder / "run.json").read_text())
+    former = {key: value for key, value in written.items() if key != "schema_version"}
+    assert written["schema_version"] == 1
+    assert RunRecord.of_former_version(former) == written
     dataset = run.dataset()
     events = training_events(dataset, config)
     assert run.record.n_train == {
@@ -130,12 +135,12 @@ def test_evaluation_writes_what_it_promises(reports: dict[str, SetReport]) -> No
             "reliability.png",
         }
         written = json.loads(report.files[0].read_text())
-        assert written == report.metrics
+        assert written == json.loads(json.dumps(report.metrics.tree()))
         for key in PROMISED_KEYS:
             assert key in written
             assert key in written["baselines"]["boosting"]
-        assert report.metrics["run"] in report.text or "llm" in report.text
-    assert set(reports["rnd-test"].metrics["ablation"]) == {
+        assert f"Classifiers on {report.name}" in report.text
+    assert set(reports["rnd-test"].metrics.ablation) == {
         "nfa_permuted",
         "nfa_zeroed",
         "text_permuted",
@@ -149,9 +154,9 @@ def test_scores_stand_beside_their_events(folder: Path, reports: dict[str, SetRe
     key = np.loadtxt(folder / "bb.key")
     np.testing.assert_array_equal(table["label"], key[table["event_id"].to_numpy()])
     score, probability = (table[name].to_numpy() for name in ("score", "probability"))
-    found = reports["bb"].metrics["calibration"]
-    assert (found["method"], found["training_fraction"]) == ("platt", 0.5)
-    expected = found["slope"] * score + found["offset"]
+    found = reports["bb"].metrics.calibration
+    assert (found.method, found.training_fraction) == ("platt", 0.5)
+    expected = found.slope * score + found.offset
     np.testing.assert_allclose(np.log(probability / (1 - probability)), expected, atol=1e-6)
     assert table.schema.metadata[b"probability_prior"] == b"training balance 1:1"
 
@@ -174,7 +179,7 @@ def test_a_raw_black_box_gives_what_its_dataset_gives(
     folder: Path, trained: TrainedRun, reports: dict[str, SetReport]
 ) -> None:
     (raw,) = evaluate(trained.folder, blackbox=folder / "bb.h5", masterkey=folder / "bb.key")
-    assert raw.metrics["auc"] == pytest.approx(reports["bb"].metrics["auc"], abs=1e-6)
+    assert raw.metrics.auc.value == pytest.approx(reports["bb"].metrics.auc.value, abs=1e-6)
 
 
 def test_events_that_were_trained_on_are_left_out(
@@ -191,8 +196,8 @@ def test_events_that_were_trained_on_are_left_out(
     preprocess([folder / "rnd.h5"], folder / "other" / "again", other)
     (report,) = evaluate(trained.folder, dataset=folder / "other" / "again")
     n_seen = len(open_run(trained.folder).used_events())
-    assert report.metrics["n_excluded_as_seen"] == n_seen
-    assert report.metrics["n_signal"] + report.metrics["n_background"] == 200 - n_seen
+    assert report.metrics.n_excluded_as_seen == n_seen
+    assert report.metrics.n_signal + report.metrics.n_background == 200 - n_seen
     assert "were seen in training" in caplog.text
 
 
@@ -207,7 +212,7 @@ def test_a_dataset_of_other_jets_is_refused(
 
 def test_without_labels_there_are_scores_only(folder: Path, trained: TrainedRun) -> None:
     (report,) = evaluate(trained.folder, blackbox=folder / "bb.h5")
-    assert report.metrics["n_signal"] is None
+    assert report.metrics.n_signal is None
     assert pq.read_table(report.files[1])["label"].unique().to_pylist() == [-1]
 
 

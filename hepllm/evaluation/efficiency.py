@@ -1,0 +1,98 @@
+"""The share of events that passes a cut, with its interval."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import beta
+
+from hepllm.arrays import Bools, Floats
+from hepllm.records import Events, Pair, Record
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """The share of events that passes a cut.
+
+    Attributes:
+        value: of the sum of weights.
+        low: lower end of the interval.
+        high: upper end.
+        n_passing: events, without weights.
+        n_events: events, without weights.
+        n_effective: (sum w)^2 / sum w^2, unweighted events with the same relative uncertainty.
+    """
+
+    value: float
+    low: float
+    high: float
+    n_passing: int
+    n_events: int
+    n_effective: float
+
+
+def efficiency(passes: Bools, weight: Floats, confidence: float) -> Efficiency | None:
+    """Efficiency with its Clopper-Pearson interval (Biometrika 26 (1934) 404).
+
+    With weights, the interval is that of (sum w)^2 / sum w^2 events.
+
+    Args:
+        passes: (N,) of one class.
+        weight: (N,).
+        confidence: probability content of the interval.
+
+    Returns:
+        None where the weights do not sum to a positive number.
+    """
+    total = float(weight.sum())
+    if total <= 0:
+        return None
+    n_effective = total**2 / float(np.square(weight).sum())
+    value = float(weight[passes].sum()) / total
+    n_passing = float(np.clip(value, 0, 1)) * n_effective
+    tail = (1 - confidence) / 2
+    low, high = 0.0, 1.0
+    if n_passing > 0:
+        low = float(beta.ppf(tail, n_passing, n_effective - n_passing + 1))
+    if n_passing < n_effective:
+        high = float(beta.ppf(1 - tail, n_passing + 1, n_effective - n_passing))
+    return Efficiency(value, low, high, int(np.count_nonzero(passes)), len(passes), n_effective)
+
+
+def efficiencies(
+    passes: Bools, is_signal: Bools, weight: Floats, confidence: float
+) -> dict[str, Efficiency | None]:
+    """``eps_s`` and ``eps_b`` of the cut on events of known class."""
+    return {
+        name: efficiency(passes[chosen], weight[chosen], confidence)
+        for name, chosen in (("eps_s", is_signal), ("eps_b", ~is_signal))
+    }
+
+
+class EfficiencyRecord(Record):
+    """The share of events that passes a cut."""
+
+    value: float
+    """Share of the sum of weights."""
+
+    interval: Pair
+    """Clopper-Pearson interval [low, high]."""
+
+    n_passing: Events
+    """Events that pass, without weights."""
+
+    n_events: Events
+    """Events, without weights."""
+
+    @classmethod
+    def of(cls, found: Efficiency | None) -> EfficiencyRecord | None:
+        """An efficiency as it is recorded; None where there is none."""
+        if found is None:
+            return None
+        return cls(
+            value=found.value,
+            interval=(found.low, found.high),
+            n_passing=found.n_passing,
+            n_events=found.n_events,
+        )

@@ -1,0 +1,106 @@
+"""Numbers as cells of tables: digits, intervals and the events that they rest on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hepllm.evaluation.records import DifferenceRecord, ScoreRecord, Sic
+from hepllm.evaluation.seeds import Spread
+from hepllm.report.page import Cell
+
+
+@dataclass(frozen=True)
+class Column:
+    """A number that tables show.
+
+    Attributes:
+        head: above the column.
+        digits: after the decimal point.
+    """
+
+    head: str
+    digits: int
+
+
+COLUMNS = {
+    "auc": Column("AUC", 3),
+    "sic_at_0.1": Column("SIC(0.1)", 2),
+    "sic_at_0.3": Column("SIC(0.3)", 2),
+    "sic_at_0.5": Column("SIC(0.5)", 2),
+    "max_sic": Column("max SIC", 2),
+    "inverse_eps_b_at_0.3": Column("1/ε_B(0.3)", 0),
+    "accuracy": Column("accuracy", 3),
+}
+"""By key in the records."""
+
+_TOO_FEW = "fewer background events than N_min pass the cut"
+
+
+def score_cell(score: ScoreRecord, key: str) -> Cell:
+    """A number with its interval and the background events that pass its cut."""
+    found, digits = score.metrics[key], COLUMNS[key].digits
+    at_cut = score.metrics[key.replace("inverse_eps_b", "sic")]  # both are read at the same cut
+    passing = at_cut.n_background_passing if isinstance(at_cut, Sic) else None
+    note = "" if passing is None or found is not at_cut else f"N_b {passing}"
+    if found.value is None:
+        reason = score.undefined.get(key, "undefined") if passing is None else _TOO_FEW
+        return Cell(note=note, reason=reason)
+    reason = score.undefined.get(f"{key}_interval", "") if found.interval is None else ""
+    return quantity_cell(found.value, found.interval, digits, note=note, reason=reason)
+
+
+def difference_cell(found: DifferenceRecord, key: str) -> Cell:
+    """The difference of a number between two classifiers."""
+    if found.estimate is None:
+        return Cell(reason=found.reason or "undefined")
+    between = None if found.low is None or found.high is None else (found.low, found.high)
+    return quantity_cell(
+        found.estimate, between, COLUMNS[key].digits, sign="+", reason=found.reason or ""
+    )
+
+
+def spread_cell(found: Spread, key: str, n_runs: int) -> Cell:
+    """A number over several runs."""
+    if found.median is None or found.low is None or found.high is None:
+        return Cell(reason="no run has a value")
+    few = "" if found.n_runs == n_runs else f"in {found.n_runs} of {n_runs}"
+    digits = 4 if key == "auc" else COLUMNS[key].digits
+    return quantity_cell(found.median, (found.low, found.high), digits, note=few)
+
+
+def quantity_cell(
+    value: float,
+    between: tuple[float, float] | None,
+    digits: int,
+    *,
+    sign: str = "",
+    note: str = "",
+    reason: str = "",
+) -> Cell:
+    """A number and its interval, with a digit less where one of them has two before the point.
+
+    Args:
+        value: the number.
+        between: its interval; None where there is none.
+        digits: after the decimal point.
+        sign: ``+`` shows the sign of positive numbers.
+        note: beside the number.
+        reason: why there is no interval.
+    """
+    if max(abs(number) for number in (value, *(between or ()))) >= 10:
+        digits = max(digits - 1, 0)
+    interval = ""
+    if between is not None:
+        low, high = between
+        interval = f"[{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
+    return Cell(f"{value:{sign}.{digits}f}", value, interval, note, reason)
+
+
+def number_cell(value: float | None, digits: int) -> Cell:
+    """A number without an interval."""
+    return Cell(reason="undefined") if value is None else Cell(f"{value:.{digits}f}", value)
+
+
+def count_cell(value: int | None) -> Cell:
+    """A number of events."""
+    return Cell("" if value is None else str(value), value)
