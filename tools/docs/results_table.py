@@ -1,52 +1,48 @@
-"""Prints metrics.json files as one Markdown table, for docs/results.md.
+"""Prints metrics.json files as one Markdown table, for docs/results/.
 
 python tools/docs/results_table.py build/demo/runs/*/eval/*/metrics.json
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import click
 
-_HEADER = ("run", "set", "N_s", "N_b", "classifier", "AUC", "SIC at 0.5 (N_b)", "max SIC (N_b)")
+from hepllm.errors import InputError
+from hepllm.report.cells import COLUMNS, difference_cell, score_cell
+from hepllm.report.markdown import as_markdown
+from hepllm.report.page import Group, Row, Table
+from hepllm.report.records import LabelledMetrics, SetMetrics
+from hepllm.report.tables import events_text
+
+_SHOWN = ("auc", "sic_at_0.5", "max_sic")
 
 
-def _quantity(value: float | None, interval: list[float] | None, digits: int) -> str:
-    if value is None:
-        return "-"
-    between = f" [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]" if interval else ""
-    return f"{value:.{digits}f}{between}"
+def results_table(files: tuple[Path, ...]) -> Table:
+    """Every classifier of every set with labels.
+
+    Raises:
+        InputError: if a file cannot be read.
+    """
+    found = [SetMetrics.read(file, "evaluate again with: hepllm eval RUN") for file in files]
+    return Table(
+        caption="Results",
+        heads=("classifier", *(COLUMNS[key].head for key in _SHOWN)),
+        groups=[_group(metrics) for metrics in found if isinstance(metrics, LabelledMetrics)],
+    )
 
 
-def _sic(result: Mapping[str, Any], key: str) -> str:
-    count = result[f"{key}_n_background_passing"]
-    text = _quantity(result[key], result[f"{key}_interval"], 1)
-    return text if count is None else f"{text} ({count})"
-
-
-def _rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    results = {"llm": metrics, **metrics["baselines"], **metrics["ablation"]}
-    for name, result in results.items():
-        yield (
-            metrics["run"],
-            metrics["sample"],
-            str(result["n_signal"]),
-            str(result["n_background"]),
-            name,
-            _quantity(result["auc"], result["auc_interval"], 3),
-            _sic(result, "sic_at_0.5"),
-            _sic(result, "max_sic"),
-        )
-    for name in metrics["baselines"]:
-        auc = metrics["paired"][name]["auc"]
-        between = [auc["low"], auc["high"]] if auc["low"] is not None else None
-        label = f"llm - {name}"
-        difference = _quantity(auc["estimate"], between, 3)
-        yield (metrics["run"], metrics["sample"], "", "", label, difference, "", "")
+def _group(metrics: LabelledMetrics) -> Group:
+    rows = [
+        Row(name, [score_cell(score, key) for key in _SHOWN])
+        for name, score in metrics.classifiers.items()
+    ]
+    rows += [
+        Row(pair.difference, [difference_cell(pair.metrics[key], key) for key in _SHOWN])
+        for pair in (metrics.paired[name] for name in metrics.baselines)
+    ]
+    return Group(f"{metrics.run} on {metrics.sample}: {events_text(metrics)}", rows)
 
 
 @click.command()
@@ -55,11 +51,10 @@ def _rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
 )
 def main(files: tuple[Path, ...]) -> None:
     """Prints the metrics.json FILES as one Markdown table."""
-    click.echo("| " + " | ".join(_HEADER) + " |")
-    click.echo("|" + "---|" * len(_HEADER))
-    for file in files:
-        for row in _rows(json.loads(file.read_text(encoding="utf-8"))):
-            click.echo("| " + " | ".join(row) + " |")
+    try:
+        click.echo(as_markdown(results_table(files)))
+    except InputError as error:
+        raise click.ClickException(str(error)) from None
 
 
 if __name__ == "__main__":
