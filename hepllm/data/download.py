@@ -54,14 +54,14 @@ PATIENT = Patience()
 
 
 @dataclass(frozen=True)
-class FileRecord:
-    """What is known of a file before it is there; None where it is not."""
+class ExpectedFile:
+    """What is known of a file before it is downloaded; None where it is not known."""
 
     size: int | None
     checksum: str | None
 
 
-def file_record(base_url: str, record: int, name: str, patience: Patience) -> FileRecord:
+def expected_file(base_url: str, record: int, name: str, patience: Patience) -> ExpectedFile:
     """Asks a Zenodo record for the size and the checksum of one of its files.
 
     A record that cannot be read leaves both unknown; a file that it does not have is an error.
@@ -72,14 +72,14 @@ def file_record(base_url: str, record: int, name: str, patience: Patience) -> Fi
         listed = {entry["key"]: entry for entry in answer.json()["files"]}
     except (requests.RequestException, ValueError, KeyError, TypeError) as error:
         logger.warning("%s: cannot be read, so the checksum is unknown: %s", url, _cause(error))
-        return FileRecord(None, None)
+        return ExpectedFile(None, None)
     if name not in listed:
         raise RunError(
             f"{url}: has no file {name}; there are {', '.join(sorted(listed)) or 'none'}"
         )
     checksum = listed[name].get("checksum") or ""
     is_usable = checksum.partition(":")[0] in hashlib.algorithms_guaranteed
-    return FileRecord(listed[name].get("size"), checksum if is_usable else None)
+    return ExpectedFile(listed[name].get("size"), checksum if is_usable else None)
 
 
 def _answer_of_record(url: str, patience: Patience) -> requests.Response:

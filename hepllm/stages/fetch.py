@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from hepllm.data.download import PATIENT, Download, FileRecord, Patience, file_record
+from hepllm.data.download import PATIENT, Download, ExpectedFile, Patience, expected_file
 from hepllm.errors import HepllmError, InputError, RunError
 from hepllm.files import file_digest
 from hepllm.physics.readers.frames import open_frame
@@ -169,12 +169,12 @@ def _fetch_file(
     file: RemoteFile, output: Path, base_url: str, overwrite: bool, patience: Patience
 ) -> FetchedFile:
     path = output / file.name
-    record = FileRecord(None, file.checksum)
-    if record.checksum is None:
-        record = file_record(base_url, file.record, file.remote, patience)
+    expected = ExpectedFile(None, file.checksum)
+    if expected.checksum is None:
+        expected = expected_file(base_url, file.record, file.remote, patience)
     if path.exists():
-        if _is_right(path, file, record):
-            return FetchedFile(path, path.stat().st_size, record.checksum, downloaded=False)
+        if _is_right(path, file, expected):
+            return FetchedFile(path, path.stat().st_size, expected.checksum, downloaded=False)
         if not overwrite:
             raise InputError(
                 f"{path}: exists and is not {file.remote} of Zenodo record {file.record}; "
@@ -182,21 +182,21 @@ def _fetch_file(
             )
     download = Download(
         part=path.with_name(f"{path.name}.part"),
-        size=record.size,
+        size=expected.size,
         patience=patience,
-        check=functools.partial(_check, file=file, checksum=record.checksum),
+        check=functools.partial(_check, file=file, checksum=expected.checksum),
     )
     download.run(file.url(base_url), path)
-    return FetchedFile(path, path.stat().st_size, record.checksum, downloaded=True)
+    return FetchedFile(path, path.stat().st_size, expected.checksum, downloaded=True)
 
 
-def _is_right(path: Path, file: RemoteFile, record: FileRecord) -> bool:
+def _is_right(path: Path, file: RemoteFile, expected: ExpectedFile) -> bool:
     """Whether a file that is there already is the one that would be fetched."""
     try:
-        _check(path, file, record.checksum)
+        _check(path, file, expected.checksum)
     except HepllmError:
         return False
-    return record.size in (None, path.stat().st_size)
+    return expected.size in (None, path.stat().st_size)
 
 
 def _check(path: Path, file: RemoteFile, checksum: str | None) -> None:
