@@ -32,15 +32,15 @@ _TOOLS = ("numpy", "scipy", "iminuit", "pyBumpHunter")
 
 
 @dataclass(frozen=True)
-class BlackboxReport:
+class SearchedSet:
     """What a search adds to the report of a set.
 
     Attributes:
-        found: what was found, or why there was no search.
+        record: what was found, or why there was no search.
         files: what was written.
     """
 
-    found: Submission | NoSearch
+    record: Submission | NoSearch
     files: tuple[Path, ...]
 
 
@@ -72,7 +72,7 @@ def search_blackbox(
     scores: Floats,
     validation: ValidationScores,
     folder: Path,
-) -> BlackboxReport:
+) -> SearchedSet:
     """Searches a set for a resonance, and writes ``submission.json`` and pictures.
 
     A set that cannot be searched, for want of masses or of events, gets a report that says so:
@@ -94,9 +94,9 @@ def search_blackbox(
         done = search_box(events, config.search, seed, reference=reference, key=key)
     except HepllmError as error:
         LOG.warning("%s: no search: %s", chosen.name, error)
-        return BlackboxReport(NoSearch(problem=str(error)), ())
+        return SearchedSet(NoSearch(problem=str(error)), ())
     submission = _submission(run, config, seed, chosen, done)
-    return BlackboxReport(submission, write_search(folder, done.result, submission))
+    return SearchedSet(submission, write_search(folder, done.result, submission))
 
 
 def cascade_warnings(config: EvaluationConfig) -> list[str]:
@@ -170,8 +170,7 @@ def _submission(
     run: Run, config: EvaluationConfig, seed: int, chosen: EvaluationSet, done: BoxSearch
 ) -> Submission:
     """What was found, with what it comes from."""
-    told = {name: getattr(done.findings, name) for name in done.findings.model_fields_set}
-    told["warnings"] = [*done.findings.warnings, *cascade_warnings(config)]
+    warnings = [*done.findings.warnings, *cascade_warnings(config)]
     return Submission(
         blackbox=Blackbox(
             name=chosen.name,
@@ -186,7 +185,7 @@ def _submission(
         seed=seed,
         config=config.search,
         versions={"hepllm": __version__, **{tool: version(tool) for tool in _TOOLS}},
-        **told,
+        **dict(done.findings) | {"warnings": warnings},
     )
 
 

@@ -179,7 +179,6 @@ def findings_of(
     ratio = None
     if number is not None and number.value < result.n_events:
         ratio = number.value / (result.n_events - number.value)
-    told = {} if key is None else {"truth": _truth(result, key)}
     return SearchFindings(
         n_events=result.n_events,
         m_jj_range_gev=_range_of(result),
@@ -208,7 +207,7 @@ def findings_of(
             goodness_p=result.toys.rejected_goodness.value,
         ),
         warnings=warnings_of(result),
-        **told,
+        truth=None if key is None else _truth(result, key),
     )
 
 

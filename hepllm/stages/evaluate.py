@@ -176,7 +176,7 @@ def _report(bench: _Bench, chosen: EvaluationSet) -> SetReport:
         )
     forget_search(folder)
     if chosen.name in bench.searched:
-        found = search_blackbox(
+        searched = search_blackbox(
             contest.run,
             contest.config.evaluation,
             contest.config.seed,
@@ -185,8 +185,8 @@ def _report(bench: _Bench, chosen: EvaluationSet) -> SetReport:
             validation=bench.calibration.validation,
             folder=folder,
         )
-        known["search"] = found.found
-        files += found.files
+        known["search"] = searched.record
+        files += searched.files
     metrics = _metrics(chosen, results, views, known)
     text = as_text(result_section(chosen.name, metrics))
     metrics.write(folder / METRICS)
