@@ -7,11 +7,10 @@ input, one chunk at a time is in memory, beside what its reader needs.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import logging
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,27 +18,21 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from hepllm.arrays import Floats, Ints, Labels
+from hepllm.arrays import Floats
 from hepllm.baselines.boosting import BOOSTING
 from hepllm.config import Config, EvaluationConfig, PreprocessConfig
-from hepllm.data.dataset import Dataset, read_dataset
 from hepllm.data.work_folder import WorkFolder
 from hepllm.errors import InputError, RunError
 from hepllm.evaluation.probabilities import Prior, choose_prior
-from hepllm.executor import Retry, run_tasks
 from hepllm.files import file_digest
 from hepllm.learning.checkpoint import best_checkpoint
 from hepllm.logs import progress_bar
 from hepllm.model.inputs import ModelInputs
 from hepllm.model.prompts import read_event
-from hepllm.physics.chunks import Chunk, ChunkResult, make_chunks, process_chunk
-from hepllm.physics.readers import EventFile, open_event_file
-from hepllm.physics.readers.features import FeatureFile
 from hepllm.runs.folder import Run
 from hepllm.runs.predictor import Predictor
-from hepllm.runs.samples import check_jets
 from hepllm.runs.score_files import CASCADED, SUFFIXES, ScoreWriter
-from hepllm.schema import UNKNOWN
+from hepllm.runs.scored_input import InputRows, Part, ScoredInput, open_input
 
 LOG = logging.getLogger(__name__)
 
@@ -63,40 +56,6 @@ class Prediction:
     seconds: float
     prior: str
     n_kept: int | None = None
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Rows of the input, start included and stop not."""
-
-    start: int
-    stop: int
-
-    def __str__(self) -> str:
-        return f"{self.start:012d}-{self.stop:012d}"
-
-
-@dataclass(frozen=True, eq=False)
-class _Rows:
-    """Events on their way to the model; (N, F) features, all else of length N."""
-
-    features: Floats
-    event_id: Ints
-    source: list[str]
-    label: Labels
-    weight: Floats
-
-    def __len__(self) -> int:
-        return len(self.event_id)
-
-
-@dataclass(frozen=True)
-class _Source:
-    """An input that can be scored piece by piece."""
-
-    content: EventFile | Dataset
-    parts: tuple[_Part, ...]
-    fingerprint: dict[str, object]
 
 
 def prediction_config(run: Run) -> Config:
@@ -132,11 +91,12 @@ def predict(
         RunError: the output cannot be written.
     """
     _check_output(output, overwrite)
-    opened = _open(predictor, source, config.preprocess)
+    opened = open_input(predictor.run, source, config.preprocess)
+    fingerprint = _fingerprint(predictor, opened, config.preprocess.chunk_size)
     started = time.monotonic()
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        with WorkFolder(output, opened.fingerprint, overwrite) as work:
+        with WorkFolder(output, fingerprint, overwrite) as work:
             n_scored = _score_parts(predictor, opened, config.preprocess, work)
             prior = _choose_prior(predictor, config.evaluation, config.seed, work, opened.parts)
             n_events, n_kept = _assemble(predictor, prior, work, opened.parts, output)
@@ -206,38 +166,20 @@ def _check_output(output: Path, overwrite: bool) -> None:
         raise InputError(f"{output}: {hint}")
 
 
-def _open(predictor: Predictor, source: Path, config: PreprocessConfig) -> _Source:
-    """Opens the input and says what its scores depend on."""
-    run = predictor.run
-    checkpoint = best_checkpoint(run.checkpoints)
+def _fingerprint(predictor: Predictor, opened: ScoredInput, chunk_size: int) -> dict[str, object]:
+    """What unfinished work must have in common with a run that takes it up."""
     digest = hashlib.sha256()
-    for file in sorted(checkpoint.glob("*.safetensors")):
+    for file in sorted(best_checkpoint(predictor.run.checkpoints).glob("*.safetensors")):
         if not file.name.startswith("optimizer"):
             digest.update(file_digest(file).encode())
-    model = {"weights": digest.hexdigest(), "chunk_size": config.chunk_size}
+    model: dict[str, object] = {"weights": digest.hexdigest(), "chunk_size": chunk_size}
     if predictor.cascade is not None:
         model["cascade"] = repr(predictor.cascade.cut)
-    if source.is_dir():
-        dataset = read_dataset(source)
-        dataset.require_events()
-        check_jets(run, dataset)
-        n_events, content = dataset.n_events, {"dataset": dataset.digest}
-        opened: EventFile | Dataset = dataset
-    else:
-        opened = open_event_file(source, config)
-        n_events = opened.n_events
-        content = {"file": source.name, "sha256": file_digest(source)}
-        content |= {"preprocess": config.model_dump_json(include=_CONTENT)}
-    size = config.chunk_size
-    parts = (_Part(start, min(start + size, n_events)) for start in range(0, n_events, size))
-    return _Source(opened, tuple(parts), model | content)
-
-
-_CONTENT = {"format", "label", "weight", "energy_unit", "columns", "root", "jets", "on_bad_event"}
+    return model | opened.fingerprint
 
 
 def _score_parts(
-    predictor: Predictor, source: _Source, config: PreprocessConfig, work: WorkFolder
+    predictor: Predictor, source: ScoredInput, config: PreprocessConfig, work: WorkFolder
 ) -> int:
     """Scores what is not scored yet; returns the number of events."""
     missing = [part for part in source.parts if work.cut_flow(str(part)) is None]
@@ -245,7 +187,7 @@ def _score_parts(
     n_missing = sum(part.stop - part.start for part in missing)
     if n_missing < total:
         LOG.info("%s: goes on with %d of %d events", work.folder, n_missing, total)
-    chunks = _read(predictor, source.content, missing, config)
+    chunks = source.read(predictor.names, missing, config)
     n_scored = 0
     bar = progress_bar(total, "predict", initial=total - n_missing)
     with closing(chunks), bar as progress:
@@ -267,7 +209,7 @@ def _score_parts(
     return n_scored
 
 
-def _check_features(predictor: Predictor, table: _Rows, part: _Part) -> None:
+def _check_features(predictor: Predictor, table: InputRows, part: Part) -> None:
     """Tells of features that no event of the first piece has."""
     absent = np.flatnonzero(np.isnan(table.features).all(axis=0))
     names = [predictor.names[column] for column in absent]
@@ -280,71 +222,12 @@ def _check_features(predictor: Predictor, table: _Rows, part: _Part) -> None:
         LOG.warning("missing in all of the first %d events: %s", len(table), ", ".join(names))
 
 
-def _read(
-    predictor: Predictor,
-    content: EventFile | Dataset,
-    parts: Sequence[_Part],
-    config: PreprocessConfig,
-) -> Generator[tuple[_Part, _Rows], None, None]:
-    if isinstance(content, Dataset):
-        return _read_dataset(predictor, content, parts, config)
-    return _read_file(predictor, content, parts, config)
-
-
-def _read_dataset(
-    predictor: Predictor, dataset: Dataset, parts: Sequence[_Part], config: PreprocessConfig
-) -> Generator[tuple[_Part, _Rows], None, None]:
-    wanted = {part.start: part for part in parts}
-    start = 0
-    for table in dataset.batches(predictor.names, config.chunk_size):
-        if start in wanted:
-            yield (
-                wanted[start],
-                _Rows(
-                    table.features, table.event_id, table.source.tolist(), table.label, table.weight
-                ),
-            )
-        start += len(table)
-
-
-def _read_file(
-    predictor: Predictor, file: EventFile, parts: Sequence[_Part], config: PreprocessConfig
-) -> Generator[tuple[_Part, _Rows], None, None]:
-    wanted = {part.start: part for part in parts}
-    chunks = [chunk for chunk in make_chunks([file], config.chunk_size) if chunk.start in wanted]
-    # What a table's features imply is quickly found; only clustering is worth processes.
-    results = run_tasks(
-        functools.partial(process_chunk, config=config),
-        chunks,
-        kind="serial" if isinstance(file, FeatureFile) else config.executor,
-        workers=config.workers,
-        ordered=True,
-        retry=Retry(config.retries, config.chunk_timeout),
-        scheduler=config.dask_scheduler,
-    )
-    with closing(results):
-        for chunk, result in results:
-            yield wanted[chunk.start], _rows_of_chunk(chunk, result, predictor.names)
-
-
-def _rows_of_chunk(chunk: Chunk, result: ChunkResult, names: Sequence[str]) -> _Rows:
-    label = np.nan_to_num(result.rows["label_raw"], nan=UNKNOWN)
-    n_events = len(label)
-    return _Rows(
-        features=np.stack([result.features[name] for name in names], axis=1),
-        event_id=result.rows["event_id"],
-        source=[chunk.file.path.stem] * n_events,
-        label=np.sign(label).astype(np.int8),
-        weight=result.rows["weight"],
-    )
-
-
 def _choose_prior(
     predictor: Predictor,
     config: EvaluationConfig,
     seed: int,
     work: WorkFolder,
-    parts: Sequence[_Part],
+    parts: Sequence[Part],
 ) -> Prior:
     score = weight = np.empty(0)
     used, column = predictor.calibration, "score"
@@ -365,7 +248,7 @@ def _choose_prior(
 
 
 def _assemble(
-    predictor: Predictor, prior: Prior, work: WorkFolder, parts: Sequence[_Part], output: Path
+    predictor: Predictor, prior: Prior, work: WorkFolder, parts: Sequence[Part], output: Path
 ) -> tuple[int, int | None]:
     """Writes the file from its pieces and puts it in place; returns its events and those kept."""
     aside = work.result / output.name
