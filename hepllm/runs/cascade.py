@@ -13,7 +13,7 @@ from hepllm.arrays import Bools, Floats
 from hepllm.baselines.boosting import BOOSTING
 from hepllm.baselines.fitting import fit_baselines
 from hepllm.baselines.scorer import Scorer, TrainingSample
-from hepllm.config import Config
+from hepllm.config import EvaluationConfig
 from hepllm.data.dataset import EventTable
 from hepllm.errors import InputError
 from hepllm.evaluation.calibration import Calibration, Method, ValidationScores, fit_calibration
@@ -97,11 +97,10 @@ class RunCascade:
         seconds = time.perf_counter() - started
         return CascadeScores(joined, int(np.count_nonzero(kept)), seconds, model_seconds)
 
-    def loss(self, config: Config) -> CascadeLoss:
+    def loss(self, config: EvaluationConfig, seed: int) -> CascadeLoss:
         """What the cascade loses on validation data."""
-        joined = self.calibration.validation.score
-        compared = (joined, self.alone)
-        return measure_loss(self.cut, self.validation, compared, config.evaluation, config.seed)
+        compared = (self.calibration.validation.score, self.alone)
+        return measure_loss(self.cut, self.validation, compared, config, seed)
 
     def use(self, scored: CascadeScores, table: EventTable, confidence: float) -> CascadeUse:
         """What it did on a set; efficiencies of its cut where all labels are known."""
@@ -113,44 +112,47 @@ class RunCascade:
         return replace(use, eps_s=found["eps_s"], eps_b=found["eps_b"])
 
 
-def fit_boosting_alone(run: Run, config: Config) -> Scorer:
+def fit_boosting_alone(run: Run, seed: int) -> Scorer:
     """Fits the boosting as the baselines have it, without the others."""
-    return fit_baselines(training_sample(run, config), [BOOSTING])[BOOSTING]
+    return fit_baselines(training_sample(run, seed), [BOOSTING])[BOOSTING]
 
 
-def training_sample(run: Run, config: Config) -> TrainingSample:
+def training_sample(run: Run, seed: int) -> TrainingSample:
     """The very events and features that a run was trained on."""
-    events = training_events(run.dataset(), run.config)
+    events = training_events(run.dataset(), run.config.train, run.config.seed)
     return TrainingSample(
         features=events.features,
         names=events.names,
         label=events.label,
         weight=events.weight,
-        seed=config.seed,
+        seed=seed,
         fusion=run.config.fusion,
     )
 
 
-def open_cascade(run: Run, config: Config, boosting: Scorer | None = None) -> RunCascade | None:
+def open_cascade(
+    run: Run, config: EvaluationConfig, seed: int, boosting: Scorer | None = None
+) -> RunCascade | None:
     """Prepares the cascade that ``evaluation.cascade`` asks for; None where it asks for none.
 
     Args:
         run: finished.
-        config: of which ``evaluation`` and ``seed`` count.
+        config: settings of the evaluation.
+        seed: of the boosting.
         boosting: the baseline, if it is trained already.
 
     Raises:
         InputError: if the training dataset is gone, or its validation split has one class only.
     """
-    if config.evaluation.cascade is None:
+    if config.cascade is None:
         return None
-    boosting = boosting or fit_boosting_alone(run, config)
+    boosting = boosting or fit_boosting_alone(run, seed)
     table = run.dataset().load(run.config.train.feature_names(), "val")
     logits = boosting.score(table.features)
     known = table.label != UNKNOWN
     validation = scored_events(logits[known], table.label[known], table.weight[known], BOOSTING)
     alone = scored_events(run.validation_scores(), *run.validation_labels(), MODEL)
-    cut = choose_cut(validation, alone.score, config.evaluation.cascade)
+    cut = choose_cut(validation, alone.score, config.cascade)
     _tell_uncertain(cut, validation)
     view = run.validation_rows(table)  # what the model has scored
     joined = cut.combine(logits[view], alone.score[cut.keeps(logits[view])])
@@ -161,7 +163,7 @@ def open_cascade(run: Run, config: Config, boosting: Scorer | None = None) -> Ru
         cut=cut,
         calibration=RunCalibration(
             ValidationScores(joined, alone.label, alone.weight),
-            _calibrate_joined(run, config.evaluation.calibration, (joined, alone), cut, rest),
+            _calibrate_joined(run, config.calibration, (joined, alone), cut, rest),
         ),
         prior_calibration=RunCalibration(of_boosting, rest),
         validation=validation,

@@ -16,7 +16,7 @@ from hepllm.baselines.boosting import BOOSTING
 from hepllm.baselines.fitting import fit_baselines
 from hepllm.baselines.scorer import Scorer
 from hepllm.baselines.stacking import STACK, fit_stack
-from hepllm.config import Config
+from hepllm.config import EvaluationConfig
 from hepllm.data.dataset import EventTable
 from hepllm.errors import InputError
 from hepllm.evaluation.results import ScoreTable
@@ -37,7 +37,8 @@ class Contest:
 
     Attributes:
         run: what is judged.
-        config: of which ``evaluation`` counts.
+        config: settings of the evaluation.
+        seed: of the exchange of inputs between events.
         classifier: of the run.
         encoder: of the run.
         baselines: trained on the same events and features, by name.
@@ -45,7 +46,8 @@ class Contest:
     """
 
     run: Run
-    config: Config
+    config: EvaluationConfig
+    seed: int
     classifier: EventClassifier
     encoder: PromptEncoder
     baselines: Mapping[str, Scorer]
@@ -92,7 +94,7 @@ class Contest:
         def score(ablated: ModelInputs, description: str) -> Floats:
             return self.measure(ablated, description, cut_on=inputs.numbers).score
 
-        order = np.random.default_rng([self.config.seed, 4]).permutation(len(inputs))
+        order = np.random.default_rng([self.seed, 4]).permutation(len(inputs))
         written = self.encoder.with_text(inputs)
         ablations: dict[str, Floats] = {}
         if self.classifier.nfa is not None:
@@ -109,16 +111,14 @@ class Contest:
                 self.classifier,
                 self.encoder,
                 inputs,
-                batch_size=self.config.evaluation.batch_size,
+                batch_size=self.config.batch_size,
                 on_batch=bar.update,
             )
 
 
-def fit_baselines_of(run: Run, config: Config) -> dict[str, Scorer]:
-    """Fits each baseline to the very events and features that the run was trained on."""
-    if not config.evaluation.baselines:
-        return {}
-    return fit_baselines(training_sample(run, config), config.evaluation.baselines)
+def fit_baselines_of(run: Run, names: Sequence[str], seed: int) -> dict[str, Scorer]:
+    """Fits baselines to the very events and features that the run was trained on, by name."""
+    return fit_baselines(training_sample(run, seed), names) if names else {}
 
 
 def name_retrained(run: Run, others: Sequence[Run]) -> dict[str, Run]:
@@ -162,7 +162,8 @@ def name_retrained(run: Run, others: Sequence[Run]) -> dict[str, Run]:
 
 def score_retrained(
     others: Mapping[str, Run],
-    config: Config,
+    config: EvaluationConfig,
+    seed: int,
     tables: Mapping[str, EventTable],
     cascade: RunCascade | None = None,
 ) -> dict[str, dict[str, Floats]]:
@@ -170,7 +171,8 @@ def score_retrained(
 
     Args:
         others: runs by name.
-        config: of which ``evaluation`` counts.
+        config: settings of the evaluation.
+        seed: of the evaluation.
         tables: events by name.
         cascade: of the run that they are compared with, to be put before them too.
 
@@ -179,7 +181,7 @@ def score_retrained(
     """
     scores: dict[str, dict[str, Floats]] = {key: {} for key in tables}
     for name, other in others.items():
-        contest = Contest(other, config, *other.load_classifier(), {})
+        contest = Contest(other, config, seed, *other.load_classifier(), {})
         if cascade is not None:
             contest = replace(contest, cascade=cascade.before(other.validation_scores()))
         for key, table in tables.items():

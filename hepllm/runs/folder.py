@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hepllm.arrays import Digests, Floats, Ints, Labels
-from hepllm.config import Config, load_config
+from hepllm.config import Config, TrainConfig, load_config
 from hepllm.data.dataset import Dataset, EventTable, read_dataset
 from hepllm.data.views import balanced_view, validation_view
 from hepllm.errors import InputError
@@ -140,16 +140,16 @@ def make_classifier(config: Config) -> tuple[EventClassifier, PromptEncoder]:
     return build_classifier(backbone, encoder.label_tokens, config), encoder
 
 
-def training_events(dataset: Dataset, config: Config) -> EventTable:
+def training_events(dataset: Dataset, config: TrainConfig, seed: int) -> EventTable:
     """The training split in the balance asked for."""
-    table = dataset.load(config.train.feature_names(), "train")
-    return table.take(balanced_view(table.label, config.train.balance, config.seed))
+    table = dataset.load(config.feature_names(), "train")
+    return table.take(balanced_view(table.label, config.balance, seed))
 
 
-def validation_events(dataset: Dataset, config: Config, limit: int) -> EventTable:
+def validation_events(dataset: Dataset, config: TrainConfig, limit: int, seed: int) -> EventTable:
     """The validation split, or so many events of it at most."""
-    table = dataset.load(config.train.feature_names(), "val")
-    return table.take(validation_view(table.label, limit, config.seed))
+    table = dataset.load(config.feature_names(), "val")
+    return table.take(validation_view(table.label, limit, seed))
 
 
 def count_classes(table: EventTable) -> dict[str, int]:

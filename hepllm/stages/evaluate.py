@@ -101,18 +101,16 @@ def evaluate(
         all_blackboxes=all_blackboxes,
         seen_by=list(others.values()),
     )
-    settings = config.evaluation.search
-    searched = frozenset(chosen.name for chosen in sets if wants_search(settings, chosen))
+    settings, seed = config.evaluation, config.seed
+    searched = frozenset(chosen.name for chosen in sets if wants_search(settings.search, chosen))
     torch.set_num_threads(resolve_workers(config.train.threads))
     validation = run.validation_table(run.config.train.feature_names())
     tables = {_VALIDATION: validation, **{chosen.name: chosen.table for chosen in sets}}
-    baselines = fit_baselines_of(run, config)
-    cascade = open_cascade(run, config, baselines.get(BOOSTING))
-    retrained = score_retrained(others, config, tables, cascade)
-    contest = Contest(run, config, *run.load_classifier(), baselines, cascade)
-    calibration = (
-        calibrate(run, config.evaluation.calibration) if cascade is None else cascade.calibration
-    )
+    baselines = fit_baselines_of(run, settings.baselines, seed)
+    cascade = open_cascade(run, settings, seed, baselines.get(BOOSTING))
+    retrained = score_retrained(others, settings, seed, tables, cascade)
+    contest = Contest(run, settings, seed, *run.load_classifier(), baselines, cascade)
+    calibration = calibrate(run, settings.calibration) if cascade is None else cascade.calibration
     bench = _Bench(contest, validation, retrained, calibration, searched)
     return [_report(bench, chosen) for chosen in sets]
 
@@ -171,15 +169,13 @@ def _report(bench: _Bench, chosen: EvaluationSet) -> SetReport:
     known = _describe(contest.run, chosen, len(rows) / measured.seconds, prior)
     known["calibration"] = calibration
     if contest.cascade is not None:
-        known["cascade"] = _judge_cascade(
-            contest.cascade, contest.config, chosen, measured, results
-        )
+        known["cascade"] = _judge_cascade(contest, contest.cascade, chosen, measured, results)
     forget_search(folder)
     if chosen.name in bench.searched:
         searched = search_blackbox(
             contest.run,
-            contest.config.evaluation,
-            contest.config.seed,
+            contest.config,
+            contest.seed,
             chosen,
             scores=scores,
             validation=bench.calibration.validation,
@@ -238,17 +234,17 @@ def _describe(run: Run, chosen: EvaluationSet, rate: float, prior: Prior) -> dic
 
 
 def _choose_prior(bench: _Bench, chosen: EvaluationSet, scores: Floats) -> Prior:
-    config, cascade = bench.contest.config, bench.contest.cascade
-    used = bench.calibration
+    contest, used = bench.contest, bench.calibration
+    cascade = contest.cascade
     if cascade is not None:
         used, scores = cascade.prior_calibration, cascade.boosting.score(chosen.table.features)
     return choose_prior(
-        config.evaluation,
-        bench.contest.run.config.train.balance,
+        contest.config,
+        contest.run.config.train.balance,
         used.map,
         used.validation,
         (scores, chosen.table.weight),
-        seed=config.seed,
+        seed=contest.seed,
     )
 
 
@@ -257,7 +253,7 @@ def _compare(
 ) -> tuple[EvaluationResults, list[EvaluationResults]]:
     """Results of the set as it is, and of its other views."""
     contest, table, validation = bench.contest, chosen.table, bench.validation
-    config, seed = contest.config.evaluation, contest.config.seed
+    config, seed = contest.config, contest.seed
     others = bench.retrained[chosen.name]
     test = ScoreTable(
         label=table.label,
@@ -301,7 +297,7 @@ def _judge_probabilities(
     bench: _Bench, chosen: EvaluationSet, results: EvaluationResults | None, prior: Prior
 ) -> tuple[CalibrationRecord, list[Path]]:
     """How well the probabilities hold, and pictures of it."""
-    calibration, seed = bench.calibration.map, bench.contest.config.seed
+    calibration, seed = bench.calibration.map, bench.contest.seed
     events = None if results is None else results.model.events
     own = None if events is None else float(np.mean(events.is_signal))
     check = None if events is None else check_calibration(calibration, prior, events, seed)
@@ -314,17 +310,17 @@ def _judge_probabilities(
 
 
 def _judge_cascade(
+    contest: Contest,
     cascade: RunCascade,
-    config: Config,
     chosen: EvaluationSet,
     measured: CascadeScores,
     results: EvaluationResults | None,
 ) -> CascadeRecord:
     """What the cascade saved and may have lost."""
-    use = cascade.use(measured, chosen.table, config.evaluation.confidence)
+    use = cascade.use(measured, chosen.table, contest.config.confidence)
     if results is not None:
         use = replace(use, beyond=cuts_beyond(cascade.cut, results))
-    return CascadeRecord.of(cascade.loss(config), use)
+    return CascadeRecord.of(cascade.loss(contest.config, contest.seed), use)
 
 
 def _write_scores(bench: _Bench, chosen: EvaluationSet, scores: Floats, prior: Prior) -> Path:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from hepllm import __version__
-from hepllm.config import Config, changed_settings, dump_config, override_config
+from hepllm.config import Config, TrainConfig, changed_settings, dump_config, override_config
 from hepllm.data.dataset import Dataset, EventTable, overlap, read_dataset
 from hepllm.errors import InputError, RunError
 from hepllm.files import write_aside
@@ -98,7 +98,7 @@ def train(dataset_folder: Path, output: Path, config: Config, *, overwrite: bool
             if team.is_first:
                 _check_output(output, overwrite)
             dataset = read_dataset(dataset_folder)
-            data = _load_data(dataset, config)
+            data = _load_data(dataset, config.train, config.seed)
         record = RunRecord(
             hepllm=__version__,
             dataset=dataset_folder.resolve(),
@@ -142,7 +142,7 @@ def resume(
     _check_changes(output, changes)
     with join(config.backbone.device) as team:
         with team.together():
-            data = _load_data(run.dataset(), config)
+            data = _load_data(run.dataset(), config.train, config.seed)
         record = RunRecord(
             hepllm=__version__,
             dataset=run.record.dataset,
@@ -264,7 +264,7 @@ def _finish(
     """Scores validation events with the best weights and makes the run the latest."""
     load_weights(best_checkpoint(output / "checkpoints"), classifier)
     dataset, limit = read_dataset(record.dataset), config.train.final_validation_events
-    table = validation_events(dataset, config, limit)
+    table = validation_events(dataset, config.train, limit, config.seed)
     write_used_events(output, table)
     with progress_bar(len(table), "score validation events") as bar:
         scores = score_events(
@@ -278,9 +278,11 @@ def _finish(
     _link_latest(output)
 
 
-def _load_data(dataset: Dataset, config: Config) -> TrainingData:
-    limit = config.train.validation_events
-    data = TrainingData(training_events(dataset, config), validation_events(dataset, config, limit))
+def _load_data(dataset: Dataset, config: TrainConfig, seed: int) -> TrainingData:
+    data = TrainingData(
+        training_events(dataset, config, seed),
+        validation_events(dataset, config, config.validation_events, seed),
+    )
     _check_classes(dataset, "train", data.train)
     _check_classes(dataset, "val", data.validation)
     _check_features(dataset, data.train)

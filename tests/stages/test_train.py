@@ -86,7 +86,7 @@ def test_a_run_says_what_it_was_trained_on(trained: TrainedRun, config: Config) 
     assert written["schema_version"] == 1
     assert RunRecord.of_former_version(former) == written
     dataset = run.dataset()
-    events = training_events(dataset, config)
+    events = training_events(dataset, config.train, config.seed)
     assert run.record.n_train == {
         "signal": int((events.label == 1).sum()),
         "background": int((events.label == 0).sum()),
@@ -245,7 +245,7 @@ def test_balance_and_rate_may_change_on_resume(
     assert "from here on train.lr is 0.0005 (it was 0.001)" in caplog.text
     run = open_run(first.folder)
     assert run.config.train.lr == 5e-4
-    natural = training_events(read_dataset(dataset), run.config)
+    natural = training_events(read_dataset(dataset), run.config.train, run.config.seed)
     assert run.record.n_train == {
         "signal": int((natural.label == 1).sum()),
         "background": int((natural.label == 0).sum()),
@@ -286,7 +286,9 @@ def test_events_in_two_splits_stop_the_training(
 ) -> None:
     monkeypatch.setattr(
         "hepllm.stages.train.validation_events",
-        lambda dataset, config, limit: training_events(dataset, config).take(np.arange(3, 40)),
+        lambda dataset, config, limit, seed: training_events(dataset, config, seed).take(
+            np.arange(3, 40)
+        ),
     )
     with pytest.raises(RunError, match="37 events are in both the training and validation split"):
         train(folder / "data" / "rnd", tmp_path / "run", config, overwrite=False)
