@@ -131,6 +131,11 @@ class LossConfig(Section):
         0.0, "Weight of the divergence between two dropout masks (arXiv:2106.14448); 0: one pass"
     )
 
+    @property
+    def needs_both_classes(self) -> bool:
+        """Whether training needs labelled events of both classes; cross-entropy does."""
+        return True
+
 
 Schedule = Literal["one_cycle", "linear", "constant"]
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hepllm.config import Config
 from hepllm.errors import InputError, StoppedError
 from hepllm.learning.averaging import WeightAverage
 from hepllm.learning.checkpoint import (
@@ -22,8 +21,10 @@ from hepllm.learning.checkpoint import (
     warn_of_precision,
 )
 from hepllm.learning.distributed import ALONE, Team
+from hepllm.learning.listeners import Listener
 from hepllm.learning.monitor import Monitor
 from hepllm.learning.optimizers import build_groups
+from hepllm.learning.plan import TrainingPlan
 from hepllm.learning.steps import Trainer, TrainingData
 from hepllm.learning.stopping import StopRequest, StopRequestedError
 from hepllm.learning.validation import validate
@@ -60,11 +61,12 @@ def fit(
     classifier: EventClassifier,
     encoder: PromptEncoder,
     data: TrainingData,
-    config: Config,
+    plan: TrainingPlan,
     *,
     folder: Path,
     resume_from: Path | None = None,
     team: Team = ALONE,
+    listeners: Sequence[Listener] = (),
 ) -> TrainingResult:
     """Trains a classifier.
 
@@ -75,18 +77,19 @@ def fit(
         classifier: with fresh weights, or any if ``resume_from`` is given.
         encoder: writes and tokenises prompts.
         data: training and validation events.
-        config: of the whole experiment.
+        plan: settings.
         folder: of the run.
         resume_from: a checkpoint to go on from.
         team: of processes that train together; the first one writes, all get the result.
+        listeners: told of each micro-batch.
 
     Raises:
         RunError: if the loss or a gradient is not finite, a group of weights does not learn, or
             another process of the team fails.
         StoppedError: if Ctrl-C or SIGTERM ended it; a checkpoint has been saved.
     """
-    groups = build_groups(classifier, config.train)
-    weights, decay = classifier.trained_parameters(), config.train.ema_decay
+    groups = build_groups(classifier, plan.train)
+    weights, decay = classifier.trained_parameters(), plan.train.ema_decay
     progress = Progress(0)
     if resume_from is not None:
         progress = load_weights(resume_from, classifier, averaged=False)
@@ -100,7 +103,9 @@ def fit(
     if average is not None and resume_from is not None:
         load_average(resume_from, average)
     classifier.train()
-    trainer = Trainer(classifier, encoder, data, config, tuple(groups), average, team)
+    trainer = Trainer(
+        classifier, encoder, data, plan, tuple(groups), average, team, tuple(listeners)
+    )
     if resume_from is not None:
         load_loss_scale(resume_from, trainer.scaler)
         warn_of_precision(resume_from, classifier)
@@ -113,7 +118,7 @@ def fit(
 
 
 def _check_warmup(trainer: Trainer) -> None:
-    steps = trainer.config.train.warmup_fusion_steps
+    steps = trainer.plan.train.warmup_fusion_steps
     if steps >= trainer.total_steps:
         raise InputError(
             f"train.warmup_fusion_steps: {steps} leaves none of the {trainer.total_steps} steps "
@@ -159,7 +164,7 @@ class _Loop:
                 bar.set_postfix(loss=f"{outcome.loss:.3f}")
                 progress = self._after_step(progress)
         if events and progress.best is not None and self.monitor is not None:
-            self.monitor.hyper_parameters(trainer.config, progress.best)
+            self.monitor.hyper_parameters(trainer.plan.hyper_parameters, progress.best)
         return TrainingResult(progress.step, progress.validations, events / max(seconds, 1e-9))
 
     def _show_prompt(self) -> None:
@@ -200,7 +205,7 @@ class _Loop:
                 trainer.classifier,
                 trainer.encoder,
                 trainer.data.validation,
-                trainer.config,
+                trainer.plan.evaluation,
                 on_batch=self.stop.check,
                 team=trainer.team,
             )
@@ -209,7 +214,7 @@ class _Loop:
                 progress.step,
                 validation,
                 trainer.classifier.nfa_parameters(),
-                trainer.config.evaluation.min_background,
+                trainer.plan.evaluation.min_background,
             )
         found = validation.found
         LOG.info(
@@ -230,13 +235,13 @@ class _Loop:
             self.trainer.classifier,
             self.trainer.groups,
             progress,
-            keep=self.trainer.config.train.keep_checkpoints,
+            keep=self.trainer.plan.train.keep_checkpoints,
             average=self.trainer.average,
             scaler=self.trainer.scaler,
         )
 
     def _is_exhausted(self, progress: Progress) -> bool:
-        patience = self.trainer.config.train.patience
+        patience = self.trainer.plan.train.patience
         return patience is not None and progress.validations_since_best >= patience
 
     def _stopped(self, progress: Progress) -> StoppedError:

@@ -1,25 +1,19 @@
-"""How a training uses its device: the budget is told, the fastest setting taken and recorded.
-
-A resumed training goes on with what is recorded, for sums over other micro-batches round
-differently, and it must repeat the losses of an unbroken one.
-"""
+"""How a training uses its device: tells the budget and takes the fastest setting that fits."""
 
 from __future__ import annotations
 
-import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import torch
 
-from hepllm.config import Config
-from hepllm.errors import InputError
-from hepllm.files import write_text
 from hepllm.learning.budget import Batch, Budget, Setting, dropout_mask_bytes, training_needs
 from hepllm.learning.capacity import device_capacity
 from hepllm.learning.distributed import ALONE, Team
+from hepllm.learning.memory_record import read_memory_record, write_memory_record
+from hepllm.learning.plan import TrainingPlan
 from hepllm.learning.steps import TrainingData
 from hepllm.model.backbone import causal_model, set_checkpointing
 from hepllm.model.classifier import EventClassifier
@@ -35,7 +29,6 @@ from hepllm.model.prefix import obstacle_to_sharing
 
 LOG = logging.getLogger(__name__)
 
-_RECORD = "memory.json"
 _SAMPLE = 256
 """Events whose prompts are measured."""
 
@@ -45,26 +38,26 @@ class SettledMemory:
     """How a training uses its device.
 
     Attributes:
-        config: with micro-batch and checkpointing decided.
+        plan: of the training, with the decision.
         budget: by which it was decided.
         setting: the decision.
     """
 
-    config: Config
+    plan: TrainingPlan
     budget: Budget
     setting: Setting
 
     def write(self, folder: Path) -> None:
         """Records the decision in a run folder, as ``memory.json``."""
-        tree = _tree(self.budget, self.setting, self.config)
-        write_text(folder / _RECORD, json.dumps(tree, indent=1) + "\n")
+        limit = self.plan.train.memory_limit_gib
+        write_memory_record(folder, self.budget, self.setting, limit)
 
 
 def settle_memory(
     classifier: EventClassifier,
     encoder: PromptEncoder,
     data: TrainingData,
-    config: Config,
+    plan: TrainingPlan,
     *,
     team: Team = ALONE,
     earlier: Path | None = None,
@@ -75,16 +68,18 @@ def settle_memory(
         classifier: as it will be trained.
         encoder: writes and tokenises prompts.
         data: training and validation events.
-        config: of the experiment.
+        plan: settings of the training.
         team: of processes, which share each batch and, on CPUs, their machine's memory.
         earlier: run folder of a training that goes on, as it began if it can.
 
     Raises:
         InputError: if nothing fits, or the record is broken.
     """
-    budget = training_budget(classifier, encoder, data, config, team=team)
-    kept = None if earlier is None else _read(earlier / _RECORD, config)
-    setting, fits, origin = _decide(kept, budget, config)
+    budget = training_budget(classifier, encoder, data, plan, team=team)
+    limit = plan.train.memory_limit_gib
+    kept = None if earlier is None else read_memory_record(earlier, limit)
+    micro_batch, checkpointing = plan.train.micro_batch_size, plan.backbone.gradient_checkpointing
+    setting, fits, origin = _decide(kept, budget, micro_batch, checkpointing)
     if team.is_first:
         LOG.info("%s", budget.table(setting))
         LOG.info("taking %s: %s", setting, origin)
@@ -98,17 +93,14 @@ def settle_memory(
             budget.capacity.usable / 2**30,
         )
     set_checkpointing(classifier.language_model, enabled=setting.checkpointing)
-    train = config.train.model_copy(update={"micro_batch_size": setting.micro_batch})
-    backbone = config.backbone.model_copy(update={"gradient_checkpointing": setting.checkpointing})
-    settled = config.model_copy(update={"train": train, "backbone": backbone})
-    return SettledMemory(settled, budget, setting)
+    return SettledMemory(replace(plan, setting=setting), budget, setting)
 
 
 def training_budget(
     classifier: EventClassifier,
     encoder: PromptEncoder,
     data: TrainingData,
-    config: Config,
+    plan: TrainingPlan,
     *,
     team: Team = ALONE,
 ) -> Budget:
@@ -118,10 +110,10 @@ def training_budget(
         classifier: as it will be trained.
         encoder: writes and tokenises prompts.
         data: training and validation events.
-        config: of the experiment.
+        plan: settings of the training.
         team: of processes.
     """
-    shape = classifier_shape(classifier, config)
+    shape = classifier_shape(classifier, plan.backbone.lora.dropout)
     prompts = encoder.encode(ModelInputs(data.train.features[:_SAMPLE]))
     causal = causal_model(classifier.language_model)
     kernels = [
@@ -137,11 +129,11 @@ def training_budget(
     set_checkpointing(classifier.language_model, enabled=False)  # which keeps from sharing
     may_share = obstacle_to_sharing(causal, training=True) is None
     batch = Batch(
-        n_events=-(-min(config.train.batch_size, len(data.train)) // team.size),
+        n_events=-(-min(plan.train.batch_size, len(data.train)) // team.size),
         n_tokens=prompts.token_ids.shape[1],
         attention=kernels[0],
-        passes=2 if config.train.loss.r_drop else 1,
-        n_scored=min(config.evaluation.batch_size, len(data.validation)),
+        passes=2 if plan.train.loss.r_drop else 1,
+        n_scored=min(plan.evaluation.batch_size, len(data.validation)),
         n_shared=prompts.n_shared if may_share else 0,
         masked_attention=kernels[1],
     )
@@ -152,17 +144,22 @@ def training_budget(
         shape,
         classifier.lora_parameters().values(),
         adapter,
-        config.train,
+        plan.train,
     )
-    limit = config.train.memory_limit_gib
+    limit = plan.train.memory_limit_gib
     capacity = device_capacity(
         classifier.device, limit, n_sharing=team.local_size, uses_nccl=team.uses_gpus
     )
     return Budget(capacity, needs, batch)
 
 
-def classifier_shape(classifier: EventClassifier, config: Config) -> ActivationModel:
-    """The shape of a classifier's language model."""
+def classifier_shape(classifier: EventClassifier, lora_dropout: float) -> ActivationModel:
+    """The shape of a classifier's language model.
+
+    Args:
+        classifier: loaded.
+        lora_dropout: ``backbone.lora.dropout``.
+    """
     dtype = classifier.autocast_dtype
     element = 4 if dtype is None else dtype.itemsize
     causal = causal_model(classifier.language_model)
@@ -170,15 +167,18 @@ def classifier_shape(classifier: EventClassifier, config: Config) -> ActivationM
         causal.config,
         classifier.lora_parameters(),
         element=element,
-        dropout_mask=dropout_mask_bytes(classifier.device, element, config.backbone.lora.dropout),
+        dropout_mask=dropout_mask_bytes(classifier.device, element, lora_dropout),
         normalizes_heads=any(name.endswith(".q_norm") for name, _ in causal.named_modules()),
     )
 
 
-def _decide(kept: Setting | None, budget: Budget, config: Config) -> tuple[Setting, bool, str]:
+def _decide(
+    kept: Setting | None,
+    budget: Budget,
+    micro_batch: int | None,
+    checkpointing: Literal["auto"] | bool,
+) -> tuple[Setting, bool, str]:
     """The setting, whether it should fit, and why it is taken."""
-    micro_batch = config.train.micro_batch_size
-    checkpointing = config.backbone.gradient_checkpointing
     choices = budget.settings(micro_batch, checkpointing)
     n_fitting = sum(map(budget.fits, choices))
     if kept is not None:
@@ -195,34 +195,3 @@ def _decide(kept: Setting | None, budget: Budget, config: Config) -> tuple[Setti
     if len(choices) == 1:
         return setting, fits, "as the configuration says"
     return setting, fits, f"the fastest of the {n_fitting} ways that fit, of {len(choices)}"
-
-
-def _tree(budget: Budget, setting: Setting, config: Config) -> dict[str, Any]:
-    """The content of ``memory.json``."""
-    return {
-        "micro_batch_size": setting.micro_batch,
-        "checkpointing": setting.checkpointing,
-        "memory_limit_gib": config.train.memory_limit_gib,
-        "predicted_bytes": {
-            "weights": budget.needs.weights.total,
-            "lora": budget.needs.lora,
-            "adapter": budget.needs.adapter,
-            "averages": budget.needs.average,
-            "activations": budget.activations(setting),
-            "total": budget.total(setting),
-            "usable": budget.capacity.usable,
-        },
-    }
-
-
-def _read(file: Path, config: Config) -> Setting | None:
-    """What a training began with; None for a new one, or where its limit has been changed since."""
-    try:
-        tree = json.loads(file.read_text(encoding="utf-8"))
-        setting = Setting(int(tree["micro_batch_size"]), bool(tree["checkpointing"]))
-        limit = tree["memory_limit_gib"]
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file}: not readable: {error!r}; remove it to choose anew") from None
-    return setting if limit == config.train.memory_limit_gib else None

@@ -14,12 +14,9 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from hepllm.config import Config, settings_by_path
 from hepllm.learning.optimizers import OptimizerGroup
 from hepllm.learning.validation import Validation
 from hepllm.pictures.validation import pixels, roc_figure, score_figure, sic_figure
-
-_HYPER_PARAMETERS = ("seed", "backbone.", "prompt.", "fusion.", "train.")
 
 
 class Monitor:
@@ -96,21 +93,18 @@ class Monitor:
             self._writer.add_histogram(f"nfa_weights/{name}", weight.detach(), step)
         self._writer.flush()
 
-    def hyper_parameters(self, config: Config, metrics: Mapping[str, float]) -> None:
+    def hyper_parameters(
+        self, settings: Mapping[str, int | float | str], metrics: Mapping[str, float]
+    ) -> None:
         """Records settings beside the figures that they led to, for the HPARAMS page.
 
         Args:
-            config: of the whole experiment.
+            settings: by path.
             metrics: final figures by name.
         """
-        settings = {
-            path: value if isinstance(value, int | float) else str(value)
-            for path, value in settings_by_path(config).items()
-            if path.startswith(_HYPER_PARAMETERS)
-        }
         named = {f"validation_best/{name}": value for name, value in metrics.items()}
         # The writer's own method would open a second run for this.
-        for summary in hparams(settings, named):  # type: ignore[no-untyped-call]
+        for summary in hparams(dict(settings), named):  # type: ignore[no-untyped-call]
             self._writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
         for name, value in named.items():
             self._writer.add_scalar(name, value, 0)

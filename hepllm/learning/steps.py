@@ -12,14 +12,15 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
 from hepllm.arrays import Floats, Ints
-from hepllm.config import Config
 from hepllm.data.dataset import EventTable
 from hepllm.learning.averaging import WeightAverage
 from hepllm.learning.distributed import ALONE, Team
+from hepllm.learning.listeners import BatchTotal, Listener, MicroBatch
 from hepllm.learning.loss_scale import adapt_scale, loss_scaler
 from hepllm.learning.losses import balanced_class_weights, label_word_loss, r_drop_loss
 from hepllm.learning.monitor import memory_gib
 from hepllm.learning.optimizers import OptimizerGroup, build_groups
+from hepllm.learning.plan import TrainingPlan
 from hepllm.learning.schedule import batch_of_step, count_steps
 from hepllm.learning.watchdogs import refuse_loss
 from hepllm.model.classifier import EventClassifier
@@ -30,10 +31,40 @@ from hepllm.model.scoring import forward_prompts
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Events to learn from, in the balance asked for, and events to validate on."""
+    """Events to learn from, in the balance asked for, and events to validate on.
+
+    Attributes:
+        train: N events; their weights count in the loss.
+        validation: events of both classes.
+        soft_targets: shape (N,), probability in [0, 1] that each training event is signal, which
+            takes the place of its label in the loss; None for the labels.
+    """
 
     train: EventTable
     validation: EventTable
+    soft_targets: Floats | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the soft targets.
+
+        Raises:
+            ValueError: for another number of them than there are events, or for one that is no
+                probability.
+        """
+        soft = self.soft_targets
+        if soft is None:
+            return
+        if soft.shape != (len(self.train),):
+            raise ValueError(f"soft targets of shape {soft.shape} for {len(self.train)} events")
+        if not ((soft >= 0) & (soft <= 1)).all():
+            raise ValueError("soft targets are probabilities between 0 and 1")
+
+    @cached_property
+    def targets(self) -> Floats:
+        """What the loss aims at, shape (N,): the soft targets, or the labels as 0 and 1."""
+        if self.soft_targets is not None:
+            return self.soft_targets
+        return self.train.label.astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -55,15 +86,27 @@ class StepOutcome:
 
 @dataclass(frozen=True)
 class Trainer:
-    """Everything that a step needs and that does not change between steps."""
+    """Everything that a step needs and that does not change between steps.
+
+    Attributes:
+        classifier: the model.
+        encoder: writes and tokenises prompts.
+        data: events to learn from and to validate on.
+        plan: settings.
+        groups: of weights, each with its optimizer.
+        average: of the weights, where one is kept.
+        team: of processes that train together.
+        listeners: told of each micro-batch of this process.
+    """
 
     classifier: EventClassifier
     encoder: PromptEncoder
     data: TrainingData
-    config: Config
+    plan: TrainingPlan
     groups: tuple[OptimizerGroup, ...]
     average: WeightAverage | None = None
     team: Team = ALONE
+    listeners: tuple[Listener, ...] = ()
 
     @classmethod
     def fresh(
@@ -71,15 +114,15 @@ class Trainer:
         classifier: EventClassifier,
         encoder: PromptEncoder,
         data: TrainingData,
-        config: Config,
+        plan: TrainingPlan,
         team: Team = ALONE,
     ) -> Trainer:
         """Of fresh weights: fits the adapter's standardiser and makes the optimizers."""
         if classifier.nfa is not None:
             classifier.nfa.fit(ModelInputs(data.train.features))
         classifier.train()
-        groups = tuple(build_groups(classifier, config.train))
-        return cls(classifier, encoder, data, config, groups, team=team)
+        groups = tuple(build_groups(classifier, plan.train))
+        return cls(classifier, encoder, data, plan, groups, team=team)
 
     @cached_property
     def scaler(self) -> GradScaler:
@@ -89,34 +132,34 @@ class Trainer:
     @property
     def batch_size(self) -> int:
         """Events a step."""
-        return min(self.config.train.batch_size, len(self.data.train))
+        return min(self.plan.train.batch_size, len(self.data.train))
 
     @property
     def total_steps(self) -> int:
         """Of the whole training."""
-        return count_steps(len(self.data.train), self.config.train)
+        return count_steps(len(self.data.train), self.plan.train)
 
     @cached_property
     def event_weights(self) -> Floats:
         """Weights of the training events in the loss, shape (N,)."""
         table = self.data.train
-        if self.config.train.loss.class_weights == "none":
+        if self.plan.train.loss.class_weights == "none":
             return table.weight
-        return table.weight * balanced_class_weights(table.label, table.weight)[table.label]
+        return table.weight * balanced_class_weights(self.data.targets, table.weight)
 
     def is_logged(self, done: int) -> bool:
         """Whether scalars are recorded after so many steps."""
-        return done % self.config.train.log_every == 0 or done == self.total_steps
+        return done % self.plan.train.log_every == 0 or done == self.total_steps
 
     def is_validated(self, done: int) -> bool:
         """Whether a validation follows after so many steps."""
         per_epoch = len(self.data.train) // self.batch_size
-        every = max(1, per_epoch // self.config.train.validations_per_epoch)
+        every = max(1, per_epoch // self.plan.train.validations_per_epoch)
         return done % every == 0 or done == self.total_steps
 
     def is_checkpointed(self, done: int) -> bool:
         """Whether a checkpoint is due after so many steps, best validations apart."""
-        every = self.config.train.checkpoint_every
+        every = self.plan.train.checkpoint_every
         due = self.is_validated(done) if every is None else done % every == 0
         return due or done == self.total_steps
 
@@ -131,7 +174,7 @@ class Trainer:
             RunError: if the loss or, without scaling, a gradient is not finite.
         """
         started = time.perf_counter()
-        indices = batch_of_step(step, len(self.data.train), self.config.train, self.config.seed)
+        indices = batch_of_step(step, len(self.data.train), self.plan.train, self.plan.seed)
         loss, n_tokens = self.accumulate(step, indices)
         if not np.isfinite(loss):
             refuse_loss(step + 1, loss, self.classifier, self._inputs(indices))
@@ -159,8 +202,8 @@ class Trainer:
             found["train/loss_scale"] = self.scaler.get_scale()
         nfa = self.classifier.nfa
         if nfa is not None:
-            size, seed = len(self.data.train), self.config.seed
-            events = batch_of_step(step, size, self.config.train, seed)
+            size, seed = len(self.data.train), self.plan.seed
+            events = batch_of_step(step, size, self.plan.train, seed)
             inputs = ModelInputs(self.data.train.features[events])
             found["nfa/output_over_embedding_rms"] = nfa.relative_rms(inputs)
         return found
@@ -180,53 +223,67 @@ class Trainer:
         Raises:
             RunError: if another process is gone.
         """
-        torch.manual_seed(_seed_of_step(self.config.seed, step, self.team.rank))  # for dropout
+        torch.manual_seed(_seed_of_step(self.plan.seed, step, self.team.rank))  # for dropout
         for group in self.groups:
             group.set_trainable(step >= group.schedule.first_step)
-        loss, n_tokens = self._backward(indices)
+        mine = self._backward(step, indices)
         for group in self.groups:
             if step >= group.schedule.first_step:
                 self.team.sum_gradients(group.parameters.values())
-        total_loss, total_tokens = self.team.sum_array(np.array([loss, n_tokens], dtype=float))
+        parts = np.array([mine.loss, mine.n_tokens], dtype=float)
+        total_loss, total_tokens = self.team.sum_array(parts)
         return float(total_loss), int(total_tokens)
 
-    def _backward(self, indices: Ints) -> tuple[float, int]:
+    def _backward(self, step: int, indices: Ints) -> BatchTotal:
         """Adds up the gradient of this process's part of a batch.
 
         It is done in micro-batches where the memory asks for it. Every event has the share in the
         loss that its weight has in the whole batch, whoever works on it.
 
         Returns:
-            What this part adds to the loss of the batch, and its number of tokens.
+            What this part adds to the batch.
         """
-        table = self.data.train
         mine = indices[self.team.part(len(indices))]
-        size = self.config.train.micro_batch_size or max(1, len(mine))
+        size = self.plan.micro_batch or max(1, len(mine))
         total_weight = max(float(np.abs(self.event_weights[indices]).sum()), 1e-12)
-        batch_loss, n_tokens = 0.0, 0
+        total, device = BatchTotal(), self.classifier.device
+        listeners: tuple[Listener, ...] = (total, *self.listeners)
         for start in range(0, len(mine), size):
-            part = mine[start : start + size]
-            labels = torch.from_numpy(table.label[part].astype(np.int64))
-            weights = torch.from_numpy(self.event_weights[part]).float()
+            events = mine[start : start + size]
+            targets = torch.from_numpy(self.data.targets[events]).float().to(device)
+            weights = torch.from_numpy(self.event_weights[events]).float()
             share = float(weights.abs().sum()) / total_weight
-            loss, tokens = self._loss(self._inputs(part), labels, weights)
+            weights = weights.to(device)
+            logits, loss, n_tokens = self._loss(events, targets, weights)
             self.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
-            batch_loss += float(loss.detach()) * share
-            n_tokens += tokens
-        return batch_loss, n_tokens
+            seen = MicroBatch(
+                step=step,
+                events=events,
+                logits=logits.detach(),
+                targets=targets,
+                weights=weights,
+                loss=loss.detach(),
+                share=share,
+                n_tokens=n_tokens,
+                objective=self.plan.train.loss,
+            )
+            for listener in listeners:
+                listener(seen)
+        return total
+
+    def _loss(self, events: Ints, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, int]:
+        """Logits of some events, their loss, and their number of tokens."""
+        inputs, objective = self._inputs(events), self.plan.train.loss
+        prompts = self.encoder.encode(inputs)
+        logits = forward_prompts(self.classifier, prompts, inputs)
+        if objective.r_drop:
+            again = forward_prompts(self.classifier, prompts, inputs)
+            loss = r_drop_loss(logits, again, targets, weights, objective)
+            return logits, loss, 2 * prompts.n_tokens
+        return logits, label_word_loss(logits, targets, weights, objective), prompts.n_tokens
 
     def _inputs(self, events: Ints) -> ModelInputs:
         return ModelInputs(self.data.train.features[events])
-
-    def _loss(self, inputs: ModelInputs, labels: Tensor, weights: Tensor) -> tuple[Tensor, int]:
-        prompts, settings = self.encoder.encode(inputs), self.config.train.loss
-        logits = forward_prompts(self.classifier, prompts, inputs)
-        labels, weights = labels.to(logits.device), weights.to(logits.device)
-        if settings.r_drop:
-            again = forward_prompts(self.classifier, prompts, inputs)
-            loss = r_drop_loss(logits, again, labels, weights, settings)
-            return loss, 2 * prompts.n_tokens
-        return label_word_loss(logits, labels, weights, settings), prompts.n_tokens
 
 
 def _seed_of_step(seed: int, step: int, rank: int) -> int:

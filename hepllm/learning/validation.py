@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hepllm.arrays import Floats
-from hepllm.config import Config
+from hepllm.config import EvaluationConfig
 from hepllm.data.dataset import EventTable
 from hepllm.errors import RunError
 from hepllm.evaluation.metrics import RocCurve, auc, roc, sic_at
@@ -44,7 +44,7 @@ def validate(
     classifier: EventClassifier,
     encoder: PromptEncoder,
     table: EventTable,
-    config: Config,
+    config: EvaluationConfig,
     *,
     on_batch: Callable[[int], object] | None = None,
     team: Team = ALONE,
@@ -55,7 +55,7 @@ def validate(
         classifier: its mode is restored.
         encoder: writes and tokenises prompts.
         table: the events.
-        config: of the whole experiment.
+        config: batch size, and the background that a SIC value needs.
         on_batch: called after each batch.
         team: of processes, each of which scores its part.
 
@@ -63,7 +63,7 @@ def validate(
         RunError: if the events are all of one class.
         StopRequestedError: in every process, if ``on_batch`` raises it in one.
     """
-    score = _Scorer(classifier, encoder, config.evaluation.batch_size, team)
+    score = _Scorer(classifier, encoder, config.batch_size, team)
     inputs = ModelInputs(table.features)
     scores = score(inputs, on_batch=on_batch)
     events = scored_events(scores, table.label, table.weight)
@@ -82,7 +82,7 @@ def validate(
     }
     curve = roc(events)
     for eps_s in (0.3, 0.5):
-        sic = sic_at(curve, eps_s, config.evaluation.min_background).sic
+        sic = sic_at(curve, eps_s, config.min_background).sic
         if sic is not None:
             found[f"sic_at_{eps_s}"] = sic
     warn_if_collapsed(found["predicted_signal"], float(events.is_signal.mean()))

@@ -154,6 +154,7 @@ def _train_one_step(config: Config) -> str:
     from hepllm.learning.capacity import cap_gpu_memory
     from hepllm.learning.memory import settle_memory
     from hepllm.learning.monitor import memory_gib
+    from hepllm.learning.plan import TrainingPlan
     from hepllm.learning.steps import Trainer, TrainingData
     from hepllm.learning.watchdogs import PROVING_STEPS
     from hepllm.model.devices import choose_device
@@ -164,8 +165,8 @@ def _train_one_step(config: Config) -> str:
     classifier, encoder = make_classifier(config)
     events = _made_up_events(config.train, config.seed)
     data = TrainingData(events, events)
-    config = settle_memory(classifier, encoder, data, config).config
-    trainer = Trainer.fresh(classifier, encoder, data, config)
+    plan = settle_memory(classifier, encoder, data, TrainingPlan.of(config)).plan
+    trainer = Trainer.fresh(classifier, encoder, data, plan)
     for _ in range(PROVING_STEPS):
         outcome = trainer.step(0, measure=True)
         # In float16, the first ones may be left out until the scale is found.
@@ -176,7 +177,7 @@ def _train_one_step(config: Config) -> str:
     where = "GPU memory" if classifier.device.type == "cuda" else "memory of the process"
     return (
         f"{outcome.n_events} events with {outcome.n_tokens} tokens, "
-        f"{config.train.micro_batch_size} at a time, on {classifier.device.type} in "
+        f"{plan.micro_batch} at a time, on {classifier.device.type} in "
         f"{outcome.seconds:.2f} s, {where} at most {memory_gib(classifier.device):.2f} GiB; "
         f"{' and '.join(group.name for group in trainer.groups)} learn"
     )

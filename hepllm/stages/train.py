@@ -24,6 +24,7 @@ from hepllm.learning.checkpoint import best_checkpoint, load_weights, newest_che
 from hepllm.learning.distributed import Team, join
 from hepllm.learning.loop import TrainingResult, fit
 from hepllm.learning.memory import SettledMemory, settle_memory
+from hepllm.learning.plan import TrainingPlan
 from hepllm.learning.steps import TrainingData
 from hepllm.logs import progress_bar
 from hepllm.model.classifier import EventClassifier
@@ -226,7 +227,8 @@ def _prepare(
     with team.together():
         cap_gpu_memory(choose_device(config.backbone.device), config.train.memory_limit_gib)
         classifier, encoder = make_classifier(config)
-        memory = settle_memory(classifier, encoder, data, config, team=team, earlier=earlier)
+        plan = TrainingPlan.of(config)
+        memory = settle_memory(classifier, encoder, data, plan, team=team, earlier=earlier)
     # "auto" depends on the card, and a loss that is scaled does not go with one that is not.
     team.require_same({"precision (set backbone.dtype)": str(classifier.autocast_dtype)})
     return _Ready(classifier, encoder, memory)
@@ -242,36 +244,28 @@ def _train(
     resume_from: Path | None,
 ) -> TrainedRun:
     started = time.perf_counter()
-    classifier, encoder, config = ready.classifier, ready.encoder, ready.memory.config
+    classifier, encoder, plan = ready.classifier, ready.encoder, ready.memory.plan
     if team.is_first:
         write_used_events(output, data.train, data.validation)
         ready.memory.write(output)
-    result = fit(
-        classifier, encoder, data, config, folder=output, resume_from=resume_from, team=team
-    )
+    result = fit(classifier, encoder, data, plan, folder=output, resume_from=resume_from, team=team)
     if team.is_first:
-        _finish(output, config, record, classifier, encoder)
+        _finish(output, plan, record, ready)
     return TrainedRun(output, result, record, time.perf_counter() - started)
 
 
-def _finish(
-    output: Path,
-    config: Config,
-    record: RunRecord,
-    classifier: EventClassifier,
-    encoder: PromptEncoder,
-) -> None:
+def _finish(output: Path, plan: TrainingPlan, record: RunRecord, ready: _Ready) -> None:
     """Scores validation events with the best weights and makes the run the latest."""
-    load_weights(best_checkpoint(output / "checkpoints"), classifier)
-    dataset, limit = read_dataset(record.dataset), config.train.final_validation_events
-    table = validation_events(dataset, config.train, limit, config.seed)
+    load_weights(best_checkpoint(output / "checkpoints"), ready.classifier)
+    dataset, limit = read_dataset(record.dataset), plan.train.final_validation_events
+    table = validation_events(dataset, plan.train, limit, plan.seed)
     write_used_events(output, table)
     with progress_bar(len(table), "score validation events") as bar:
         scores = score_events(
-            classifier,
-            encoder,
+            ready.classifier,
+            ready.encoder,
             ModelInputs(table.features),
-            batch_size=config.evaluation.batch_size,
+            batch_size=plan.evaluation.batch_size,
             on_batch=bar.update,
         )
     write_validation_scores(output, table, scores)
@@ -283,7 +277,8 @@ def _load_data(dataset: Dataset, config: TrainConfig, seed: int) -> TrainingData
         training_events(dataset, config, seed),
         validation_events(dataset, config, config.validation_events, seed),
     )
-    _check_classes(dataset, "train", data.train)
+    if config.loss.needs_both_classes:
+        _check_classes(dataset, "train", data.train)
     _check_classes(dataset, "val", data.validation)
     _check_features(dataset, data.train)
     shared = overlap(data.train.event_digest, data.validation.event_digest)

@@ -11,6 +11,7 @@ import pytest
 from hepllm.config import Config
 from hepllm.data.dataset import EventTable
 from hepllm.learning.loop import TrainingResult, fit
+from hepllm.learning.plan import TrainingPlan
 from hepllm.learning.steps import TrainingData
 from hepllm.model.backbone import load_backbone
 from hepllm.model.classifier import EventClassifier, build_classifier
@@ -27,7 +28,7 @@ def _make(config: Config) -> Made:
 
 def _train(made: Made, data: TrainingData, config: Config, folder: Path) -> TrainingResult:
     folder.mkdir(exist_ok=True)
-    return fit(*made, data, config, folder=folder)
+    return fit(*made, data, TrainingPlan.of(config), folder=folder)
 
 
 def _history(folder: Path, name: str) -> dict[int, float]:

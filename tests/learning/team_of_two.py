@@ -22,6 +22,7 @@ from hepllm.config import Config, load_config
 from hepllm.data.dataset import EventTable
 from hepllm.errors import HepllmError, InputError
 from hepllm.learning.distributed import ALONE, Team, join
+from hepllm.learning.plan import TrainingPlan
 
 CONFIG = Path(__file__).parents[2] / "configs" / "tiny.yaml"
 
@@ -105,7 +106,7 @@ def gradients(
     with torch.no_grad():
         for weight in classifier.lora_parameters().values():
             weight.add_(0.05 * torch.randn_like(weight))
-    trainer = Trainer.fresh(classifier, encoder, data, config, team)
+    trainer = Trainer.fresh(classifier, encoder, data, TrainingPlan.of(config), team)
     indices = batch_of_step(0, len(data.train), config.train, config.seed)
     loss, n_tokens = trainer.accumulate(0, indices)
     found = {
@@ -132,7 +133,15 @@ def training(
     prepare(classifier)
     run.mkdir(exist_ok=True, parents=True)
     data = load_data(folder)
-    result = fit(classifier, encoder, data, config, folder=run, resume_from=resume_from, team=team)
+    result = fit(
+        classifier,
+        encoder,
+        data,
+        TrainingPlan.of(config),
+        folder=run,
+        resume_from=resume_from,
+        team=team,
+    )
     return classifier, result
 
 

@@ -20,6 +20,7 @@ from hepllm.learning.checkpoint import (
 )
 from hepllm.learning.loop import TrainingResult, fit
 from hepllm.learning.optimizers import build_groups
+from hepllm.learning.plan import TrainingPlan
 from hepllm.learning.steps import TrainingData
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import PromptEncoder
@@ -98,7 +99,13 @@ def test_a_resumed_training_is_an_unbroken_one(
     is_8bit = "train.lora_optimizer=adamw8bit" in extra
     assert (torch.uint8 in {state.dtype for state in states.values()}) == is_8bit
     before = len(losses(tmp_path / "broken"))
-    fit(*make(config), data, config, folder=tmp_path / "broken", resume_from=checkpoint)
+    fit(
+        *make(config),
+        data,
+        TrainingPlan.of(config),
+        folder=tmp_path / "broken",
+        resume_from=checkpoint,
+    )
     whole, resumed = losses(tmp_path / "whole"), losses(tmp_path / "broken")
     assert 0 < before < len(whole)
     assert resumed == whole
@@ -192,7 +199,7 @@ def test_a_checkpoint_without_a_file_is_named(
     checkpoint = best_checkpoint(tmp_path / "checkpoints")
     (checkpoint / file).unlink()
     with pytest.raises(InputError, match=f"{file}: missing"):
-        fit(*make(config), data, config, folder=tmp_path, resume_from=checkpoint)
+        fit(*make(config), data, TrainingPlan.of(config), folder=tmp_path, resume_from=checkpoint)
 
 
 def test_a_damaged_checkpoint_is_named(

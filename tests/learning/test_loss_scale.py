@@ -12,6 +12,7 @@ from hepllm.errors import RunError
 from hepllm.learning.checkpoint import load_loss_scale, newest_checkpoint
 from hepllm.learning.loop import TrainingResult
 from hepllm.learning.loss_scale import adapt_scale, loss_scaler
+from hepllm.learning.plan import TrainingPlan
 from hepllm.learning.schedule import batch_of_step
 from hepllm.learning.steps import Trainer, TrainingData
 from hepllm.learning.watchdogs import PROVING_STEPS
@@ -33,13 +34,13 @@ def trainer(
 
     def build(dtype: str) -> Trainer:
         config = tiny_config(f"backbone.dtype={dtype}")
-        return Trainer.fresh(*make(config), data, config)
+        return Trainer.fresh(*make(config), data, TrainingPlan.of(config))
 
     return build
 
 
 def gradients(trainer: Trainer) -> dict[str, torch.Tensor]:
-    size, settings = len(trainer.data.train), trainer.config
+    size, settings = len(trainer.data.train), trainer.plan
     trainer.accumulate(0, batch_of_step(0, size, settings.train, settings.seed))
     for group in trainer.groups:
         trainer.scaler.unscale_(group.optimizer)

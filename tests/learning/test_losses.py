@@ -4,10 +4,16 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from hepllm.config import LossConfig, load_config
 from hepllm.errors import ConfigError
-from hepllm.learning.losses import balanced_class_weights, label_word_loss, r_drop_loss
+from hepllm.learning.losses import (
+    balanced_class_weights,
+    event_losses,
+    label_word_loss,
+    r_drop_loss,
+)
 
 PLAIN = LossConfig()
 CHOICES = [
@@ -107,10 +113,44 @@ def test_a_weight_of_two_counts_as_the_event_twice() -> None:
 def test_balanced_classes_have_the_same_total() -> None:
     labels = np.array([0] * 30 + [1] * 3, dtype=np.int8)
     weights = np.linspace(0.5, 2.0, 33)
-    factors = balanced_class_weights(labels, weights)
-    totals = [np.sum((weights * factors[labels])[labels == label]) for label in (0, 1)]
+    factors = balanced_class_weights(labels.astype(float), weights)
+    totals = [np.sum((weights * factors)[labels == label]) for label in (0, 1)]
     assert totals[0] == pytest.approx(totals[1])
     assert sum(totals) == pytest.approx(weights.sum())
+
+
+def test_soft_targets_balance_by_their_shares() -> None:
+    """A target of 0.3 counts as 0.3 signal and 0.7 background events."""
+    targets, weights = np.array([0.3, 1.0, 0.0, 0.0]), np.array([2.0, 1.0, 1.0, 3.0])
+    factors = balanced_class_weights(targets, weights)
+    signal, background = factors[1], factors[2]
+    assert signal / background == pytest.approx((0.7 * 2 + 4) / (0.3 * 2 + 1))
+    assert factors[0] == pytest.approx(0.3 * signal + 0.7 * background)
+    assert (weights * factors).sum() == pytest.approx(weights.sum())
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_labels_have_the_very_losses_and_gradients_that_torch_gives_them(smoothing: float) -> None:
+    torch.manual_seed(1)
+    logits, labels = 4 * torch.randn(50, 2), torch.randint(0, 2, (50,))
+    weights = torch.randn(50)
+    ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    config = LossConfig(label_smoothing=smoothing)
+    each = functional.cross_entropy(theirs, labels, reduction="none", label_smoothing=smoothing)
+    assert torch.equal(event_losses(ours, labels.float(), config), each)
+    label_word_loss(ours, labels.float(), weights, config).backward()
+    ((weights * each).sum() / weights.abs().sum()).backward()
+    assert torch.equal(ours.grad, theirs.grad)
+
+
+@pytest.mark.parametrize("config", CHOICES)
+def test_a_soft_target_is_a_mixture_of_labels(config: LossConfig) -> None:
+    logits = torch.randn(7, 2, dtype=torch.float64)
+    as_signal, as_background, soft = (
+        event_losses(logits, torch.full((7,), target, dtype=torch.float64), config)
+        for target in (1.0, 0.0, 0.3)
+    )
+    torch.testing.assert_close(soft, 0.3 * as_signal + 0.7 * as_background)
 
 
 def test_r_drop_without_dropout_is_an_error() -> None:

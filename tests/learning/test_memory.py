@@ -20,6 +20,7 @@ from hepllm.learning.checkpoint import newest_checkpoint
 from hepllm.learning.distributed import Team
 from hepllm.learning.loop import fit
 from hepllm.learning.memory import settle_memory, training_budget
+from hepllm.learning.plan import TrainingPlan
 from hepllm.learning.steps import TrainingData
 from hepllm.model.backbone import causal_model
 from hepllm.model.classifier import EventClassifier
@@ -69,7 +70,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 def needed(made: Made, data: TrainingData, config: Config, setting: Setting) -> int:
     """Bytes that a setting takes on the machine of the tests."""
-    budget: Budget = training_budget(*made, data, config)
+    budget: Budget = training_budget(*made, data, TrainingPlan.of(config))
     return budget.needs.fixed + budget.activations(setting)
 
 
@@ -84,11 +85,11 @@ def scoring_one_by_one(config: Config) -> Config:
     return config.model_copy(update={"evaluation": evaluation})
 
 
-def settle(folder: Path, made: Made, data: TrainingData, config: Config) -> Config:
+def settle(folder: Path, made: Made, data: TrainingData, config: Config) -> TrainingPlan:
     """Settles a training that begins, or goes on, in a run folder."""
-    settled = settle_memory(*made, data, config, earlier=folder)
+    settled = settle_memory(*made, data, TrainingPlan.of(config), earlier=folder)
     settled.write(folder)
-    return settled.config
+    return settled.plan
 
 
 def test_the_budget_is_told_and_the_choice_recorded(
@@ -103,8 +104,9 @@ def test_the_budget_is_told_and_the_choice_recorded(
     machine(64 * GIB)
     with caplog.at_level(logging.INFO, logger="hepllm"):
         settled = settle(tmp_path, made, data, config)
-    assert settled.train.micro_batch_size == config.train.batch_size == 8
-    assert settled.backbone.gradient_checkpointing is False
+    assert settled.setting == Setting(config.train.batch_size, checkpointing=False)
+    assert settled.micro_batch == settled.hyper_parameters["train.micro_batch_size"] == 8
+    assert settled.hyper_parameters["backbone.gradient_checkpointing"] is False
     for part in ("memory budget in GiB, a test", "weights", "LoRA", "activations", "spare"):
         assert part in caplog.text
     assert "taking micro-batches of 8 events without gradient checkpointing: the fastest" in (
@@ -122,11 +124,10 @@ def test_a_small_machine_takes_less(
     config = scoring_one_by_one(config)
     machine(needed(made, data, config, Setting(4, checkpointing=False)))
     settled = settle(tmp_path, made, data, config)
-    assert settled.train.micro_batch_size is not None
-    chosen = settled.train.micro_batch_size, settled.backbone.gradient_checkpointing
-    assert chosen != (8, False)
+    assert settled.setting is not None
+    assert settled.setting != Setting(8, checkpointing=False)
     is_on = causal_model(made[0].language_model).is_activation_checkpointing
-    assert is_on == settled.backbone.gradient_checkpointing
+    assert is_on == settled.setting.checkpointing
 
 
 def test_explicit_settings_are_obeyed_with_a_warning(
@@ -142,7 +143,9 @@ def test_explicit_settings_are_obeyed_with_a_warning(
     explicit = with_changes(config, micro_batch_size=3)
     backbone = config.backbone.model_copy(update={"gradient_checkpointing": True})
     explicit = explicit.model_copy(update={"backbone": backbone})
-    assert settle(tmp_path, made, data, explicit) == explicit
+    settled = settle(tmp_path, made, data, explicit)
+    assert settled.setting == Setting(3, checkpointing=True)
+    assert settled.hyper_parameters == TrainingPlan.of(explicit).hyper_parameters
     assert causal_model(made[0].language_model).is_activation_checkpointing
     assert "if it runs out of memory" in caplog.text
 
@@ -169,7 +172,7 @@ def test_the_record_holds_on_another_machine_until_the_limit_changes(
 ) -> None:
     machine(needed(made, data, config, Setting(2, checkpointing=True)))
     first = settle(tmp_path, made, data, config)
-    assert first.train.micro_batch_size is not None
+    assert first.setting is not None
     machine(64 * GIB)
     with caplog.at_level(logging.INFO, logger="hepllm"):
         assert settle(tmp_path, made, data, config) == first
@@ -179,9 +182,9 @@ def test_the_record_holds_on_another_machine_until_the_limit_changes(
     assert "if it runs out of memory" in caplog.text
     machine(64 * GIB)
     again = settle(tmp_path, made, data, with_changes(config, micro_batch_size=5))
-    assert again.train.micro_batch_size == 5
+    assert again.micro_batch == 5
     other = settle(tmp_path, made, data, with_changes(config, memory_limit_gib=32.0))
-    assert (other.train.micro_batch_size, other.backbone.gradient_checkpointing) == (8, False)
+    assert other.setting == Setting(8, checkpointing=False)
 
 
 def test_a_record_that_no_longer_fits_gives_way(
@@ -195,12 +198,12 @@ def test_a_record_that_no_longer_fits_gives_way(
     config = scoring_one_by_one(config)
     made = make_classifier(config)
     machine(64 * GIB)
-    assert settle(tmp_path, made, data, config).train.micro_batch_size == 8
+    assert settle(tmp_path, made, data, config).micro_batch == 8
     small = Setting(2, checkpointing=True)
     machine(needed(made, data, config, small))
     again = settle(tmp_path, made, data, config)
-    taken = Setting(again.train.micro_batch_size, again.backbone.gradient_checkpointing)
-    assert needed(made, data, config, taken) <= needed(made, data, config, small)
+    assert again.setting is not None
+    assert needed(made, data, config, again.setting) <= needed(made, data, config, small)
     assert "no longer fit" in caplog.text
 
 
@@ -218,7 +221,7 @@ def test_several_processes_divide_the_batch(
     made: Made, data: TrainingData, config: Config, machine: Callable[[int], None]
 ) -> None:
     machine(64 * GIB)
-    budget = training_budget(*made, data, config, team=Team(size=3))
+    budget = training_budget(*made, data, TrainingPlan.of(config), team=Team(size=3))
     assert budget.batch.n_events == 3
     assert budget.choose(None, "auto") == (Setting(3, checkpointing=False), True)
 
@@ -228,7 +231,7 @@ def test_a_run_resumed_with_more_memory_repeats_the_losses_of_an_unbroken_one(
 ) -> None:
     config = scoring_one_by_one(with_changes(config, validations_per_epoch=4))
 
-    def start(folder: Path) -> tuple[Made, Config]:
+    def start(folder: Path) -> tuple[Made, TrainingPlan]:
         folder.mkdir(exist_ok=True)
         made = make_classifier(config)
         return made, settle(folder, made, data, config)
@@ -237,7 +240,7 @@ def test_a_run_resumed_with_more_memory_repeats_the_losses_of_an_unbroken_one(
     small = needed(make_classifier(config), data, config, Setting(3, checkpointing=True))
     machine(small)
     made, settled = start(whole)
-    assert settled.train.micro_batch_size != 8 or settled.backbone.gradient_checkpointing
+    assert settled.setting != Setting(8, checkpointing=False)
     fit(*made, data, settled, folder=whole)
     made, again = start(broken)
     assert again == settled

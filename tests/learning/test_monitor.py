@@ -14,6 +14,7 @@ from hepllm.config import Config
 from hepllm.evaluation.metrics import roc
 from hepllm.evaluation.scores import scored_events
 from hepllm.learning.monitor import Monitor, memory_gib
+from hepllm.learning.plan import TrainingPlan
 from hepllm.learning.validation import Validation
 
 
@@ -50,7 +51,7 @@ def test_scalars_reach_tensorboard_and_the_history(tmp_path: Path) -> None:
 
 def test_settings_stand_beside_the_final_figures(tmp_path: Path) -> None:
     with Monitor(tmp_path) as monitor:
-        monitor.hyper_parameters(Config(), {"auc": 0.9})
+        monitor.hyper_parameters(TrainingPlan.of(Config()).hyper_parameters, {"auc": 0.9})
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert events.Scalars("validation_best/auc")[0].value == pytest.approx(0.9)

@@ -17,6 +17,7 @@ from hepllm.learning.checkpoint import best_checkpoint, load_weights, newest_che
 from hepllm.learning.loop import TrainingResult, fit
 from hepllm.learning.loss_scale import loss_scaler
 from hepllm.learning.optimizers import build_groups
+from hepllm.learning.plan import TrainingPlan
 from hepllm.learning.steps import TrainingData
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import PromptEncoder
@@ -97,10 +98,12 @@ def test_it_ends_when_patience_does(
     assert checkpoints(tmp_path) == sorted({int(result.best["step"]), result.steps})
     # Resumed with the same patience it is over; with more it goes on.
     newest = newest_checkpoint(tmp_path / "checkpoints")
-    again = fit(*make(config), data, config, folder=tmp_path, resume_from=newest)
+    again = fit(*make(config), data, TrainingPlan.of(config), folder=tmp_path, resume_from=newest)
     assert again.steps == result.steps
     patient = tiny_config("train.epochs=20", "train.patience=3", "train.validations_per_epoch=8")
-    longer = fit(*make(patient), data, patient, folder=tmp_path, resume_from=newest)
+    longer = fit(
+        *make(patient), data, TrainingPlan.of(patient), folder=tmp_path, resume_from=newest
+    )
     assert longer.steps > result.steps
 
 
@@ -131,7 +134,7 @@ def test_the_best_is_found_again_when_the_power_went_before_it_was_marked(
     train(make(config), data, config, tmp_path)
     (tmp_path / "checkpoints" / "best.json").unlink()
     newest = newest_checkpoint(tmp_path / "checkpoints")
-    fit(*make(config), data, config, folder=tmp_path, resume_from=newest)
+    fit(*make(config), data, TrainingPlan.of(config), folder=tmp_path, resume_from=newest)
     assert best_checkpoint(tmp_path / "checkpoints") == newest
 
 
@@ -167,7 +170,7 @@ def test_the_connector_learns_first(
     fit(
         *fresh,
         data,
-        config,
+        TrainingPlan.of(config),
         folder=tmp_path / "run",
         resume_from=tmp_path / "run" / "checkpoints" / "step-000006",
     )

@@ -11,6 +11,7 @@ from hepllm.config import Config
 from hepllm.errors import StoppedError
 from hepllm.learning.checkpoint import load_weights, newest_checkpoint
 from hepllm.learning.loop import TrainingResult, fit
+from hepllm.learning.plan import TrainingPlan
 from hepllm.learning.steps import TrainingData
 from hepllm.learning.stopping import StopRequest, StopRequestedError
 from hepllm.model.classifier import EventClassifier
@@ -73,5 +74,7 @@ def test_a_validation_that_was_cut_short_is_made_up_for(
     assert checkpoint is not None
     fresh = make(config)
     assert load_weights(checkpoint, fresh[0]).validations == ()
-    resumed = fit(*fresh, data, config, folder=tmp_path / "cut", resume_from=checkpoint)
+    resumed = fit(
+        *fresh, data, TrainingPlan.of(config), folder=tmp_path / "cut", resume_from=checkpoint
+    )
     assert resumed.validations == whole.validations

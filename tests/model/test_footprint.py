@@ -123,7 +123,7 @@ CASES = {
 @pytest.mark.parametrize("name", ["tiny-random", "small-mistral"])
 def test_activations_are_what_autograd_keeps(load: Load, name: str, case: str) -> None:
     classifier, encoder, config = load(name, *CASES[case])
-    shape = classifier_shape(classifier, config)
+    shape = classifier_shape(classifier, config.backbone.lora.dropout)
     weights = [*classifier.parameters(), *classifier.buffers()]
     for checkpointing in (False, True):
         set_checkpointing(classifier.language_model, enabled=checkpointing)
@@ -141,7 +141,7 @@ def test_the_peak_is_what_is_alive_at_the_worst_moment(
 ) -> None:
     classifier, encoder, config = load("small-mistral", *CASES[case])
     set_checkpointing(classifier.language_model, enabled=checkpointing)
-    shape = classifier_shape(classifier, config)
+    shape = classifier_shape(classifier, config.backbone.lora.dropout)
     model = classifier.language_model
     weights = count_weights((*model.named_parameters(), *model.named_buffers()), shape.element)
     forward, passage = forward_of(classifier, encoder, config, 16)
@@ -160,7 +160,7 @@ def test_plain_attention_is_counted(load: Load) -> None:
         "small-mistral", "backbone.dtype=bfloat16", "prompt.layout=full"
     )
     forward, passage = forward_of(classifier, encoder, config, 3)
-    shape = classifier_shape(classifier, config)
+    shape = classifier_shape(classifier, config.backbone.lora.dropout)
     weights = [*classifier.parameters(), *classifier.buffers()]
     measured = live_memory.saved_bytes(forward, weights)
     assert shape.kept(passage, checkpointing=False) == pytest.approx(measured, rel=0.25)
@@ -173,7 +173,7 @@ def test_plain_attention_is_counted(load: Load) -> None:
 
 def test_shared_tokens_are_counted_once(load: Load) -> None:
     classifier, _, config = load("small-mistral", "backbone.dtype=bfloat16")
-    shape = classifier_shape(classifier, config)
+    shape = classifier_shape(classifier, config.backbone.lora.dropout)
     weights = [*classifier.parameters(), *classifier.buffers()]
     n_events, n_tokens, n_shared = 6, 60, 40
     ids = torch.arange(n_events * n_tokens).reshape(n_events, n_tokens) + 100
@@ -198,7 +198,10 @@ def test_shared_tokens_are_counted_once(load: Load) -> None:
 
 def test_the_attention_kernel_is_the_one_that_torch_takes(load: Load) -> None:
     classifier, _, config = load("small-mistral")
-    shape, place = classifier_shape(classifier, config), (torch.float32, torch.device("cpu"))
+    shape, place = (
+        classifier_shape(classifier, config.backbone.lora.dropout),
+        (torch.float32, torch.device("cpu")),
+    )
     assert attention_kernel(shape, "sdpa", *place, is_masked=False) == "flash"
     assert attention_kernel(shape, "sdpa", *place, is_masked=True) == "flash"
     assert attention_kernel(shape, "eager", *place, is_masked=False) == "math"
@@ -271,7 +274,7 @@ def test_a_model_without_weights_predicts_the_quantised_one(
     shape = activation_model(causal.config, lora, element=2, dropout_mask=0)
     assert shape.n_lora == sum(w.numel() for w in classifier.lora_parameters().values())
     assert replace(shape, projections=()) == replace(
-        classifier_shape(classifier, config), projections=()
+        classifier_shape(classifier, config.backbone.lora.dropout), projections=()
     )
 
 
@@ -310,7 +313,10 @@ def test_the_prediction_holds_on_a_gpu(
     encoder = PromptEncoder(backbone.tokenizer, config)
     classifier = build_classifier(backbone, encoder.label_tokens, config).train()
     set_checkpointing(classifier.language_model, enabled=checkpointing)
-    shape, model = classifier_shape(classifier, config), classifier.language_model
+    shape, model = (
+        classifier_shape(classifier, config.backbone.lora.dropout),
+        classifier.language_model,
+    )
     weights = count_weights((*model.named_parameters(), *model.named_buffers()), shape.element)
     assert weights.total == pytest.approx(torch.cuda.memory_allocated() - before, rel=0.05)
     rows = np.random.default_rng(1).gamma(4.0, 40.0, (512, len(config.train.feature_names())))

@@ -19,17 +19,18 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from hepllm.config import Config, override_config
-from hepllm.data.dataset import read_dataset
+from hepllm.config import Config, LossConfig, TrainConfig, override_config
+from hepllm.data.dataset import Dataset, EventTable, read_dataset
 from hepllm.errors import InputError, RunError
 from hepllm.model.inputs import ModelInputs
 from hepllm.model.scoring import score_events
 from hepllm.runs.folder import open_run, training_events
 from hepllm.runs.record import RunRecord
 from hepllm.runs.set_report import SetReport
+from hepllm.schema import BACKGROUND
 from hepllm.stages.evaluate import evaluate
 from hepllm.stages.preprocess import preprocess
-from hepllm.stages.train import TrainedRun, _prepare, resume, train
+from hepllm.stages.train import TrainedRun, _load_data, _prepare, resume, train
 
 PROMISED_KEYS = (
     "n_signal",
@@ -338,6 +339,23 @@ def test_processes_on_different_cards_must_have_one_precision(
     data: Any = None
     _prepare(config, record, data, team)
     assert [text for name, text in compared.items() if "precision" in name] == ["torch.float16"]
+
+
+def test_one_class_is_enough_where_the_objective_says_so(
+    folder: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def background(dataset: Dataset, train: TrainConfig, seed: int) -> EventTable:
+        table = training_events(dataset, train, seed)
+        return table.take(table.label == BACKGROUND)
+
+    monkeypatch.setattr("hepllm.stages.train.training_events", background)
+    dataset = read_dataset(folder / "data" / "rnd")
+    with pytest.raises(InputError, match="no signal events in its train split; training needs"):
+        _load_data(dataset, config.train, config.seed)
+    monkeypatch.setattr(LossConfig, "needs_both_classes", property(lambda _: False))
+    data = _load_data(dataset, config.train, config.seed)
+    assert (data.train.label == BACKGROUND).all()
+    assert set(data.validation.label.tolist()) == {0, 1}
 
 
 def test_a_dataset_without_labels_cannot_train(

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from hepllm.config import Config, load_config
 from hepllm.learning.budget import Budget, Setting
 from hepllm.learning.capacity import cap_gpu_memory
 from hepllm.learning.memory import training_budget
+from hepllm.learning.plan import TrainingPlan
 from hepllm.learning.steps import Trainer, TrainingData
 from hepllm.logs import configure_logging
 from hepllm.model.backbone import cache_folder, set_checkpointing
@@ -113,15 +114,7 @@ class Bench:
         """Optimizer steps."""
         trainer = self.trainer
         set_checkpointing(trainer.classifier.language_model, enabled=setting.checkpointing)
-        # The trainer is frozen, its configuration too: the setting goes into a new one.
-        config = trainer.config.train.model_copy(update={"micro_batch_size": setting.micro_batch})
-        with_setting = Trainer(
-            trainer.classifier,
-            trainer.encoder,
-            trainer.data,
-            trainer.config.model_copy(update={"train": config}),
-            trainer.groups,
-        )
+        with_setting = replace(trainer, plan=replace(trainer.plan, setting=setting))
 
         def steps() -> None:
             for step in range(n_steps):
@@ -151,8 +144,9 @@ def prepare(config: Config, n_events: int) -> Bench:
     classifier, encoder = make_classifier(config)
     events = made_up(n_events, 1)
     data = TrainingData(events, events)
-    budget = training_budget(classifier, encoder, data, config)
-    trainer = Trainer.fresh(classifier, encoder, data, config)
+    plan = TrainingPlan.of(config)
+    budget = training_budget(classifier, encoder, data, plan)
+    trainer = Trainer.fresh(classifier, encoder, data, plan)
     return Bench(trainer, budget, peak, adapted_weights(classifier))
 
 

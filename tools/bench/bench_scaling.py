@@ -29,6 +29,7 @@ from transformers import MistralConfig, MistralForCausalLM
 from hepllm.config import Config, FusionConfig, dump_config, load_config
 from hepllm.data.dataset import EventTable
 from hepllm.learning.distributed import Team, join
+from hepllm.learning.plan import TrainingPlan
 from hepllm.learning.steps import Trainer, TrainingData
 from hepllm.logs import configure_logging
 from hepllm.model.adapter.fusion import NumericFusionAdapter
@@ -93,7 +94,8 @@ def measure_steps(team: Team, config: Config, n_steps: int) -> Measured:
     torch.set_num_threads(team.threads(config.train.threads))
     table = made_up_events(config.train.batch_size * (n_steps + _WARM_UP), config)
     classifier, encoder = make_classifier(config)
-    trainer = Trainer.fresh(classifier, encoder, TrainingData(table, table), config, team)
+    plan = TrainingPlan.of(config)
+    trainer = Trainer.fresh(classifier, encoder, TrainingData(table, table), plan, team)
     exchanges = [0.0]
     with mock.patch.object(Team, "sum_gradients", _timed(Team.sum_gradients, exchanges)):
         steps, cpu = [], []

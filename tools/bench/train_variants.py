@@ -20,6 +20,7 @@ from usual_recipe import UsualRecipe, parse
 from hepllm.config import load_config
 from hepllm.data.dataset import EventTable, read_dataset
 from hepllm.data.views import balanced_view
+from hepllm.learning.plan import TrainingPlan
 from hepllm.learning.steps import Trainer, TrainingData
 from hepllm.model.backbone import SMOLLM2, load_backbone, locate_model
 from hepllm.model.classifier import build_classifier
@@ -90,7 +91,7 @@ def ours(
     backbone = load_backbone(config.backbone, config.seed)
     encoder = (PromptEncoder if share else WholePrompts)(backbone.tokenizer, config)
     classifier = build_classifier(backbone, encoder.label_tokens, config)
-    trainer = Trainer.fresh(classifier, encoder, data, config)
+    trainer = Trainer.fresh(classifier, encoder, data, TrainingPlan.of(config))
 
     def train() -> None:
         for step in range(trainer.total_steps):
