@@ -17,9 +17,8 @@ from hepllm.arrays import Bools, Floats
 from hepllm.config import EvaluationConfig
 from hepllm.errors import InputError
 from hepllm.evaluation.assessment import evaluate_scores
-from hepllm.evaluation.bootstrap import Difference
 from hepllm.evaluation.calibration import Calibration
-from hepllm.evaluation.efficiency import Efficiency, EfficiencyRecord, efficiencies
+from hepllm.evaluation.efficiency import Efficiency, efficiencies
 from hepllm.evaluation.metrics import ROUNDING, SIGNAL_EFFICIENCIES, WorkingPoint, roc
 from hepllm.evaluation.results import EvaluationResults, ScoreTable
 from hepllm.evaluation.scores import ScoredEvents
@@ -132,23 +131,33 @@ class CascadeCalibration(Calibration):
         return logits
 
 
-@dataclass(frozen=True)
-class CascadeLoss:
-    """What the cascade loses on validation data.
+class LossDifference(Record):
+    """The difference of a number with the cascade and without it."""
 
-    Attributes:
-        cut: its cut.
-        eps_s: share of the signal that the model gets to see.
-        eps_b: of the background.
-        differences: cascade minus model alone, by metric; paired.
-        n_compared: events behind the differences.
-    """
+    estimate: float | None
+    """With the cascade minus without; null where either is undefined."""
 
-    cut: CascadeCut
+    interval: Pair | None
+    """Paired bootstrap interval [low, high]."""
+
+    reason: str | None
+    """Why the estimate or its interval is null."""
+
+
+class CascadeLoss(Record):
+    """What the cascade loses on validation data."""
+
     eps_s: Efficiency | None
+    """Share of the signal that passes the cascade's cut."""
+
     eps_b: Efficiency | None
-    differences: Mapping[str, Difference]
-    n_compared: int
+    """Share of the background that passes the cascade's cut."""
+
+    n_compared: Events
+    """Validation events behind the differences."""
+
+    difference: Mapping[str, LossDifference]
+    """What changes with the cascade, by key of the number."""
 
 
 def measure_loss(
@@ -174,7 +183,19 @@ def measure_loss(
     results = evaluate_scores(table, table, config, seed, sample="validation")
     metrics = ("auc", *(f"sic_at_{eps_s:g}" for eps_s in SIGNAL_EFFICIENCIES))
     differences = {name: results.differences["alone"][name] for name in metrics}
-    return CascadeLoss(cut, found["eps_s"], found["eps_b"], differences, len(alone.label))
+    return CascadeLoss(
+        eps_s=found["eps_s"],
+        eps_b=found["eps_b"],
+        n_compared=len(alone.label),
+        difference={
+            name: LossDifference(
+                estimate=one.estimate,
+                interval=one.interval.pair,
+                reason=one.reason or one.interval.reason,
+            )
+            for name, one in differences.items()
+        },
+    )
 
 
 @dataclass(frozen=True)
@@ -222,35 +243,6 @@ def cuts_beyond(cut: CascadeCut, results: EvaluationResults) -> tuple[str, ...]:
     )
 
 
-class LossRecord(Record):
-    """The difference of a number with the cascade and without it."""
-
-    estimate: float | None
-    """With the cascade minus without; null where either is undefined."""
-
-    interval: Pair | None
-    """Paired bootstrap interval [low, high]."""
-
-    reason: str | None
-    """Why the estimate or its interval is null."""
-
-
-class CascadeLossRecord(Record):
-    """What the cascade loses on validation data."""
-
-    eps_s: EfficiencyRecord | None
-    """Share of the signal that passes the cascade's cut."""
-
-    eps_b: EfficiencyRecord | None
-    """Share of the background that passes the cascade's cut."""
-
-    n_compared: Events
-    """Validation events behind the differences."""
-
-    difference: Mapping[str, LossRecord]
-    """What changes with the cascade, by key of the number."""
-
-
 class CascadeRecord(Record):
     """The cascade at work on a set: the boosting hands a part of the events to the model."""
 
@@ -272,10 +264,10 @@ class CascadeRecord(Record):
     kept_fraction: float
     """Their share."""
 
-    eps_s: EfficiencyRecord | None
+    eps_s: Efficiency | None
     """Share of the set's signal that passes the cut; null without labels or without signal."""
 
-    eps_b: EfficiencyRecord | None
+    eps_b: Efficiency | None
     """The same for background."""
 
     beyond: tuple[str, ...]
@@ -290,38 +282,26 @@ class CascadeRecord(Record):
     speed_up: float | None
     """Time of the model for all events over that of the cascade."""
 
-    validation: CascadeLossRecord
+    validation: CascadeLoss
     """What the cascade loses on validation data."""
 
     @classmethod
-    def of(cls, loss: CascadeLoss, use: CascadeUse) -> CascadeRecord:
+    def of(cls, cut: CascadeCut, loss: CascadeLoss, use: CascadeUse) -> CascadeRecord:
         """What the cascade did and may have lost, as it is recorded."""
         return cls(
-            keep=loss.cut.keep,
-            threshold=None if np.isinf(loss.cut.threshold) else loss.cut.threshold,
-            floor=None if np.isinf(loss.cut.floor) else loss.cut.floor,
+            keep=cut.keep,
+            threshold=None if np.isinf(cut.threshold) else cut.threshold,
+            floor=None if np.isinf(cut.floor) else cut.floor,
             n_events=use.n_events,
             n_kept=use.n_kept,
             kept_fraction=use.n_kept / use.n_events,
-            eps_s=EfficiencyRecord.of(use.eps_s),
-            eps_b=EfficiencyRecord.of(use.eps_b),
+            eps_s=use.eps_s,
+            eps_b=use.eps_b,
             beyond=use.beyond,
             events_per_second=use.n_events / use.seconds,
             events_per_second_without=(
                 use.n_kept / use.model_seconds if use.model_seconds > 0 else None
             ),
             speed_up=use.speed_up,
-            validation=CascadeLossRecord(
-                eps_s=EfficiencyRecord.of(loss.eps_s),
-                eps_b=EfficiencyRecord.of(loss.eps_b),
-                n_compared=loss.n_compared,
-                difference={
-                    name: LossRecord(
-                        estimate=found.estimate,
-                        interval=found.interval.pair,
-                        reason=found.reason or found.interval.reason,
-                    )
-                    for name, found in loss.differences.items()
-                },
-            ),
+            validation=loss,
         )

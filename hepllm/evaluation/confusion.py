@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-
 import numpy as np
 
 from hepllm.arrays import Bools
 from hepllm.evaluation.metrics import ROUNDING, RocCurve, Threshold
 from hepllm.evaluation.scores import ScoredEvents
+from hepllm.records import Record
 
 
-@dataclass(frozen=True)
-class Confusion:
-    """Sums of weights by true class and by what the cut calls the event.
-
-    Attributes:
-        signal_as_signal: true positives.
-        signal_as_background: false negatives.
-        background_as_signal: false positives.
-        background_as_background: true negatives.
-    """
+class Confusion(Record):
+    """Sums of weights by true class and by what a cut calls the event."""
 
     signal_as_signal: float
+    """Signal above the cut: true positives."""
+
     signal_as_background: float
+    """Signal below the cut: false negatives."""
+
     background_as_signal: float
+    """Background above the cut: false positives."""
+
     background_as_background: float
+    """Background below the cut: true negatives."""
 
     @property
     def accuracy(self) -> float | None:
-        """Share of events that are called what they are, in the mixture of the sample."""
+        """Share of events called what they are, in the sample's signal:background ratio."""
         right = self.signal_as_signal + self.background_as_background
         wrong = self.signal_as_background + self.background_as_signal
         return _share(right, right + wrong)
@@ -47,7 +45,7 @@ class Confusion:
 
     @property
     def precision(self) -> float | None:
-        """Share of signal among what is called signal: the purity, in this sample's mixture."""
+        """Share of signal among what is called signal: the purity, in this sample's own ratio."""
         return _share(self.signal_as_signal, self.signal_as_signal + self.background_as_signal)
 
     @property
@@ -58,14 +56,10 @@ class Confusion:
 
     @property
     def balanced_accuracy(self) -> float | None:
-        """Mean of recall and specificity: the accuracy in a 1:1 mixture."""
+        """Mean of recall and specificity: the accuracy at a ratio of 1:1."""
         if self.recall is None or self.specificity is None:
             return None
         return (self.recall + self.specificity) / 2
-
-    def to_dict(self) -> dict[str, float]:
-        """The four sums by name."""
-        return asdict(self)
 
 
 def confusion(events: ScoredEvents, threshold: float) -> Confusion:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy.stats import beta
 
@@ -11,25 +9,20 @@ from hepllm.arrays import Bools, Floats
 from hepllm.records import Events, Pair, Record
 
 
-@dataclass(frozen=True)
-class Efficiency:
-    """The share of events that passes a cut.
-
-    Attributes:
-        value: of the sum of weights.
-        low: lower end of the interval.
-        high: upper end.
-        n_passing: events, without weights.
-        n_events: events, without weights.
-        n_effective: (sum w)^2 / sum w^2, unweighted events with the same relative uncertainty.
-    """
+class Efficiency(Record):
+    """The share of events that passes a cut."""
 
     value: float
-    low: float
-    high: float
-    n_passing: int
-    n_events: int
-    n_effective: float
+    """Share of the sum of weights."""
+
+    interval: Pair
+    """Clopper-Pearson interval [low, high]."""
+
+    n_passing: Events
+    """Events that pass, without weights."""
+
+    n_events: Events
+    """Events, without weights."""
 
 
 def efficiency(passes: Bools, weight: Floats, confidence: float) -> Efficiency | None:
@@ -57,7 +50,12 @@ def efficiency(passes: Bools, weight: Floats, confidence: float) -> Efficiency |
         low = float(beta.ppf(tail, n_passing, n_effective - n_passing + 1))
     if n_passing < n_effective:
         high = float(beta.ppf(1 - tail, n_passing + 1, n_effective - n_passing))
-    return Efficiency(value, low, high, int(np.count_nonzero(passes)), len(passes), n_effective)
+    return Efficiency(
+        value=value,
+        interval=(low, high),
+        n_passing=int(np.count_nonzero(passes)),
+        n_events=len(passes),
+    )
 
 
 def efficiencies(
@@ -68,31 +66,3 @@ def efficiencies(
         name: efficiency(passes[chosen], weight[chosen], confidence)
         for name, chosen in (("eps_s", is_signal), ("eps_b", ~is_signal))
     }
-
-
-class EfficiencyRecord(Record):
-    """The share of events that passes a cut."""
-
-    value: float
-    """Share of the sum of weights."""
-
-    interval: Pair
-    """Clopper-Pearson interval [low, high]."""
-
-    n_passing: Events
-    """Events that pass, without weights."""
-
-    n_events: Events
-    """Events, without weights."""
-
-    @classmethod
-    def of(cls, found: Efficiency | None) -> EfficiencyRecord | None:
-        """An efficiency as it is recorded; None where there is none."""
-        if found is None:
-            return None
-        return cls(
-            value=found.value,
-            interval=(found.low, found.high),
-            n_passing=found.n_passing,
-            n_events=found.n_events,
-        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -101,31 +101,6 @@ def check_calibration(
     return CalibrationCheck(calibrated, uncalibrated, top, assumed)
 
 
-class TopRecord(Record):
-    """The events of the highest scores."""
-
-    share: float
-    """Their share of all events."""
-
-    n_events: Events
-    """Their number."""
-
-    expected: float
-    """Signal by the sum of the probabilities."""
-
-    observed: float
-    """Signal by the labels, in the same signal:background ratio."""
-
-    ratio: float | None
-    """Observed over expected; null where nothing is expected."""
-
-    low: float | None
-    """Lower end of the 68 % Poisson interval of the ratio."""
-
-    high: float | None
-    """Upper end of the 68 % Poisson interval of the ratio."""
-
-
 class CalibrationRecord(Record):
     """How scores become probabilities, and how well these hold."""
 
@@ -174,7 +149,7 @@ class CalibrationRecord(Record):
     top_prior_fraction: float | None = None
     """Signal fraction to which ``top`` refers."""
 
-    top: tuple[TopRecord, ...] = ()
+    top: tuple[TopBin, ...] = ()
     """Observed and expected signal among the highest scores."""
 
     @classmethod
@@ -208,7 +183,7 @@ class CalibrationRecord(Record):
                 "ece_uncalibrated": check.uncalibrated.ece,
                 "ece_if_perfect": check.calibrated.ece_if_perfect,
                 "top_prior_fraction": check.top_prior,
-                "top": tuple(TopRecord(**asdict(part)) for part in check.top),
+                "top": tuple(check.top),
             }
         is_linear = calibration.method != "isotonic"
         return cls(

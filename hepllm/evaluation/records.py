@@ -81,22 +81,6 @@ class Accuracy(Estimate):
     """Rule and sample by which the cut was chosen."""
 
 
-class ConfusionRecord(Record):
-    """Sums of weights by true class and by what a cut calls the event."""
-
-    signal_as_signal: float
-    """Signal above the cut: true positives."""
-
-    signal_as_background: float
-    """Signal below the cut: false negatives."""
-
-    background_as_signal: float
-    """Background above the cut: false positives."""
-
-    background_as_background: float
-    """Background below the cut: true negatives."""
-
-
 class CutRecord(Record):
     """A cut chosen on validation data, and what it does to the sample."""
 
@@ -171,7 +155,7 @@ class ScoreRecord(Record):
     balanced_accuracy: float | None
     """Mean of the shares of signal and of background on the right side of that cut."""
 
-    confusion: ConfusionRecord | None
+    confusion: Confusion | None
     """Sums of weights at that cut; null where none could be chosen."""
 
     working_points: tuple[CutRecord, ...]
@@ -218,7 +202,7 @@ class ScoreRecord(Record):
                 threshold_chosen_by=best.threshold.chosen_by,
             ),
             balanced_accuracy=None if best.table is None else best.table.balanced_accuracy,
-            confusion=_confusion(best.table),
+            confusion=best.table,
             working_points=tuple(CutRecord.of(cut) for cut in result.cuts),
             undefined=_reasons(result),
             retrained=result.role == "retrained",
@@ -401,10 +385,6 @@ def _by_role(results: EvaluationResults, role: Role) -> dict[str, ScoreRecord]:
 
 def _at_cut(point: WorkingPoint) -> dict[str, Any]:
     return {name: getattr(point, name) for name in AtCut.model_fields}
-
-
-def _confusion(table: Confusion | None) -> ConfusionRecord | None:
-    return None if table is None else ConfusionRecord(**table.to_dict())
 
 
 def _reasons(result: ScoreResult) -> dict[str, str]:

@@ -10,6 +10,7 @@ from scipy.stats import beta, chi2
 
 from hepllm.arrays import Bools, Floats, Ints
 from hepllm.evaluation.scores import ScoredEvents
+from hepllm.records import Events, Record
 
 N_BINS = 15
 TOP_SHARES = (0.1, 0.01, 0.001)
@@ -42,34 +43,36 @@ class Reliability:
     ece_if_perfect: float
 
 
-@dataclass(frozen=True)
-class TopBin:
-    """The events of the highest scores.
-
-    Attributes:
-        share: of all events.
-        n_events: in it.
-        expected: signal by the sum of the probabilities.
-        observed: signal by the labels, in the same mixture.
-        ratio: observed over expected; None where nothing is expected.
-        low: lower end of its 68 % Poisson interval (Garwood, Biometrika 28 (1936) 437).
-        high: upper end.
-    """
+class TopBin(Record):
+    """The events of the highest scores."""
 
     share: float
-    n_events: int
+    """Their share of all events."""
+
+    n_events: Events
+    """Their number."""
+
     expected: float
+    """Signal by the sum of the probabilities."""
+
     observed: float
+    """Signal by the labels, in the same signal:background ratio."""
+
     ratio: float | None
+    """Observed over expected; null where nothing is expected."""
+
     low: float | None
+    """Lower end of the 68 % Poisson interval of the ratio (Garwood, Biometrika 28 (1936) 437)."""
+
     high: float | None
+    """Upper end of the 68 % Poisson interval of the ratio."""
 
 
 def reliability(probability: Floats, is_signal: Bools, seed: int) -> Reliability:
     """Compares probabilities with labels.
 
     Args:
-        probability: (N,) in the mixture of these very events.
+        probability: (N,) in the signal:background ratio of these very events.
         is_signal: (N,).
         seed: of the calibration error that perfect probabilities would have.
     """
@@ -111,7 +114,7 @@ def top_bins(probability: Floats, events: ScoredEvents, prior: float | None) -> 
     """Observed over expected signal among the highest scores, where a search looks.
 
     Args:
-        probability: (N,) for the mixture ``prior``.
+        probability: (N,) at the signal fraction ``prior``.
         events: labels; their score gives the order.
         prior: signal fraction to which the classes are weighted; None takes the events as they are.
     """
@@ -141,4 +144,12 @@ def _top_bin(share: float, probability: Floats, is_signal: Bools, weight: Floats
         float(number / expected) if expected else None
         for number in (observed, each * low, each * high)
     )
-    return TopBin(share, len(weight), expected, observed, ratio, below, above)
+    return TopBin(
+        share=share,
+        n_events=len(weight),
+        expected=expected,
+        observed=observed,
+        ratio=ratio,
+        low=below,
+        high=above,
+    )

@@ -26,8 +26,8 @@ class ScoreTable:
 
     Attributes:
         label: (N,) of 1 (signal) and 0 (background).
-        scores: (N,) a classifier, larger for signal; the first is the one that is judged and the
-            others are its baselines.
+        scores: (N,) of each classifier, larger for signal; the first is the one that is judged
+            and the others are its baselines.
         ablations: (N,) scores of the first classifier with part of its input destroyed.
         weight: (N,); None for 1 each.
         retrained: names of ``scores`` that are the first classifier trained with part of its input.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hepllm.evaluation.cascade import CascadeRecord
-from hepllm.evaluation.efficiency import EfficiencyRecord
+from hepllm.evaluation.efficiency import Efficiency
 from hepllm.report.cells import COLUMNS, quantity_cell
 from hepllm.report.page import Cell, Group, Row, Section, Table
 
@@ -56,7 +56,7 @@ def _loss_table(found: CascadeRecord) -> Table:
     )
 
 
-def _share(found: EfficiencyRecord | None) -> Cell:
+def _share(found: Efficiency | None) -> Cell:
     if found is None:
         return Cell(reason="no labels, or none of this class")
     count = f"{found.n_passing} of {found.n_events}"

@@ -22,7 +22,7 @@ from hepllm.runs.folder import Run
 LOG = logging.getLogger(__name__)
 
 COLUMNS = ("event_id", "source", "label", "score", "probability")
-"""What a file of scores holds, one row an event."""
+"""What a file of scores holds, one row per event."""
 
 CASCADED = "cascaded"
 """Further column where a cascade was asked for: whether the score is the boosting's."""

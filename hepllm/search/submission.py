@@ -123,11 +123,12 @@ def signal_efficiency(
     found = efficiency(passes, reference.weight, 0.68)
     if found is None:
         return None
+    low, high = found.interval
     return SignalEfficiency(
         value=min(max(found.value, 0.0), 1.0),
-        low=found.low,
-        high=found.high,
-        n_events=found.n_effective,
+        low=low,
+        high=high,
+        n_events=float(reference.weight.sum() ** 2 / np.square(reference.weight).sum()),
         of=reference.description,
     )
 

@@ -320,7 +320,7 @@ def _judge_cascade(
     use = cascade.use(measured, chosen.table, contest.config.confidence)
     if results is not None:
         use = replace(use, beyond=cuts_beyond(cascade.cut, results))
-    return CascadeRecord.of(cascade.loss(contest.config, contest.seed), use)
+    return CascadeRecord.of(cascade.cut, cascade.loss(contest.config, contest.seed), use)
 
 
 def _write_scores(bench: _Bench, chosen: EvaluationSet, scores: Floats, prior: Prior) -> Path:

@@ -37,7 +37,7 @@ SLOPE, OFFSET, DISTANCE = 0.4, -0.7, 2.0
 def draw(
     n_events: int, fraction: float, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Scores whose true logit in a 1:1 mixture is SLOPE * score + OFFSET, and labels."""
+    """Scores whose true logit at a ratio of 1:1 is SLOPE * score + OFFSET, and labels."""
     generator = np.random.default_rng(seed)
     label = (np.arange(n_events) < round(n_events * fraction)).astype(np.int64)
     hidden = generator.normal(size=n_events) + DISTANCE * (label - 0.5)

@@ -108,11 +108,11 @@ def test_no_more_signal_can_be_selected_than_the_cut_keeps(
         first, second = (sic_at(roc(one), eps_s, n_min).sic for one in (ours, theirs))
         assert first is not None
         assert second is not None
-        found = loss.differences[f"sic_at_{eps_s:g}"]
+        found = loss.difference[f"sic_at_{eps_s:g}"]
         assert found.estimate == pytest.approx(first - second)
-        assert found.interval.pair is not None
+        assert found.interval is not None
     areas = (auc(ours).value, auc(theirs).value)
-    assert loss.differences["auc"].estimate == pytest.approx(areas[0] - areas[1])
+    assert loss.difference["auc"].estimate == pytest.approx(areas[0] - areas[1])
 
 
 def test_values_below_the_cut_are_marked(tiny_config: Callable[..., Config]) -> None:
@@ -131,7 +131,7 @@ def test_values_below_the_cut_are_marked(tiny_config: Callable[..., Config]) -> 
     loss = measure_loss(cut, boosting, (joined, alone), config, seed=1)
     use = CascadeUse(4000, 100, seconds=2.0, model_seconds=1.0, beyond=beyond)
     assert use.speed_up == pytest.approx(20.0)
-    found = CascadeRecord.of(loss, use)
+    found = CascadeRecord.of(cut, loss, use)
     assert found.beyond == beyond
     assert found.events_per_second == 2000
     assert found.events_per_second_without == 100
@@ -145,14 +145,14 @@ def test_an_efficiency_has_its_clopper_pearson_interval() -> None:
     found = efficiency(passes, np.ones(50), 0.9)
     assert found is not None
     assert (found.value, found.n_passing, found.n_events) == (7 / 50, 7, 50)
-    assert binom.sf(6, 50, found.low) == pytest.approx(0.05)
-    assert binom.cdf(7, 50, found.high) == pytest.approx(0.05)
+    assert binom.sf(6, 50, found.interval[0]) == pytest.approx(0.05)
+    assert binom.cdf(7, 50, found.interval[1]) == pytest.approx(0.05)
     weighted = efficiency(passes, np.full(50, 3.0), 0.9)
     assert weighted is not None
-    assert (weighted.low, weighted.high) == pytest.approx((found.low, found.high))
+    assert weighted.interval == pytest.approx(found.interval)
     nothing = efficiency(np.zeros(5, dtype=bool), np.ones(5), 0.9)
     assert nothing is not None
-    assert (nothing.value, nothing.low) == (0, 0)
+    assert (nothing.value, nothing.interval[0]) == (0, 0)
     assert efficiency(passes, -np.ones(50), 0.9) is None
 
 

@@ -29,7 +29,7 @@ def test_table_agrees_with_scikit_learn(seed: int, threshold: float) -> None:
     table = confusion(scored_events(score, label, weight), threshold)
     called = (score >= threshold).astype(int)
     (tn, fp), (fn, tp) = confusion_matrix(label, called, sample_weight=weight)
-    assert list(table.to_dict().values()) == pytest.approx([tp, fn, fp, tn])
+    assert list(table.tree().values()) == pytest.approx([tp, fn, fp, tn])
     given_weight = {"sample_weight": weight}
     assert table.accuracy == pytest.approx(accuracy_score(label, called, **given_weight))
     assert table.recall == pytest.approx(recall_score(label, called, **given_weight))
