@@ -1,6 +1,6 @@
 """hepllm: an event classifier that joins a language model with exact numbers.
 
-``hepllm.EventClassifier`` is the Python interface; it loads torch when it is first asked for.
+``hepllm.EventClassifier`` is the Python interface; its first use loads torch.
 """
 
 from __future__ import annotations
@@ -13,17 +13,15 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_PUBLIC = ("EventClassifier",)
-
 __all__ = ["EventClassifier", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    """Loads what the package offers when it is first asked for."""
-    if name in _PUBLIC:
+    """Imports ``EventClassifier`` at its first use."""
+    if name == "EventClassifier":
         return getattr(importlib.import_module("hepllm.api"), name)
     raise AttributeError(f"module 'hepllm' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_PUBLIC])
+    return sorted([*globals(), "EventClassifier"])

@@ -29,7 +29,7 @@ from hepllm.runs.predictor import Predictor, load_predictor
 from hepllm.stages.predict import Prediction, predict, prediction_config, rows_of_texts
 
 Events: TypeAlias = Mapping[str, ArrayLike] | ArrayLike | ak.Array | str | Sequence[str]
-"""Events in any form that ``EventClassifier`` takes; see its ``rows``."""
+"""Events in any form that ``EventClassifier.rows`` takes."""
 
 _PARTICLE_FIELDS = ("pt", "eta", "phi")
 
@@ -38,21 +38,20 @@ class EventClassifier:
     """A trained run; made by ``load``."""
 
     def __init__(self, predictor: Predictor, config: Config) -> None:
-        """Takes a loaded run and the settings by which events are clustered and files read."""
         self._predictor = predictor
         self._config = config
 
     @classmethod
     def load(cls, run: str | Path = "runs/latest", *overrides: str) -> Self:
-        """Loads a run folder.
+        """Loads a run folder that ``hepllm train`` made.
 
         Args:
-            run: made by ``hepllm train``.
+            run: the folder.
             overrides: settings as for ``--set``, such as ``evaluation.calibration=isotonic``.
 
         Raises:
-            InputError: if it is no run, or was not finished.
-            ConfigError: for overrides that no configuration allows.
+            InputError: the folder is not a run, or its training did not finish.
+            ConfigError: an override is not valid.
         """
         folder = Path(run)
         config = override_config(prediction_config(open_run(folder)), overrides)
@@ -60,16 +59,16 @@ class EventClassifier:
 
     @property
     def features(self) -> tuple[str, ...]:
-        """The features that the model reads, in the order of the columns of an array."""
+        """Names of the features that the model reads, in the order of the array's columns."""
         return self._predictor.names
 
     @property
     def training_fraction(self) -> float:
-        """The signal fraction of the training events, in which probabilities hold by default."""
+        """Signal fraction of the training events, which probabilities assume by default."""
         return self._predictor.calibration.map.prior
 
     def rows(self, events: Events) -> Floats:
-        """Events as the model reads them.
+        """Converts events to the rows that the model reads.
 
         Args:
             events: one of
@@ -77,16 +76,16 @@ class EventClassifier:
                 - a mapping (or data frame) of feature names to (N,) values in GeV and radians; a
                   feature that is absent counts as missing;
                 - an (N, F) array with the columns of ``features``, NaN where missing;
-                - an awkward array of N lists of particles, taken as massless, with momenta in any
-                  coordinates that ``vector`` knows (``pt``, ``eta``, ``phi``; ``px``, ``py``,
-                  ``pz``; GeV), which are clustered as the training events were;
-                - a text, or several, as ``hepllm.model.prompts.render`` writes events.
+                - an awkward array of N lists of massless particles, with momenta in GeV in any
+                  coordinates of ``vector`` (``pt``, ``eta``, ``phi`` or ``px``, ``py``, ``pz``);
+                  they are clustered with the jet settings of the training dataset;
+                - one text or several, as ``hepllm.model.prompts.render`` writes events.
 
         Returns:
             Shape (N, F), NaN where missing.
 
         Raises:
-            InputError: for events that cannot be understood or clustered.
+            InputError: the events have none of these forms, or cannot be clustered.
         """
         if isinstance(events, str):
             return rows_of_texts([events], self.features)
@@ -104,36 +103,33 @@ class EventClassifier:
         return rows
 
     def score(self, events: Events) -> Floats:
-        """Logits of signal as the model gives them, uncalibrated, shape (N,)."""
+        """Uncalibrated logits of signal, shape (N,)."""
         return self._predictor.score(ModelInputs(self.rows(events)))
 
     def predict_proba(self, events: Events, *, prior: float | None = None) -> Floats:
-        """Calibrated probabilities of background and signal, as scikit-learn orders classes.
+        """Calibrated probabilities of background and signal, in scikit-learn's order, shape (N, 2).
 
         Args:
             events: N events in any form that ``rows`` takes.
-            prior: signal fraction of the events; None for that of the training events.
-
-        Returns:
-            Shape (N, 2).
+            prior: signal fraction of the events; None: that of the training events.
         """
         if prior is not None and not 0 < prior < 1:
-            raise InputError(f"a prior is a share between 0 and 1, found {prior}")
+            raise InputError(f"prior: expected a fraction between 0 and 1, found {prior}")
         signal = self._predictor.probability(self.score(events), prior)
         return np.column_stack([1 - signal, signal])
 
     def score_file(
         self, path: str | Path, output: str | Path, *, overwrite: bool = False
     ) -> Prediction:
-        """Scores a file of any supported format, or a dataset, piece by piece.
+        """Scores an input of ``hepllm predict`` in chunks: an event file, a table or a dataset.
 
         Args:
-            path: as for ``hepllm predict``.
+            path: the input.
             output: ``.parquet``, ``.csv`` or ``.root``.
             overwrite: replace an output that exists.
 
         Raises:
-            InputError: the input cannot be read, or the output is in the way.
+            InputError: the input cannot be read, or the output exists.
         """
         return predict(self._predictor, Path(path), Path(output), self._config, overwrite=overwrite)
 
@@ -142,20 +138,18 @@ class EventClassifier:
         known = [name for name in names if name in self.features]
         if not known:
             hint = nearest_name(names[0], self.features) if names else ""
-            raise InputError(
-                f"none of the model's features among {', '.join(names) or 'no columns'}{hint}"
-            )
+            found = ", ".join(names) or "no columns"
+            raise InputError(f"expected columns named as the model's features, found {found}{hint}")
         columns = {name: np.asarray(events[name], dtype=np.float64) for name in known}
         lengths = {np.atleast_1d(values).shape for values in columns.values()}
         if len(lengths) > 1:
             raise InputError(f"columns of different shapes: {', '.join(map(str, sorted(lengths)))}")
-        (shape,) = lengths
-        nothing = np.full(shape, np.nan)
-        return np.column_stack([columns.get(name, nothing) for name in self.features])
+        missing = np.full(lengths.pop(), np.nan)
+        return np.column_stack([columns.get(name, missing) for name in self.features])
 
     def _cluster(self, events: ak.Array) -> Floats:
         if events.ndim != 2:
-            raise InputError(f"expected events of particles, two dimensions, found {events.ndim}")
+            raise InputError(f"expected lists of particles (2 dimensions), found {events.ndim}")
         try:
             momenta = vector.Array(events)
             flat = [ak.to_numpy(ak.flatten(getattr(momenta, name))) for name in _PARTICLE_FIELDS]
@@ -174,7 +168,7 @@ class EventClassifier:
 
 
 def _is_table(events: object) -> bool:
-    """Whether this is a mapping of columns, or a data frame, which is none by type."""
+    """Whether this is a mapping of columns or a data frame, which is not a ``Mapping``."""
     return hasattr(events, "keys") and hasattr(events, "__getitem__")
 
 

@@ -1,4 +1,4 @@
-"""Names for the NumPy arrays that function signatures speak of."""
+"""Types of NumPy arrays for signatures."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 Columns = Mapping[str, Floats]
-"""One array of shape (N,) per feature, by its name."""
+"""Arrays of shape (N,) by feature name."""
 
 Labels = NDArray[np.int8]
 """1 (signal), 0 (background) or -1 (unknown) per event."""
 
 RawLabels = NDArray[np.int16]
-"""Labels as a file has them: 0 background, above 0 signal (in black box 3, 1 or 2)."""
+"""Labels of an input file: 0 background, above 0 signal (1 or 2 in black box 3)."""
 
 Digests = NDArray[np.uint64]
-"""``event_digest`` per event: a hash of its content."""
+"""``event_digest`` per event: a 64-bit hash of its content."""

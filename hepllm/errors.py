@@ -1,4 +1,4 @@
-"""Errors that a person can act on; the command line turns each into one line and an exit code."""
+"""Errors that a user can act on; the command line turns each into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ from collections.abc import Iterable
 
 
 class HepllmError(Exception):
-    """The run failed for a reason that is known and can be told in one line.
-
-    Attributes:
-        exit_code: what the command returns to the shell.
-    """
+    """The command failed for a known reason, which the message says in one line."""
 
     exit_code = 1
+    """What the command returns to the shell."""
 
 
 class RunError(HepllmError):
@@ -21,11 +18,9 @@ class RunError(HepllmError):
 
 
 class StoppedError(HepllmError):
-    """Work was stopped by a signal after its state had been saved; the message says how to go on.
+    """A signal stopped the work after its state was saved; the message says how to continue.
 
-    Args:
-        message: one line.
-        signal_number: the shell gets 128 plus this.
+    The exit code is 128 plus ``signal_number``.
     """
 
     def __init__(self, message: str, signal_number: int) -> None:
@@ -44,12 +39,12 @@ class InputError(HepllmError):
 
 
 class ConfigError(HepllmError):
-    """The configuration has errors; all of them stand in the message, one a line."""
+    """The configuration has errors; the message lists all of them, one per line."""
 
     exit_code = 2
 
 
 def nearest_name(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
-    """A hint at the known name most like this one, to stand at the end of a message, or nothing."""
+    """The end of a message that suggests the most similar known name; empty without one."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
     return f" (did you mean '{matches[0]}'?)" if matches else ""

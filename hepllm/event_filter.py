@@ -1,7 +1,7 @@
 """Event filters written as text, like ``3300 < m_jj < 3700 and tau21_light < 0.5``.
 
-The text is parsed, never evaluated: features, numbers, ``+ - * /``, comparisons, ``and``, ``or``
-and ``not`` are all there is.
+The text is parsed, never evaluated. It may contain only features, numbers, ``+ - * /``,
+comparisons, ``and``, ``or`` and ``not``.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class EventFilter:
     """A parsed event filter; made by ``parse_event_filter``.
 
     Attributes:
-        text: as it was written, on one line.
-        condition: its syntax tree, checked.
+        text: the filter on one line.
+        condition: its checked syntax tree.
     """
 
     text: str
@@ -51,11 +51,8 @@ class EventFilter:
     def mask(self, columns: Columns) -> Bools:
         """The events that are known to pass, shape (N,).
 
-        What is compared with a missing value (NaN) is unknown, and so is its ``not``; ``or`` with
-        something true is true (Kleene's three-valued logic).
-
-        Args:
-            columns: arrays of shape (N,) by feature name.
+        A comparison with a missing value (NaN) is unknown, and so is its ``not``; ``or`` with a
+        true condition is true (Kleene's three-valued logic).
         """
         length = len(next(iter(columns.values())))
         with np.errstate(all="ignore"):
@@ -67,14 +64,14 @@ def parse_event_filter(text: str) -> EventFilter:
     """Parses an event filter and checks every name in it.
 
     Raises:
-        InputError: with the first thing that is not understood and the nearest valid name.
+        InputError: names the first part that is not valid, and the nearest valid name.
     """
     line = " ".join(text.split())
     try:
         condition = ast.parse(line, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise InputError(
-            f"event filter '{line}': not understood; write e.g. '3300 < m_jj < 3700'"
+            f"event filter '{line}': not a valid condition; write e.g. '3300 < m_jj < 3700'"
         ) from None
     _check_condition(condition, line)
     return EventFilter(line, condition)
@@ -103,11 +100,10 @@ def _check_number(node: ast.expr, text: str) -> None:
     match node:
         case ast.Constant(value=value) if type(value) in (int, float):
             return
-        case ast.Name(id=name) if name in FEATURES:
-            return
         case ast.Name(id=name):
-            hint = nearest_name(name, FEATURES, cutoff=0.4)
-            raise InputError(f"event filter '{text}': unknown feature '{name}'{hint}")
+            if name not in FEATURES:
+                hint = nearest_name(name, FEATURES, cutoff=0.4)
+                raise InputError(f"event filter '{text}': unknown feature '{name}'{hint}")
         case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
             _check_number(operand, text)
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
@@ -146,9 +142,8 @@ def _truth(node: ast.expr, columns: Columns) -> _Truth:
             return ~_truth(operand, columns)
         case ast.Compare(left=left, ops=ops, comparators=comparators):
             numbers = [_number(side, columns) for side in (left, *comparators)]
-            pairs = zip(numbers[:-1], ops, numbers[1:], strict=True)
-            return reduce(operator.and_, (_compare(*pair) for pair in pairs))
-    raise InputError(f"'{ast.unparse(node)}' was not checked")
+            return reduce(operator.and_, map(_compare, numbers[:-1], ops, numbers[1:]))
+    raise TypeError(f"'{ast.unparse(node)}' was not checked")
 
 
 def _compare(left: Floats, op: ast.cmpop, right: Floats) -> _Truth:
@@ -169,4 +164,4 @@ def _number(node: ast.expr, columns: Columns) -> Floats:
         case ast.BinOp(left=left, op=op, right=right):
             result: Floats = _ARITHMETIC[type(op)](_number(left, columns), _number(right, columns))
             return result
-    raise InputError(f"'{ast.unparse(node)}' was not checked")
+    raise TypeError(f"'{ast.unparse(node)}' was not checked")

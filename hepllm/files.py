@@ -1,4 +1,4 @@
-"""Files and folders that appear under their names complete, or not at all."""
+"""Files and folders that appear under their final name only when complete; locks; digests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,16 +18,16 @@ from hepllm.errors import InputError, RunError
 def write_aside(target: Path, *, durable: bool = False, shared: bool = False) -> Iterator[Path]:
     """Gives a hidden path beside ``target`` and renames it to ``target`` when the block succeeds.
 
-    What the block makes at that path may be a file, a link or a folder; a folder replaces an
-    earlier folder. When the block fails, what it made is removed and ``target`` stays as it was.
+    The block makes a file, a link or a folder at that path; a folder replaces an earlier folder.
+    When the block fails, the hidden path is removed and ``target`` stays as it was.
 
     Args:
         target: the final path; its parent folder exists.
         durable: write to the disk before renaming. Without it a power cut may leave an empty file
             under the final name.
-        shared: several processes may write the same target at the same time, so each takes a
-            hidden path of its own, ``.<name>.<random>.partial``. What a killed process leaves at
-            such a path, the caller must remove.
+        shared: several processes may write the same target at the same time, so each uses its own
+            hidden path, ``.<name>.<random>.partial``. The caller must remove such a path that a
+            killed process left.
     """
     own = f".{uuid.uuid4().hex}" if shared else ""
     aside = target.with_name(f".{target.name}{own}.partial")
@@ -53,7 +53,7 @@ def write_together(folder: Path) -> Iterator[Path]:
     names. When the block fails, its files are removed, and ``folder`` too if it did not exist.
 
     Args:
-        folder: where the files shall stand; made if it does not exist.
+        folder: the final folder of the files; made if it does not exist.
 
     Raises:
         InputError: the folder cannot be made or written to.
@@ -63,25 +63,64 @@ def write_together(folder: Path) -> Iterator[Path]:
     aside = folder / ".partial"
     try:
         aside.mkdir(parents=True, exist_ok=True)
-        lock = os.open(aside, os.O_RDONLY)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written to: {error.strerror}") from None
+    with locked(aside, f"{folder}: another run is writing files here; wait until it ends"):
+        try:
+            for left in aside.iterdir():  # by a process that was killed
+                _remove(left)
+            yield aside
+            for file in sorted(aside.iterdir()):
+                file.replace(folder / file.name)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+            if is_new and not any(folder.iterdir()):
+                folder.rmdir()
+
+
+@contextmanager
+def locked(path: Path, refusal: str) -> Iterator[None]:
+    """Holds the lock of a file or folder, which one process at a time can have.
+
+    Raises:
+        RunError: another process has the lock; ``refusal`` is the message.
+    """
+    lock = os.open(path, os.O_RDONLY)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
-        raise RunError(f"{folder}: another run is writing files here; wait until it ends") from None
-    try:
-        for left in aside.iterdir():  # by a process that was killed
-            _remove(left)
-        yield aside
-        for file in sorted(aside.iterdir()):
-            file.replace(folder / file.name)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunError(refusal) from None
+        yield
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
         os.close(lock)
-        if is_new and not any(folder.iterdir()):
-            folder.rmdir()
+
+
+@contextmanager
+def write_errors(output: Path, hint: str = "") -> Iterator[None]:
+    """Turns an ``OSError`` of the block into an error message that names the file.
+
+    Args:
+        output: named where the error does not name a file.
+        hint: how to mend it, after ``; ``.
+
+    Raises:
+        RunError: a file cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = f"{error.filename or output}: cannot be written: {error.strerror or error}"
+        raise RunError(f"{reason}; {hint}" if hint else reason) from None
+
+
+def refuse_existing(folder: Path, names: Iterable[str], overwrite: bool) -> None:
+    """Raises ``InputError`` where files exist that may not be replaced."""
+    present = [name for name in names if (folder / name).exists()]
+    if present and not overwrite:
+        raise InputError(
+            f"{folder}: {', '.join(present)} there already; give --overwrite to replace"
+        )
 
 
 def write_text(file: Path, text: str, *, durable: bool = False) -> None:
@@ -100,12 +139,7 @@ def sync(file: Path) -> None:
 
 
 def file_digest(file: Path, algorithm: str = "sha256") -> str:
-    """A digest of a file's content in hexadecimal, read in blocks.
-
-    Args:
-        file: any file.
-        algorithm: a name that ``hashlib`` knows.
-    """
+    """Hexadecimal digest of a file's content by an algorithm of ``hashlib``, read in blocks."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, algorithm).hexdigest()
 

@@ -1,4 +1,4 @@
-"""What torchrun tells the processes that it starts, read without torch."""
+"""Rank and number of the processes that torchrun started, read without torch."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-_STARTED_BY_TORCHRUN = "TORCHELASTIC_RUN_ID"
-
 
 @dataclass(frozen=True)
 class Launch:
-    """The place of this process among those that were started together.
+    """The rank of this process among those that were started together.
 
     Attributes:
-        rank: among all processes; 0 is the one that writes and speaks.
+        rank: rank among all processes; only rank 0 writes files and logs.
         size: number of all processes.
-        local_rank: among those of this machine, which is also the number of its GPU.
-        local_size: number of those of this machine.
+        local_rank: rank on this machine, which is also the number of its GPU.
+        local_size: number of processes on this machine.
     """
 
     rank: int = 0
@@ -27,17 +25,8 @@ class Launch:
 
 
 def launched(environ: Mapping[str, str] = os.environ) -> Launch:
-    """Reads torchrun's variables.
-
-    ``WORLD_SIZE`` alone proves nothing, for other programs set it too.
-
-    Args:
-        environ: environment variables.
-
-    Returns:
-        A process alone, where torchrun did not start it.
-    """
-    if _STARTED_BY_TORCHRUN not in environ:
+    """Reads torchrun's environment variables; without torchrun, this process is the only one."""
+    if "TORCHELASTIC_RUN_ID" not in environ:  # other programs set WORLD_SIZE too
         return Launch()
     return Launch(
         rank=int(environ["RANK"]),

@@ -15,7 +15,7 @@ def configure_logging(verbosity: int = 0) -> None:
     """Sends the package's log records to standard error.
 
     Args:
-        verbosity: -1 for warnings only, 0 for the normal story of a run, 1 or more for details.
+        verbosity: -1 for warnings only, 0 for progress as well, 1 or more for details.
     """
     level = {-1: logging.WARNING, 0: logging.INFO}.get(max(verbosity, -1), logging.DEBUG)
     handler = logging.StreamHandler(sys.stderr)
@@ -26,24 +26,21 @@ def configure_logging(verbosity: int = 0) -> None:
     logger.propagate = False
     logging.captureWarnings(capture=True)
     logging.getLogger("py.warnings").handlers[:] = [handler]
-    # It offers an optional kernel that we do not want (it would be downloaded).
+    # bitsandbytes recommends an optional kernel, which would be downloaded.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    # PEFT 0.21 asks transformers 5.23 for this; there is nothing that a user could do about it.
+    # PEFT 0.21 causes this warning in transformers 5.23; a user cannot avoid it.
     message = "`is_gradient_checkpointing` is deprecated"
     warnings.filterwarnings("ignore", message=message, category=FutureWarning)
 
 
 def progress_bar(total: int, description: str, unit: str = "events", *, initial: int = 0) -> tqdm:
-    """Makes a one-line progress display with rate and time left, silent when not on a terminal.
+    """Makes a one-line progress bar with rate and time left, shown on terminals only.
 
     Args:
         total: number of units until the work is complete.
-        description: a word or two that stand before the bar.
+        description: a word or two before the bar.
         unit: what is counted.
         initial: units that an earlier run did; they do not count for the rate.
-
-    Returns:
-        A bar with ``update(n)``, usable as a context manager.
     """
     quiet = logging.getLogger("hepllm").getEffectiveLevel() > logging.INFO
     return tqdm(

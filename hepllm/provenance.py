@@ -1,4 +1,4 @@
-"""When, by which command and with which versions something was made."""
+"""Provenance of results: date, command and versions."""
 
 from __future__ import annotations
 
@@ -32,29 +32,22 @@ class Call(Record):
     """UTC, in the form of ISO 8601."""
 
     command: str
-    """The command line, fit to be pasted into a shell."""
+    """The command line, which can be pasted into a shell."""
 
     versions: Mapping[str, str]
     """Versions of hepllm, Python and the packages that compute, and the operating system."""
 
 
 def this_call() -> Call:
-    """What a result says of its making."""
-    return Call(
-        date=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=this_command(),
-        versions=versions(),
-    )
-
-
-def this_command() -> str:
-    """The command line of this process, fit to be pasted into a shell."""
+    """The present date, the command line of this process and the installed versions."""
     program = Path(sys.argv[0]).name
-    return shlex.join(["hepllm" if program == "__main__.py" else program, *sys.argv[1:]])
+    command = ["hepllm" if program == "__main__.py" else program, *sys.argv[1:]]
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    return Call(date=date, command=shlex.join(command), versions=versions())
 
 
 def versions() -> dict[str, str]:
-    """Versions of this package, of Python and of what computes, and the system, by name."""
+    """Versions of hepllm, Python and the packages that compute, and the operating system."""
     found = {"hepllm": __version__, "Python": platform.python_version()}
     for name in _PACKAGES:
         try:
@@ -65,5 +58,5 @@ def versions() -> dict[str, str]:
 
 
 def shown_date(date: str) -> str:
-    """A date of ``this_call`` for a person, to the minute."""
+    """A date in the form of ISO 8601 as text for reports, in UTC to the minute."""
     return datetime.fromisoformat(date).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,27 +1,24 @@
-"""The feature registry: the only list of what is known about an event.
+"""The feature registry: the one list of features with names, order, units and digits.
 
-Energies, momenta and masses are in GeV, angles in radians. Physics fills these columns, the dataset
-stores them, prompts print them and the numeric fusion adapter reads them; each of these looks here
-for names, order, units and digits.
+Energies, momenta and masses are in GeV, angles in radians. Physics computes these columns, the
+dataset stores them, prompts print them and the numeric fusion adapter reads them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 SCHEMA_VERSION = 1
 
 Transform = Literal["identity", "log"]
 FeatureSet = Literal["search", "all", "cathode"]
 
-FEATURE_SETS: tuple[str, ...] = get_args(FeatureSet)
-
 SIGNAL, BACKGROUND, UNKNOWN = 1, 0, -1
 
 SPLITS: tuple[str, ...] = ("train", "val", "test")
-"""Names of the splits; a dataset stores the position in this list."""
+"""Names of the splits; a dataset stores positions in this tuple."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +30,15 @@ class Feature:
         unit: ``GeV``, ``rad`` or empty.
         meaning: one line for tables and axis labels.
         transform: applied before standardisation; ``log`` is log(1 + x) for long-tailed positive x.
-        integers: digits that a compact prompt prints before the decimal point.
-        decimals: digits that a compact prompt prints after it (what the resolution supports).
-        signed: whether a compact prompt spends a character on the sign.
-        mass_like: sculpts m_jj when one cuts on a score that sees it; never in the search set.
+        integers: digits before the decimal point in a compact prompt.
+        decimals: digits after it, as many as the detector resolution supports.
+        signed: whether a compact prompt prints the sign.
+        mass_like: a cut on a score that uses it sculpts m_jj; never in the search set.
         model_input: False for azimuths, which by symmetry carry no information alone.
-        in_prompt: worth its tokens in a compact prompt.
+        in_prompt: printed in a compact prompt by default.
         symbol: short name in a compact prompt; the column name where empty.
         integral: a count.
-        optional: computed on request only, so in no set of model inputs unless it is named.
+        optional: computed on request only, and a model input only where it is named.
     """
 
     name: str
@@ -78,16 +75,8 @@ def _jet_features(jet: str, ordinal: str) -> Iterator[Feature]:
 
 def _substructure_features(jet: str, who: str) -> Iterator[Feature]:
     yield Feature(f"{jet}_energy", "GeV", f"energy of the {who}", "log", 5, mass_like=True)
-    yield Feature(
-        f"{jet}_n_particles",
-        "",
-        f"constituents of the {who}",
-        "log",
-        3,
-        in_prompt=True,
-        symbol=f"n{jet[-1]}",
-        integral=True,
-    )
+    name, count, symbol = f"{jet}_n_particles", f"constituents of the {who}", f"n{jet[-1]}"
+    yield Feature(name, "", count, "log", 3, in_prompt=True, symbol=symbol, integral=True)
     leading = f"pT of the hardest constituent of the {who}"
     yield Feature(f"{jet}_pt_lead", "GeV", leading, "log", 4, mass_like=True)
     for n in (1, 2, 3):
@@ -120,30 +109,20 @@ def _mass_ordered_features() -> Iterator[Feature]:
     )
     yield Feature("jet_mass_delta", "GeV", difference, "log", 4, in_prompt=True, symbol="dm")
     for name, who, symbol in (("light", light, "t"), ("heavy", heavy, "T")):
-        yield Feature(
-            f"tau21_{name}",
-            "",
-            f"tau2 / tau1 of the {who}",
-            "identity",
-            1,
-            2,
-            in_prompt=True,
-            symbol=symbol,
-        )
+        ratio = f"tau2 / tau1 of the {who}"
+        yield Feature(f"tau21_{name}", "", ratio, "identity", 1, 2, in_prompt=True, symbol=symbol)
 
 
-def _registry() -> dict[str, Feature]:
-    features = [
+FEATURES: Mapping[str, Feature] = {
+    feature.name: feature
+    for feature in (
         *_jet_features("jet1", "leading"),
         *_jet_features("jet2", "second"),
         *_jet_features("jet3", "third"),
         *_event_features(),
         *_mass_ordered_features(),
-    ]
-    return {feature.name: feature for feature in features}
-
-
-FEATURES: Mapping[str, Feature] = _registry()
+    )
+}
 """Every feature by name, in the order of the columns on disk."""
 
 TABLE_QUANTITIES: Mapping[str, str] = {
@@ -151,17 +130,12 @@ TABLE_QUANTITIES: Mapping[str, str] = {
     **{f"jet{jet}_tau{n}_unnormalized": "" for jet in (1, 2) for n in (1, 2, 3)},
     "jet_mass_heavy": "GeV",
 }
-"""Units of what a feature table may hold besides features, which follow from it.
+"""Units of quantities in feature tables from which features are computed.
 
 Of unnormalized N-subjettiness only the ratios are features.
 """
 
-CATHODE_FEATURES: tuple[str, ...] = (
-    "jet_mass_light",
-    "jet_mass_delta",
-    "tau21_light",
-    "tau21_heavy",
-)
+CATHODE_FEATURES = ("jet_mass_light", "jet_mass_delta", "tau21_light", "tau21_heavy")
 """The four inputs of CATHODE (Hallin et al., arXiv:2109.00546)."""
 
 
@@ -174,14 +148,14 @@ def feature_names(selection: FeatureSet) -> tuple[str, ...]:
     """
     if selection == "cathode":
         return CATHODE_FEATURES
-    inputs = [
-        feature for feature in FEATURES.values() if feature.model_input and not feature.optional
-    ]
-    if selection == "search":
-        inputs = [feature for feature in inputs if not feature.mass_like]
-    return tuple(feature.name for feature in inputs)
+    return tuple(
+        name
+        for name, feature in FEATURES.items()
+        if feature.model_input and not feature.optional
+        if selection == "all" or not feature.mass_like
+    )
 
 
 def is_search_safe(names: tuple[str, ...]) -> bool:
-    """Whether a cut on a score of these features leaves the m_jj spectrum usable for a search."""
+    """Whether a cut on a score of these features does not sculpt the m_jj spectrum."""
     return not any(FEATURES[name].mass_like for name in names)

@@ -6,14 +6,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from hepllm.provenance import shown_date, this_call, this_command, versions
+from hepllm.provenance import shown_date, this_call, versions
 
 
 @pytest.mark.parametrize("program", ["/usr/bin/hepllm", "/a/hepllm/__main__.py"])
 def test_the_command_can_be_pasted(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
     arguments = ["train", "my data/rnd", "--set", "seed=2"]
     monkeypatch.setattr(sys, "argv", [program, *arguments])
-    assert shlex.split(this_command()) == ["hepllm", *arguments]
+    assert shlex.split(this_call().command) == ["hepllm", *arguments]
 
 
 def test_the_date_is_now_in_utc() -> None:

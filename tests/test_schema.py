@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
 from hepllm.schema import (
     CATHODE_FEATURES,
-    FEATURE_SETS,
     FEATURES,
     TABLE_QUANTITIES,
+    FeatureSet,
     feature_names,
     is_search_safe,
 )
@@ -43,7 +45,7 @@ def test_the_search_set_has_nothing_that_follows_m_jj() -> None:
     assert not is_search_safe(feature_names("all"))
 
 
-@pytest.mark.parametrize("selection", FEATURE_SETS)
+@pytest.mark.parametrize("selection", get_args(FeatureSet))
 def test_sets_hold_known_inputs_once(selection: str) -> None:
     names = feature_names(selection)  # type: ignore[arg-type]
     assert len(set(names)) == len(names)

@@ -1,7 +1,7 @@
 """Configuration: frozen models, one YAML file for all stages, overrides from the command line.
 
-Every default stands in this package and nowhere else. A stage receives its section, writes the
-resolved whole beside its output, and a later stage reads it from there.
+All defaults are in this package. A stage receives its section and writes the whole resolved
+configuration beside its output, where later stages read it.
 """
 
 from hepllm.config.evaluation import EvaluationConfig, SearchConfig

@@ -1,4 +1,4 @@
-"""Settings of what is reported, and by which rules."""
+"""Settings of evaluation and search."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hepllm.config.section import (
 )
 
 _MIN_BINS = 10
-"""Fewest bins of a spectrum that a fit of five parameters can be judged by."""
+"""Minimum number of bins of a spectrum for a fit of five parameters."""
 
 _Efficiency = Annotated[float, Field(gt=0, le=0.2)]
 
@@ -29,7 +29,7 @@ class SearchConfig(Section):
     """The search for a resonance in a black box; see docs/how-to/search.md."""
 
     run: Literal["unlabelled", "always", "never"] = setting(
-        "unlabelled", "Which black boxes are searched; always: those with a master key, too"
+        "unlabelled", "Which black boxes are searched; always: also those with a master key"
     )
     efficiencies: Annotated[tuple[_Efficiency, ...], Field(min_length=1)] = setting(
         (0.1, 0.03, 0.01, 0.003, 0.001),
@@ -44,7 +44,7 @@ class SearchConfig(Section):
     )
     m_jj_max: Positive = setting(8000.0, "Upper end of the m_jj range", "GeV")
     sqrt_s: Positive = setting(
-        13000.0, "Collision energy; the dijet function is one of m_jj / sqrt_s", "GeV"
+        13000.0, "Collision energy; the dijet function depends on m_jj / sqrt_s", "GeV"
     )
     bin_width: Annotated[float, Field(gt=0, le=0.2)] = setting(
         0.025, "Width of the m_jj bins over their mass"
@@ -58,7 +58,7 @@ class SearchConfig(Section):
     parameter_p: Fraction = setting(
         0.05, "p-value of a likelihood ratio below which a fit gets one more parameter"
     )
-    toys: Count = setting(1000, "Pseudo-experiments to begin with")
+    toys: Count = setting(1000, "Initial number of pseudo-experiments")
     max_toys: Count = setting(
         10_000, "Maximum number of pseudo-experiments, drawn while fewer than 20 exceed the data"
     )
@@ -73,18 +73,18 @@ class SearchConfig(Section):
             )
         if self.narrowest > self.widest:
             raise ValueError(f"narrowest = {self.narrowest} must not exceed widest = {self.widest}")
-        n_bins, least = round(log(self.m_jj_max / self.m_jj_min) / self.bin_width), self.widest + 2
-        if n_bins < max(least, _MIN_BINS):
+        n_bins = round(log(self.m_jj_max / self.m_jj_min) / self.bin_width)
+        if n_bins < (least := max(self.widest + 2, _MIN_BINS)):
             raise ValueError(
                 f"m_jj_min = {self.m_jj_min:g}, m_jj_max = {self.m_jj_max:g} and bin_width = "
-                f"{self.bin_width:g} make {n_bins} bins; a search needs {max(least, _MIN_BINS)} "
+                f"{self.bin_width:g} make {n_bins} bins; a search needs {least} "
                 f"({_MIN_BINS}, and two more than widest = {self.widest})"
             )
         return self
 
 
 class EvaluationConfig(Section):
-    """What is reported, and by which rules; see docs/reference/evaluation.md."""
+    """Metrics, views, other classifiers and probabilities; see docs/reference/evaluation.md."""
 
     bootstrap: Count = setting(1000, "Bootstrap replicas from which intervals are taken")
     confidence: Probability = setting(0.95, "Confidence level of intervals")
@@ -109,7 +109,7 @@ class EvaluationConfig(Section):
     )
     batch_size: Count = setting(128, "Events in memory at once when the model scores")
     ablations: bool = setting(
-        True, "Score again with numbers or text of other events; never done for black boxes"
+        True, "Score again with numbers or text of other events; never for black boxes"
     )
     baselines: tuple[Literal["boosting", "mlp", "logistic", "cut"], ...] = setting(
         ("boosting", "mlp", "logistic", "cut"),
@@ -132,7 +132,7 @@ class EvaluationConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _accept_former_baselines(cls, values: Any) -> Any:
-        """Reads ``baselines: true | false`` with ``peers: [...]``, as former runs have them.
+        """Reads the former form, ``baselines: true | false`` with ``peers: [...]``.
 
         Where ``baselines`` is a list, ``peers`` comes from ``--set`` and replaces it.
         """

@@ -1,4 +1,4 @@
-"""All settings of one experiment, and what must hold between them."""
+"""All settings of one experiment, and the checks between sections."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Config(Section):
         setting("hepllm", "Name of the experiment; a training goes to runs/<name>")
     )
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = setting(
-        1, "Seed of everything random but the splits, which have preprocess.splits.seed"
+        1, "Seed of all random numbers except the splits, which have preprocess.splits.seed"
     )
     simulate: SimulateConfig = SimulateConfig()
     preprocess: PreprocessConfig = PreprocessConfig()
@@ -31,10 +31,10 @@ class Config(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
 
     @model_validator(mode="after")
-    def _model_sees_something(self) -> Self:
+    def _model_has_inputs(self) -> Self:
         if not self.fusion.enabled and self.prompt_layout == "minimal":
             raise ValueError(
-                "prompt.layout 'minimal' carries no numbers: it needs fusion.enabled: true"
+                "prompt.layout 'minimal' contains no numbers: it needs fusion.enabled: true"
             )
         unseen = set(self.prompt.features or ()) - set(self.train.feature_names())
         if unseen:
@@ -43,7 +43,7 @@ class Config(Section):
         if self.prompt_layout != "minimal" and not self.prompt_features():
             raise ValueError(
                 "train.features has no feature that the registry marks for prompts: "
-                "name some in prompt.features, or take prompt.layout: minimal"
+                "name some in prompt.features, or set prompt.layout: minimal"
             )
         return self
 
@@ -65,7 +65,7 @@ class Config(Section):
 
     @property
     def prompt_layout(self) -> Layout:
-        """The layout, with ``auto`` resolved."""
+        """Layout of the prompt, with ``auto`` resolved."""
         if self.prompt.layout != "auto":
             return self.prompt.layout
         only_numbers = self.fusion.enabled and self.prompt.features is None

@@ -1,18 +1,18 @@
-"""Configuration files and overrides: read, merge, explain every error at once, write back."""
+"""Configuration files and overrides: read, merge, report all errors at once, write."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from hepllm.config.experiment import Config
+from hepllm.config.reference import section_paths
 from hepllm.errors import ConfigError, nearest_name
 
 
@@ -24,24 +24,15 @@ def load_config(file: Path | None = None, overrides: Sequence[str] = ()) -> Conf
         overrides: texts like ``train.lr=1e-4``, whose values are YAML.
 
     Raises:
-        ConfigError: listing every unknown key and every wrong value at once.
+        ConfigError: lists all unknown keys and all wrong values.
     """
     tree = _read_yaml(file) if file else {}
-    problems: list[str] = []
-    for override in overrides:
-        _apply_override(tree, override, problems)
-    return _validate(tree, str(file) if file else "configuration", problems)
+    return _validate(tree, str(file) if file else "configuration", overrides)
 
 
 def override_config(config: Config, overrides: Sequence[str]) -> Config:
     """Returns a configuration with overrides like ``train.lr=1e-4`` applied."""
-    if not overrides:
-        return config
-    tree = config.model_dump(mode="json")
-    problems: list[str] = []
-    for override in overrides:
-        _apply_override(tree, override, problems)
-    return _validate(tree, "--set", problems)
+    return _validate(config.model_dump(mode="json"), "--set", overrides) if overrides else config
 
 
 def changed_settings(before: Config, now: Config) -> dict[str, tuple[Any, Any]]:
@@ -70,12 +61,12 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def config_from_tree(tree: Mapping[str, Any], source: str) -> Config:
-    """Validates an already parsed tree, as stages store it beside their output."""
-    return _validate(dict(tree), source, [])
+    """Validates a parsed tree, which stages store beside their output."""
+    return _validate(dict(tree), source)
 
 
 def dump_config(config: Config) -> str:
-    """The resolved configuration as YAML, which ``load_config`` reads back equal."""
+    """The resolved configuration as YAML, from which ``load_config`` makes an equal one."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
@@ -83,9 +74,9 @@ _INT, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML with the numbers of version 1.2: ``1e-3`` is one, ``1:10`` is none."""
+    """Safe YAML with the numbers of version 1.2: ``1e-3`` is a number, ``1:10`` is a text."""
 
-    yaml_implicit_resolvers = {  # noqa: RUF012 (yaml's own way)
+    yaml_implicit_resolvers = {  # noqa: RUF012 (as yaml declares it)
         first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_INT, _FLOAT)]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
@@ -136,14 +127,16 @@ def _apply_override(tree: dict[str, Any], override: str, problems: list[str]) ->
         return
     node = tree
     for key in keys[:-1]:
-        child = node.get(key)
-        if not isinstance(child, dict):
-            child = node[key] = {}
-        node = child
+        if not isinstance(node.get(key), dict):
+            node[key] = {}
+        node = node[key]
     node[keys[-1]] = value
 
 
-def _validate(tree: dict[str, Any], source: str, problems: list[str]) -> Config:
+def _validate(tree: dict[str, Any], source: str, overrides: Sequence[str] = ()) -> Config:
+    problems: list[str] = []
+    for override in overrides:
+        _apply_override(tree, override, problems)
     try:
         config = Config.model_validate(tree)
     except ValidationError as error:
@@ -157,7 +150,7 @@ def _validate(tree: dict[str, Any], source: str, problems: list[str]) -> Config:
 
 
 def _described(error: ValidationError) -> list[str]:
-    """Its errors; those of one value that fits no branch of a union are one."""
+    """Descriptions of its errors; the errors of all branches of a union are joined to one."""
     by_path: dict[str, list[str]] = {}
     for detail in error.errors():
         by_path.setdefault(_path(detail), []).append(_describe(detail))
@@ -177,7 +170,7 @@ def _describe(detail: Any) -> str:
     """One pydantic error as ``dotted.path: what is wrong``."""
     path = _path(detail)
     if detail["type"] == "extra_forbidden":
-        return f"{path}: unknown key{_nearest(path, list(_paths(Config)))}"
+        return f"{path}: unknown key{_nearest(path)}"
     message = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "value_error":
         return f"{path}: {message}"
@@ -190,35 +183,23 @@ def _path(detail: Any) -> str:
 
 
 def _is_key(part: Any) -> bool:
-    """Whether a location part is a key, not the name of a union's branch."""
+    """Whether a part of a location is a key, not the name of a union's branch."""
     return isinstance(part, int) or (part not in _UNION_TAGS and not re.search(r"[\[\](),']", part))
 
 
 _UNION_TAGS = frozenset({"str", "int", "float", "constrained-float", "constrained-int"})
 
 
-def _nearest(path: str, known: Iterable[str]) -> str:
-    """A hint at the known path most like this one; failing that, at one that ends like it."""
-    known = list(known)
+def _nearest(path: str) -> str:
+    """Suggests the most similar known path, or else one whose last key is similar."""
+    known = {
+        f"{place}.{name}".lstrip("."): name
+        for place, section in section_paths()
+        for name in section.model_fields
+    }
     hint = nearest_name(path, known)
     if hint:
         return hint
-    by_leaf = {path.rsplit(".", 1)[-1]: path for path in known}
+    by_leaf = {name: path for path, name in known.items()}
     matches = difflib.get_close_matches(path.rsplit(".", 1)[-1], list(by_leaf), n=1)
     return f" (did you mean '{by_leaf[matches[0]]}'?)" if matches else ""
-
-
-def _paths(model: type[BaseModel], prefix: str = "") -> Iterable[str]:
-    """Every dotted path that a configuration may hold."""
-    for name, field in model.model_fields.items():
-        yield prefix + name
-        for section in _sections(field.annotation):
-            yield from _paths(section, f"{prefix}{name}.")
-
-
-def _sections(annotation: Any) -> Iterable[type[BaseModel]]:
-    if get_origin(annotation) in (Union, UnionType):
-        for part in get_args(annotation):
-            yield from _sections(part)
-    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation

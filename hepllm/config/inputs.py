@@ -1,4 +1,4 @@
-"""Configuration of what an input file holds: its format, columns, branches and units."""
+"""Settings of input files: format, columns, branches and units."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, StrictInt, model_validator
 
-from hepllm.config.section import Form, Section, required, setting
-from hepllm.errors import nearest_name
+from hepllm.config.section import Form, Section, known_features, required, setting
 from hepllm.schema import FEATURES, TABLE_QUANTITIES
 
 Format = Literal["auto", "lhco", "features", "csv", "parquet", "npy", "root", "hepmc"]
@@ -16,17 +15,17 @@ FORMATS: tuple[str, ...] = get_args(Format)
 
 EnergyUnit = Literal["MeV", "GeV", "TeV"]
 GEV: Mapping[EnergyUnit, float] = {"MeV": 1e-3, "GeV": 1.0, "TeV": 1e3}
-"""How many GeV a unit is."""
+"""Each unit in GeV."""
 
 NO_COLUMN = "none"
-"""As the name of the label or weight: the file has none, whatever it looks like."""
+"""As the name of the label or weight column: no column is read, even if the file has one."""
 
 Column = Annotated[str | StrictInt, Form("name or place")]
 """A column by name, or by its place from 0 (from the end where negative)."""
 
 
 class ScaledColumn(Section):
-    """A column whose values are multiplied by a number of its own; a plain column means 1."""
+    """A column and the factor on its values; a plain column has the factor 1."""
 
     column: Column = required("Column by name, or by place from 0 (from the end where negative)")
     scale: float = setting(1.0, "Factor that brings the column to energy_unit, or to radians")
@@ -37,22 +36,11 @@ class ScaledColumn(Section):
         return {"column": value} if isinstance(value, str | int) else value
 
 
-def _check_columns(columns: Mapping[str, object]) -> Mapping[str, object]:
-    known = {**FEATURES, **TABLE_QUANTITIES}
-    problems = [
-        f"unknown feature '{name}'{nearest_name(name, known)}"
-        for name in columns
-        if name not in known
-    ]
-    if not columns:
-        problems = ["the column map is empty"]
-    if problems:
-        raise ValueError("; ".join(problems))
-    return columns
-
-
-ColumnMap = Annotated[dict[str, ScaledColumn], AfterValidator(_check_columns)]
-"""For each feature, or quantity of ``schema.TABLE_QUANTITIES``, the column that holds it."""
+ColumnMap = Annotated[
+    dict[str, ScaledColumn],
+    AfterValidator(lambda columns: known_features(columns, (*FEATURES, *TABLE_QUANTITIES))),
+]
+"""The column of each feature or quantity of ``schema.TABLE_QUANTITIES``."""
 
 
 class ParticleBranches(Section):
@@ -62,10 +50,10 @@ class ParticleBranches(Section):
     eta: str = required("Branch of the pseudorapidity")
     phi: str = required("Branch of the azimuth in radians")
     status: str | None = setting(
-        None, "Branch of the generator status, of which 1 (final) is kept; null: all are"
+        None, "Branch of the generator status; only 1 (final) is kept; null: all are kept"
     )
     pid: str | None = setting(
-        None, "Branch of the PDG code, by which neutrinos are dropped; null: none are"
+        None, "Branch of the PDG code, to drop neutrinos; null: none are dropped"
     )
 
 
@@ -91,7 +79,7 @@ RootLayout = Literal[
 
 
 class RootConfig(Section):
-    """Where the events of a ROOT file are; without any of it, the branches decide."""
+    """Tree and branches of the events in a ROOT file; by default found from the branches."""
 
     tree: str | None = setting(None, "Name of the tree; null: the only one, Delphes or Events")
     layout: RootLayout | None = setting(
@@ -103,7 +91,7 @@ class RootConfig(Section):
         None, "Branches of collections of particles, which are joined and clustered"
     )
     jets: JetBranches | None = setting(
-        None, "Branches of one collection of jets, which are taken as they are"
+        None, "Branches of one collection of jets, which are not clustered again"
     )
 
     @model_validator(mode="after")

@@ -16,9 +16,9 @@ from hepllm.config.section import (
     Probability,
     Section,
     WholeNumber,
+    known_features,
     setting,
 )
-from hepllm.errors import nearest_name
 from hepllm.schema import FEATURES, FeatureSet, feature_names
 
 Layout = Literal["minimal", "compact", "full"]
@@ -29,7 +29,7 @@ class LoraSettings(Section):
 
     r: Count = setting(8, "Rank of the update of each layer")
     alpha: Count = setting(16, "Scale of the updates, which are multiplied by alpha / r")
-    dropout: Dropout = setting(0.0, "Dropout of what the LoRA weights read")
+    dropout: Dropout = setting(0.0, "Dropout on the inputs of the LoRA weights")
     targets: Literal["all-linear"] | list[str] = setting(
         "all-linear", "Layers that are adapted: all linear ones but the output matrix, or names"
     )
@@ -58,24 +58,11 @@ class BackboneConfig(Section):
     )
 
 
-def _check_features(names: list[str]) -> None:
-    problems = [
-        f"unknown feature '{name}'{nearest_name(name, FEATURES)}"
-        for name in names
-        if name not in FEATURES
-    ]
-    if not names:
-        problems = ["the list of features is empty"]
-    if problems:
-        raise ValueError("; ".join(problems))
-
-
 class PromptConfig(Section):
-    """What the model reads as text; see docs/explanation/prompts.md."""
+    """The text that the model reads; see docs/explanation/prompts.md."""
 
     layout: Literal["auto", "minimal", "compact", "full"] = setting(
-        "auto",
-        "Form of the text; auto: minimal if only the adapter brings numbers, else compact",
+        "auto", "Form of the text; auto: minimal if only the adapter brings numbers, else compact"
     )
     features: list[str] | None = setting(
         None, "Features that are printed; null: those marked in_prompt (compact) or all (full)"
@@ -84,12 +71,7 @@ class PromptConfig(Section):
         False, "Put the text into the tokenizer's chat template, which adds 2 to 30 tokens"
     )
 
-    @field_validator("features")
-    @classmethod
-    def _features_are_known(cls, value: list[str] | None) -> list[str] | None:
-        if value is not None:
-            _check_features(value)
-        return value
+    _check_features = field_validator("features")(known_features)
 
 
 class FusionConfig(Section):
@@ -116,7 +98,7 @@ class FusionConfig(Section):
 
 
 class LossConfig(Section):
-    """What is added to the cross-entropy of the label words; all may be combined."""
+    """Additions to the cross-entropy of the label words; all may be combined."""
 
     class_weights: Literal["none", "balanced"] = setting(
         "none", "Factors on event weights; balanced: both classes get the same total weight"
@@ -165,8 +147,7 @@ class TrainConfig(Section):
         2e-3, "Peak learning rate of the adapter; ten times lr, since it starts from random weights"
     )
     lora_optimizer: Literal["auto", "adamw", "adamw8bit", "paged_adamw8bit"] = setting(
-        "auto",
-        "Optimizer of LoRA; auto: 8-bit states (arXiv:2110.02861) on a GPU, 32-bit on a CPU",
+        "auto", "Optimizer of LoRA; auto: 8-bit states (arXiv:2110.02861) on a GPU, 32-bit on a CPU"
     )
     weight_decay: NonNegative = setting(0.0, "Decoupled weight decay of the LoRA weights")
     nfa_weight_decay: NonNegative = setting(
@@ -215,12 +196,7 @@ class TrainConfig(Section):
         0, "CPU threads; 0: one per usable core, which the processes of a machine share"
     )
 
-    @field_validator("features")
-    @classmethod
-    def _features_are_known(cls, value: FeatureSet | list[str]) -> FeatureSet | list[str]:
-        if isinstance(value, list):
-            _check_features(value)
-        return value
+    _check_features = field_validator("features")(known_features)
 
     def feature_names(self) -> tuple[str, ...]:
         """The model's input features, in registry order."""

@@ -23,17 +23,17 @@ Executor = Literal["serial", "processes", "dask"]
 
 
 class DetectorConfig(Section):
-    """The fast detector simulation, in the manner of Delphes with its CMS card."""
+    """The fast detector simulation, similar to Delphes with its CMS card."""
 
     enabled: bool = setting(
-        True, "Simulate the detector; false keeps the visible particles as they were generated"
+        True, "Simulate the detector; false: keep the visible generated particles"
     )
     magnetic_field: NonNegative = setting(3.8, "Field along the beam; that of CMS", "T")
     radius: Positive = setting(
         1.29, "Radius of the cylinder in front of the calorimeters; that of CMS", "m"
     )
     half_length: Positive = setting(
-        3.0, "Half of the length of the cylinder in front of the calorimeters; that of CMS", "m"
+        3.0, "Half length of the cylinder in front of the calorimeters; that of CMS", "m"
     )
     ecal_energy_min: NonNegative = setting(
         0.5, "Minimum energy of an ECAL tower, and of a neutral candidate in it", "GeV"
@@ -47,14 +47,12 @@ class DetectorConfig(Section):
     hcal_significance_min: NonNegative = setting(
         1.0, "Minimum energy of an HCAL tower over its resolution; 1 agrees with the R&D events"
     )
-    pt_min: NonNegative = setting(
-        0.1, "Minimum pT of a candidate; the R&D events have none below", "GeV"
-    )
+    pt_min: NonNegative = setting(0.1, "Minimum pT of a candidate; as in the R&D events", "GeV")
     eta_max: Annotated[float, Field(gt=0, le=5)] = setting(
         5.0, "Maximum |eta| of a candidate; the calorimeters end at 5"
     )
     max_particles: Annotated[int, Field(ge=1, le=700)] = setting(
-        700, "Hardest candidates of an event that are kept; the official layout holds 700"
+        700, "Maximum number of candidates kept, hardest first; the official layout has 700"
     )
 
 
@@ -75,7 +73,7 @@ class SignalConfig(Section):
 
 
 class SimulateConfig(Section):
-    """Events that ``hepllm simulate`` makes, like those of the R&D sample (arXiv:2101.08320)."""
+    """Events of ``hepllm simulate``, similar to those of the R&D sample (arXiv:2101.08320)."""
 
     rnd: WholeNumber = setting(6000, "Events in rnd.h5, with labels; 0: no such file")
     blackbox: WholeNumber = setting(
@@ -86,11 +84,9 @@ class SimulateConfig(Section):
     signal: SignalConfig = SignalConfig()
     detector: DetectorConfig = DetectorConfig()
     trigger_pt: Positive = setting(
-        1200.0,
-        "Minimum pT of the jet that triggers, after the detector; as in the R&D sample",
-        "GeV",
+        1200.0, "Minimum pT of the trigger jet, after the detector; as in the R&D sample", "GeV"
     )
-    trigger_eta: Positive = setting(2.5, "Maximum |eta| of the jet that triggers")
+    trigger_eta: Positive = setting(2.5, "Maximum |eta| of the trigger jet")
     trigger_radius: Positive = setting(1.0, "Radius of the trigger's anti-kT jets")
     pt_hat_min: Positive = setting(
         900.0,
@@ -98,7 +94,7 @@ class SimulateConfig(Section):
         "GeV",
     )
     multiparton_interactions: bool = setting(
-        False, "Multiparton interactions; off, because the R&D events agree only without them"
+        False, "Multiparton interactions; false, because the R&D events agree only without them"
     )
     block_size: Count = setting(
         250, "Events per work item; each has its own seed, so the events depend on it"
@@ -113,9 +109,7 @@ class SoftDropConfig(Section):
     z_cut: Annotated[float, Field(ge=0, lt=0.5)] = setting(
         0.1, "Minimum share of the softer branch in the pT of both; 0.1 as in CMS"
     )
-    beta: float = setting(
-        0.0, "Exponent of the angle between the branches; 0 as in CMS: no dependence"
-    )
+    beta: float = setting(0.0, "Exponent of the angle between the branches; 0 as in CMS")
 
 
 class JetsConfig(Section):
@@ -129,19 +123,19 @@ class JetsConfig(Section):
         None, "Maximum |eta| of a jet that counts; particles are not cut; null: no limit"
     )
     n_jets: Annotated[int, Field(ge=2, le=3)] = setting(
-        3, "Leading jets that get features; 2 leaves jet3_* and m_jjj null"
+        3, "Number of leading jets with features; 2: jet3_* and m_jjj are null"
     )
     soft_drop: SoftDropConfig | None = setting(
-        None, "Grooming for jet*_softdrop_mass; null leaves them null and saves 2 ms per jet"
+        None, "Grooming for jet*_softdrop_mass; null: no such masses, which saves 2 ms per jet"
     )
 
 
 class SplitConfig(Section):
-    """Shares of the splits, to which a seeded hash of their content deals events out."""
+    """Shares of the splits; a seeded hash of its content assigns each event to a split."""
 
-    train: Fraction = setting(0.6, "Share of events to train on")
-    val: Fraction = setting(0.15, "Share of events to choose checkpoints, cuts and calibration by")
-    test: Fraction = setting(0.25, "Share of events to report results on")
+    train: Fraction = setting(0.6, "Share of events for training")
+    val: Fraction = setting(0.15, "Share of events to choose checkpoints, cuts and calibration")
+    test: Fraction = setting(0.25, "Share of events for results")
     seed: int = setting(2020, "Seed of the hash; datasets with the same seed share their splits")
 
     @model_validator(mode="after")
@@ -158,7 +152,7 @@ class PreprocessConfig(Section):
     preset: Literal["lhco", "diary"] | None = setting(
         None, "Jet parameters by name: lhco has radius 1.0, diary 0.5, both pT > 20 GeV"
     )
-    format: Format = setting("auto", "Format of the input files; auto: found out from the content")
+    format: Format = setting("auto", "Format of the input files; auto: determined from the content")
     label: Column | None = setting(
         None, "Column or branch of the labels; null: the usual one if there; none: no labels"
     )
@@ -166,7 +160,7 @@ class PreprocessConfig(Section):
         None, "Column or branch of event weights; null: the usual one if there; none: all 1"
     )
     source_labels: dict[str, Annotated[int, Field(ge=0, le=2)]] = setting(
-        {}, "Labels of whole files that have none, by file stem: 0 background, above 0 signal"
+        {}, "Labels of whole files without labels, by file stem: 0 background, above 0 signal"
     )
     energy_unit: EnergyUnit = setting("GeV", "Energy unit of the input files; datasets are in GeV")
     columns: ColumnMap | None = setting(
@@ -176,7 +170,7 @@ class PreprocessConfig(Section):
     jets: JetsConfig = JetsConfig()
     splits: SplitConfig = SplitConfig()
     select: str | None = setting(
-        None, "Event filter on features, such as '3300 < m_jj < 3700'; null keeps all events"
+        None, "Event filter on features, such as '3300 < m_jj < 3700'; null: keep all events"
     )
     particles_per_jet: WholeNumber = setting(
         0, "Hardest constituents of each leading jet to keep in particles_*; 0: no such columns"
@@ -187,20 +181,20 @@ class PreprocessConfig(Section):
     dask_scheduler: str | None = setting(
         None, "Address of a running Dask scheduler; null: start a cluster on this machine"
     )
-    retries: WholeNumber = setting(1, "Times that a chunk is tried again after its worker failed")
+    retries: WholeNumber = setting(1, "Further tries of a chunk after its worker failed")
     chunk_timeout: Positive | None = setting(
-        1800.0, "Time after which a worker counts as hanging and is replaced; null: never", "s"
+        1800.0, "Time after which a worker is assumed to hang and is replaced; null: never", "s"
     )
     on_bad_event: Literal["fail", "skip"] = setting(
-        "fail", "What to do with events that cannot be used (NaN, pT < 0): stop, or leave them out"
+        "fail", "Whether unusable events (NaN, pT < 0) stop the command, or are left out"
     )
 
     @field_validator("select")
     @classmethod
-    def _filter_is_understood(cls, text: str | None) -> str | None:
+    def _filter_is_valid(cls, text: str | None) -> str | None:
         if text is None:
             return None
-        from hepllm.event_filter import parse_event_filter  # noqa: PLC0415 (brings numpy in)
+        from hepllm.event_filter import parse_event_filter  # noqa: PLC0415 (imports numpy)
 
         try:
             return parse_event_filter(text).text
@@ -210,7 +204,7 @@ class PreprocessConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _apply_preset(cls, values: Any) -> Any:
-        """A preset fills jet parameters; one that is stated otherwise as well is an error."""
+        """Sets the jet parameters of a preset; another value for one of them is an error."""
         if not isinstance(values, Mapping) or not isinstance(values.get("preset"), str):
             return values
         name, jets = values["preset"], values.get("jets") or {}

@@ -1,6 +1,6 @@
-"""The configuration files that come with the package, one per experiment.
+"""The configuration files of the package, one per experiment.
 
-They lie in ``configs/`` of the source folder, and in ``hepllm/presets/`` of an installed package.
+They are in ``configs/`` of the source folder, and in ``hepllm/presets/`` of an installed package.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _FOLDERS = (_PACKAGE / "presets", _PACKAGE.parent / "configs")
 
 
 def preset_files() -> dict[str, Path]:
-    """The files by name, in alphabetical order."""
+    """Files by preset name, in alphabetical order."""
     folder = next((folder for folder in _FOLDERS if folder.is_dir()), _FOLDERS[0])
     return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
 
@@ -23,7 +23,7 @@ def preset_file(name: str) -> Path:
     """The file of a preset.
 
     Raises:
-        ConfigError: if there is none of this name.
+        ConfigError: there is no preset of this name.
     """
     files = preset_files()
     if name not in files:

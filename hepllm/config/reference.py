@@ -1,4 +1,4 @@
-"""Every setting with what it means: as commented YAML, and as records for other renderings."""
+"""Every setting with its meaning: as commented YAML, and as records for other renderings."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _WORDS = {bool: "true | false", int: "integer", float: "number", str: "text", No
 
 @dataclass(frozen=True)
 class Setting:
-    """What is known about one setting.
+    """The description of one setting.
 
     Attributes:
         name: the last part of its path.
         description: one line.
         unit: empty where it has none.
-        kind: its type, its choices or its range, in words.
-        choices: the values that it can have; None where there is no list of them.
+        kind: its type, choices or range, in words.
+        choices: the values that it can have; None where they are not a list.
         default: as in a JSON document.
-        is_required: whether it has no default and must be stated where its section is.
+        is_required: whether it has no default.
     """
 
     name: str
@@ -43,12 +43,12 @@ class Setting:
 
 
 def section_paths() -> Iterator[tuple[str, type[Section]]]:
-    """Every section with its dotted path, ``[]`` for items of a list and ``*`` for any key."""
+    """All sections with dotted paths, ``[]`` for items of a list and ``*`` for any key."""
     yield from _sections_below(Config, "")
 
 
 def settings_of(section: type[Section]) -> list[Setting]:
-    """The settings of a section without those of the sections in it."""
+    """The settings of a section without those of its subsections."""
     return [
         _describe(name, field)
         for name, field in section.model_fields.items()
@@ -57,33 +57,29 @@ def settings_of(section: type[Section]) -> list[Setting]:
 
 
 def summary_of(section: type[Section]) -> str:
-    """What a section is for, in one line without a full stop."""
+    """The purpose of a section in one line without a full stop."""
     return (section.__doc__ or "").partition("\n")[0].replace("``", "'").removesuffix(".")
 
 
 def commented_yaml(config: Config, path: str = "") -> str:
-    """A configuration as YAML that loads again, with what each setting means.
+    """A configuration as YAML that loads again, with a comment on each setting.
 
     Args:
         config: the whole configuration.
         path: dotted path of the section or setting to show; empty for everything.
 
     Raises:
-        ConfigError: if there is no such section or setting.
+        ConfigError: there is no such section or setting.
     """
     _check_path(config, path)
     return "\n".join(_lines(config, config.model_dump(mode="json"), "", path)) + "\n"
 
 
 def settings_tree(config: Config, path: str = "") -> dict[str, dict[str, Any]]:
-    """Value, default, unit, type, choices and description of each setting, by dotted path.
-
-    Args:
-        config: the whole configuration.
-        path: as for ``commented_yaml``.
+    """The same as a tree: value, default, unit, ... of each setting by dotted path.
 
     Raises:
-        ConfigError: as for ``commented_yaml``.
+        ConfigError: there is no such section or setting.
     """
     _check_path(config, path)
     return {
@@ -182,7 +178,7 @@ def _sections_below(section: type[Section], path: str) -> Iterator[tuple[str, ty
 
 
 def _sections_in(annotation: Any) -> Iterator[tuple[str, type[Section]]]:
-    """Sections that a type may hold, each with what its path continues with."""
+    """Sections that a type may contain, each with the next part of its path."""
     if _is_section(annotation):
         yield "", annotation
     places = {list: "[]", tuple: "[]", dict: ".*"}
@@ -192,7 +188,7 @@ def _sections_in(annotation: Any) -> Iterator[tuple[str, type[Section]]]:
 
 
 def _choices(annotation: Any) -> tuple[Any, ...] | None:
-    """What a type allows, where that is a list of values."""
+    """The values that a type allows, where they are a list."""
     if annotation is bool:
         return (True, False)
     if annotation is NoneType:
@@ -206,7 +202,7 @@ def _choices(annotation: Any) -> tuple[Any, ...] | None:
 
 
 def _kind(annotation: Any, metadata: Sequence[Any]) -> str:
-    """A type in words, with the limits that its metadata set."""
+    """A type in words, with the limits from its metadata."""
     for part in metadata:
         if isinstance(part, Form):
             return part.text
@@ -231,12 +227,13 @@ def _plain_kind(annotation: Any, metadata: Sequence[Any]) -> str:
 
 
 def _limits(metadata: Sequence[Any]) -> str:
-    found = [(sign, getattr(part, name)) for part in metadata for sign, name in _signs_of(part)]
+    found = [
+        (sign, getattr(part, name))
+        for part in metadata
+        for kind, sign, name in _SIGNS
+        if isinstance(part, kind)
+    ]
     match found:
         case [(">=", low), ("<=", high)]:
             return f"from {low} to {high}"
     return ", ".join(f"{sign} {limit}" for sign, limit in found)
-
-
-def _signs_of(part: object) -> list[tuple[str, str]]:
-    return [(sign, name) for kind, sign, name in _SIGNS if isinstance(part, kind)]

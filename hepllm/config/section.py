@@ -1,12 +1,16 @@
-"""The base of all configuration sections, and what their settings are declared with."""
+"""The base of all configuration sections, and types and functions that declare settings."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from hepllm.errors import nearest_name
+from hepllm.schema import FEATURES
 
 Value = TypeVar("Value")
 
@@ -21,7 +25,7 @@ WholeNumber = Annotated[int, Field(ge=0)]
 
 @dataclass(frozen=True)
 class Form:
-    """What a text must look like, in words for the reference of settings."""
+    """The required form of a text, in words for the reference of settings."""
 
     text: str
 
@@ -38,6 +42,16 @@ Balance = Annotated[str, AfterValidator(_as_balance), Form("ratio such as 1:10, 
 """Signal to background, such as ``1:10``, or ``natural``."""
 
 
+def known_features(value: Value, known: Collection[str] = tuple(FEATURES)) -> Value:
+    """Refuses a list or mapping of features that is empty or has an unknown one."""
+    if isinstance(value, list | dict):
+        unknown = [name for name in value if name not in known]
+        problems = [f"unknown feature '{name}'{nearest_name(name, known)}" for name in unknown]
+        if problems or not value:
+            raise ValueError("; ".join(problems) or "expected at least one feature, found none")
+    return value
+
+
 class Section(BaseModel):
     """Base of all sections: frozen, no unknown keys, no silent conversions from text."""
 
@@ -48,15 +62,15 @@ def setting(default: Value, description: str, unit: str = "") -> Value:
     """Declares a setting of a section.
 
     Args:
-        default: its value where no file and no option gives another.
-        description: one line that says what it does and, where it is not obvious, why its default
-            is what it is.
-        unit: of its values; empty where they have none.
+        default: value where no file and no option sets one.
+        description: one line that says what it does and, where it is not obvious, the reason for
+            its default.
+        unit: unit of its values; empty where they have none.
     """
     found: Any = Field(default=default, description=description, json_schema_extra={"unit": unit})
     return found  # type: ignore[no-any-return]
 
 
 def required(description: str) -> Any:
-    """Declares a setting without a default, which must be stated where its section is."""
+    """Declares a setting without a default, which every file with its section must set."""
     return Field(description=description, json_schema_extra={"unit": ""})

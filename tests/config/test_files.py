@@ -90,7 +90,7 @@ def test_a_configuration_is_frozen() -> None:
 
 
 def test_text_only_needs_a_text() -> None:
-    with pytest.raises(ConfigError, match="carries no numbers"):
+    with pytest.raises(ConfigError, match="contains no numbers"):
         load_config(None, ["fusion.enabled=false", "prompt.layout=minimal"])
 
 

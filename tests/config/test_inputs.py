@@ -27,7 +27,7 @@ def test_a_plain_column_and_one_with_a_scale(tmp_path: Path) -> None:
     ("override", "message"),
     [
         ("columns={m_j: 0}", r"preprocess.columns: unknown feature 'm_j' \(did you mean 'm_jj'"),
-        ("columns={}", "preprocess.columns: the column map is empty"),
+        ("columns={}", "preprocess.columns: expected at least one feature"),
         ("columns={m_jj: {colum: 1}}", "preprocess.columns.m_jj.colum: unknown key"),
         ("columns={m_jj: {column: [1]}}", "preprocess.columns.m_jj.column: Input should be"),
         ("label=true", "preprocess.label: Input should be a valid"),

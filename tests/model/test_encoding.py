@@ -4,7 +4,7 @@ import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from hepllm.errors import RunError
 from hepllm.model.backbone import locate_model
 from hepllm.model.encoding import PromptEncoder
 from hepllm.model.inputs import ModelInputs
-from hepllm.schema import FEATURE_SETS, feature_names
+from hepllm.schema import FeatureSet, feature_names
 
 N_FEATURES = len(feature_names("search"))
 numbers = st.one_of(st.just(np.nan), st.floats(-3e4, 3e4), st.integers(0, 20000).map(float))
@@ -71,7 +71,7 @@ def encoders(real_tokenizer: Any, tiny_config: Callable[..., Config]) -> list[Pr
                 f"prompt.chat_template={template}",
             ),
         )
-        for features in FEATURE_SETS
+        for features in get_args(FeatureSet)
         for template in ("false", "true")
     ]
 
