@@ -10,14 +10,7 @@ from typing import Any
 
 import click
 
-from hepllm.cli.options import (
-    DATASET,
-    PATH,
-    Settings,
-    as_overrides,
-    common,
-    print_reports,
-)
+from hepllm.cli.options import DATASET, PATH, Settings, as_overrides, common, print_reports
 from hepllm.config import load_config, override_config
 from hepllm.config.inputs import FORMATS
 from hepllm.launcher import launched

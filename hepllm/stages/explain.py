@@ -22,12 +22,7 @@ from hepllm.evaluation.metrics import Threshold, roc
 from hepllm.evaluation.scores import scored_events
 from hepllm.explain.attribution import attribute
 from hepllm.explain.counterfactual import FeatureSpace, feature_space, find_counterfactuals
-from hepllm.explain.explanation import (
-    Explanation,
-    FeatureFacts,
-    describe,
-    explanation_tree,
-)
+from hepllm.explain.explanation import Explanation, FeatureFacts, describe, explanation_tree
 from hepllm.explain.standing import median, standing
 from hepllm.files import write_text
 from hepllm.model.inputs import ModelInputs
