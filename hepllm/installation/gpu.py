@@ -207,11 +207,7 @@ def _check_usable(machine: Machine, build: TorchBuild) -> Finding:
 
 
 def _check_unusable(
-    machine: Machine,
-    build: TorchBuild,
-    wanted: str,
-    gpu: str,
-    can_open: Callable[[str], bool],
+    machine: Machine, build: TorchBuild, wanted: str, gpu: str, can_open: Callable[[str], bool]
 ) -> Finding:
     from hepllm.model.devices import is_gpu_hidden
 

@@ -21,8 +21,7 @@ def _declared() -> list[str]:
 
 
 def check_packages(
-    declared: Callable[[], Sequence[str]] = _declared,
-    version_of: Callable[[str], str] = version,
+    declared: Callable[[], Sequence[str]] = _declared, version_of: Callable[[str], str] = version
 ) -> Finding:
     """Whether the required packages are there in the versions that hepllm declares.
 

@@ -1,4 +1,4 @@
-"""Curves with bands of several classifiers or runs in one picture."""
+"""Pictures of curves with bands, of several classifiers or runs."""
 
 from __future__ import annotations
 
@@ -9,23 +9,22 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hepllm.arrays import Bools
 from hepllm.evaluation.curves import CurvesRecord, curves_over_runs
 from hepllm.evaluation.results import Band
 from hepllm.pictures.style import COLOURS, legend_below, line_style, plain, wide_canvas
 
 _ROOM = 1.35
-"""Of the axis above the highest band, for the legend."""
+"""Upper end of the axis over the highest band, which leaves room for the legend."""
 
 
 @dataclass(frozen=True)
 class Caption:
-    """What stands beside the curves.
+    """Texts of a picture of curves.
 
     Attributes:
         sample: name of the sample, above the axes.
-        numbers: how many events or runs, above the axes.
-        bands: what the bands are, above the legend.
+        numbers: numbers of events or runs, above the axes.
+        bands: meaning of the bands, above the legend.
     """
 
     sample: str
@@ -34,12 +33,7 @@ class Caption:
 
 
 def sic_figure(bands: Mapping[str, Band], caption: Caption) -> Figure:
-    """SIC against signal efficiency.
-
-    Args:
-        bands: by the name in the legend.
-        caption: what stands beside them.
-    """
+    """Draws SIC against signal efficiency, with bands by their name in the legend."""
     figure, axes = _canvas(caption)
     _draw(axes, bands)
     efficiency = np.linspace(0, 1, 201)
@@ -51,12 +45,7 @@ def sic_figure(bands: Mapping[str, Band], caption: Caption) -> Figure:
 
 
 def rejection_figure(bands: Mapping[str, Band], caption: Caption) -> Figure:
-    """Background rejection against signal efficiency, which is the ROC curve.
-
-    Args:
-        bands: by the name in the legend.
-        caption: what stands beside them.
-    """
+    """Draws background rejection against signal efficiency (the ROC curve), as ``sic_figure``."""
     figure, axes = _canvas(caption)
     _draw(axes, bands)
     efficiency = np.linspace(1e-3, 1, 500)
@@ -68,10 +57,7 @@ def rejection_figure(bands: Mapping[str, Band], caption: Caption) -> Figure:
 
 
 def spread_figures(curves: Sequence[CurvesRecord]) -> dict[str, Figure]:
-    """The SIC and the ROC curve of each classifier as median and band over runs.
-
-    Args:
-        curves: of each run, of the same set.
+    """Draws median and band over runs of each classifier, from the curves of the same set.
 
     Returns:
         Figures under ``sic`` and ``roc``.
@@ -101,17 +87,11 @@ def _draw(axes: Axes, bands: Mapping[str, Band]) -> None:
         (line,) = axes.plot(band.eps_s, band.value, color=colour, linestyle=line_style(index))
         shown = np.isfinite(band.value)
         line.set_label(plain(name) if shown.any() else f"{plain(name)}: no value")
-        alone = shown & ~_has_neighbour(shown)
+        padded = np.pad(shown, 1)
+        alone = shown & ~padded[:-2] & ~padded[2:]  # a point without neighbours makes no line
         axes.plot(band.eps_s[alone], band.value[alone], ".", color=colour)
-
-
-def _has_neighbour(shown: Bools) -> Bools:
-    """Whether a point is part of a line."""
-    padded = np.pad(shown, 1)
-    return padded[:-2] | padded[2:]
 
 
 def _highest(bands: Mapping[str, Band], least: float) -> float:
     tops = [np.concatenate([band.value, band.high]) for band in bands.values()]
-    every = np.concatenate([*tops, [least]])
-    return float(np.nanmax(every))
+    return float(np.nanmax(np.concatenate([*tops, [least]])))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,16 +19,16 @@ from hepllm.arrays import Floats
 from hepllm.pictures.style import COLOURS, save_figure
 
 _WIDTH = 6.2
-"""Of the plane in inches."""
+"""Width of the plane in inches."""
 
 _MARGINS = (0.85, 0.6, 2.9, 0.4)
-"""Around it in inches: left, below, right with the legend, above."""
+"""Margins in inches: left, below, right (with the legend), above."""
 
 _LEAST_REACH = 3.0
-"""In eta, so that the picture is never narrow."""
+"""Smallest range in eta on each side, so that the picture is never narrow."""
 
 _LARGEST = 400.0
-"""Area of the hardest particle's point in square points."""
+"""Area of the hardest particle in square points."""
 
 _SMALLEST = 2.0
 _KEY_PT = (10.0, 100.0, 1000.0)
@@ -53,8 +54,8 @@ class DisplayedParticles:
         pt: (P,) in GeV.
         eta: (P,).
         phi: (P,) in radians.
-        jet: (P,) number of the jet from 1 on, 0 for none.
-        complete: whether these are all particles, not only the hardest of the jets.
+        jet: (P,) number of the jet, from 1; 0 for none.
+        complete: whether these are all particles, not only the hardest of each jet.
     """
 
     pt: Floats
@@ -65,7 +66,7 @@ class DisplayedParticles:
 
 
 def jets_of(features: Mapping[str, float]) -> list[DisplayedJet]:
-    """The jets whose direction the features say."""
+    """Returns the jets whose direction is among the features."""
     jets = []
     for number in (1, 2, 3):
         pt, eta, phi, mass = (
@@ -86,10 +87,10 @@ def plot_event(
     """Draws an event.
 
     Args:
-        jets: circles; not empty.
-        particles: points with an area in proportion to pT; None where only jets are known.
-        radius: of the jets.
-        title: above the picture.
+        jets: drawn as circles; at least one.
+        particles: drawn as points with an area in proportion to pT; None where not known.
+        radius: radius of the jets.
+        title: title of the picture.
         path: PNG file, written whole or not at all.
     """
     reach = max(_LEAST_REACH, *(abs(jet.eta) + radius + 0.4 for jet in jets))
@@ -120,19 +121,11 @@ def plot_event(
 
 
 def _draw_jet(axes: Axes, jet: DisplayedJet, radius: float, colour: str) -> None:
-    # A jet at the edge in azimuth goes on at the other one.
+    # A jet at the edge in azimuth continues at the opposite edge.
     for turn in (-2 * math.pi, 0.0, 2 * math.pi):
-        circle = Circle(
-            (jet.eta, jet.phi + turn),
-            radius,
-            facecolor=colour,
-            alpha=0.1,
-            edgecolor=colour,
-            linewidth=0,
-        )
-        outline = Circle((jet.eta, jet.phi + turn), radius, fill=False, edgecolor=colour)
-        axes.add_patch(circle)
-        axes.add_patch(outline)
+        centre = (jet.eta, jet.phi + turn)
+        axes.add_patch(Circle(centre, radius, color=colour, alpha=0.1, linewidth=0))
+        axes.add_patch(Circle(centre, radius, fill=False, edgecolor=colour))
     axes.plot(jet.eta, jet.phi, marker="+", color=colour, markersize=9, zorder=4)
 
 
@@ -144,49 +137,26 @@ def _draw_particles(axes: Axes, particles: DisplayedParticles) -> None:
     hardest = float(particles.pt.max())
     order = np.argsort(-particles.pt, kind="stable")  # small points lie above large ones
     colours = [COLOURS[number - 1] if number else _GREY for number in particles.jet[order].tolist()]
-    axes.scatter(
-        particles.eta[order],
-        particles.phi[order],
-        s=_area(particles.pt[order], hardest),
-        c=colours,
-        alpha=0.55,
-        linewidths=0,
-        zorder=3,
-    )
+    eta, phi, area = particles.eta[order], particles.phi[order], _area(particles.pt[order], hardest)
+    axes.scatter(eta, phi, s=area, c=colours, alpha=0.55, linewidths=0, zorder=3)
 
 
 def _legend(axes: Axes, jets: Sequence[DisplayedJet], particles: DisplayedParticles | None) -> None:
+    point: dict[str, Any] = {"marker": "o", "linestyle": ""}
     handles = [
-        Line2D(
-            [], [], color=COLOURS[index], marker="o", fillstyle="none", linestyle="", label=label
-        )
-        for index, label in enumerate(map(_jet_label, jets))
+        Line2D([], [], color=COLOURS[index], fillstyle="none", label=_jet_label(jet), **point)
+        for index, jet in enumerate(jets)
     ]
     if particles is not None and len(particles.pt):
         hardest = float(particles.pt.max())
         what = "particle" if particles.complete else "particle (hardest of each jet)"
         shown = [pt for pt in _KEY_PT if pt <= hardest] or [hardest]
-        handles += [
-            Line2D(
-                [],
-                [],
-                color=_GREY,
-                marker="o",
-                linestyle="",
-                markeredgewidth=0,
-                markersize=float(np.sqrt(_area(pt, hardest))),
-                label=f"{what}, {pt:.3g} GeV",
-            )
-            for pt in shown
-        ]
-    axes.legend(
-        handles=handles,
-        loc="upper left",
-        bbox_to_anchor=(1.01, 1.0),
-        frameon=False,
-        fontsize=9,
-        labelspacing=1.0,
-    )
+        point |= {"color": _GREY, "markeredgewidth": 0}
+        for pt in shown:
+            size, label = float(np.sqrt(_area(pt, hardest))), f"{what}, {pt:.3g} GeV"
+            handles.append(Line2D([], [], markersize=size, label=label, **point))
+    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)}
+    axes.legend(handles=handles, frameon=False, fontsize=9, labelspacing=1.0, **place)
 
 
 def _jet_label(jet: DisplayedJet) -> str:

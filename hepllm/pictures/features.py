@@ -19,10 +19,10 @@ from hepllm.schema import Feature
 
 _COLUMNS = 5
 _BINS = (20, 40)
-"""Fewest and most bins; between them, what the smallest class can fill."""
+"""Smallest and largest number of bins; between them, the smallest class decides."""
 
 _RANGE = (0.002, 0.998)
-"""Quantiles of all events that the axis spans; what lies outside counts in the outermost bins."""
+"""Quantiles of all events at the ends of the axis; the outermost bins include all beyond."""
 
 _STYLE: Mapping[str, tuple[str, str | None, float]] = {
     "background": (BACKGROUND_COLOUR, None, 0.22),
@@ -33,12 +33,11 @@ _STYLE: Mapping[str, tuple[str, str | None, float]] = {
 
 @dataclass(frozen=True)
 class FeatureHistograms:
-    """One feature's distribution for each class.
+    """The distribution of one feature for each class.
 
     Attributes:
-        feature: from the registry.
-        edges: of the bins, shape (B + 1,); empty where no event has a value.
-        densities: share of the class's events with a value in each bin, shape (B,), by label.
+        edges: (B + 1,) bin edges; empty where no event has a value.
+        densities: (B,) share of the events of a class, among those with a value, by label.
         missing: share of events without a value, by label.
     """
 
@@ -49,7 +48,7 @@ class FeatureHistograms:
 
     @classmethod
     def of(cls, feature: Feature, classes: Mapping[str, Floats]) -> Self:
-        """Bins the values of each class, NaN where missing, over a common range."""
+        """Bins the values of each class, NaN where missing, in a common range."""
         present = {label: values[~np.isnan(values)] for label, values in classes.items()}
         missing = {label: 1 - len(present[label]) / len(classes[label]) for label in classes}
         every = np.concatenate(list(present.values())) if present else np.empty(0)
@@ -79,14 +78,7 @@ def _edges(values: Floats, feature: Feature, n_bins: int) -> Floats:
 def plot_features(
     histograms: Sequence[FeatureHistograms], title: str, counts: Mapping[str, int], path: Path
 ) -> None:
-    """Draws all features on one page.
-
-    Args:
-        histograms: one per feature, in the order of the page.
-        title: what stands above.
-        counts: number of events by label, for the legend.
-        path: PNG file, written whole or not at all.
-    """
+    """Draws all features on one page, a PNG file, with the number of events by label."""
     drawn = [histogram for histogram in histograms if histogram.densities]
     empty = [histogram.feature.name for histogram in histograms if not histogram.densities]
     rows = max(1, math.ceil(len(drawn) / _COLUMNS))
@@ -106,11 +98,7 @@ def plot_features(
 
 
 def plot_feature(histogram: FeatureHistograms) -> Figure:
-    """Draws one feature alone; signal is hatched, background filled.
-
-    Args:
-        histogram: with a value in some event.
-    """
+    """Draws one feature, which at least one event has; signal is hatched, background filled."""
     figure = Figure(figsize=(3.1, 2.35), dpi=170)
     figure.subplots_adjust(left=0.04, right=0.96, bottom=0.19, top=0.97)
     _draw(figure.subplots(), histogram)
@@ -120,10 +108,8 @@ def plot_feature(histogram: FeatureHistograms) -> Figure:
 def _legend(figure: Figure, labels: Sequence[str], counts: Mapping[str, int]) -> None:
     if not labels:
         return
-    patches = []
-    for label in labels:
-        colour, hatch, alpha = _STYLE[label]
-        patches.append(Patch(facecolor=(colour, alpha), edgecolor=colour, hatch=hatch))
+    styles = [_STYLE[label] for label in labels]
+    patches = [Patch(facecolor=(c, alpha), edgecolor=c, hatch=hatch) for c, hatch, alpha in styles]
     names = [f"{label}, N = {counts[label]}" for label in labels]
     figure.legend(patches, names, loc="upper right", ncols=len(names), fontsize=13, frameon=False)
 
@@ -144,10 +130,11 @@ def _draw(axes: Axes, histogram: FeatureHistograms) -> None:
     notes = [f"{share:.1%} {label} missing" for label, share in histogram.missing.items() if share]
     if notes:
         axes.set_ylim(top=axes.get_ylim()[1] * (1 + 0.12 * len(notes)))
+        text = "\n".join(notes)
         axes.text(
             0.97,
             0.96,
-            "\n".join(notes),
+            text,
             transform=axes.transAxes,
             ha="right",
             va="top",

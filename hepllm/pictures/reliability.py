@@ -11,16 +11,10 @@ from hepllm.pictures.style import BACKGROUND_COLOUR, SIGNAL_COLOUR, legend_below
 
 
 def plot_reliability(check: CalibrationCheck, title: str, path: Path) -> None:
-    """Draws the observed share of signal against the probability, before and after calibration.
-
-    Args:
-        check: of one sample.
-        title: names the sample and the calibration.
-        path: PNG file, written whole or not at all.
-    """
+    """Draws the observed share of signal against the probability, with and without calibration."""
     figure = Figure(figsize=(6.4, 5.8), dpi=150, layout="constrained")
     axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color="0.55", linewidth=1, label="probabilities that hold")
+    axes.plot([0, 1], [0, 1], color="0.55", linewidth=1, label="perfect calibration")
     shown = (
         ("uncalibrated", check.uncalibrated, BACKGROUND_COLOUR, "s"),
         ("calibrated", check.calibrated, SIGNAL_COLOUR, "o"),

@@ -23,36 +23,33 @@ from hepllm.pictures.style import (
 
 _MAX_BINS = 50
 _MAX_ENTRIES_INSIDE = 5
+_DASHED = (0, (2, 2))
 
 
 def plot_sic(results: EvaluationResults, path: Path, handover: float = -math.inf) -> None:
     """Draws SIC against signal efficiency, with bands, working points and the sample's ceiling.
 
     Args:
-        results: of one sample.
+        results: results of one sample.
         path: PNG file, written whole or not at all.
-        handover: score below which a cascade leaves the judged model's events to the boosting.
+        handover: score of the model below which, in a cascade, the boosting scores the events.
     """
     figure, axes = _canvas(results)
     for index, result in enumerate(_classifiers(results)):
         colour, band = COLOURS[index % len(COLOURS)], result.sic_band
         axes.fill_between(band.eps_s, band.low, band.high, color=colour, alpha=0.18, linewidth=0)
-        axes.plot(
-            band.eps_s, band.value, color=colour, linestyle=line_style(index), label=_name(result)
-        )
+        style, name = line_style(index), _name(result)
+        axes.plot(band.eps_s, band.value, color=colour, linestyle=style, label=name)
         _mark_working_points(axes, result, colour)
     efficiency = np.linspace(0, 1, 201)
     axes.plot(efficiency, np.sqrt(efficiency), color="0.55", linewidth=1, label="random")
     ceiling, n_min = results.sic_ceiling, results.n_min
+    label = rf"ceiling $\epsilon_S\,\sqrt{{N_b/{n_min}}}$, {ceiling:.1f} at 1"
     axes.plot(
-        efficiency,
-        efficiency * ceiling,
-        color="0.3",
-        linewidth=1,
-        linestyle=(0, (2, 2)),
-        label=rf"ceiling $\epsilon_S\,\sqrt{{N_b/{n_min}}}$, {ceiling:.1f} at 1",
+        efficiency, efficiency * ceiling, color="0.3", linewidth=1, linestyle=_DASHED, label=label
     )
-    axes.set(xlim=(0, 1), ylim=(0, _sic_top(results)))
+    highs = [np.nanmax(np.append(result.sic_band.high, 1.0)) for result in _classifiers(results)]
+    axes.set(xlim=(0, 1), ylim=(0, 1.35 * float(max(highs))))  # with room for the legend
     _mark_handover(axes, results, handover)
     axes.set_xlabel(r"signal efficiency $\epsilon_S$")
     axes.set_ylabel(r"SIC = $\epsilon_S\,/\,\sqrt{\epsilon_B}$")
@@ -63,7 +60,7 @@ def plot_sic(results: EvaluationResults, path: Path, handover: float = -math.inf
 
 
 def _mark_handover(axes: Axes, results: EvaluationResults, handover: float) -> None:
-    """Greys out the signal efficiencies that only the cascade's boosting reaches."""
+    """Shades the signal efficiencies at which the boosting of a cascade decides."""
     events = results.model.events
     signal = events.weight[events.is_signal]
     if math.isinf(handover) or signal.sum() <= 0:
@@ -74,30 +71,21 @@ def _mark_handover(axes: Axes, results: EvaluationResults, handover: float) -> N
 
 
 def plot_roc(results: EvaluationResults, path: Path) -> None:
-    """Draws background rejection against signal efficiency, with bands.
-
-    Args:
-        results: of one sample.
-        path: PNG file, written whole or not at all.
-    """
+    """Draws background rejection against signal efficiency, with bands, as a PNG file."""
     figure, axes = _canvas(results)
     for index, result in enumerate(_classifiers(results)):
         colour, curve = COLOURS[index % len(COLOURS)], result.curve
         band = result.rejection_band
         axes.fill_between(band.eps_s, band.low, band.high, color=colour, alpha=0.18, linewidth=0)
         shown = ~np.isnan(curve.sic(results.n_min))
-        axes.plot(
-            curve.eps_s[shown],
-            1 / curve.eps_b[shown],
-            color=colour,
-            linestyle=line_style(index),
-            label=f"{_name(result)}: AUC {_auc_text(result)}",
-        )
+        eps_s, rejection = curve.eps_s[shown], 1 / curve.eps_b[shown]
+        style, label = line_style(index), f"{_name(result)}: AUC {_auc_text(result)}"
+        axes.plot(eps_s, rejection, color=colour, linestyle=style, label=label)
     efficiency = np.linspace(1e-3, 1, 500)
     axes.plot(efficiency, 1 / efficiency, color="0.55", linewidth=1, label="random")
     n_min, n_background = results.n_min, results.model.events.n_background
     top = max(n_background / n_min, 2.0)
-    axes.axhline(top, color="0.3", linewidth=1, linestyle=(0, (2, 2)))
+    axes.axhline(top, color="0.3", linewidth=1, linestyle=_DASHED)
     least = "1 background event passes" if n_min == 1 else f"{n_min} background events pass"
     axes.text(0.02, top * 1.06, least, color="0.3", fontsize=10)
     axes.set(xlim=(0, 1), ylim=(1, top * 12), yscale="log")
@@ -108,15 +96,11 @@ def plot_roc(results: EvaluationResults, path: Path) -> None:
 
 
 def plot_scores(results: EvaluationResults, path: Path) -> None:
-    """Draws the judged model's score for signal and for background events.
-
-    Args:
-        results: of one sample.
-        path: PNG file, written whole or not at all.
-    """
+    """Draws the score of the model for signal and for background events, as a PNG file."""
     figure, axes = _canvas(results)
     events, name = results.model.events, results.model.name
-    edges = np.histogram_bin_edges(events.score, bins=_n_bins(len(events.score)))
+    n_bins = int(np.clip(2 * np.cbrt(len(events.score)), 10, _MAX_BINS))
+    edges = np.histogram_bin_edges(events.score, bins=n_bins)
     classes = (
         ("background", ~events.is_signal, BACKGROUND_COLOUR, None),
         ("signal", events.is_signal, SIGNAL_COLOUR, "////"),
@@ -161,7 +145,7 @@ def _classifiers(results: EvaluationResults) -> list[ScoreResult]:
 
 
 def _mark_working_points(axes: Axes, result: ScoreResult, colour: str) -> None:
-    """The cut from validation data as a triangle with its interval, the stated ones as circles."""
+    """Marks the cut from validation data by a triangle with interval, stated ones by circles."""
     for estimate in result.sic_at.values():
         if estimate.point.eps_s is not None and estimate.point.sic is not None:
             axes.plot(estimate.point.eps_s, estimate.point.sic, "o", color=colour, markersize=5)
@@ -172,12 +156,6 @@ def _mark_working_points(axes: Axes, result: ScoreResult, colour: str) -> None:
     if best.sic.pair is not None:
         low, high = best.sic.pair
         axes.vlines(best.point.eps_s, low, high, color=colour, linewidth=1.6)
-
-
-def _sic_top(results: EvaluationResults) -> float:
-    """The upper end of the axis: above all bands, with room for the legend."""
-    highs = [np.nanmax(np.append(result.sic_band.high, 1.0)) for result in _classifiers(results)]
-    return 1.35 * float(max(highs))
 
 
 def _name(result: ScoreResult) -> str:
@@ -191,12 +169,8 @@ def _auc_text(result: ScoreResult) -> str:
     return f"{result.auc.value:.3f} [{pair[0]:.3f}, {pair[1]:.3f}]"
 
 
-def _n_bins(n_events: int) -> int:
-    return int(np.clip(2 * np.cbrt(n_events), 10, _MAX_BINS))
-
-
 def _legend(axes: Axes, title: str | None) -> None:
-    """A legend within the axes, or below them where it would hide the curves."""
+    """Adds a legend inside the axes, or below them where it would hide the curves."""
     handles, labels = axes.get_legend_handles_labels()
     figure = axes.get_figure(root=True)
     style: dict[str, Any] = {"fontsize": 10, "title": title, "title_fontsize": 9}

@@ -17,13 +17,7 @@ _NAMES = {"light": "lighter", "heavy": "heavier"}
 
 
 def plot_spectrum(name: str, result: SearchResult, path: Path) -> None:
-    """Draws m_jj before and after the cut, the fits, the bump's window and the pulls.
-
-    Args:
-        name: of the box.
-        result: of the search.
-        path: PNG file, written whole or not at all.
-    """
+    """Draws m_jj of a box before and after the cut, the fits, the bump's window and the pulls."""
     figure = Figure(figsize=(7.2, 6.6), dpi=150, layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     for axes in (upper, lower):
@@ -52,11 +46,8 @@ def plot_spectrum(name: str, result: SearchResult, path: Path) -> None:
     sigma = overall.significance
     in_sigma = "" if sigma is None else f" ({sigma:.1f}$\\sigma$)"
     upper.set_title(f"{name}, N = {result.n_in_range}", loc="left", fontsize=11)
-    upper.set_title(
-        f"p = {overall.value:.2g}{in_sigma}, {overall.n_toys} toys",
-        loc="right",
-        fontsize=11,
-    )
+    p_value = f"p = {overall.value:.2g}{in_sigma}, {overall.n_toys} toys"
+    upper.set_title(p_value, loc="right", fontsize=11)
     upper.legend(loc="upper right", framealpha=0.9, edgecolor="none", fontsize=10)
     _draw_pulls(lower, edges, counts, fit.expected)
     figure.align_ylabels()
@@ -64,13 +55,7 @@ def plot_spectrum(name: str, result: SearchResult, path: Path) -> None:
 
 
 def plot_jet_masses(name: str, result: SearchResult, path: Path) -> None:
-    """Draws the jet masses near the resonance beside what the side-bands predict.
-
-    Args:
-        name: of the box.
-        result: of the search.
-        path: PNG file, written whole or not at all.
-    """
+    """Draws the jet masses of a box near the resonance, with the prediction of the side-bands."""
     figure = Figure(figsize=(9.9, 4.2), dpi=150, layout="constrained")
     for axes, (jet, found) in zip(figure.subplots(1, 2), result.jet_masses.items(), strict=True):
         axes.tick_params(direction="in", which="both", top=True, right=True, labelsize=11)
@@ -85,16 +70,9 @@ def plot_jet_masses(name: str, result: SearchResult, path: Path) -> None:
 
 def _points(axes: Axes, edges: Floats, counts: Floats, label: str) -> None:
     filled = counts > 0
-    centres = np.sqrt(edges[1:] * edges[:-1])[filled]
+    x, y = np.sqrt(edges[1:] * edges[:-1])[filled], counts[filled]
     axes.errorbar(
-        centres,
-        counts[filled],
-        np.sqrt(counts[filled]),
-        fmt="o",
-        color="black",
-        markersize=3.5,
-        elinewidth=1,
-        label=label,
+        x, y, np.sqrt(y), fmt="o", color="black", markersize=3.5, elinewidth=1, label=label
     )
 
 
@@ -118,14 +96,11 @@ def _draw_pulls(axes: Axes, edges: Floats, counts: Floats, expected: Floats) -> 
 
 def _draw_jet(axes: Axes, found: JetMass) -> None:
     _points(axes, found.edges, found.window, "window of the resonance")
-    axes.stairs(
-        found.background, found.edges, fill=True, color=BACKGROUND_COLOUR, alpha=0.3,
-        label="side-bands, scaled",
-    )  # fmt: skip
+    colour, label = BACKGROUND_COLOUR, "side-bands, scaled"
+    axes.stairs(found.background, found.edges, fill=True, color=colour, alpha=0.3, label=label)
     if found.peak is not None:
-        axes.axvline(
-            found.peak.value, color=SIGNAL_COLOUR, linestyle="--", label=f"peak {found.peak} GeV"
-        )
+        label = f"peak {found.peak} GeV"
+        axes.axvline(found.peak.value, color=SIGNAL_COLOUR, linestyle="--", label=label)
     axes.set(xscale="log", xlim=(found.edges[0], 1500), ylim=(0, None))
     top = float(max(found.window.max(initial=1), found.background.max(initial=1)))
     axes.set_ylim(top=1.45 * top + 1)

@@ -15,22 +15,22 @@ from matplotlib.figure import Figure
 
 from hepllm.files import write_aside
 
-# Okabe and Ito's palette, which survives colour blindness; line styles tell the curves apart too.
+# The palette of Okabe and Ito is safe for colour-blind readers; line styles differ as well.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 SIGNAL_COLOUR, BACKGROUND_COLOUR = "#D55E00", "#0072B2"
 _COLUMNS = ((24, 3), (42, 2))
-"""Columns of a legend below the axes, by the characters that its longest entry stays below."""
+"""Length that the entries of a legend below the axes must stay below for a number of columns."""
 
 _FORMULA = re.compile(r"\\[A-Za-z]+|[${}\\]")
-"""What takes no room when a formula is drawn."""
+"""Parts of a formula that take no space in the drawing."""
 
 _LEGEND_ROW = 0.2
 """Height of a row of a legend in inches."""
 
 
 def wide_canvas(left: str, right: str) -> tuple[Figure, Axes]:
-    """An empty picture of the size that reports show, with a title on either side."""
+    """Returns an empty picture in the size of reports, with a title on either side."""
     figure = Figure(figsize=(7.2, 5.4), dpi=150, layout="constrained")
     axes = figure.subplots()
     axes.tick_params(direction="in", which="both", top=True, right=True, labelsize=11)
@@ -43,14 +43,14 @@ def wide_canvas(left: str, right: str) -> tuple[Figure, Axes]:
 
 
 def line_style(index: int) -> str | tuple[int, tuple[int, ...]]:
-    """The line of the curve at this place, so that colour alone need not tell it."""
+    """Returns the line style of a curve, so that curves differ by more than colour."""
     return LINES[index % len(LINES)]
 
 
 def legend_below(
     figure: Figure, handles: Sequence[Artist], labels: Sequence[str], title: str | None
 ) -> None:
-    """A legend below the axes, for which the figure grows."""
+    """Adds a legend below the axes, and makes the figure taller for it."""
     longest = max(len(_FORMULA.sub("", label)) for label in labels)
     columns = next((number for width, number in _COLUMNS if longest < width), 1)
     rows = math.ceil(len(labels) / columns) + (1 if title else 0)
@@ -69,7 +69,7 @@ def legend_below(
 
 
 def plain(text: str) -> str:
-    """A name that is shown as it is: to matplotlib $ starts a formula, and a leading _ hides."""
+    """Escapes a name: for matplotlib, $ starts a formula, and a leading _ hides an entry."""
     shown = text.replace("$", r"\$")
     return f" {shown}" if shown.startswith("_") else shown
 
@@ -81,7 +81,7 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def drawn_as(figure: Figure, kind: Literal["png", "svg"]) -> bytes:
-    """A figure as the content of a PNG or SVG file, the same each time."""
+    """Returns the content of a PNG or SVG file, with the same bytes each time."""
     buffer = io.BytesIO()
     metadata = {"Date": None} if kind == "svg" else {"Software": "hepllm"}
     figure.savefig(buffer, format=kind, metadata=metadata)

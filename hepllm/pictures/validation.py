@@ -16,7 +16,7 @@ _BINS = 30
 
 
 def roc_figure(curve: RocCurve, min_background: int) -> Figure:
-    """Background rejection against signal efficiency, where enough background passes."""
+    """Draws background rejection against signal efficiency, where enough background passes."""
     figure, axes = _canvas(r"background rejection $1/\epsilon_B$")
     shown = ~np.isnan(curve.sic(min_background))
     axes.plot(curve.eps_s[shown], 1 / curve.eps_b[shown], color=SIGNAL_COLOUR)
@@ -28,7 +28,7 @@ def roc_figure(curve: RocCurve, min_background: int) -> Figure:
 
 
 def sic_figure(curve: RocCurve, min_background: int) -> Figure:
-    """SIC against signal efficiency, where enough background passes."""
+    """Draws SIC against signal efficiency, where enough background passes."""
     figure, axes = _canvas(r"SIC = $\epsilon_S\,/\,\sqrt{\epsilon_B}$")
     axes.plot(curve.eps_s, curve.sic(min_background), color=SIGNAL_COLOUR)
     efficiency = np.linspace(0, 1, 100)
@@ -40,7 +40,7 @@ def sic_figure(curve: RocCurve, min_background: int) -> Figure:
 
 
 def score_figure(events: ScoredEvents) -> Figure:
-    """Histograms of the score for signal and for background events."""
+    """Draws histograms of the score for signal and for background events."""
     figure, axes = _canvas("events per bin")
     edges = np.histogram_bin_edges(events.score, bins=_BINS)
     for label, chosen, colour in (

@@ -1,9 +1,8 @@
-"""The search in a black box with the scores of a run, as a part of ``hepllm eval``."""
+"""The search in a black box with the scores of a run, a part of ``hepllm eval``."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,9 +17,9 @@ from hepllm.pictures.search import plot_jet_masses, plot_spectrum
 from hepllm.runs.folder import Run
 from hepllm.runs.samples import EvaluationSet
 from hepllm.schema import SIGNAL, UNKNOWN, is_search_safe
-from hepllm.search.hunt import BoxEvents, SearchResult
-from hepllm.search.records import Blackbox, NoSearch, Submission
-from hepllm.search.submission import BoxSearch, Key, ReferenceSignal, search_box
+from hepllm.search.hunt import BoxEvents
+from hepllm.search.records import Blackbox, NoSearch, SearchFindings, Submission
+from hepllm.search.submission import Key, ReferenceSignal, search_box
 
 LOG = logging.getLogger(__name__)
 
@@ -31,25 +30,11 @@ _OBSERVABLES = ("m_jj", "jet_mass_light", "jet_mass_delta")
 _TOOLS = ("numpy", "scipy", "iminuit", "pyBumpHunter")
 
 
-@dataclass(frozen=True)
-class SearchedSet:
-    """What a search adds to the report of a set.
-
-    Attributes:
-        record: what was found, or why there was no search.
-        files: what was written.
-    """
-
-    record: Submission | NoSearch
-    files: tuple[Path, ...]
-
-
 def wants_search(settings: SearchConfig, chosen: EvaluationSet) -> bool:
-    """Whether a set is to be searched.
+    """Whether the settings ask to search a set.
 
     Raises:
-        InputError: if it is, by ``evaluation.search.run: always``, and the model sees features
-            that follow m_jj.
+        InputError: if they do, and the model uses features that follow m_jj.
     """
     unlabelled = bool((chosen.table.label == UNKNOWN).any())
     always = settings.run == "always" and chosen.is_blackbox
@@ -57,7 +42,7 @@ def wants_search(settings: SearchConfig, chosen: EvaluationSet) -> bool:
         return False
     if not is_search_safe(chosen.table.names):
         raise InputError(
-            f"{chosen.name}: no search with a model of features that follow m_jj; "
+            f"{chosen.name}: no search with a model that uses features that follow m_jj; "
             "train with train.features=search, or set evaluation.search.run=unlabelled"
         )
     return True
@@ -72,54 +57,61 @@ def search_blackbox(
     scores: Floats,
     validation: ValidationScores,
     folder: Path,
-) -> SearchedSet:
+) -> tuple[Submission | NoSearch, tuple[Path, ...]]:
     """Searches a set for a resonance, and writes ``submission.json`` and pictures.
 
-    A set that cannot be searched, for want of masses or of events, gets a report that says so:
-    its scores are good for other uses.
+    For a set without masses, or with too few events, the record says why there is no search; its
+    scores have other uses.
 
     Args:
-        run: whose classifier made the scores.
-        config: settings of the search.
-        seed: of pseudo-experiments and replicas.
-        chosen: the set.
-        scores: (N,) of its events.
+        run: run whose classifier computed the scores.
+        config: settings of the evaluation.
+        seed: seed of pseudo-experiments and replicas.
+        chosen: set to search.
+        scores: (N,) scores of its events.
         validation: scores of the run's validation events, for the efficiency of the selection.
-        folder: for the files.
+        folder: folder for the files.
+
+    Returns:
+        The record of the search, and the files that it wrote.
     """
     reference = reference_signal(run, validation)
     try:
         events = observe(chosen, scores)
         key = _key(chosen, events)
-        done = search_box(events, config.search, seed, reference=reference, key=key)
+        result, findings = search_box(events, config.search, seed, reference=reference, key=key)
     except HepllmError as error:
         LOG.warning("%s: no search: %s", chosen.name, error)
-        return SearchedSet(NoSearch(problem=str(error)), ())
-    submission = _submission(run, config, seed, chosen, done)
-    return SearchedSet(submission, write_search(folder, done.result, submission))
+        return NoSearch(problem=str(error)), ()
+    submission = _submission(run, config, seed, chosen, findings)
+    files = folder / SUBMISSION, folder / SPECTRUM, folder / JET_MASSES
+    plot_spectrum(chosen.name, result, files[1])
+    plot_jet_masses(chosen.name, result, files[2])
+    submission.write(files[0])
+    return submission, files
 
 
 def cascade_warnings(config: EvaluationConfig) -> list[str]:
-    """What to know about a search with the scores of a cascade."""
+    """Warns of a cascade that decides which events pass the loosest selection."""
     keep, loosest = config.cascade, max(config.search.efficiencies)
     if keep is None or keep > loosest:
         return []
     text = (
-        f"the cascade leaves {keep:g} of the background to the language model, the loosest "
-        f"selection keeps {loosest:g}: the boosting decides what passes it; raise --cascade well "
-        "above that"
+        f"the cascade passes {keep:g} of the background on to the language model, the loosest "
+        f"selection keeps {loosest:g}: the boosting decides which events pass it; raise --cascade "
+        "well above that"
     )
     return [text]
 
 
 def forget_search(folder: Path) -> None:
-    """Removes what an earlier search left, which does not belong to newer scores."""
+    """Removes the files of an earlier search, which do not belong to the new scores."""
     for name in (SUBMISSION, SPECTRUM, JET_MASSES):
         (folder / name).unlink(missing_ok=True)
 
 
 def observe(chosen: EvaluationSet, scores: Floats) -> BoxEvents:
-    """The masses of a set's events beside their scores.
+    """Joins the masses of a set's events with their scores.
 
     Raises:
         InputError: if the dataset has no masses, or its events have weights.
@@ -127,14 +119,13 @@ def observe(chosen: EvaluationSet, scores: Floats) -> BoxEvents:
     dataset = chosen.dataset
     missing = [name for name in _OBSERVABLES if name not in dataset.manifest.features]
     if missing:
-        raise InputError(
-            f"{dataset.folder}: a search needs {', '.join(missing)}, which this dataset has not"
-        )
+        names = ", ".join(missing)
+        raise InputError(f"{dataset.folder}: a search needs {names}, which this dataset lacks")
     table = dataset.load(_OBSERVABLES)
-    # As the set itself: without the events that the run has seen.
+    # Leave out the events that the run has seen, as the set does.
     table = table.take(np.isin(table.event_digest, chosen.table.event_digest))
     if not np.array_equal(table.event_digest, chosen.table.event_digest):
-        raise InputError(f"{dataset.folder}: its contents have changed while it was evaluated")
+        raise InputError(f"{dataset.folder}: its contents changed during the evaluation")
     if np.isnan(table.column("m_jj")).all():
         raise InputError(f"{dataset.folder}: a search needs m_jj, which no event has")
     if not (table.weight == 1).all():
@@ -146,11 +137,11 @@ def observe(chosen: EvaluationSet, scores: Floats) -> BoxEvents:
 
 
 def reference_signal(run: Run, validation: ValidationScores) -> ReferenceSignal | None:
-    """The signal among the validation events of a run; None where there is hardly any."""
+    """Returns the signal among the validation events of a run; None for fewer than 20 events."""
     table = run.validation_table(("m_jj",))
     is_signal = table.label == SIGNAL
     if is_signal.sum() < 20:
-        LOG.warning("%s: no efficiency of the signal from its validation events", run.folder)
+        LOG.warning("%s: too few validation events of signal for its efficiency", run.folder)
         return None
     return ReferenceSignal(
         score=validation.score[is_signal],
@@ -167,10 +158,10 @@ def _key(chosen: EvaluationSet, events: BoxEvents) -> Key | None:
 
 
 def _submission(
-    run: Run, config: EvaluationConfig, seed: int, chosen: EvaluationSet, done: BoxSearch
+    run: Run, config: EvaluationConfig, seed: int, chosen: EvaluationSet, findings: SearchFindings
 ) -> Submission:
-    """What was found, with what it comes from."""
-    warnings = [*done.findings.warnings, *cascade_warnings(config)]
+    """Adds to the findings where they come from."""
+    warnings = [*findings.warnings, *cascade_warnings(config)]
     return Submission(
         blackbox=Blackbox(
             name=chosen.name,
@@ -185,14 +176,5 @@ def _submission(
         seed=seed,
         config=config.search,
         versions={"hepllm": __version__, **{tool: version(tool) for tool in _TOOLS}},
-        **dict(done.findings) | {"warnings": warnings},
+        **dict(findings) | {"warnings": warnings},
     )
-
-
-def write_search(folder: Path, result: SearchResult, submission: Submission) -> tuple[Path, ...]:
-    """Writes ``submission.json`` and the pictures, and names them."""
-    files = folder / SUBMISSION, folder / SPECTRUM, folder / JET_MASSES
-    plot_spectrum(submission.blackbox.name, result, files[1])
-    plot_jet_masses(submission.blackbox.name, result, files[2])
-    submission.write(files[0])
-    return files

@@ -1,4 +1,4 @@
-"""What a reader of a search should know before believing its numbers."""
+"""Warnings about the results of a search."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ _CLAIM_TOYS = 10_000
 
 
 def warnings_of(result: SearchResult) -> list[str]:
-    """Warnings about a search, each a sentence."""
+    """Returns the warnings about a search, one sentence each."""
     found = []
     low = result.spectra.edges[0]
     if result.toys.rejected_goodness.value < _SMALL_P:
         found.append(
-            f"the spectrum before the cut is not described from {low:.0f} GeV on "
+            f"the fit does not describe the spectrum before the cut above {low:.0f} GeV "
             f"(p = {result.toys.rejected_goodness.value:.2g}), so the search's p-value may be too "
             "small: raise evaluation.search.m_jj_min above the turn-on of the trigger; a large "
             "signal that fails the cut does this too"
         )
     found += _about_shapes(result)
-    found += _about_scores(result)
+    found += [
+        f"many events have equal scores: the cut at {one.efficiency:g} keeps {one.n_selected} "
+        f"events instead of {one.efficiency * result.n_in_range:.0f}"
+        for one in result.tied
+    ]
     overall = result.toys.overall
     if overall.value < _EVIDENCE_P and overall.n_toys < _CLAIM_TOYS:
         found.append(
@@ -32,7 +36,7 @@ def warnings_of(result: SearchResult) -> list[str]:
 
 
 def _about_shapes(result: SearchResult) -> list[str]:
-    """What the cuts do to the spectrum, and whether the fits follow."""
+    """Warns of cuts that change the spectrum, and of fits that do not describe it."""
     found = []
     carved = [
         (one.cut.efficiency, one.shape_outside.ks_p)
@@ -42,43 +46,31 @@ def _about_shapes(result: SearchResult) -> list[str]:
     if carved:
         cuts = ", ".join(f"{cut:g} (KS p = {ks_p:.2g})" for cut, ks_p in carved)
         found.append(
-            f"the cut changes the spectrum outside of the resonance at {cuts}; the fit takes it "
-            "up as far as it is smooth"
+            f"the cut changes the spectrum outside of the resonance at {cuts}; the fit follows "
+            "only a smooth change"
         )
     for one in result.selections:
         fit = one.goodness_outside
         if fit is not None and fit.value < _SMALL_P:
             found.append(
-                f"the spectrum after the cut at {one.cut.efficiency:g} is not described "
-                f"outside of the resonance (p = {fit.value:.2g}), so the search's p-value may be "
-                "too small"
+                f"the spectrum after the cut at {one.cut.efficiency:g} is not described outside of "
+                f"the resonance (p = {fit.value:.2g}), so the search's p-value may be too small"
             )
     return found
-
-
-def _about_scores(result: SearchResult) -> list[str]:
-    return [
-        f"many events have equal scores: the cut at {one.efficiency:g} keeps {one.n_selected} "
-        f"events instead of {one.efficiency * result.n_in_range:.0f}"
-        for one in result.tied
-    ]
 
 
 def _about_resonance(result: SearchResult) -> list[str]:
     resonance = result.resonance
     if not result.is_excess:
-        text = (
-            "no excess: mass, events and jet masses are those of the largest fluctuation, their "
-            "intervals do not hold"
-        )
-        return [text]
+        text = "no excess: mass, events and jet masses are those of the largest fluctuation, and"
+        return [f"{text} their intervals are not valid"]
     found = []
     if not resonance.is_valid:
         found.append("the fit of the resonance did not converge; its numbers are rough")
     if resonance.n_signal.value <= 0:
         found.append(
-            "the fit finds no peak on its background where the scan finds an excess: the "
-            "background is not described, or most of what passes the cut is signal"
+            "the scan finds an excess where the fit finds no peak: the fit does not describe the "
+            "background, or most events that pass the cut are signal"
         )
     measured = (
         ("mass", resonance.mass),
@@ -92,7 +84,7 @@ def _about_resonance(result: SearchResult) -> list[str]:
             found.append(f"Minos finds no interval of the resonance's {name}; it may be too short")
     if resonance.width_at_limit:
         found.append(
-            f"the resonance's relative width, {resonance.width.value:.3g}, is the least or the "
+            f"the resonance's relative width, {resonance.width.value:.3g}, is the smallest or "
             "largest that the fit allows: the peak may be narrower or wider"
         )
     return found

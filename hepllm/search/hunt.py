@@ -1,4 +1,4 @@
-"""The search in one box, from scores and masses to a p-value and a resonance."""
+"""The search for a resonance in one box, from scores and masses to a p-value."""
 
 from __future__ import annotations
 
@@ -12,18 +12,9 @@ from hepllm.errors import InputError, RunError
 from hepllm.search.jet_masses import JetMass, excess_mass
 from hepllm.search.poisson import BatchFit
 from hepllm.search.records import EXCESS_P, ShapeDistance
-from hepllm.search.resonance import (
-    BackgroundFit,
-    Resonance,
-    fit_background,
-    fit_resonance,
-)
+from hepllm.search.resonance import BackgroundFit, Resonance, fit_background, fit_resonance
 from hepllm.search.scan import Bump, Windows, scan_data
-from hepllm.search.smooth import (
-    FittedSpectra,
-    SmoothBackground,
-    smooth_background,
-)
+from hepllm.search.smooth import FittedSpectra, SmoothBackground, smooth_background
 from hepllm.search.spectra import (
     BoxSpectra,
     ScoreCut,
@@ -43,7 +34,7 @@ from hepllm.search.toys import (
 )
 
 _WINDOW = 2.0
-"""Half width of the window in which jet masses are looked at, in widths of the peak."""
+"""Half width of the window that jet masses are taken from, in widths of the peak."""
 
 _GAP = 3.0
 """Distance of the side-bands from the peak, in its widths."""
@@ -51,13 +42,13 @@ _GAP = 3.0
 
 @dataclass(frozen=True, eq=False)
 class BoxEvents:
-    """What the search sees of N events; no label.
+    """The N events of a box as the search sees them, without labels.
 
     Attributes:
-        score: (N,) larger for more signal-like events.
+        score: (N,), larger for more signal-like events.
         m_jj: (N,) in GeV; NaN for events without two jets.
         jet_mass_light: (N,) in GeV, of the lighter of the two leading jets.
-        jet_mass_heavy: (N,) in GeV, of the heavier.
+        jet_mass_heavy: (N,) in GeV, of the heavier one.
     """
 
     score: Floats
@@ -66,32 +57,26 @@ class BoxEvents:
     jet_mass_heavy: Floats
 
     def take(self, events: Bools) -> BoxEvents:
-        """The events of a mask, shape (N,)."""
-        return BoxEvents(
-            self.score[events],
-            self.m_jj[events],
-            self.jet_mass_light[events],
-            self.jet_mass_heavy[events],
-        )
+        """Returns the events of a mask, shape (N,)."""
+        light, heavy = self.jet_mass_light[events], self.jet_mass_heavy[events]
+        return BoxEvents(self.score[events], self.m_jj[events], light, heavy)
 
 
 @dataclass(frozen=True, eq=False)
 class SelectionResult:
-    """One selection.
+    """Results for one selection.
+
+    ``_outside`` means without three widths around the resonance, so that a signal does not count;
+    None where too few bins or events are left.
 
     Attributes:
-        cut: on the score.
-        bump: its least probable excess.
-        p_value: global, of this selection alone.
+        bump: window with the least probable excess.
+        p_value: global p-value for this selection alone.
         goodness: p-value of the background fit.
-        goodness_outside: the same without three widths around the resonance, so that a signal
-            does not count; None where too few bins are left.
-        n_parameters: of the background fit.
-        background: the fit as iminuit finds it, with errors.
+        background: the fit by iminuit, with errors.
         basis: (B, P) columns of the background fit.
         offset: (B,) logarithm of the spectrum that exp(basis . p) multiplies.
-        shape: spectrum after against before the cut.
-        shape_outside: the same without three widths around the resonance.
+        shape: spectrum after the cut compared with that before.
     """
 
     cut: ScoreCut
@@ -109,32 +94,29 @@ class SelectionResult:
 
 @dataclass(frozen=True, eq=False)
 class SearchResult:
-    """What a search found.
+    """Results of a search.
 
     Attributes:
-        n_events: in the box.
-        n_in_range: of these in the m_jj range.
-        spectra: histograms.
-        selections: the loosest first.
+        n_in_range: events in the m_jj range.
+        selections: from the loosest to the tightest.
         best: index of the selection with the most significant bump.
-        toys: pseudo-experiments, and the global p-value.
         rejected: fit of the rejected events.
-        resonance: fitted to the spectrum of the best selection.
-        jet_masses: of the lighter and of the heavier jet near the resonance.
-        tied: cuts asked for that keep less than their share because of equal scores, also
-            those that were left out.
+        resonance: fit to the spectrum of the best selection.
+        jet_masses: masses of the ``light`` and the ``heavy`` jet near the resonance.
+        tied: requested cuts that keep less than their share because of equal scores, including
+            those that the search does not use.
     """
 
     n_events: int
     n_in_range: int
     spectra: BoxSpectra
-    selections: tuple[SelectionResult, ...]
+    selections: list[SelectionResult]
     best: int
     toys: ToyResult
     rejected: BatchFit
     resonance: Resonance
     jet_masses: dict[str, JetMass]
-    tied: tuple[ScoreCut, ...]
+    tied: list[ScoreCut]
 
     @property
     def chosen(self) -> SelectionResult:
@@ -143,7 +125,7 @@ class SearchResult:
 
     @property
     def is_excess(self) -> bool:
-        """Whether the data are unlike background enough to tell numbers of a signal."""
+        """Whether the data differ enough from background to state numbers for a signal."""
         return self.toys.overall.value < EXCESS_P
 
 
@@ -151,9 +133,9 @@ def search(events: BoxEvents, config: SearchConfig, seed: int) -> SearchResult:
     """Searches a box for a resonance.
 
     Args:
-        events: of the box.
-        config: the rules, all fixed before the box is looked at.
-        seed: of pseudo-experiments and replicas.
+        events: events of the box.
+        config: rules, all fixed before anybody looks at the box.
+        seed: seed of pseudo-experiments and replicas.
 
     Raises:
         InputError: if a score is not finite, or the box has too few events in the m_jj range.
@@ -165,41 +147,33 @@ def search(events: BoxEvents, config: SearchConfig, seed: int) -> SearchResult:
     cuts = usable_cuts(inside.score, config)
     spectra = make_spectra(inside.m_jj, inside.score, cuts, edges)
     background = prepare_background(edges, config)
-    fits, outcome = examine(background, *observed_spectra(spectra))
-    if outcome.failed[0]:
+    fits, data = examine(background, *observed_spectra(spectra))
+    if data.failed[0]:
         raise RunError(
             "the background fit does not converge; give the search more events or other bins"
         )
+    null = null_hypothesis(background, fits)
     toys = global_p_value(
-        null_hypothesis(background, fits),
-        outcome,
-        seed=seed,
-        n_toys=config.toys,
-        max_toys=config.max_toys,
-        workers=config.workers,
+        null, data, seed=seed, n_toys=config.toys, max_toys=config.max_toys, workers=config.workers
     )
-    best = int(outcome.statistic[0].argmax())
+    best = int(data.statistic[0].argmax())
     counts = spectra.selected[best]
     bump = scan_data(counts, fits.selected[best].expected[0], edges, background.windows)
     description = _description(background, fits.selected[best], fits.rejected)
     resonance = fit_resonance(counts, edges, *description, bump)
     fitted = _Fitted(inside, spectra, background, fits, toys)
-    results = [fitted.judge(place, cut, resonance, seed) for place, cut in enumerate(cuts)]
+    n = len(inside.score)
     return SearchResult(
         n_events=len(events.score),
-        n_in_range=len(inside.score),
+        n_in_range=n,
         spectra=spectra,
-        selections=tuple(results),
+        selections=[fitted.judge(i, cut, resonance, seed) for i, cut in enumerate(cuts)],
         best=best,
         toys=toys,
         rejected=fits.rejected,
         resonance=resonance,
         jet_masses=_jet_masses(inside, cuts[best], resonance, edges, seed),
-        tied=tuple(
-            one
-            for one in choose_cuts(inside.score, config.efficiencies)
-            if one.is_tied(len(inside.score))
-        ),
+        tied=[one for one in choose_cuts(inside.score, config.efficiencies) if one.is_tied(n)],
     )
 
 
@@ -208,12 +182,12 @@ def _check_scores(scores: Floats) -> None:
     if len(bad):
         raise InputError(
             f"{len(bad)} of {len(scores)} scores are not finite, the first is {scores[bad[0]]} in "
-            f"row {bad[0]}; repair or leave out these events"
+            f"row {bad[0]}; repair or remove these events"
         )
 
 
 def prepare_background(edges: Floats, config: SearchConfig) -> SmoothBackground:
-    """The background of a binning, by the rules of a search."""
+    """Returns the background of a binning, by the rules of a search."""
     windows = Windows(config.narrowest, config.widest)
     return smooth_background(edges, windows, config.background, config.parameter_p, config.sqrt_s)
 
@@ -229,16 +203,17 @@ class _Fitted:
     toys: ToyResult
 
     def judge(self, place: int, cut: ScoreCut, resonance: Resonance, seed: int) -> SelectionResult:
-        """What there is to say about one selection."""
+        """Returns the results for one selection."""
         fitted, counts = self.fits.selected[place], self.spectra.selected[place]
         description = _description(self.background, fitted, self.fits.rejected)
-        around = resonance.window(_GAP)
+        low, high = around = resonance.window(_GAP)
+        off = (self.spectra.edges[1:] <= low) | (self.spectra.edges[:-1] >= high)
         return SelectionResult(
             cut=cut,
             bump=scan_data(counts, fitted.expected[0], self.spectra.edges, self.background.windows),
             p_value=self.toys.by_selection[place],
             goodness=self.toys.goodness[place],
-            goodness_outside=goodness_outside(counts, *description, self._bins_off(around), seed),
+            goodness_outside=goodness_outside(counts, *description, off, seed),
             n_parameters=int(fitted.n_parameters[0]),
             background=fit_background(counts, *description),
             basis=description[0],
@@ -247,23 +222,18 @@ class _Fitted:
             shape_outside=_sculpting(self.events, cut, around, seed),
         )
 
-    def _bins_off(self, window: tuple[float, float]) -> Bools:
-        edges = self.spectra.edges
-        off: Bools = (edges[1:] <= window[0]) | (edges[:-1] >= window[1])
-        return off
-
 
 def usable_cuts(scores: Floats, config: SearchConfig) -> list[ScoreCut]:
-    """The cuts that keep enough of the events in the m_jj range.
+    """Returns the cuts that keep enough of the events in the m_jj range.
 
     Raises:
-        InputError: if none does, or too few events are there.
+        InputError: if no cut does, or the range has too few events.
     """
     where = f"{config.m_jj_min:g} < m_jj < {config.m_jj_max:g} GeV"
     if len(scores) < config.min_events:
         raise InputError(
             f"a search needs {config.min_events} events with {where}, found {len(scores)}; "
-            "take a larger box, or another range in evaluation.search"
+            "use a larger box, or another range in evaluation.search"
         )
     cuts = choose_cuts(scores, config.efficiencies)
     usable = [one for one in cuts if one.n_selected >= config.min_selected]
@@ -274,9 +244,9 @@ def usable_cuts(scores: Floats, config: SearchConfig) -> list[ScoreCut]:
             f"events with {where}, fewer than {config.min_selected}; "
         )
         if loosest.is_tied(len(scores)):
-            msg += "many events have equal scores, which no threshold parts"
+            msg += "many events have equal scores, which no threshold can separate"
         else:
-            msg += "take a larger box, or a larger share in evaluation.search.efficiencies"
+            msg += "use a larger box, or a larger share in evaluation.search.efficiencies"
         raise InputError(msg)
     return usable
 
@@ -284,7 +254,7 @@ def usable_cuts(scores: Floats, config: SearchConfig) -> list[ScoreCut]:
 def _description(
     background: SmoothBackground, fitted: BatchFit, rejected: BatchFit
 ) -> tuple[Floats, Floats]:
-    """Basis and offset of the fit to a selection."""
+    """Returns basis and offset of the fit to a selection."""
     n_parameters = int(fitted.n_parameters[0])
     if background.method == "dijet":
         return background.shape[:, :n_parameters], background.log_width
@@ -305,9 +275,8 @@ def _jet_masses(
     events: BoxEvents, cut: ScoreCut, resonance: Resonance, edges: Floats, seed: int
 ) -> dict[str, JetMass]:
     selected = events.take(events.score > cut.threshold)
-    low, high = resonance.window(_WINDOW)
+    (low, high), (outer_low, outer_high) = resonance.window(_WINDOW), resonance.window(_GAP)
     near = (selected.m_jj >= low) & (selected.m_jj < high)
-    outer_low, outer_high = resonance.window(_GAP)
     away = (selected.m_jj < outer_low) | (selected.m_jj >= outer_high)
     n_background = _within(edges, resonance.background, low, high)
     jets = {"light": selected.jet_mass_light, "heavy": selected.jet_mass_heavy}
@@ -317,6 +286,6 @@ def _jet_masses(
 
 
 def _within(edges: Floats, counts: Floats, low: float, high: float) -> float:
-    """The sum of a histogram between two values, where a bin that is cut counts in part."""
+    """Sums a histogram between two values; a bin that is only partly inside counts in part."""
     cumulative = np.concatenate([[0.0], np.cumsum(counts)])
     return float(np.diff(np.interp([low, high], edges, cumulative))[0])

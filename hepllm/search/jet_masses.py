@@ -1,4 +1,4 @@
-"""Jet masses of an excess: the window's spectrum less that of the side-bands."""
+"""Jet masses of an excess: the spectrum in its window minus that of the side-bands."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from hepllm.search.records import Measurement
 _LOW, _HIGH, _STEP = 10.0, 3000.0, 0.01
 _BANDWIDTH = 0.1
 _MIN_EXCESS = 5.0
+_MERGED = 10
+"""Fine bins in each bin of the histograms that are shown."""
 
 
 @dataclass(frozen=True, eq=False)
 class JetMass:
-    """One jet's mass in the events of an excess.
+    """The mass of one jet in the events of an excess.
 
     Attributes:
-        peak: the most frequent mass in GeV; None where there are too few events.
-        edges: (K + 1,) of the histograms in GeV.
+        peak: most frequent mass in GeV; None where there are too few events.
+        edges: (K + 1,) bin edges in GeV.
         window: (K,) events in the window of the excess.
-        background: (K,) of those that the side-bands predict.
+        background: (K,) background events there, as predicted from the side-bands.
     """
 
     peak: Measurement | None
@@ -40,18 +42,18 @@ def excess_mass(
     *,
     n_replicas: int = 500,
 ) -> JetMass:
-    """Subtracts the side-bands and finds the peak of what is left.
+    """Subtracts the side-bands and finds the peak of the rest.
 
     The difference in log mass is smoothed with a Gaussian of 0.1, about the resolution of a jet's
-    mass; its highest point is the peak. The interval holds 68 % of the peaks in which both
-    histograms are drawn again (Poisson).
+    mass; its highest point is the peak. The interval contains 68 % of the peaks of replicas, in
+    which both histograms are drawn again (Poisson).
 
     Args:
         in_window: (N,) jet masses in GeV of events near the resonance.
-        in_sidebands: (M,) of events away from it.
+        in_sidebands: (M,) jet masses in GeV of events away from it.
         n_background: background events expected in the window.
-        seed: of the draws.
-        n_replicas: draws.
+        seed: seed of the replicas.
+        n_replicas: number of replicas.
     """
     n_bins = round(np.log(_HIGH / _LOW) / _STEP)
     edges = np.geomspace(_LOW, _HIGH, n_bins + 1)
@@ -65,30 +67,20 @@ def excess_mass(
         random = np.random.default_rng([seed, 33])
         shape = (n_replicas, n_bins)
         drawn = random.poisson(window, shape) - scale * random.poisson(sidebands, shape)
-        peaks = _highest(drawn, edges)
+        low, high = np.quantile(_highest(drawn, edges), [0.16, 0.84])
         value = float(_highest((window - scale * sidebands)[None], edges)[0])
-        low, high = np.quantile(peaks, [0.16, 0.84])
-        found = Measurement(
-            value=value,
-            below=max(value - float(low), 0.0),
-            above=max(float(high) - value, 0.0),
-            method="bootstrap",
-        )
-    coarse = edges[::_COARSE]
-    return JetMass(found, coarse, _merge(window), scale * _merge(sidebands))
-
-
-_COARSE = 10
+        below, above = max(value - float(low), 0.0), max(float(high) - value, 0.0)
+        found = Measurement(value=value, below=below, above=above, method="bootstrap")
+    return JetMass(found, edges[::_MERGED], _merge(window), scale * _merge(sidebands))
 
 
 def _merge(counts: Floats) -> Floats:
-    whole = counts[: len(counts) // _COARSE * _COARSE]
-    merged: Floats = whole.reshape(-1, _COARSE).sum(axis=1)
-    return merged
+    whole = counts[: len(counts) // _MERGED * _MERGED]
+    return np.asarray(whole.reshape(-1, _MERGED).sum(axis=1))
 
 
 def _highest(difference: Floats, edges: Floats) -> Floats:
-    """The masses where smoothed differences, shape (T, K), are highest, shape (T,)."""
+    """Returns the masses where smoothed differences, shape (T, K), are highest, shape (T,)."""
     smoothed = gaussian_filter1d(difference, _BANDWIDTH / _STEP, axis=1, mode="constant")
     place = np.clip(smoothed.argmax(axis=1), 1, smoothed.shape[1] - 2)
     left, top, right = (smoothed[np.arange(len(place)), place + step] for step in (-1, 0, 1))
@@ -97,5 +89,4 @@ def _highest(difference: Floats, edges: Floats) -> Floats:
     shift = np.divide((left - right) / 2, curvature, out=np.zeros(len(place)), where=curvature < 0)
     width = np.log(edges[1] / edges[0])
     centres = np.log(edges[place]) + width / 2
-    masses: Floats = np.exp(centres + width * np.clip(shift, -1, 1))
-    return masses
+    return np.asarray(np.exp(centres + width * np.clip(shift, -1, 1)))

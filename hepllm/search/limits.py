@@ -1,4 +1,4 @@
-"""Upper limits on the number of signal events, where a search finds nothing."""
+"""Upper limits on the number of signal events, where a search finds no excess."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ from hepllm.search.records import SignalEfficiency, UpperLimit, UpperLimits
 from hepllm.search.resonance import RESOLUTION, peak
 
 CONFIDENCE = 0.95
-
 METHOD = "CLs, profile likelihood ratio, pseudo-experiments"
 
 _MASS_STEP = 500.0
 _MARGIN = 2.0
-"""Least distance of a mass from the ends of the m_jj range, in widths of the peak."""
+"""Smallest distance of a mass from the ends of the m_jj range, in widths of the peak."""
 
 _N_SIZES = 10
 _NEAR = 1.6
-"""Distance from the level, in log CLs, of the points through which a parabola is laid."""
+"""Largest distance from the level, in log CLs, of the points that a parabola is fitted to."""
 
 _LEVEL = float(np.log(1 - CONFIDENCE))
 _MAX_SIZE = 1e6
@@ -36,9 +35,9 @@ class PeakSearch:
     """A peak of fixed mass and width over a smooth background.
 
     Attributes:
-        counts: (B,) events seen.
-        shape: (B,) of one signal event in the m_jj range; sums to 1.
-        basis: (B, P) orthonormal columns of the background.
+        counts: (B,) observed events.
+        shape: (B,) share of the signal in each bin; sums to 1.
+        basis: (B, P) orthonormal columns of the background fit.
         offset: (B,) logarithm of the spectrum that exp(basis . p) multiplies.
     """
 
@@ -48,38 +47,35 @@ class PeakSearch:
     offset: Floats
 
     def fit(self, counts: Floats, size: float | Floats | None) -> PeakFits:
-        """Fits of T spectra, shape (T, B), with so much signal; None fits it."""
+        """Fits T spectra, shape (T, B), with ``size`` signal events; None fits their number."""
         return fit_with_peak(counts, self.shape, self.basis, self.offset, size)
 
     def statistic(self, counts: Floats, free: PeakFits, size: float | Floats) -> Floats:
-        """q_mu of T spectra, shape (T, B), for ``size`` signal events.
+        """q_mu of T spectra, shape (T, B), for ``size`` signal events, a number or shape (T,).
 
-        Cowan, Cranmer, Gross and Vitells, arXiv:1007.1727, equation 16 (q tilde): 0 where more is
-        seen than tested, and never compared to less than no signal.
+        Cowan, Cranmer, Gross and Vitells, arXiv:1007.1727, equation 16 (q tilde): 0 where the free
+        fit finds at least ``size`` events; that fit never has fewer than 0 events.
 
         Args:
             counts: (T, B) events.
-            free: fits of the same spectra, with their signal; or of one spectrum that is repeated.
-            size: signal events that are tested, the same for all or shape (T,).
+            free: fits of the same spectra with free signal, or of one spectrum that is repeated.
+            size: tested number of signal events.
         """
         excess = np.maximum(self.fit(counts, size).deviance - free.deviance, 0.0)
-        found: Floats = np.where(free.size >= size, 0.0, excess)
-        return found
+        return np.where(free.size >= size, 0.0, excess)
 
     def hypothesis(self, size: float) -> Floats:
-        """(B,) events expected with so much signal, and the background that then fits best."""
-        expected: Floats = self.fit(self.counts[None], size).expected[0]
-        return expected
+        """Expected events, shape (B,), with ``size`` signal events on the background that fits."""
+        return np.asarray(self.fit(self.counts[None], size).expected[0])
 
     def asymptotic_limits(self) -> tuple[float, float]:
-        """Observed and median expected 95 % CLs limits for many events.
+        """Observed and median expected 95 % CLs limits in the limit of many events.
 
-        Equations 65 and 66 of arXiv:1007.1727, and its Asimov data for the expected one. Below a
-        few events both are too small.
+        Equations 65 and 66 of arXiv:1007.1727, with its Asimov data for the expected limit. Both
+        limits are too small where they are only a few events.
         """
         sizes = np.geomspace(0.3, 1.2 * max(self.counts.sum(), 10.0), 80)
-        nothing = self.hypothesis(0.0)
-        of_asimov = self._profile(nothing, sizes)
+        of_asimov = self._profile(self.hypothesis(0.0), sizes)
         of_data = self._profile(self.counts, sizes)
         observed, expected = (_asymptotic(q, of_asimov) for q in (of_data, of_asimov))
         return _crossing(sizes, observed), _crossing(sizes, expected)
@@ -90,22 +86,18 @@ class PeakSearch:
         return self.statistic(repeated, self.fit(counts[None], None), sizes)
 
     def log_cls(self, sizes: Floats, random: np.random.Generator, n_toys: int) -> Floats:
-        """Logarithm of CLs by pseudo-experiments.
+        """Computes the logarithm of CLs for S numbers of signal events by pseudo-experiments.
 
         CLs = p(signal and background) / p(background alone) (Read, J. Phys. G 28 (2002) 2693),
-        each the share of pseudo-experiments at least as unlike signal. They are drawn from the
-        background that fits the data best under each hypothesis, and are fitted anew. Data that
-        are less like signal than 97.5 % of spectra without count as that quantile: no limit is
-        better than what two standard deviations downwards explain, and CLs stays defined.
-
-        Args:
-            sizes: S numbers of signal events to test.
-            random: for the draws.
-            n_toys: pseudo-experiments for each hypothesis.
+        each the share of ``n_toys`` pseudo-experiments at least as unlike signal. They are drawn
+        from the background that fits the data best under each hypothesis, and are fitted again.
+        Data that are less like signal than 97.5 % of spectra without signal count as that
+        quantile: no limit is better than a downward fluctuation of two standard deviations
+        explains, and CLs stays defined.
 
         Returns:
-            (S, 4): of the data, and of spectra without signal at their median and at their 16 %
-            and 84 % quantile of the limit.
+            (S, 4): for the data, and for spectra without signal at the median, the 16 % and the
+            84 % quantile of their limits.
         """
         data = self.counts[None]
         of_data = self.fit(data, None)
@@ -115,15 +107,14 @@ class PeakSearch:
             with_signal, of_with = self._draw(size, random, n_toys)
             q_with = self.statistic(with_signal, of_with, size)
             q_without = self.statistic(without, of_without, size)
-            # A limit is low where a spectrum is least like signal, which is where q is high.
+            # The less a spectrum is like signal, the higher is q and the lower the limit.
             quantiles = np.quantile(q_without, [0.975, 0.5, 0.84, 0.16], method="inverted_cdf")
             levels = [min(self.statistic(data, of_data, size)[0], quantiles[0]), *quantiles[1:]]
-            # The data's level is that of a toy at most, so the denominator is not 0.
+            # The level of the data is at most that of a toy, so the denominator is not 0.
             found.append(
                 [max(_n_beyond(q_with, one), 0.5) / _n_beyond(q_without, one) for one in levels]
             )
-        logarithms: Floats = np.log(np.array(found))
-        return logarithms
+        return np.asarray(np.log(found))
 
     def _draw(
         self, size: float, random: np.random.Generator, n_toys: int
@@ -134,34 +125,31 @@ class PeakSearch:
 
 
 def _n_beyond(toys: Floats, level: float) -> int:
-    """How many are at least as large, but for rounding."""
+    """Counts the toys that are at least as large as a level, up to rounding."""
     return int((toys >= level - 1e-6).sum())
 
 
 def _asymptotic(q: Floats, q_asimov: Floats) -> Floats:
-    """Logarithm of CLs for many events, from q and that of data without signal."""
+    """Logarithm of CLs for many events, from q and the q of data without signal."""
     root, scale = np.sqrt(q), np.sqrt(np.maximum(q_asimov, 1e-12))
     far = root > scale
     with_signal = np.where(far, (q + q_asimov) / (2 * scale), root)
     without = np.where(far, (q - q_asimov) / (2 * scale), root - scale)
-    logarithm: Floats = norm.logsf(with_signal) - norm.logsf(without)
-    return logarithm
+    return np.asarray(norm.logsf(with_signal) - norm.logsf(without))
 
 
 def _crossing(sizes: Floats, log_cls: Floats) -> float:
-    """Where CLs, which falls with the size, first goes through 0.05; NaN if it does not."""
+    """Returns the size where CLs, which falls with it, first crosses 0.05; NaN if it does not."""
     below = np.flatnonzero(log_cls < _LEVEL)
     if not len(below):
         return float("nan")
-    last = int(below[0])
-    if last == 0:
-        return float(sizes[0])
-    pair = slice(last - 1, last + 1)
+    # Where CLs is below the level from the start, the pair is one point: the first size.
+    pair = slice(max(below[0] - 1, 0), below[0] + 1)
     return float(np.interp(-_LEVEL, -log_cls[pair], sizes[pair]))
 
 
 def _smooth_crossing(sizes: Floats, log_cls: Floats) -> float:
-    """The same where CLs comes from pseudo-experiments: a parabola damps their noise."""
+    """As ``_crossing`` for CLs of pseudo-experiments: a fitted parabola reduces their noise."""
     distance = np.abs(log_cls - _LEVEL)
     near = distance < max(_NEAR, float(np.sort(distance)[3]) + 1e-9)
     x, weight = sizes[near], np.exp(log_cls[near] / 2)
@@ -179,20 +167,20 @@ def upper_limits(
     *,
     n_toys: int = 1000,
 ) -> UpperLimits:
-    """95 % CL limits at the largest fluctuation, and at multiples of 500 GeV.
+    """Computes 95 % CL limits at the largest fluctuation, and at multiples of 500 GeV.
 
-    At each mass one selection is used: that with the least expected limit on the signal before
-    the cut, which does not depend on a fluctuation at this mass; without efficiencies the loosest.
-    The limit on the signal in the box takes the lower end of the efficiency.
+    At each mass one selection is used: the one with the smallest expected limit on the signal
+    before the cut, which does not depend on a fluctuation at this mass; without efficiencies the
+    loosest. The limit on the signal in the box uses the lower end of the efficiency.
 
     Args:
-        result: of the search.
-        efficiencies: of a signal, for each selection; None if not known.
-        seed: of pseudo-experiments.
-        n_toys: for each hypothesis and number of events.
+        result: result of the search.
+        efficiencies: efficiency for a signal of each selection; None if not known.
+        seed: seed of the pseudo-experiments.
+        n_toys: pseudo-experiments for each hypothesis and number of events.
 
     Raises:
-        RunError: if no limit is found.
+        RunError: if the data allow no limit.
     """
     low, high = result.spectra.edges[0], result.spectra.edges[-1]
     least, most = low / (1 - _MARGIN * RESOLUTION), high / (1 + _MARGIN * RESOLUTION)
@@ -218,7 +206,11 @@ def _limit_at(
     random: np.random.Generator,
     n_toys: int,
 ) -> UpperLimit:
-    searches = peak_searches(result, mass)
+    shape = peak(result.spectra.edges, mass, RESOLUTION)
+    searches = [
+        PeakSearch(counts, shape / shape.sum(), one.basis, one.offset)
+        for counts, one in zip(result.spectra.selected, result.selections, strict=True)
+    ]
     chosen, least_efficiency = 0, 0.0
     if efficiencies is not None:
         expected = np.array([one.asymptotic_limits()[1] for one in searches])
@@ -239,31 +231,19 @@ def _limit_at(
     )
 
 
-def peak_searches(result: SearchResult, mass: float) -> list[PeakSearch]:
-    """A peak at a mass in GeV in each selection."""
-    shape = peak(result.spectra.edges, mass, RESOLUTION)
-    shape = shape / shape.sum()
-    return [
-        PeakSearch(counts, shape, one.basis, one.offset)
-        for counts, one in zip(result.spectra.selected, result.selections, strict=True)
-    ]
-
-
 def limits_by_toys(
     search: PeakSearch, random: np.random.Generator, n_toys: int
 ) -> tuple[float, float, float, float]:
-    """Observed limit, and the median, 16 % and 84 % quantile of those without signal."""
+    """Returns the observed limit, and median, 16 % and 84 % quantile of those without signal."""
     known = [value for value in search.asymptotic_limits() if np.isfinite(value)] or [3.0]
-    # 3 events are the limit where nothing is seen nor expected, 1.9 is that for many events.
+    # The limit is 3 events where none are observed or expected.
     sizes = np.geomspace(min(0.4 * min(known), 2.0), max(1.8 * max(known), 4.5), _N_SIZES)
     logs = search.log_cls(sizes, random, n_toys)
     while logs[-1].max() > _LEVEL:
         sizes = np.append(sizes, 1.3 * sizes[-1])
         if sizes[-1] > _MAX_SIZE:
-            raise RunError(
-                "no upper limit: the background fit can take up any number of signal events"
-            )
+            raise RunError("no upper limit: the background fit absorbs any number of signal events")
         logs = np.vstack([logs, search.log_cls(sizes[-1:], random, n_toys)])
     observed, median, low, high = (_smooth_crossing(sizes, column) for column in logs.T)
-    # Where nearly all spectra are empty, the quantiles differ by the noise of the toys only.
+    # Where nearly all spectra are empty, the quantiles differ only by the noise of the toys.
     return observed, median, min(low, median), max(high, median)

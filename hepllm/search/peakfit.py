@@ -22,7 +22,7 @@ class PeakFits:
     Attributes:
         size: (T,) signal events.
         expected: (T, B) events of signal and background.
-        deviance: (T,) see ``poisson.deviance``.
+        deviance: (T,) as ``poisson.deviance`` defines it.
     """
 
     size: Floats
@@ -33,17 +33,16 @@ class PeakFits:
 def fit_with_peak(
     counts: Floats, shape: Floats, basis: Floats, offset: Floats, size: float | Floats | None
 ) -> PeakFits:
-    """Fits mu = size * shape + exp(offset + basis . p), with size at least 0.
+    """Fits mu = size * shape + exp(offset + basis . p) with Fisher's scoring, with size >= 0.
 
-    By Fisher's scoring; a step that raises the deviance is halved. It starts from the fit without
-    a peak.
+    Starts from the fit without a peak, and halves a step that raises the deviance.
 
     Args:
         counts: (T, B) events.
-        shape: (B,) of one signal event.
+        shape: (B,) share of the signal in each bin.
         basis: (B, P) orthonormal columns.
-        offset: (B,).
-        size: signal events, the same for all or shape (T,); None to fit them.
+        offset: (B,) logarithm of the spectrum that exp(basis . p) multiplies.
+        size: signal events, a number or shape (T,); None to fit them.
     """
     is_free = size is None
     sizes = np.zeros(len(counts)) if size is None else np.broadcast_to(size, len(counts)).copy()
@@ -61,7 +60,7 @@ def fit_with_peak(
 
 @dataclass(eq=False)
 class _State:
-    """Where T fits have got to."""
+    """The current parameters of T fits."""
 
     shape: Floats
     basis: Floats
@@ -74,22 +73,21 @@ class _State:
         return np.asarray(np.exp(np.clip(self.offset + parameters @ self.basis.T, -50, 50)))
 
     def expected(self, sizes: Floats, parameters: Floats) -> Floats:
-        """(T, B) events, kept positive."""
+        """Expected events, shape (T, B), kept positive."""
         total = sizes[:, None] * self.shape + self.background(parameters)
         return np.asarray(np.maximum(total, 1e-30))
 
     def step(self, rows: Ints, is_free: bool) -> Bools:
-        """One step of some fits; returns which of them are at their minimum."""
+        """Makes one step of some fits; returns which of them are at their minimum."""
         sizes, parameters, counts = self.sizes[rows], self.parameters[rows], self.counts[rows]
         background = self.background(parameters)
         expected = np.maximum(sizes[:, None] * self.shape + background, 1e-30)
         residual = counts / expected - 1
         slope_size = residual @ self.shape
-        # At no signal, only towards more of it.
+        # A fit with 0 signal events may only move to more of them.
         moves = is_free & ((sizes > 0) | (slope_size > 0))
         columns = np.concatenate(
-            [moves[:, None, None] * self.shape[:, None], background[..., None] * self.basis],
-            axis=2,
+            [moves[:, None, None] * self.shape[:, None], background[..., None] * self.basis], axis=2
         )
         gradient = np.einsum("tb,tbp->tp", residual, columns)
         change = _solve(columns, expected, gradient)
@@ -113,10 +111,9 @@ class _State:
 
 
 def _solve(columns: Floats, expected: Floats, gradient: Floats) -> Floats:
-    """Gradient over Fisher's information of each fit; a column of zeros does not move."""
+    """Solves information . change = gradient for each fit; a column of zeros gives no change."""
     information = np.swapaxes(columns / expected[..., None], 1, 2) @ columns
     diagonal = np.einsum("tpp->tp", information)
     ridge = np.where(diagonal > 0, 1e-10 * diagonal, 1.0) + 1e-12 * diagonal.max()
     information = information + ridge[:, :, None] * np.eye(columns.shape[2])
-    solution: Floats = np.linalg.solve(information, gradient[..., None])[..., 0]
-    return solution
+    return np.asarray(np.linalg.solve(information, gradient[..., None])[..., 0])

@@ -1,7 +1,11 @@
-"""Poisson fits of log-linear models, to one histogram or to thousands at once.
+"""Poisson fits of log-linear models mu = exp(offset + basis . p) to thousands of histograms.
 
 A smooth dijet spectrum, log f = p0 + p1 log(1 - x) + p2 log x + p3 log^2 x, is linear in its
 parameters, so its likelihood has one maximum, which Newton's method finds in a few steps.
+
+All functions take ``counts`` (T, B), the events of T histograms with B bins; ``basis`` (B, P) with
+orthonormal columns; ``offset`` (B,) or (T, B), the logarithm of the spectrum that exp(basis . p)
+multiplies; and ``used`` (T, B), the bins that count, None for all.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from hepllm.arrays import Bools, Floats, Ints
 
 _MAX_STEPS = 60
 _TOLERANCE = 1e-9
-_EVENTS_A_PARAMETER = 25
+_EVENTS_PER_PARAMETER = 25
 _MAX_CHANGE = 3.0
 """Largest change of a logarithm of an expectation in one step."""
 
@@ -28,8 +32,8 @@ class BatchFit:
     Attributes:
         expected: (T, B) events per bin.
         deviance: (T,) twice the log likelihood below that of a perfect description.
-        n_parameters: (T,) columns of the basis that were used.
-        converged: (T,).
+        n_parameters: (T,) columns of the basis that the fits use.
+        converged: (T,) whether a fit converged.
     """
 
     expected: Floats
@@ -46,28 +50,19 @@ def deviance(counts: Floats, expected: Floats, inside: Floats | None = None) -> 
     Args:
         counts: (..., B) events.
         expected: (..., B), positive.
-        inside: (..., B) of 1 for bins that count and 0 for others; None for all.
+        inside: (..., B), 1 for bins that count and 0 for others; None for all.
     """
     terms = xlogy(counts, counts / expected) - (counts - expected)
-    total: Floats = 2 * (terms if inside is None else terms * inside).sum(axis=-1)
-    return total
+    return np.asarray(2 * (terms if inside is None else terms * inside).sum(axis=-1))
 
 
 def orthonormal(columns: Floats) -> Floats:
-    """Columns that span the same space, and the first k of them that of the first k given."""
-    basis: Floats = np.linalg.qr(columns)[0]
-    return basis
+    """Makes columns orthonormal; the first k span the same space as the first k given."""
+    return np.asarray(np.linalg.qr(columns)[0])
 
 
 def fit(counts: Floats, basis: Floats, offset: Floats, used: Bools | None = None) -> BatchFit:
-    """Maximum-likelihood fits of mu = exp(offset + basis . p) to Poisson counts.
-
-    Args:
-        counts: (T, B) events.
-        basis: (B, P) orthonormal columns.
-        offset: (B,) or (T, B), the logarithm of the spectrum that exp(basis . p) multiplies.
-        used: (T, B) bins that count; None for all.
-    """
+    """Fits mu = exp(offset + basis . p) to Poisson counts by maximum likelihood."""
     offsets = np.broadcast_to(offset, counts.shape)
     inside = np.ones(counts.shape) if used is None else used.astype(np.float64)
     n_fits, n_parameters = len(counts), basis.shape[1]
@@ -89,7 +84,7 @@ def fit(counts: Floats, basis: Floats, offset: Floats, used: Bools | None = None
 
 
 def _start(counts: Floats, basis: Floats, offsets: Floats, inside: Floats) -> Floats:
-    """Weighted least squares in the logarithm, where bins count by their content."""
+    """Fits the logarithm by least squares; the weight of a bin is its content."""
     filled = counts + 0.5
     weight = filled * inside
     return _solve(basis, weight, (weight * (np.log(filled) - offsets)) @ basis)
@@ -98,7 +93,7 @@ def _start(counts: Floats, basis: Floats, offsets: Floats, inside: Floats) -> Fl
 def _newton_step(
     counts: Floats, basis: Floats, log_expected: Floats, inside: Floats
 ) -> tuple[Floats, Floats]:
-    """The change of parameters, shortened where it is too bold, and the decrement of Newton."""
+    """Returns the change of parameters, shortened where it is too large, and Newton's decrement."""
     expected = np.exp(np.minimum(log_expected, 50.0)) * inside
     gradient = (counts * inside - expected) @ basis
     change = _solve(basis, expected, gradient)
@@ -109,14 +104,13 @@ def _newton_step(
 
 
 def _solve(basis: Floats, weight: Floats, right: Floats) -> Floats:
-    """(basis^T diag(weight) basis)^-1 right for each histogram."""
+    """Computes (basis^T diag(weight) basis)^-1 right for each histogram."""
     n_parameters = basis.shape[1]
     products = (basis[:, :, None] * basis[:, None, :]).reshape(len(basis), -1)
     information = (weight @ products).reshape(-1, n_parameters, n_parameters)
     size = np.trace(information, axis1=1, axis2=2)[:, None, None]
     information = information + 1e-12 * size * np.eye(n_parameters)
-    solution: Floats = np.linalg.solve(information, right[..., None])[..., 0]
-    return solution
+    return np.asarray(np.linalg.solve(information, right[..., None])[..., 0])
 
 
 def count_parameters(
@@ -128,20 +122,12 @@ def count_parameters(
     parameter_p: float,
     used: Bools | None = None,
 ) -> Ints:
-    """How many columns each histogram asks for.
+    """Counts the columns of the basis that each histogram needs, shape (T,).
 
-    From ``n_min`` on, another is added as long as it lowers the deviance by more than chance would
-    in a share ``parameter_p`` of histograms (Wilks; the likelihood form of the F-test of dijet
-    searches). That needs 25 events for each parameter, so that the likelihood is near its
-    asymptotic form.
-
-    Args:
-        counts: (T, B) events.
-        basis: (B, P) orthonormal columns, in the order in which they are added.
-        offset: (B,) or (T, B).
-        n_min: columns to begin with.
-        parameter_p: for example 0.05; 0 never adds one.
-        used: (T, B) bins that count; None for all.
+    Starts with ``n_min`` columns and adds the next one as long as it lowers the deviance by more
+    than chance does in a share ``parameter_p`` of histograms (Wilks; the likelihood form of the
+    F-test of dijet searches); 0 never adds one. Each parameter needs 25 events, so that the
+    likelihood is near its asymptotic form.
     """
     chosen = np.full(len(counts), n_min)
     if parameter_p == 0 or n_min == basis.shape[1]:
@@ -150,10 +136,10 @@ def count_parameters(
     inside = np.ones(counts.shape, dtype=bool) if used is None else used
     needed = chi2.isf(parameter_p, 1)
     n_events = (counts * inside).sum(axis=1)
-    growing = np.flatnonzero(n_events >= _EVENTS_A_PARAMETER * (n_min + 1))
+    growing = np.flatnonzero(n_events >= _EVENTS_PER_PARAMETER * (n_min + 1))
     before = fit(counts[growing], basis[:, :n_min], offsets[growing], inside[growing]).deviance
     for n_columns in range(n_min + 1, basis.shape[1] + 1):
-        enough = n_events[growing] >= _EVENTS_A_PARAMETER * n_columns
+        enough = n_events[growing] >= _EVENTS_PER_PARAMETER * n_columns
         growing, before = growing[enough], before[enough]
         if not len(growing):
             break
@@ -165,7 +151,7 @@ def count_parameters(
 
 
 def fit_sizes(counts: Floats, basis: Floats, offset: Floats, n_columns: Ints) -> BatchFit:
-    """Fits with a number of columns, shape (T,), for each histogram."""
+    """Fits with the first ``n_columns``, shape (T,), of the basis for each histogram."""
     offsets = np.broadcast_to(offset, counts.shape)
     fitted = BatchFit(
         expected=np.empty(counts.shape),

@@ -1,4 +1,4 @@
-"""What a search finds, as the record of ``submission.json``."""
+"""Records of ``submission.json``, the results of a search."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from hepllm.data.dataset import SourceFile
 from hepllm.records import Events, FileRecord, Gev, Record, Whole
 
 EXCESS_P = 0.01
-"""Global p-value below which an excess is described, and above which upper limits are given."""
+"""Global p-value below which an excess is reported; above it, upper limits are."""
 
 EventNumber = Annotated[float, Field(json_schema_extra={"unit": "events"})]
 GevRange = Annotated[tuple[float, float], Field(json_schema_extra={"unit": "GeV"})]
 
 AT_LIMIT = "minos, at limit"
 HESSE = "hesse"
-"""How an interval was found that ends at a limit of the fit, and one that Minos did not find."""
+"""Methods of intervals that end at a limit of the fit, and of those that Minos did not find."""
 
 
 class Measurement(Record):
@@ -42,25 +42,21 @@ class Measurement(Record):
 
     @property
     def at_limit(self) -> bool:
-        """Whether an end of the interval is a limit of the fit instead of where Minos got to."""
+        """Whether an end of the interval is a limit of the fit, where Minos stopped."""
         return self.method.startswith(AT_LIMIT)
 
     @property
     def is_rough(self) -> bool:
-        """Whether the interval is only that of the covariance, which Minos could not confirm."""
+        """Whether the interval comes from the covariance only, without confirmation by Minos."""
         return self.method.startswith(HESSE)
 
     def scaled(self, factor: float) -> Measurement:
-        """The same in other units."""
-        return Measurement(
-            value=self.value * factor,
-            below=self.below * factor,
-            above=self.above * factor,
-            method=self.method,
-        )
+        """Returns the number and its interval multiplied by a factor."""
+        below, above = self.below * factor, self.above * factor
+        return Measurement(value=self.value * factor, below=below, above=above, method=self.method)
 
     def __str__(self) -> str:
-        """With two digits of the larger error, and as many decimals for all."""
+        """Writes two digits of the larger error, and as many decimals for all numbers."""
         error = max(self.below, self.above)
         decimals = max(0, 1 - math.floor(math.log10(error))) if 0 < error < math.inf else 2
         return f"{self.value:.{decimals}f} -{self.below:.{decimals}f} +{self.above:.{decimals}f}"
@@ -83,17 +79,14 @@ class SignalEfficiency(Record):
     """Upper end of the 68 % interval."""
 
     n_events: EventNumber
-    """Effective number of simulated events behind it."""
+    """Effective number of simulated events that it is counted with."""
 
     of: str
-    """Which signal."""
+    """Description of the signal."""
 
 
 class ShapeDistance(Record):
-    """How much the m_jj spectrum after a cut differs from that before, of which it is a part.
-
-    Events that pass are compared with those that fail, which are independent.
-    """
+    """Difference of the m_jj spectra of the events that pass a cut and of those that fail it."""
 
     ks: float
     """Kolmogorov-Smirnov distance."""
@@ -105,50 +98,50 @@ class ShapeDistance(Record):
     """Jensen-Shannon divergence in ten bins of equal content."""
 
     js_95: Annotated[float, Field(json_schema_extra={"unit": "bits"})]
-    """What the divergence stays below in 95 % of random selections of as many events."""
+    """95 % quantile of the divergence of random selections of as many events."""
 
 
 class BumpWindow(Record):
     """The window of a spectrum with the least probable excess."""
 
     m_jj_gev: GevRange
-    """Its ends."""
+    """Lower and upper end of the window."""
 
     n_observed: Events
-    """Events in it."""
+    """Events in the window."""
 
     n_expected: EventNumber
-    """Events of the background fit in it."""
+    """Events of the background fit in the window."""
 
     local_p: float
-    """Poisson probability of at least as many events in this very window."""
+    """Poisson probability of at least as many events in this window alone."""
 
 
 class FitQuality(Record):
-    """A background fit."""
+    """How well a background fit describes a spectrum."""
 
     n_parameters: int
-    """Its number of parameters."""
+    """Number of parameters of the fit."""
 
     goodness_p: float
     """Probability of a fit at least as bad, from pseudo-experiments."""
 
 
 class SelectionFitQuality(FitQuality):
-    """The background fit to the events that pass a cut."""
+    """How well a background fit describes the events that pass a cut."""
 
     goodness_p_without_resonance: float | None
     """The same without three widths around the resonance; null where too few bins are left."""
 
 
 class SelectionFindings(Record):
-    """What was found among the events that pass one cut on the score."""
+    """Findings among the events that pass one cut on the score."""
 
     efficiency: float
-    """Share of the events in the m_jj range that the cut is asked to keep."""
+    """Share of the events in the m_jj range that the cut is meant to keep."""
 
     score_threshold: float
-    """Events with a score above it pass."""
+    """Score above which events pass."""
 
     n_selected: Events
     """Events that pass."""
@@ -160,10 +153,10 @@ class SelectionFindings(Record):
     """Probability of such an excess in any window of this selection, without a signal."""
 
     significance_global: float | None
-    """The same in one-sided Gaussian standard deviations; null for p = 1."""
+    """The p-value in one-sided Gaussian standard deviations; null for p = 1."""
 
     n_toys: int
-    """Pseudo-experiments behind the p-value."""
+    """Pseudo-experiments that the p-value is counted in."""
 
     n_toys_exceeding: int
     """Pseudo-experiments at least as extreme as the data."""
@@ -172,7 +165,7 @@ class SelectionFindings(Record):
     """The background fit."""
 
     shape_after_against_before: ShapeDistance | None
-    """What the cut does to the spectrum; null where fewer than 10 events are on a side."""
+    """Effect of the cut on the spectrum; null where fewer than 10 events pass or fail."""
 
     shape_without_resonance: ShapeDistance | None
     """The same without three widths around the resonance."""
@@ -182,10 +175,10 @@ class JetMasses(Record):
     """The most frequent masses of the two leading jets near the resonance."""
 
     light: MeasuredGev | None
-    """Of the lighter jet; null where there are too few events."""
+    """Mass of the lighter jet; null where there are too few events."""
 
     heavy: MeasuredGev | None
-    """Of the heavier jet; null where there are too few events."""
+    """Mass of the heavier jet; null where there are too few events."""
 
 
 class UpperLimit(Record):
@@ -213,27 +206,27 @@ class UpperLimit(Record):
     """Its 84 % quantile in spectra without signal."""
 
     n_signal_box: EventNumber | None
-    """The observed limit over the lower end of the efficiency; null where that is not known."""
+    """Observed limit over the lower end of the efficiency; null where that is not known."""
 
 
 class UpperLimits(Record):
-    """Upper limits, where nothing was found."""
+    """Upper limits, where no excess was found."""
 
     confidence: float
-    """Their confidence level."""
+    """Confidence level of the limits."""
 
     method: str
-    """How they were found."""
+    """Statistical method of the limits."""
 
     relative_width: float
     """Standard deviation of the peak over its mass."""
 
     by_mass: list[UpperLimit]
-    """That of the largest fluctuation first, if it is well inside the range; then rising."""
+    """First the mass of the largest fluctuation, if well inside the range; then rising masses."""
 
 
 class SelectionTruth(Record):
-    """What a key says about the events that pass one cut."""
+    """True content of the events that pass one cut, by the key of the box."""
 
     efficiency: float
     """The selection, as the share of events that it keeps."""
@@ -242,14 +235,14 @@ class SelectionTruth(Record):
     """Signal events that pass the cut and are in the m_jj range."""
 
     eps_s: float | None
-    """Their share of all signal events; null where there are none."""
+    """Share of all signal events; null where there are none."""
 
     eps_b: float
-    """The same of the background."""
+    """Share of all background events."""
 
 
 class Truth(Record):
-    """What a key says about a box; it was not read before the search was done."""
+    """True content of a box, by its key, which is only read after the search."""
 
     n_signal_box: Events
     """Signal events."""
@@ -261,20 +254,20 @@ class Truth(Record):
     """Signal over background events."""
 
     median_m_jj_of_signal_gev: Gev | None
-    """Median of the signal in the m_jj range; null where there is none."""
+    """Median of the signal in the m_jj range; null where there is no signal."""
 
     selections: list[SelectionTruth]
     """By selection, the loosest first."""
 
 
 class SearchFindings(Record):
-    """What a search found in a box."""
+    """Findings of a search in one box."""
 
     n_events: Events
     """Events of the box."""
 
     m_jj_range_gev: GevRange
-    """Where a resonance is looked for."""
+    """Range in which a resonance is searched."""
 
     n_in_range: Events
     """Events in this range."""
@@ -283,10 +276,10 @@ class SearchFindings(Record):
     """Probability of such an excess in any window of any selection, without a signal."""
 
     significance_global: float | None
-    """The same in one-sided Gaussian standard deviations; null for p = 1."""
+    """The p-value in one-sided Gaussian standard deviations; null for p = 1."""
 
     n_toys: int
-    """Pseudo-experiments behind the p-value."""
+    """Pseudo-experiments that the p-value is counted in."""
 
     n_toys_exceeding: int
     """Pseudo-experiments at least as extreme as the data."""
@@ -301,7 +294,7 @@ class SearchFindings(Record):
     """Standard deviation of the peak over its mass."""
 
     resonance_width_at_limit: bool
-    """Whether the width is the least or the largest that the fit allows."""
+    """Whether the width is the smallest or the largest that the fit allows."""
 
     resonance_fit_valid: bool
     """Whether the fit of the peak converged."""
@@ -313,13 +306,13 @@ class SearchFindings(Record):
     """Events of the peak that pass the cut of the best selection, in the m_jj range."""
 
     n_signal_box: MeasuredEvents | None
-    """The same over the efficiency of the cut; null without an excess or an efficiency."""
+    """``n_signal_selected`` over the efficiency; null without an excess or an efficiency."""
 
     signal_over_background: float | None
-    """Of the whole box; null where the number of signal events is."""
+    """Signal over background events of the box; null where ``n_signal_box`` is."""
 
     signal_efficiency: SignalEfficiency | None
-    """Of the best selection, for simulated signal; null where that is not known."""
+    """Efficiency of the best selection for simulated signal; null where it is not known."""
 
     upper_limits: UpperLimits | None
     """Limits on the signal; null where there is an excess, or no limit was found."""
@@ -334,14 +327,14 @@ class SearchFindings(Record):
     """The background fit to the events that fail the loosest cut."""
 
     warnings: list[str]
-    """What to know before the numbers are believed."""
+    """Warnings about the numbers."""
 
     truth: Truth | None = None
-    """What a key says; not written where there is none."""
+    """True content of the box; not written where there is no key."""
 
     @property
     def is_excess(self) -> bool:
-        """Whether the data are unlike background enough to tell numbers of a signal."""
+        """Whether the data differ enough from background to state numbers for a signal."""
         return self.p_value < EXCESS_P
 
 
@@ -349,42 +342,42 @@ class Blackbox(Record):
     """A dataset that was searched."""
 
     name: str
-    """Its name."""
+    """Name of the dataset."""
 
     digest: str
-    """Of its contents."""
+    """Digest of its contents."""
 
     sources: list[Whole[SourceFile]]
-    """The files that its events came from."""
+    """Files that its events come from."""
 
     n_excluded_as_seen: Events
     """Events left out because the run was trained or validated on them."""
 
 
 class SearchedBox(FileRecord):
-    """Which box a submission is about."""
+    """The box that a submission is about."""
 
     blackbox: Blackbox
-    """The box."""
+    """Dataset that was searched."""
 
 
 class Submission(SearchFindings, SearchedBox):
     """The content of ``submission.json``."""
 
     run: str
-    """Name of the run whose classifier made the scores."""
+    """Name of the run whose classifier computed the scores."""
 
     trained_on: str
-    """Digest of the dataset that it was trained on."""
+    """Digest of the dataset that the run was trained on."""
 
     features: list[str]
-    """What the classifier sees of an event."""
+    """Features of an event that the classifier uses."""
 
     cascade: float | None
     """Share of background that the boosting passes on to the model; null without a cascade."""
 
     seed: int
-    """Of pseudo-experiments and replicas."""
+    """Seed of pseudo-experiments and replicas."""
 
     config: Whole[SearchConfig]
     """The settings of the search, ``evaluation.search``."""
@@ -397,4 +390,4 @@ class NoSearch(Record):
     """Why a box was not searched."""
 
     problem: str
-    """What is missing, and how to mend it."""
+    """What is missing, and how to solve it."""

@@ -15,15 +15,15 @@ from hepllm.search.records import AT_LIMIT, HESSE, Measurement
 from hepllm.search.scan import Bump
 
 _WIDTHS = (0.02, 0.08)
-"""Of the peak over its mass: from half to twice the resolution of R = 1.0 dijets, 0.036."""
+"""Limits of the relative width of the peak: half and twice the resolution of R = 1.0 dijets."""
 
 _WIDTH_HELD = ", width held at its limit"
 
 _AT_BOUND = 1e-3
-"""Distance from a limit of the fit, over the range, below which a parameter counts as at it."""
+"""Distance from a limit, over the allowed range, below which a parameter counts as at it."""
 
 RESOLUTION = 0.036
-"""Of m_jj, relative, of simulated resonances decaying to two R = 1.0 jets."""
+"""Relative resolution of m_jj of simulated resonances decaying to two R = 1.0 jets."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +32,8 @@ class BackgroundFit:
 
     Attributes:
         expected: (B,) events.
-        error: (B,) its standard deviation from the covariance of the parameters.
-        deviance: see ``poisson.deviance``.
+        error: (B,) standard deviation of ``expected``, from the covariance of the parameters.
+        deviance: as ``poisson.deviance`` defines it.
     """
 
     expected: Floats
@@ -46,13 +46,13 @@ class Resonance:
     """A fit of signal and background.
 
     Attributes:
-        mass: of the peak in GeV.
+        mass: mass of the peak in GeV.
         n_signal: events of the peak in the m_jj range.
         width: standard deviation of the peak over its mass.
         background: (B,) events.
         signal: (B,) events.
         is_valid: whether the fit converged.
-        width_at_limit: whether the best width is one that the fit may not go beyond.
+        width_at_limit: whether the best width is at a limit of the fit.
     """
 
     mass: Measurement
@@ -64,41 +64,33 @@ class Resonance:
     width_at_limit: bool = False
 
     def window(self, n_sigma: float) -> tuple[float, float]:
-        """The mass range around the peak in GeV, with the resolution as its least width."""
+        """Returns the mass range of +- ``n_sigma`` around the peak in GeV; sigma >= resolution."""
         half = n_sigma * max(self.width.value, RESOLUTION) * self.mass.value
         return self.mass.value - half, self.mass.value + half
 
 
 def peak(edges: Floats, mass: float, width: float) -> Floats:
-    """Share of a Gaussian peak in each bin; they add up to less than 1 if it is partly outside.
+    """Share of a Gaussian peak in each bin, shape (B,); sums to less than 1 if partly outside.
 
     Args:
         edges: (B + 1,) in GeV.
-        mass: its mean in GeV.
-        width: its standard deviation over its mean.
+        mass: mean of the peak in GeV.
+        width: standard deviation of the peak over its mean.
     """
-    shares: Floats = np.diff(norm.cdf(edges, mass, width * mass))
-    return shares
+    return np.diff(norm.cdf(edges, mass, width * mass))
 
 
 def fit_background(counts: Floats, basis: Floats, offset: Floats) -> BackgroundFit:
-    """Fits mu = exp(offset + basis . p) with iminuit.
-
-    Args:
-        counts: (B,) events.
-        basis: (B, P) orthonormal columns.
-        offset: (B,).
-    """
+    """Fits mu = exp(offset + basis . p), basis (B, P) orthonormal, to counts (B,) with iminuit."""
 
     def cost(parameters: Floats) -> float:
         return float(deviance(counts, _expected(basis, offset, parameters))) / 2
 
     minimum = Minuit(cost, _start(counts, basis, offset))
-    minimum.errordef = Minuit.LIKELIHOOD
-    minimum.strategy = 2
+    minimum.errordef, minimum.strategy = Minuit.LIKELIHOOD, 2
     minimum.migrad(ncall=20_000)
     expected = _expected(basis, offset, np.asarray(minimum.values))
-    # The information of a log-linear model is known; Hesse may fail where events are few.
+    # The information of a log-linear model is exact; Hesse may fail where events are few.
     information = (basis * expected[:, None]).T @ basis
     covariance = np.linalg.pinv(information, hermitian=True)
     relative = np.sqrt(np.maximum(np.einsum("bp,pq,bq->b", basis, covariance, basis), 0.0))
@@ -108,17 +100,17 @@ def fit_background(counts: Floats, basis: Floats, offset: Floats) -> BackgroundF
 def fit_resonance(
     counts: Floats, edges: Floats, basis: Floats, offset: Floats, bump: Bump
 ) -> Resonance:
-    """Fits a Gaussian peak and mu = exp(offset + basis . p) at once.
+    """Fits a Gaussian peak and a background exp(offset + basis . p) at the same time.
 
-    The whole peak is fitted; its number of events is given for the share inside the range, as the
-    efficiency of a selection is. The interval is scaled with it.
+    The fit has the events of the whole peak as its parameter; the result, with its interval, is
+    scaled to those inside the m_jj range, to which the efficiency of a selection refers as well.
 
     Args:
         counts: (B,) events.
         edges: (B + 1,) in GeV.
         basis: (B, P) orthonormal columns.
-        offset: (B,).
-        bump: where the peak is looked for: its window and half of its width on both sides.
+        offset: (B,) logarithm of the spectrum that exp(basis . p) multiplies.
+        bump: allowed region of the mass: its window and half of the window on both sides.
     """
 
     def parts(parameters: Floats) -> tuple[Floats, Floats]:
@@ -140,10 +132,9 @@ def fit_resonance(
     minimum = _peak_minimum(cost, [excess, *first, *smooth], masses)
     if _is_doubtful(minimum):
         more = [_peak_minimum(cost, [excess, *one, *smooth], masses) for one in others]
-        minimum = _lowest([minimum, *more])
+        minimum = min([minimum, *more], key=lambda one: (not one.valid, one.fval))
     minimum.hesse()
-    width = _measure(minimum, "x2")
-    mass, n_signal = _measure(minimum, "x1"), _measure(minimum, "x0")
+    width, mass, n_signal = (_measure(minimum, name) for name in ("x2", "x1", "x0"))
     if (mass.is_rough or n_signal.is_rough) and _at_bound(minimum, "x2"):
         mass, n_signal = _measure_at_bound(minimum)
     signal, background = parts(np.asarray(minimum.values))
@@ -164,28 +155,22 @@ def _peak_minimum(
 ) -> Minuit:
     minimum = Minuit(cost, np.asarray(start))
     minimum.errordef = Minuit.LIKELIHOOD
-    minimum.limits["x1"] = masses
-    minimum.limits["x2"] = _WIDTHS
+    minimum.limits["x1"], minimum.limits["x2"] = masses, _WIDTHS
     minimum.migrad(ncall=20_000)
     return minimum
 
 
 def _starts(low: float, high: float) -> list[tuple[float, float]]:
-    """Masses and widths to begin with: the middle of a window first."""
+    """Returns start values of mass and width: the middle of the window first."""
     centre = float(np.sqrt(low * high))
     widths = [(centre, width) for width in (RESOLUTION, *_WIDTHS)]
     return [*widths, (low, RESOLUTION), (high, RESOLUTION)]
 
 
 def _is_doubtful(minimum: Minuit) -> bool:
-    """Whether a lower minimum may be elsewhere."""
+    """Whether another start may lead to a lower minimum."""
     stuck = _at_bound(minimum, "x1") or _at_bound(minimum, "x2")
     return not minimum.valid or stuck or minimum.values["x0"] <= 0
-
-
-def _lowest(minima: Sequence[Minuit]) -> Minuit:
-    """The lowest of several minima, of which those that converged come first."""
-    return min(minima, key=lambda one: (not one.valid, one.fval))
 
 
 def _at_bound(minimum: Minuit, name: str) -> bool:
@@ -196,10 +181,10 @@ def _at_bound(minimum: Minuit, name: str) -> bool:
 
 
 def _measure_at_bound(minimum: Minuit) -> tuple[Measurement, Measurement]:
-    """Mass and number with the width held where it is, at a limit.
+    """Measures mass and number of events with the width fixed at its limit.
 
-    There the likelihood is not parabolic in the width, so that Minos may fail and the covariance
-    is too small.
+    There the likelihood is not parabolic in the width: Minos may fail, and the covariance is too
+    small.
     """
     minimum.fixed["x2"] = True
     minimum.migrad(ncall=20_000)
@@ -212,22 +197,19 @@ def _measure_at_bound(minimum: Minuit) -> tuple[Measurement, Measurement]:
 
 
 def _expected(basis: Floats, offset: Floats, parameters: Floats) -> Floats:
-    expected: Floats = np.exp(np.clip(offset + basis @ parameters, -50, 50))
-    return expected
+    return np.asarray(np.exp(np.clip(offset + basis @ parameters, -50, 50)))
 
 
 def _start(counts: Floats, basis: Floats, offset: Floats) -> Floats:
     weight = counts + 0.5
-    target = np.log(weight) - offset
-    return np.asarray(
-        np.linalg.lstsq(basis * np.sqrt(weight)[:, None], target * np.sqrt(weight), rcond=None)[0]
-    )
+    root, target = np.sqrt(weight), np.log(weight) - offset
+    return np.asarray(np.linalg.lstsq(basis * root[:, None], target * root, rcond=None)[0])
 
 
 def _measure(minimum: Minuit, name: str) -> Measurement:
-    """With the interval of Minos, or of Hesse where Minos finds none.
+    """Returns a parameter with the interval of Minos, or of Hesse where Minos finds none.
 
-    An interval that meets a limit of the parameter ends there, and says so in its method.
+    An interval that meets a limit of the parameter ends there; its method then says so.
     """
     value = float(minimum.values[name])
     if minimum.valid:

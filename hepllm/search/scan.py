@@ -1,8 +1,8 @@
-"""The BumpHunter statistic: the least probable excess of all windows of a histogram.
+"""The BumpHunter statistic: the least probable excess in any window of a histogram.
 
-The data are scanned by pyBumpHunter. Its own pseudo-experiments are drawn from, and compared to,
-one fixed background, which would leave out that a fit follows the fluctuations; so the same
-statistic is computed here for whole batches of refitted histograms.
+pyBumpHunter scans the data. Its own pseudo-experiments are drawn from, and compared to, one fixed
+background, which ignores that a fit follows the fluctuations; so this module computes the same
+statistic for whole batches of refitted histograms.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hepllm.arrays import Floats, Ints
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows that are tried: each run of ``narrowest`` to ``widest`` neighbouring bins."""
+    """Windows of a scan: every ``narrowest`` to ``widest`` neighbouring bins."""
 
     narrowest: int
     widest: int
@@ -32,7 +32,7 @@ class Excesses:
     Attributes:
         statistic: (T,) -log of its local p-value; 0 where nothing exceeds the background.
         start: (T,) first bin of its window.
-        width: (T,) its number of bins.
+        width: (T,) number of bins of its window.
     """
 
     statistic: Floats
@@ -46,10 +46,10 @@ class Bump:
 
     Attributes:
         start: first bin of its window.
-        width: its number of bins.
-        n_observed: events in it.
-        n_expected: events of the background fit in it.
-        local_p: Poisson probability of at least as many events in this very window.
+        width: number of bins of its window.
+        n_observed: events in the window.
+        n_expected: events of the background fit in the window.
+        local_p: Poisson probability of at least as many events in this window alone.
     """
 
     start: int
@@ -60,18 +60,13 @@ class Bump:
 
 
 def scan_batch(counts: Floats, expected: Floats, windows: Windows) -> Excesses:
-    """Scans T histograms, each against its own background.
+    """Scans T histograms, counts (T, B), each against its own positive background (T, B).
 
     Choudalakis, arXiv:1101.0390, with P(n >= d | b) of equation 9 as the local p-value.
-
-    Args:
-        counts: (T, B) events.
-        expected: (T, B) of the background, positive.
-        windows: to try.
     """
-    zeros = np.zeros((len(counts), 1))
-    seen = np.concatenate([zeros, np.cumsum(counts, axis=1)], axis=1)
-    known = np.concatenate([zeros, np.cumsum(expected, axis=1)], axis=1)
+    seen, known = (
+        np.pad(np.cumsum(events, axis=1), ((0, 0), (1, 0))) for events in (counts, expected)
+    )
     best = np.zeros(len(counts))
     start = np.zeros(len(counts), dtype=np.int64)
     width = np.full(len(counts), windows.narrowest)
@@ -86,13 +81,13 @@ def scan_batch(counts: Floats, expected: Floats, windows: Windows) -> Excesses:
 
 
 def _surprise(observed: Floats, expected: Floats) -> Floats:
-    """-log P(n >= observed | expected) where there is an excess, else 0."""
+    """Computes -log P(n >= observed | expected) where there is an excess, else 0."""
     surprise = np.zeros(observed.shape)
     excess = observed > expected
     seen, known = observed[excess], expected[excess]
     with np.errstate(divide="ignore"):
         logarithm = -np.log(gammainc(seen, known))
-    # Where the probability underflows, its Gaussian tail in the signed root of the deviance.
+    # Where the probability underflows, use its Gaussian tail in the signed root of the deviance.
     squared = 2 * (seen * np.log(seen / known) - (seen - known))
     tail = squared / 2 + 0.5 * np.log(2 * np.pi * np.maximum(squared, 1))
     surprise[excess] = np.where(np.isfinite(logarithm), logarithm, tail)
@@ -100,15 +95,8 @@ def _surprise(observed: Floats, expected: Floats) -> Floats:
 
 
 def scan_data(counts: Floats, expected: Floats, edges: Floats, windows: Windows) -> Bump:
-    """Scans one histogram with pyBumpHunter.
-
-    Args:
-        counts: (B,) events.
-        expected: (B,) of the background, positive.
-        edges: (B + 1,) of the bins.
-        windows: to try.
-    """
-    from pyBumpHunter import BumpHunter1D  # noqa: PLC0415 (brings pyplot in)
+    """Scans counts (B,) with bin edges (B + 1,) against a positive background (B,)."""
+    from pyBumpHunter import BumpHunter1D  # noqa: PLC0415 (imports pyplot)
 
     hunter = BumpHunter1D(
         rang=[edges[0], edges[-1]],
@@ -117,14 +105,14 @@ def scan_data(counts: Floats, expected: Floats, edges: Floats, windows: Windows)
         width_max=windows.widest,
         nworker=1,
     )
-    # It reports on standard output, which belongs to results, and seeds the global generator.
+    # It prints on standard output, which is for results, and seeds the global generator.
     state = np.random.get_state()  # noqa: NPY002
     with contextlib.redirect_stdout(io.StringIO()), np.errstate(divide="ignore"):
         hunter.bump_scan(counts, expected, is_hist=True, do_pseudo=False)
     np.random.set_state(state)  # noqa: NPY002
     local_p = float(hunter.min_Pval_ar[0])
     start, width = int(hunter.min_loc_ar[0]), int(hunter.min_width_ar[0])
-    if local_p == 0.0:  # underflow, where its first window would win
+    if local_p == 0.0:  # underflow: pyBumpHunter reports its first window
         excess = scan_batch(counts[None], expected[None], windows)
         start, width = int(excess.start[0]), int(excess.width[0])
     inside = slice(start, start + width)

@@ -1,4 +1,4 @@
-"""The smooth background under a bump: a dijet function, or the rejected events' shape."""
+"""The smooth background under a bump: a dijet function, or the shape of the rejected events."""
 
 from __future__ import annotations
 
@@ -9,36 +9,29 @@ from typing import Literal
 import numpy as np
 
 from hepllm.arrays import Bools, Floats
-from hepllm.search.poisson import (
-    BatchFit,
-    count_parameters,
-    fit,
-    fit_sizes,
-    orthonormal,
-)
+from hepllm.search.poisson import BatchFit, count_parameters, fit, fit_sizes, orthonormal
 from hepllm.search.scan import Windows, scan_batch
 
 Method = Literal["template", "dijet"]
 
 _N_SHAPE = (3, 5)
-"""Parameters of the dijet function, at least and at most."""
+"""Smallest and largest number of parameters of the dijet function."""
 
 _N_FACTOR = (2, 4)
-"""Parameters of the factor on the rejected events' shape, at least and at most."""
+"""Smallest and largest number of parameters of the factor on the shape of rejected events."""
 
 
 @dataclass(frozen=True, eq=False)
 class SmoothBackground:
-    """How the background of a spectrum is described.
+    """A model of the background of a spectrum.
 
-    ``template``: the spectrum of the rejected events, which has far more of them, is fitted with
-    a dijet function; that of selected events is this function times exp(c0 + c1 u + ...) with
-    u = log m_jj. ``dijet``: the spectrum of selected events has a dijet function of its own.
+    ``template``: fits a dijet function to the spectrum of the rejected events, of which there are
+    far more; the spectrum of selected events is this function times exp(c0 + c1 u + ...) with
+    u = log m_jj. ``dijet``: fits a dijet function to the spectrum of selected events itself.
 
-    Both have as many parameters as the events ask for. For selected events this is decided outside
-    of the window that the fit with the fewest parameters makes look most like a bump, and half
-    its width on both sides: otherwise a resonance would ask for parameters, and they would fit it
-    away.
+    Both have as many parameters as the events need. For selected events the fit counts them
+    outside of the most bump-like window of the fit with the fewest parameters, and half its width
+    on both sides: otherwise a resonance would raise their number, and they would absorb it.
 
     Attributes:
         method: ``template`` or ``dijet``.
@@ -46,7 +39,7 @@ class SmoothBackground:
         factor: (B, Q) orthonormal columns of the factor.
         log_width: (B,) logarithm of the bin widths.
         parameter_p: p-value below which another parameter is added; 0 never adds one.
-        windows: of the scan.
+        windows: windows of the scan.
     """
 
     method: Method
@@ -57,18 +50,14 @@ class SmoothBackground:
     windows: Windows
 
     def fit_rejected(self, counts: Floats) -> BatchFit:
-        """Fits T spectra of events without signal-like score, shape (T, B)."""
+        """Fits T spectra of rejected events, shape (T, B)."""
         sizes = count_parameters(
-            counts,
-            self.shape,
-            self.log_width,
-            n_min=_N_SHAPE[0],
-            parameter_p=self.parameter_p,
+            counts, self.shape, self.log_width, n_min=_N_SHAPE[0], parameter_p=self.parameter_p
         )
         return fit_sizes(counts, self.shape, self.log_width, sizes)
 
     def fit_selected(self, counts: Floats, rejected: BatchFit) -> BatchFit:
-        """Fits T spectra of selected events, shape (T, B), beside those of rejected ones."""
+        """Fits T spectra of selected events, shape (T, B), given the fits of rejected ones."""
         basis, offset, n_min = self.shape, self.log_width, _N_SHAPE[0]
         if self.method == "template":
             basis, offset, n_min = self.factor, np.log(rejected.expected), _N_FACTOR[0]
@@ -85,12 +74,7 @@ class SmoothBackground:
 
 @dataclass(frozen=True, eq=False)
 class FittedSpectra:
-    """Fits to T sets of spectra.
-
-    Attributes:
-        rejected: of the rejected events.
-        selected: of each selection.
-    """
+    """Fits to T sets of spectra: of the rejected events, and of each selection."""
 
     rejected: BatchFit
     selected: Sequence[BatchFit]
@@ -98,10 +82,8 @@ class FittedSpectra:
     @property
     def converged(self) -> Bools:
         """Whether all fits of a set converged, shape (T,)."""
-        every: Bools = np.logical_and.reduce(
-            [self.rejected.converged, *(one.converged for one in self.selected)]
-        )
-        return every
+        fits = [self.rejected, *self.selected]
+        return np.asarray(np.all([one.converged for one in fits], axis=0))
 
 
 def smooth_background(
@@ -115,7 +97,7 @@ def smooth_background(
 
     Args:
         edges: (B + 1,) in GeV, below ``sqrt_s``.
-        windows: of the scan.
+        windows: windows of the scan.
         method: ``template`` or ``dijet``, as in ``SmoothBackground``.
         parameter_p: p-value below which another parameter is added.
         sqrt_s: centre-of-mass energy in GeV.
@@ -140,13 +122,7 @@ def smooth_background(
 def fit_spectra(
     background: SmoothBackground, rejected: Floats, selected: Sequence[Floats]
 ) -> FittedSpectra:
-    """Fits T sets of spectra.
-
-    Args:
-        background: to fit.
-        rejected: (T, B) events.
-        selected: for each selection (T, B) events.
-    """
+    """Fits T sets of spectra: of rejected events, shape (T, B), and of each selection, (T, B)."""
     of_rejected = background.fit_rejected(rejected)
     fits = [background.fit_selected(counts, of_rejected) for counts in selected]
     return FittedSpectra(of_rejected, fits)

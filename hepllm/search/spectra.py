@@ -1,4 +1,4 @@
-"""m_jj spectra of a box: of what a selection keeps, and of what it rejects."""
+"""m_jj spectra of a box, of selected and of rejected events."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ScoreCut:
     """A cut on the score that keeps a share of the events.
 
     Attributes:
-        efficiency: share of the events in the m_jj range that was asked for.
+        efficiency: requested share of the events in the m_jj range.
         threshold: events with a score above it pass.
         n_selected: events that pass.
     """
@@ -27,12 +27,10 @@ class ScoreCut:
     n_selected: int
 
     def is_tied(self, n_events: int) -> bool:
-        """Whether it keeps less than 90 % of its share of events, for want of distinct scores.
+        """Whether it keeps less than 90 % of its share of the ``n_events`` in the m_jj range.
 
-        Args:
-            n_events: in the m_jj range.
+        Without equal scores, a cut loses at most one event by rounding.
         """
-        # Without ties, rounding to whole events is all that is lost.
         return self.n_selected + 1 < 0.9 * self.efficiency * n_events
 
 
@@ -50,35 +48,23 @@ class BoxSpectra:
     rejected: Floats
     selected: Floats
 
-    @property
-    def before(self) -> Floats:
-        """Events before any selection, shape (B,)."""
-        together: Floats = self.rejected + self.selected[0]
-        return together
-
 
 def bin_edges(low: float, high: float, width: float) -> Floats:
-    """Edges of bins of equal width in log m_jj.
+    """Divides a range in GeV into bins of equal width in log m_jj; returns their edges.
 
-    Args:
-        low: lower end in GeV.
-        high: upper end in GeV.
-        width: of a bin over its mass; adjusted so that the bins fill the range.
+    ``width`` is that of a bin over its mass, adjusted so that the bins fill the range.
     """
     n_bins = max(1, round(np.log(high / low) / width))
-    edges: Floats = np.geomspace(low, high, n_bins + 1)
-    return edges
+    return np.geomspace(low, high, n_bins + 1)
 
 
 def choose_cuts(scores: Floats, efficiencies: Sequence[float]) -> list[ScoreCut]:
-    """Thresholds that the given shares of events pass; those tied with a threshold fail.
+    """Chooses thresholds on the scores, shape (N,), that keep the given shares of events.
 
-    Args:
-        scores: (N,) of the events in the m_jj range.
-        efficiencies: shares, at least one.
+    Events whose score equals the threshold fail.
 
     Returns:
-        From the loosest to the tightest.
+        The cuts, from the loosest to the tightest.
     """
     chosen = []
     for efficiency in sorted(efficiencies, reverse=True):
@@ -90,7 +76,7 @@ def choose_cuts(scores: Floats, efficiencies: Sequence[float]) -> list[ScoreCut]
 def make_spectra(
     m_jj: Floats, scores: Floats, cuts: Sequence[ScoreCut], edges: Floats
 ) -> BoxSpectra:
-    """Histograms of m_jj in GeV, shape (N,), for scores, shape (N,)."""
+    """Histograms m_jj in GeV, shape (N,), by the scores of the events, shape (N,)."""
     passing = [scores > cut.threshold for cut in cuts]
     selected = [np.histogram(m_jj[mask], edges)[0] for mask in passing]
     rejected = np.histogram(m_jj[~passing[0]], edges)[0]
@@ -100,16 +86,16 @@ def make_spectra(
 def shape_distance(
     passing: Floats, failing: Floats, seed: int, *, n_permutations: int = 500
 ) -> ShapeDistance | None:
-    """Compares m_jj of events that pass and that fail a selection.
+    """Compares the masses of events that pass, shape (N,), and that fail a cut, shape (M,).
 
     Args:
-        passing: (N,) masses.
-        failing: (M,) masses.
-        seed: of the random selections.
-        n_permutations: random selections.
+        passing: m_jj of events that pass.
+        failing: m_jj of events that fail.
+        seed: seed of the random selections.
+        n_permutations: number of random selections.
 
     Returns:
-        None where fewer than 10 events are on a side.
+        The distance; None where fewer than 10 events pass or fail.
     """
     if min(len(passing), len(failing)) < 10:
         return None
@@ -119,9 +105,8 @@ def shape_distance(
     total = np.bincount(place, minlength=10).astype(np.float64)
     kept = np.bincount(place[: len(passing)], minlength=10).astype(np.float64)
     random = np.random.default_rng([seed, 31])
-    draws = random.multivariate_hypergeometric(
-        total.astype(np.int64), len(passing), size=n_permutations
-    )
+    colours = total.astype(np.int64)
+    draws = random.multivariate_hypergeometric(colours, len(passing), size=n_permutations)
     by_chance = _jensen_shannon(draws.astype(np.float64), total - draws)
     return ShapeDistance(
         ks=float(test.statistic),
@@ -132,13 +117,12 @@ def shape_distance(
 
 
 def _jensen_shannon(first: Floats, second: Floats) -> Floats:
-    """In bits, of histograms along the last axis."""
+    """Computes the Jensen-Shannon divergence of histograms along the last axis, in bits."""
     p, q = (values / values.sum(axis=-1, keepdims=True) for values in (first, second))
     middle = (p + q) / 2
 
     def divergence(shape: Floats) -> Floats:
         logarithm = np.log2(np.where(shape > 0, shape / middle, 1.0))
-        total: Floats = (shape * logarithm).sum(axis=-1)
-        return total
+        return np.asarray((shape * logarithm).sum(axis=-1))
 
     return (divergence(p) + divergence(q)) / 2

@@ -1,4 +1,4 @@
-"""A search from scores and masses to the record of what it found, as the LHC Olympics asked for."""
+"""A search from scores and masses to a submission, as the LHC Olympics asked for."""
 
 from __future__ import annotations
 
@@ -31,13 +31,9 @@ from hepllm.search.spectra import ScoreCut
 
 @dataclass(frozen=True, eq=False)
 class ReferenceSignal:
-    """Simulated signal that the classifier was not trained on, to count what a cut loses.
+    """Simulated signal that the classifier was not trained on, for the efficiency of cuts.
 
-    Attributes:
-        score: (N,).
-        m_jj: (N,) in GeV.
-        weight: (N,).
-        description: where it comes from.
+    Arrays have shape (N,); m_jj is in GeV; ``description`` says where the events come from.
     """
 
     score: Floats
@@ -48,30 +44,11 @@ class ReferenceSignal:
 
 @dataclass(frozen=True, eq=False)
 class Key:
-    """What a key says about N events.
-
-    Attributes:
-        is_signal: (N,).
-        score: (N,).
-        m_jj: (N,) in GeV.
-    """
+    """The key of a box: the true class of N events, with their score and m_jj in GeV."""
 
     is_signal: Bools
     score: Floats
     m_jj: Floats
-
-
-@dataclass(frozen=True, eq=False)
-class BoxSearch:
-    """A search that was done.
-
-    Attributes:
-        result: with the arrays that pictures need.
-        findings: for ``submission.json``.
-    """
-
-    result: SearchResult
-    findings: SearchFindings
 
 
 def search_box(
@@ -81,15 +58,18 @@ def search_box(
     *,
     reference: ReferenceSignal | None = None,
     key: Key | None = None,
-) -> BoxSearch:
-    """Searches a box for a resonance, with upper limits on it where nothing is found.
+) -> tuple[SearchResult, SearchFindings]:
+    """Searches a box for a resonance; computes upper limits where there is no excess.
 
     Args:
-        events: of the box.
-        settings: the rules, all fixed before the box is looked at.
-        seed: of pseudo-experiments and replicas.
-        reference: signal for efficiencies; None leaves out what needs them.
-        key: of the box, which is only compared with what was found; None leaves it out.
+        events: events of the box.
+        settings: rules, all fixed before anybody looks at the box.
+        seed: seed of pseudo-experiments and replicas.
+        reference: signal for efficiencies; without it, findings that need them are None.
+        key: key of the box, which is compared with the findings.
+
+    Returns:
+        The result, with the arrays that pictures need, and the findings for ``submission.json``.
 
     Raises:
         InputError: if a score is not finite, or the box has too few events in the m_jj range.
@@ -104,18 +84,18 @@ def search_box(
             problems.append(str(error))
     findings = findings_of(result, reference, key, limits)
     warnings = [*findings.warnings, *problems]
-    return BoxSearch(result, findings.model_copy(update={"warnings": warnings}))
+    return result, findings.model_copy(update={"warnings": warnings})
 
 
 def signal_efficiency(
     reference: ReferenceSignal, cut: ScoreCut, m_jj_range: tuple[float, float]
 ) -> SignalEfficiency | None:
-    """The efficiency of a cut for simulated signal, with its 68 % interval.
+    """Returns the efficiency of a cut for simulated signal, with its 68 % interval.
 
-    Signed weights may take the estimate out of [0, 1]; it is put back to the nearer end.
+    Signed weights may move the estimate out of [0, 1]; it is then set to the nearer end.
 
     Returns:
-        None where the weights do not sum to a positive number.
+        The efficiency; None where the weights do not sum to a positive number.
     """
     low, high = m_jj_range
     passes = (reference.m_jj >= low) & (reference.m_jj < high)
@@ -165,14 +145,7 @@ def findings_of(
     key: Key | None,
     limits: UpperLimits | None = None,
 ) -> SearchFindings:
-    """Everything a search found, as a record.
-
-    Args:
-        result: of the search.
-        reference: signal for efficiencies; None leaves out what needs them.
-        key: of the box; None leaves it out.
-        limits: on the signal, where nothing was found; None leaves them out.
-    """
+    """Returns all findings of a search as a record; None leaves out what needs an argument."""
     overall, resonance = result.toys.overall, result.resonance
     efficiencies = efficiencies_of(result, reference)
     efficiency = None if efficiencies is None else efficiencies[result.best]
@@ -193,9 +166,7 @@ def findings_of(
         resonance_relative_width=resonance.width,
         resonance_width_at_limit=resonance.width_at_limit,
         resonance_fit_valid=resonance.is_valid,
-        jet_masses_gev=JetMasses(
-            light=result.jet_masses["light"].peak, heavy=result.jet_masses["heavy"].peak
-        ),
+        jet_masses_gev=JetMasses(**{jet: one.peak for jet, one in result.jet_masses.items()}),
         n_signal_selected=resonance.n_signal,
         n_signal_box=number,
         signal_over_background=ratio,
@@ -218,10 +189,10 @@ def _range_of(result: SearchResult) -> tuple[float, float]:
 
 
 def _number_in_box(result: SearchResult, efficiency: SignalEfficiency | None) -> Measurement | None:
-    """Signal in the whole box, if it is like the simulated one; all of it passed the trigger.
+    """Returns the signal events in the whole box, with the efficiency of simulated signal.
 
-    Without an excess there is no number of signal events: that of the largest fluctuation says
-    nothing about a signal. Nor is there one where the fit finds no peak.
+    None without an excess, where the fit describes a fluctuation and no signal, and where the fit
+    finds no peak.
     """
     n_signal = result.resonance.n_signal
     if efficiency is None or not result.is_excess or n_signal.value <= 0:

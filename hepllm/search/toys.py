@@ -1,4 +1,4 @@
-"""Global p-values from pseudo-experiments in which the background is fitted again."""
+"""Global p-values from pseudo-experiments, each with a fit of its own background."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ LOG = logging.getLogger(__name__)
 _BLOCK = 1000
 _MIN_FREE_BINS = 4
 _MIN_EXCEEDING = 20
-"""More pseudo-experiments are made while fewer than this exceed the data."""
+"""Number of pseudo-experiments exceeding the data below which more are made."""
 
 
 @dataclass(frozen=True, eq=False)
 class NullHypothesis:
-    """What spectra look like without a resonance.
+    """Expected spectra without a resonance.
 
     Attributes:
-        background: how spectra are fitted.
+        background: model that is fitted to spectra.
         rejected: (B,) expected events that fail the loosest selection.
         selected: (S, B) expected events of each selection, the loosest first.
     """
@@ -44,12 +44,12 @@ class NullHypothesis:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What was found in T sets of spectra.
+    """Scans and fits of T sets of spectra.
 
     Attributes:
-        statistic: (T, S) of the scan of each selection.
-        deviance: (T, S) of the fit of each selection.
-        rejected_deviance: (T,) of the fit of the rejected events.
+        statistic: (T, S) statistic of the scan of each selection.
+        deviance: (T, S) deviance of the fit of each selection.
+        rejected_deviance: (T,) deviance of the fit of the rejected events.
         failed: (T,) sets in which a fit did not converge.
     """
 
@@ -61,19 +61,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class PValue:
-    """A p-value from pseudo-experiments.
-
-    Attributes:
-        n_exceeding: pseudo-experiments at least as extreme as the data.
-        n_toys: all of them.
-    """
+    """A p-value: ``n_exceeding`` of ``n_toys`` are at least as extreme as the data."""
 
     n_exceeding: int
     n_toys: int
 
     @property
     def value(self) -> float:
-        """(k + 1) / (n + 1), which is valid for any number of them.
+        """(k + 1) / (n + 1), which is valid for any number of pseudo-experiments.
 
         Phipson and Smyth, arXiv:1603.05766, section 2.
         """
@@ -81,29 +76,29 @@ class PValue:
 
     @property
     def significance(self) -> float | None:
-        """One-sided Gaussian standard deviations; None for p = 1, which has no finite number."""
+        """One-sided Gaussian standard deviations; None where they are infinite (p = 1)."""
         sigma = float(norm.isf(self.value))
         return sigma if math.isfinite(sigma) else None
 
 
 @dataclass(frozen=True)
 class ToyResult:
-    """How extreme the data are.
+    """P-values of the data.
 
     Attributes:
-        overall: of the most significant window of all selections: the trials in windows, widths
-            and selections are accounted for.
-        by_selection: of each selection alone.
-        goodness: of the fit of each selection, from the same pseudo-experiments.
-        rejected_goodness: of the fit of the rejected events.
-        n_failed: pseudo-experiments in which a fit failed; they count as extreme for ``overall``
+        overall: for the most significant window of all selections; accounts for the trials in
+            windows, widths and selections.
+        by_selection: for each selection alone.
+        goodness: for the fit of each selection, from the same pseudo-experiments.
+        rejected_goodness: for the fit of the rejected events.
+        n_failed: pseudo-experiments in which a fit failed. They count as extreme for ``overall``
             and ``by_selection``, and as well described for the goodness of fits, so that they
-            neither make a claim nor hide a bad fit.
+            neither create a claim nor hide a bad fit.
     """
 
     overall: PValue
-    by_selection: tuple[PValue, ...]
-    goodness: tuple[PValue, ...]
+    by_selection: list[PValue]
+    goodness: list[PValue]
     rejected_goodness: PValue
     n_failed: int
 
@@ -127,7 +122,7 @@ def examine(
 
 
 def null_hypothesis(background: SmoothBackground, fits: FittedSpectra) -> NullHypothesis:
-    """The fitted background of one set of spectra as the truth of pseudo-experiments."""
+    """Returns the fitted background of one set of spectra, as the truth of pseudo-experiments."""
     selected = np.stack([fitted.expected[0] for fitted in fits.selected])
     return NullHypothesis(background, fits.rejected.expected[0], selected)
 
@@ -135,19 +130,15 @@ def null_hypothesis(background: SmoothBackground, fits: FittedSpectra) -> NullHy
 def throw(
     null: NullHypothesis, n_toys: int, random: np.random.Generator
 ) -> tuple[Floats, list[Floats]]:
-    """Draws spectra; a tighter selection's events are among those of a looser one.
+    """Draws spectra, in which the events of a tighter selection also pass the looser ones.
 
     Returns:
         Rejected events (T, B), and selected events (T, B) of each selection.
     """
     rejected = random.poisson(null.rejected, (n_toys, len(null.rejected))).astype(np.float64)
-    counts = np.zeros_like(rejected)
-    selected = []
-    looser = [*null.selected[:-1]][::-1]
-    inner = null.selected[-1]
-    counts = counts + random.poisson(inner, counts.shape)
-    selected.append(counts)
-    for outer in looser:
+    counts, inner = np.zeros_like(rejected), np.zeros_like(null.rejected)
+    selected: list[Floats] = []
+    for outer in null.selected[::-1]:
         # Two fits may cross where there are hardly any events.
         counts = counts + random.poisson(np.maximum(outer - inner, 0.0), counts.shape)
         selected.append(counts)
@@ -156,81 +147,66 @@ def throw(
 
 
 def run_block(null: NullHypothesis, seed: int, block: int) -> Outcome:
-    """One block of pseudo-experiments, which depends on seed and number of the block only."""
+    """Makes one block of pseudo-experiments, which depends only on seed and block number."""
     random = np.random.default_rng([seed, 32, block])
     rejected, selected = throw(null, _BLOCK, random)
     return examine(null.background, rejected, selected)[1]
 
 
 def global_p_value(
-    null: NullHypothesis,
-    data: Outcome,
-    *,
-    seed: int,
-    n_toys: int,
-    max_toys: int,
-    workers: int = 1,
+    null: NullHypothesis, data: Outcome, *, seed: int, n_toys: int, max_toys: int, workers: int = 1
 ) -> ToyResult:
-    """Compares data with pseudo-experiments, of which there are more where few are as extreme.
+    """Compares data with pseudo-experiments, and makes more of them where few are as extreme.
 
     Their number grows tenfold from ``n_toys`` up to ``max_toys`` while fewer than 20 exceed the
-    data. P(p <= alpha) <= alpha still holds under the null hypothesis: one p-value decides for
-    every alpha, that of the first stage above 0.02 and that of the last below.
+    data. P(p <= alpha) <= alpha still holds under the null hypothesis: for every alpha one
+    p-value decides, that of the first stage above 0.02 and that of the last stage below.
 
     Args:
-        null: where they are drawn from.
-        data: of one set of spectra.
-        seed: of the draws.
-        n_toys: to begin with; rounded up to whole blocks of 1,000.
-        max_toys: at most.
-        workers: processes; the result does not depend on them.
+        null: distribution of the pseudo-experiments.
+        data: outcome of one set of spectra.
+        seed: seed of the pseudo-experiments.
+        n_toys: number to start with; rounded up to whole blocks of 1,000.
+        max_toys: largest number.
+        workers: number of processes; the result does not depend on it.
     """
     blocks: list[Outcome] = []
     target = n_toys
     while True:
         wanted = range(len(blocks), -(-target // _BLOCK))
         kind: Kind = "serial" if workers == 1 else "processes"
-        function = partial(run_block, null, seed)
-        with closing(
-            run_tasks(function, wanted, kind=kind, workers=workers, ordered=True)
-        ) as results:
-            blocks += [outcome for _, outcome in results]
+        block = partial(run_block, null, seed)
+        with closing(run_tasks(block, wanted, kind=kind, workers=workers, ordered=True)) as done:
+            blocks += [outcome for _, outcome in done]
         result = _compare(data, blocks)
-        if result.overall.n_exceeding >= _MIN_EXCEEDING or target >= max_toys:
+        found = result.overall
+        if found.n_exceeding >= _MIN_EXCEEDING or target >= max_toys:
             return result
         target = min(10 * target, max_toys)
-        LOG.info(
-            "%d of %d pseudo-experiments exceed the data; going on to %d",
-            result.overall.n_exceeding,
-            result.overall.n_toys,
-            target,
-        )
+        text = "%d of %d pseudo-experiments exceed the data; continuing to %d"
+        LOG.info(text, found.n_exceeding, found.n_toys, target)
 
 
 def _compare(data: Outcome, blocks: Sequence[Outcome]) -> ToyResult:
     def joined(name: str) -> Floats:
-        values: Floats = np.concatenate([getattr(block, name) for block in blocks])
-        return values
+        return np.concatenate([getattr(block, name) for block in blocks])
 
     failed = joined("failed").astype(bool)
 
     def p_value(toys: Floats, observed: float, *, of_fit: bool = False) -> PValue:
-        # A histogram like that of the data has the same statistic but for rounding.
+        # A histogram equal to that of the data has the same statistic up to rounding.
         extreme = toys >= observed - 1e-9 * max(1.0, abs(observed))
         extreme = extreme & ~failed if of_fit else extreme | failed
         return PValue(int(extreme.sum()), len(toys))
 
     statistic, deviance = joined("statistic"), joined("deviance")
     selections = range(statistic.shape[1])
+    rejected, observed = joined("rejected_deviance"), float(data.rejected_deviance[0])
     return ToyResult(
         overall=p_value(statistic.max(axis=1), float(data.statistic[0].max())),
-        by_selection=tuple(p_value(statistic[:, i], data.statistic[0, i]) for i in selections),
-        goodness=tuple(
-            p_value(deviance[:, i], data.deviance[0, i], of_fit=True) for i in selections
-        ),
-        rejected_goodness=p_value(
-            joined("rejected_deviance"), float(data.rejected_deviance[0]), of_fit=True
-        ),
+        by_selection=[p_value(statistic[:, i], data.statistic[0, i]) for i in selections],
+        goodness=[p_value(deviance[:, i], data.deviance[0, i], of_fit=True) for i in selections],
+        rejected_goodness=p_value(rejected, observed, of_fit=True),
         n_failed=int(failed.sum()),
     )
 
@@ -238,17 +214,12 @@ def _compare(data: Outcome, blocks: Sequence[Outcome]) -> ToyResult:
 def goodness_outside(
     counts: Floats, basis: Floats, offset: Floats, used: Bools, seed: int
 ) -> PValue | None:
-    """How well a background describes the bins away from a resonance, by pseudo-experiments.
+    """Tests by pseudo-experiments how well a background describes bins away from a resonance.
 
-    Args:
-        counts: (B,) events.
-        basis: (B, P) orthonormal columns.
-        offset: (B,).
-        used: (B,) bins that count.
-        seed: of the draws.
+    ``counts``, ``offset`` and ``used``, the bins that count, have shape (B,); ``basis`` (B, P).
 
     Returns:
-        None where hardly more bins than parameters are left, or the fit fails.
+        The p-value; None where hardly more bins than parameters are left, or the fit fails.
     """
     if used.sum() < basis.shape[1] + _MIN_FREE_BINS:
         return None
@@ -256,7 +227,7 @@ def goodness_outside(
     if not fitted.converged[0]:
         return None
     random = np.random.default_rng([seed, 35])
-    # Bins that do not count may be anything; their extrapolation must not overflow the draws.
+    # Bins that do not count are ignored, but their extrapolation must not overflow the draws.
     expected = np.where(used, fitted.expected[0], 0.0)
     drawn = random.poisson(expected, (_BLOCK, len(counts))).astype(np.float64)
     toys = fit(drawn, basis, offset, np.broadcast_to(used, drawn.shape))
@@ -265,5 +236,5 @@ def goodness_outside(
 
 
 def observed_spectra(spectra: BoxSpectra) -> tuple[Floats, list[Floats]]:
-    """One set of spectra in the form of T sets: (1, B), and (1, B) for each selection."""
+    """Returns one set of spectra in the form of T sets: (1, B), and (1, B) for each selection."""
     return spectra.rejected[None], [counts[None] for counts in spectra.selected]

@@ -172,7 +172,7 @@ def _report(bench: _Bench, chosen: EvaluationSet) -> SetReport:
         known["cascade"] = _judge_cascade(contest, contest.cascade, chosen, measured, results)
     forget_search(folder)
     if chosen.name in bench.searched:
-        searched = search_blackbox(
+        known["search"], written = search_blackbox(
             contest.run,
             contest.config,
             contest.seed,
@@ -181,8 +181,7 @@ def _report(bench: _Bench, chosen: EvaluationSet) -> SetReport:
             validation=bench.calibration.validation,
             folder=folder,
         )
-        known["search"] = searched.record
-        files += searched.files
+        files += written
     metrics = _metrics(chosen, results, views, known)
     text = as_text(result_section(chosen.name, metrics))
     metrics.write(folder / METRICS)

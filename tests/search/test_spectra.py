@@ -40,7 +40,9 @@ def test_spectra_count_each_event_once() -> None:
     edges = bin_edges(2600, 8000, 0.1)
     selections = choose_cuts(scores, [0.1, 0.01])
     spectra = make_spectra(m_jj, scores, selections, edges)
-    np.testing.assert_array_equal(spectra.before, np.histogram(m_jj, edges)[0])
+    np.testing.assert_array_equal(
+        spectra.rejected + spectra.selected[0], np.histogram(m_jj, edges)[0]
+    )
     assert spectra.selected.sum(axis=1).tolist() == [one.n_selected for one in selections]
     assert (spectra.selected[1] <= spectra.selected[0]).all()
 
