@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import AdamW
 
 from hepllm.errors import InputError
+from hepllm.files import write_aside, write_text
 from hepllm.learning.averaging import WeightAverage
 from hepllm.learning.optimizers import OptimizerGroup
 from hepllm.model.backbone import load_lora_state, lora_state
@@ -96,18 +96,13 @@ def save_checkpoint(
         scaler: of the loss; its scale is saved too.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    name = _name(progress.step)
+    target = folder / _name(progress.step)
     for unfinished in folder.glob(".step-*.partial"):  # of a run that was killed
         shutil.rmtree(unfinished)
-    aside = folder / f".{name}.partial"
-    aside.mkdir()
     loss_scale = {} if scaler is None else scaler.state_dict()
-    _write(aside, classifier, groups, progress, average, loss_scale=loss_scale)
-    for file in aside.iterdir():
-        _sync(file)  # or a power cut might leave a renamed folder of empty files
-    target = folder / name
-    shutil.rmtree(target, ignore_errors=True)
-    aside.rename(target)
+    with write_aside(target, durable=True) as aside:
+        aside.mkdir()
+        _write(aside, classifier, groups, progress, average, loss_scale=loss_scale)
     if progress.is_best:
         mark_best(folder, progress)
     _remove_old(folder, keep)
@@ -154,7 +149,7 @@ def mark_best(folder: Path, progress: Progress) -> None:
     if progress.best is not None:
         name = _name(int(progress.best["step"]))
         if (folder / name).is_dir():
-            _write_json(folder / _BEST, {"checkpoint": name})
+            write_text(folder / _BEST, json.dumps({"checkpoint": name}), durable=True)
 
 
 def best_checkpoint(folder: Path) -> Path:
@@ -331,17 +326,6 @@ def _unflatten(tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> dic
             node = node.setdefault(key, {})
         node[keys[-1]] = value
     return state
-
-
-def _write_json(file: Path, content: Any) -> None:
-    aside = file.with_name(f".{file.name}.partial")
-    aside.write_text(json.dumps(content), encoding="utf-8")
-    aside.replace(file)
-
-
-def _sync(file: Path) -> None:
-    with file.open("rb") as opened:
-        os.fsync(opened.fileno())
 
 
 def _name(step: int) -> str:
