@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
+from hepllm import __version__
 from hepllm.arrays import Digests, Floats, Ints, Labels
 from hepllm.config import Config, TrainConfig, load_config
 from hepllm.data.dataset import Dataset, EventTable, read_dataset
+from hepllm.data.notes import Notes, NotesRecord, find_events, read_notes, write_notes
 from hepllm.data.views import balanced_view, validation_view
 from hepllm.errors import InputError
-from hepllm.files import write_aside, write_text
+from hepllm.files import write_text
 from hepllm.learning.checkpoint import best_checkpoint, load_weights
 from hepllm.model.backbone import load_backbone
 from hepllm.model.classifier import EventClassifier, build_classifier
@@ -66,8 +67,7 @@ class Run:
 
     def used_events(self) -> Digests:
         """Digests of all events that it was trained or validated on."""
-        digests: Digests = _read_table(self.folder / _EVENTS)["event_digest"].to_numpy()
-        return digests
+        return _read(self.folder / _EVENTS).event_digest
 
     def validation_rows(self, table: EventTable) -> Ints:
         """Where the events with validation scores stand in their split, in the scores' order.
@@ -78,13 +78,9 @@ class Run:
         Raises:
             InputError: if it lacks some of them.
         """
-        kept = _read_table(self.folder / _VALIDATION)
-        wanted = kept["event_digest"].to_numpy()
-        order = np.argsort(table.event_digest, kind="stable")
-        found = np.searchsorted(table.event_digest, wanted, sorter=order)
-        rows: Ints = order[np.minimum(found, len(order) - 1)]
-        same = np.array_equal(table.event_digest[rows], wanted)
-        if not same or not np.array_equal(table.label[rows], kept["label"].to_numpy()):
+        notes = _read(self.folder / _VALIDATION)
+        rows = find_events(notes.event_digest, table.event_digest)
+        if (rows < 0).any() or not np.array_equal(table.label[rows], notes.column("label")):
             raise InputError(
                 f"{self.folder}: its validation scores are not those of its dataset; train it again"
             )
@@ -97,13 +93,12 @@ class Run:
 
     def validation_scores(self) -> Floats:
         """Scores of the validation events, in the order of ``validation_events``."""
-        scores: Floats = _read_table(self.folder / _VALIDATION)["score"].to_numpy()
-        return scores
+        return _read(self.folder / _VALIDATION).column("score")
 
     def validation_labels(self) -> tuple[Labels, Floats]:
         """Labels and weights of the validation events, beside their scores."""
-        table = _read_table(self.folder / _VALIDATION)
-        return table["label"].to_numpy(), table["weight"].to_numpy()
+        notes = _read(self.folder / _VALIDATION)
+        return notes.column("label"), notes.column("weight")
 
     def load_classifier(self) -> tuple[EventClassifier, PromptEncoder]:
         """Loads the backbone and the weights that did best on validation data."""
@@ -160,33 +155,41 @@ def count_classes(table: EventTable) -> dict[str, int]:
     }
 
 
-def write_used_events(folder: Path, *tables: EventTable) -> None:
+def write_used_events(folder: Path, dataset_digest: str, *tables: EventTable) -> None:
     """Records which events a run has seen, so that no evaluation counts them.
 
     Those recorded before stay: a resumed run may go on with another balance.
+
+    Args:
+        folder: of the run.
+        dataset_digest: of the dataset that it is trained on.
+        tables: events of it.
     """
     digests = np.unique(np.concatenate([table.event_digest for table in tables]))
     if (folder / _EVENTS).exists():
-        earlier = _read_table(folder / _EVENTS)["event_digest"].to_numpy()
-        digests = np.union1d(digests, earlier)
-    write_table(folder / _EVENTS, {"event_digest": digests})
+        digests = np.union1d(digests, _read(folder / _EVENTS).event_digest)
+    record = _notes_record("events that the run has seen", dataset_digest)
+    write_notes(folder / _EVENTS, digests, {}, record)
 
 
-def write_validation_scores(folder: Path, table: EventTable, scores: Floats) -> None:
-    """Keeps the validation scores, on which thresholds are chosen later."""
-    columns = {
-        "event_digest": table.event_digest,
+def write_validation_scores(
+    folder: Path, dataset_digest: str, table: EventTable, scores: Floats
+) -> None:
+    """Keeps the validation scores, on which thresholds are chosen later.
+
+    Args:
+        folder: of the run.
+        dataset_digest: of the dataset that it is trained on.
+        table: N validation events of it.
+        scores: shape (N,).
+    """
+    columns: dict[str, NDArray[Any]] = {
         "label": table.label,
         "weight": table.weight,
         "score": scores,
     }
-    write_table(folder / _VALIDATION, columns)
-
-
-def write_table(file: Path, columns: dict[str, Any]) -> None:
-    """Writes columns as Parquet, whole or not at all."""
-    with write_aside(file) as aside:
-        pq.write_table(pa.table(columns), aside, compression="zstd")
+    record = _notes_record("validation scores of the run", dataset_digest)
+    write_notes(folder / _VALIDATION, table.event_digest, columns, record)
 
 
 def write_run_files(folder: Path, config_text: str, record: RunRecord) -> None:
@@ -195,12 +198,10 @@ def write_run_files(folder: Path, config_text: str, record: RunRecord) -> None:
     record.write(folder / _RECORD)
 
 
-def _read_table(file: Path) -> pa.Table:
-    try:
-        return pq.read_table(file)
-    except FileNotFoundError:
-        raise InputError(
-            f"{file}: missing; the training was not finished, go on with: hepllm train --resume"
-        ) from None
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{file}: not readable: {error}") from None
+def _notes_record(holds: str, dataset_digest: str) -> NotesRecord:
+    made_by = f"hepllm train, version {__version__}"
+    return NotesRecord(holds=holds, made_by=made_by, dataset_digest=dataset_digest)
+
+
+def _read(file: Path) -> Notes:
+    return read_notes(file, "the training was not finished, go on with: hepllm train --resume")

@@ -246,7 +246,7 @@ def _train(
     started = time.perf_counter()
     classifier, encoder, plan = ready.classifier, ready.encoder, ready.memory.plan
     if team.is_first:
-        write_used_events(output, data.train, data.validation)
+        write_used_events(output, record.dataset_digest, data.train, data.validation)
         ready.memory.write(output)
     result = fit(classifier, encoder, data, plan, folder=output, resume_from=resume_from, team=team)
     if team.is_first:
@@ -259,7 +259,7 @@ def _finish(output: Path, plan: TrainingPlan, record: RunRecord, ready: _Ready) 
     load_weights(best_checkpoint(output / "checkpoints"), ready.classifier)
     dataset, limit = read_dataset(record.dataset), plan.train.final_validation_events
     table = validation_events(dataset, plan.train, limit, plan.seed)
-    write_used_events(output, table)
+    write_used_events(output, record.dataset_digest, table)
     with progress_bar(len(table), "score validation events") as bar:
         scores = score_events(
             ready.classifier,
@@ -268,7 +268,7 @@ def _finish(output: Path, plan: TrainingPlan, record: RunRecord, ready: _Ready) 
             batch_size=plan.evaluation.batch_size,
             on_batch=bar.update,
         )
-    write_validation_scores(output, table, scores)
+    write_validation_scores(output, record.dataset_digest, table, scores)
     _link_latest(output)
 
 
