@@ -22,8 +22,7 @@ from hepllm.config import Config, override_config
 from hepllm.errors import InputError, nearest_name
 from hepllm.model.inputs import ModelInputs
 from hepllm.physics.events import EventBatch, Particles, describe_defects
-from hepllm.physics.features import features_of_jets
-from hepllm.physics.jets import cluster
+from hepllm.physics.features import compute_features
 from hepllm.runs.folder import open_run
 from hepllm.runs.predictor import Predictor, load_predictor
 from hepllm.stages.predict import Prediction, predict, prediction_config, rows_of_texts
@@ -162,8 +161,7 @@ class EventClassifier:
         counts = ak.to_numpy(ak.num(events)).astype(np.int64)
         particles = Particles(pt, eta, phi, counts)
         _refuse_defects(particles)
-        jets = cluster(particles, self._config.preprocess.jets)
-        features = features_of_jets(particles, jets, self._config.preprocess.jets)
+        features = compute_features(particles, self._config.preprocess.jets)
         return np.stack([features[name] for name in self.features], axis=1)
 
 

@@ -1,4 +1,4 @@
-"""Calorimeters and energy flow.
+"""Simulates calorimeters and energy flow.
 
 Towers, resolutions and thresholds are those of the CMS card of Delphes 3.
 """
@@ -15,7 +15,7 @@ from hepllm.physics.generated import ELECTRON, K0_SHORT, LAMBDA, MUON, NEUTRINOS
 from hepllm.physics.tracking import Tracks, log_normal
 
 STRANGE_ECAL_FRACTION = 0.3
-"""Mean share of the energy that a K0_S or a Lambda decaying in flight leaves in the ECAL."""
+"""Mean share of the energy that a K0_S or Lambda that decays in flight leaves in the ECAL."""
 
 ECAL_TERMS = (0.008, 0.11, 0.40)
 """Constant, sqrt(GeV) stochastic and GeV noise term for |eta| < 2.5 (arXiv:1502.02701)."""
@@ -30,22 +30,20 @@ class TowerGrid:
     """Calorimeter towers: slices in eta, each divided evenly in phi.
 
     Attributes:
-        eta_edges: falling nowhere, shape (slices + 1,).
-        n_phi: towers of each slice, shape (slices,).
+        eta_edges: edges of the slices in rising order, shape (slices + 1,).
+        n_phi: number of towers per slice, shape (slices,).
     """
 
     eta_edges: Floats
     n_phi: Ints
 
     def locate(self, eta: Floats, phi: Floats) -> Ints:
-        """The tower number at a place, -1 outside of the grid."""
+        """Number of the tower at this position; -1 outside the grid."""
         slices = np.searchsorted(self.eta_edges, eta, side="left") - 1
         inside = (slices >= 0) & (slices < len(self.n_phi))
         slices = np.clip(slices, 0, len(self.n_phi) - 1)
-        fraction = (phi + np.pi) / (2 * np.pi)
-        column = np.clip(
-            (fraction * self.n_phi[slices]).astype(np.int64), 0, self.n_phi[slices] - 1
-        )
+        n_phi = self.n_phi[slices]
+        column = np.clip(((phi + np.pi) / (2 * np.pi) * n_phi).astype(np.int64), 0, n_phi - 1)
         return np.where(inside, self._offsets[slices] + column, -1)
 
     def place(self, tower: Ints, u: Floats, v: Floats) -> tuple[Floats, Floats]:
@@ -73,9 +71,9 @@ class Calorimeter:
 
     Attributes:
         grid: its towers.
-        electromagnetic: whether photons and electrons leave their energy here, or hadrons.
+        electromagnetic: whether photons and electrons leave their energy here; otherwise hadrons.
         energy_min: GeV; towers and neutral excesses below it are dropped.
-        significance_min: the same, in units of the resolution.
+        significance_min: the same threshold in units of the resolution.
     """
 
     grid: TowerGrid
@@ -90,7 +88,7 @@ class Calorimeter:
         )
 
     def energy_fraction(self, species: Ints) -> Floats:
-        """Share of their energy that particles leave here, by absolute Particle Data Group code."""
+        """Share of its energy that each particle leaves here, by absolute PDG code."""
         early = np.where(np.isin(species, (ELECTRON, PHOTON)), 1.0, 0.0)
         early[np.isin(species, (K0_SHORT, LAMBDA))] = STRANGE_ECAL_FRACTION
         early[np.isin(species, (MUON, *NEUTRINOS))] = np.nan
@@ -99,7 +97,7 @@ class Calorimeter:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Massless candidates in any order; arrays of one length."""
+    """Massless candidates in any order; arrays of equal length."""
 
     event: Ints
     pt: Floats
@@ -129,28 +127,29 @@ def hcal_resolution(eta: Floats, energy: Floats) -> Floats:
 
 
 def calorimeters(config: DetectorConfig) -> tuple[Calorimeter, Calorimeter]:
-    """The electromagnetic and the hadronic calorimeter, in the order particles meet them."""
+    """The electromagnetic and the hadronic calorimeter, from inside to outside."""
     return (
         Calorimeter(ecal_grid(), True, config.ecal_energy_min, config.ecal_significance_min),
         Calorimeter(hcal_grid(), False, config.hcal_energy_min, config.hcal_significance_min),
     )
 
 
+_FORWARD_EDGES = np.array([3.125, 3.3, 3.475, 3.65, 3.825, 4.0, 4.175, 4.35, 4.525, 4.7, 5.0])
+"""|eta| edges of the forward calorimeter's slices."""
+
+
 def ecal_grid() -> TowerGrid:
-    """Towers of 0.0174 x 1 degree up to |eta| = 2.958, beyond those of the forward calorimeter."""
-    forward = np.array([3.125, 3.3, 3.475, 3.65, 3.825, 4.0, 4.175, 4.35, 4.525, 4.7, 5.0])
+    """Towers of 0.0174 x 1 degree up to |eta| = 2.958, then those of the forward calorimeter."""
     central = np.arange(-170, 171) * 0.0174
-    edges = np.concatenate([-forward[::-1], central, forward])
-    n_phi = np.where(np.abs(edges[1:] + edges[:-1]) / 2 < 2.958, 360, 36)
-    return TowerGrid(edges, n_phi)
+    edges = np.concatenate([-_FORWARD_EDGES[::-1], central, _FORWARD_EDGES])
+    return TowerGrid(edges, np.where(np.abs(edges[1:] + edges[:-1]) / 2 < 2.958, 360, 36))
 
 
 def hcal_grid() -> TowerGrid:
     """Towers of 5, 10 and 20 degrees in the slices of the CMS hadron calorimeters."""
     barrel = np.arange(1, 19) * 0.087
     endcap = [1.653, 1.74, 1.83, 1.93, 2.043, 2.172, 2.322, 2.5, 2.65, 2.868, 2.95]
-    forward = [3.125, 3.3, 3.475, 3.65, 3.825, 4.0, 4.175, 4.35, 4.525, 4.7, 5.0]
-    positive = np.concatenate([barrel, endcap, forward])
+    positive = np.concatenate([barrel, endcap, _FORWARD_EDGES])
     edges = np.concatenate([-positive[::-1], [0.0], positive])
     middle = np.abs(edges[1:] + edges[:-1]) / 2
     return TowerGrid(edges, np.where(middle < 1.653, 72, np.where(middle < 4.525, 36, 18)))
@@ -158,7 +157,7 @@ def hcal_grid() -> TowerGrid:
 
 @dataclass(frozen=True)
 class Hits:
-    """Energy that particles leave in a calorimeter; arrays of one length, tower -1 for none."""
+    """Energy that particles leave in a calorimeter; arrays of equal length, tower -1 for none."""
 
     event: Ints
     tower: Ints
@@ -167,14 +166,12 @@ class Hits:
 
 @dataclass(frozen=True)
 class _Cells:
-    """Towers that something reached, in all events, before any measurement; arrays of one length.
+    """Towers of all events with deposits or tracks, before measurement; arrays of equal length.
 
     Attributes:
-        event: the event of each.
-        tower: its number in the grid.
-        deposited: energy that particles left in it, GeV.
-        charged: energy of the tracks that point at it, GeV.
-        charged_variance: uncertainty of that energy, GeV^2.
+        deposited: energy that particles leave in the tower, GeV.
+        charged: energy of the tracks that point at the tower, GeV.
+        charged_variance: variance of that energy, GeV^2.
     """
 
     event: Ints
@@ -192,8 +189,8 @@ def energy_flow(
 ) -> tuple[Tracks, Candidates]:
     """One pass of Delphes' energy flow (its module ``SimpleCalorimeter``).
 
-    A tower whose energy exceeds that of its tracks significantly yields the excess as a neutral
-    candidate; in any other tower the tracks' energies are scaled to the best estimate from both.
+    A tower whose energy significantly exceeds that of its tracks yields the excess as a neutral
+    candidate; in other towers the tracks' energies are scaled to the best estimate from both.
     """
     cells, own, of_track = _fill_cells(calorimeter, hits, tracks)
     measured, sigma = _measure(calorimeter, cells, generator)
@@ -204,10 +201,9 @@ def energy_flow(
     scale = np.where(neutral, 1.0, _best_scale(cells, measured, sigma))
     pt = tracks.pt.copy()
     pt[own] *= scale[of_track]
-    # Where in its tower a candidate lies is not known; a uniform choice hides the grid.
-    eta, phi = calorimeter.grid.place(
-        cells.tower, generator.random(len(cells)), generator.random(len(cells))
-    )
+    # The position of a candidate within its tower is unknown; a uniform choice hides the grid.
+    u, v = generator.random(len(cells)), generator.random(len(cells))
+    eta, phi = calorimeter.grid.place(cells.tower, u, v)
     neutrals = Candidates(
         cells.event[neutral], (excess / np.cosh(eta))[neutral], eta[neutral], phi[neutral]
     )
@@ -215,19 +211,16 @@ def energy_flow(
 
 
 def _fill_cells(calorimeter: Calorimeter, hits: Hits, tracks: Tracks) -> tuple[_Cells, Bools, Ints]:
-    """Adds up deposits and tracks by event and tower.
+    """Sums deposits and tracks by event and tower.
 
     Returns:
-        The cells, which tracks take part in this calorimeter, and the cell of each of those.
+        The cells, the mask of tracks that enter this calorimeter, and the cell of each such track.
     """
     size = calorimeter.grid.size
     track_tower = calorimeter.grid.locate(tracks.entry_eta, tracks.entry_phi)
     own = (calorimeter.energy_fraction(tracks.species) > 0) & (track_tower >= 0)
     hit = hits.tower >= 0
-    keys = [
-        hits.event[hit] * size + hits.tower[hit],
-        tracks.event[own] * size + track_tower[own],
-    ]
+    keys = [hits.event[hit] * size + hits.tower[hit], tracks.event[own] * size + track_tower[own]]
     numbers, index = np.unique(np.concatenate(keys), return_inverse=True)
     of_hit, of_track = np.split(index, [len(keys[0])])
     energy = tracks.energy[own]
@@ -244,7 +237,7 @@ def _fill_cells(calorimeter: Calorimeter, hits: Hits, tracks: Tracks) -> tuple[_
 def _measure(
     calorimeter: Calorimeter, cells: _Cells, generator: np.random.Generator
 ) -> tuple[Floats, Floats]:
-    """Measured energies in GeV, 0 below threshold, and their resolution."""
+    """Measured energies, 0 below threshold, and their resolution, in GeV."""
     middle = np.full(len(cells), 0.5)
     eta, _ = calorimeter.grid.place(cells.tower, middle, middle)
     measured = log_normal(cells.deposited, calorimeter.resolution(eta, cells.deposited), generator)
@@ -254,15 +247,14 @@ def _measure(
 
 
 def _best_scale(cells: _Cells, measured: Floats, sigma: Floats) -> Floats:
-    """Factor on track energies that makes their sum the mean of both measurements by variance."""
+    """Factor on track energies that gives the variance-weighted mean of both measurements."""
     total = cells.charged_variance + sigma**2
     combined = cells.charged_variance * measured + sigma**2 * cells.charged
     usable = (cells.charged > 0) & (sigma > 0)
-    ones = np.ones(len(cells))
-    return np.divide(combined, total * cells.charged, out=ones, where=usable)
+    return np.divide(combined, total * cells.charged, out=np.ones(len(cells)), where=usable)
 
 
 def _sums(index: Ints, values: Floats, n_sums: int) -> Floats:
     """Sums of the values that share an index."""
-    # bincount returns integers where there is nothing to add.
+    # bincount returns integers if there is nothing to add.
     return np.bincount(index, weights=values, minlength=n_sums).astype(np.float64)

@@ -1,4 +1,4 @@
-"""A chunk of a file from rows to dataset columns; what it gives does not depend on its size."""
+"""Turns chunks of rows into dataset columns; the result does not depend on the chunk size."""
 
 from __future__ import annotations
 
@@ -10,19 +10,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hepllm.arrays import Bools, Columns, Ints
+from hepllm.arrays import Bools, Columns
 from hepllm.config import PreprocessConfig
 from hepllm.data.dataset import PARTICLE_COLUMNS
 from hepllm.errors import InputError
 from hepllm.event_filter import parse_event_filter
 from hepllm.physics.derivation import derive_features
-from hepllm.physics.events import (
-    EventBatch,
-    Particles,
-    TabulatedEvents,
-    describe_defects,
-    starts_of,
-)
+from hepllm.physics.events import EventBatch, Particles, TabulatedEvents, describe_defects
 from hepllm.physics.features import features_of_jets
 from hepllm.physics.jets import Jets, cluster
 from hepllm.physics.readers import EventFile
@@ -33,26 +27,25 @@ READ, VALID = "events read", "valid events"
 
 @dataclass(frozen=True)
 class Chunk:
-    """Rows of a file, start included and stop not."""
+    """Rows of a file from ``start`` to before ``stop``."""
 
     file: EventFile
     start: int
     stop: int
 
     def __str__(self) -> str:
-        """Names the rows as error messages do."""
         return f"{self.file.path}: rows {self.start}-{self.stop - 1}"
 
 
 @dataclass(frozen=True)
 class ChunkResult:
-    """What became of a chunk.
+    """The N selected events of a chunk.
 
     Attributes:
         rows: ``event_id``, ``event_digest``, ``label_raw`` (NaN unknown), ``weight``; shape (N,).
         features: every feature of the registry, shape (N,), NaN where missing.
-        particles: optional lists, N * var, of the hardest constituents of the leading jets.
-        cut_flow: names of the steps and the events left after each.
+        particles: lists of the hardest constituents of the leading jets, None if not requested.
+        cut_flow: name of each step and number of events after it.
     """
 
     rows: Mapping[str, NDArray[Any]]
@@ -72,7 +65,7 @@ def process_chunk(chunk: Chunk, config: PreprocessConfig) -> ChunkResult:
     """Reads, validates, clusters and selects the events of a chunk.
 
     Raises:
-        InputError: the file is damaged, or it has bad events and they are not to be skipped.
+        InputError: the file is damaged, or has bad events and the configuration does not skip them.
     """
     batch = chunk.file.read(chunk.start, chunk.stop)
     cut_flow = [(READ, len(batch))]
@@ -99,21 +92,18 @@ def process_chunk(chunk: Chunk, config: PreprocessConfig) -> ChunkResult:
 def _describe_events(
     content: Particles | TabulatedEvents, config: PreprocessConfig
 ) -> tuple[Columns, dict[str, pa.Array] | None]:
-    """Every feature, and the lists of constituents if they are asked for."""
+    """Every feature, and the lists of constituents if the configuration requests them."""
     if isinstance(content, TabulatedEvents):
-        lists = _empty_lists(len(content)) if config.particles_per_jet else None
-        return derive_features(content), lists
+        kinds = PARTICLE_COLUMNS.items() if config.particles_per_jet else ()
+        missing = {name: pa.nulls(len(content), pa.list_(kind)) for name, kind in kinds}
+        return derive_features(content), missing or None
     jets = cluster(content, config.jets)
-    features = features_of_jets(content, jets, config.jets)
-    return features, _hardest_constituents(content, jets, config)
-
-
-def _empty_lists(n_events: int) -> dict[str, pa.Array]:
-    return {name: pa.nulls(n_events, pa.list_(kind)) for name, kind in PARTICLE_COLUMNS.items()}
+    lists = _hardest_constituents(content, jets, config) if config.particles_per_jet else None
+    return features_of_jets(content, jets, config.jets), lists
 
 
 def _good_events(batch: EventBatch, chunk: Chunk, on_bad_event: Literal["fail", "skip"]) -> Bools:
-    """The events that can be clustered and have a label that means something."""
+    """The mask of events that have no defect and a valid label."""
     defects = describe_defects(batch)
     if chunk.file.has_labels:
         wrong = ~np.isin(batch.label_raw, (0, 1))
@@ -135,39 +125,23 @@ def _good_events(batch: EventBatch, chunk: Chunk, on_bad_event: Literal["fail", 
 
 def _hardest_constituents(
     particles: Particles, jets: Jets, config: PreprocessConfig
-) -> dict[str, pa.Array] | None:
-    """Lists of the hardest constituents of each leading jet, jet after jet, in falling pT."""
-    per_jet = config.particles_per_jet
-    if per_jet == 0:
-        return None
-    chosen, events, ranks = [], [], []
-    for index in range(config.jets.n_jets):
-        constituents = jets.constituents(index)
-        event = np.repeat(np.flatnonzero(jets.counts > index), constituents.counts)
-        order = np.lexsort((-particles.pt[constituents.particle], event))
-        starts = starts_of(constituents.counts)
-        rank = np.arange(len(order)) - np.repeat(starts, constituents.counts)
-        kept = order[rank < per_jet]
-        chosen.append(constituents.particle[kept])
-        events.append(event[kept])
-        ranks.append(np.full(len(kept), index + 1, dtype=np.int8))
-    return _lists(particles, np.concatenate(chosen), np.concatenate(events), np.concatenate(ranks))
-
-
-def _lists(
-    particles: Particles,
-    chosen: Ints,
-    event: Ints,
-    jet: NDArray[np.int8],
 ) -> dict[str, pa.Array]:
-    order = np.argsort(event, kind="stable")
-    counts = np.bincount(event, minlength=len(particles))
-    offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
+    """Lists of the hardest constituents of each leading jet, jet after jet, in falling pT."""
+    leading = [jets.constituents(rank) for rank in range(config.jets.n_jets)]
+    particle = np.concatenate([of_jet.particle for of_jet in leading])
+    numbers = np.arange(1, len(leading) + 1, dtype=np.int8)
+    jet = np.repeat(numbers, [len(of_jet.particle) for of_jet in leading])
+    event = particles.event_of_particle()[particle]
+    order = np.lexsort((-particles.pt[particle], jet, event))
+    runs = event[order] * (len(leading) + 1) + jet[order]
+    kept = order[np.arange(len(runs)) - np.searchsorted(runs, runs) < config.particles_per_jet]
+    ends = np.cumsum(np.bincount(event[kept], minlength=len(particles)))
+    offsets = pa.array(np.concatenate([[0], ends]).astype(np.int32))
     flat = {
-        "particles_pt": particles.pt[chosen[order]].astype(np.float32),
-        "particles_eta": particles.eta[chosen[order]].astype(np.float32),
-        "particles_phi": particles.phi[chosen[order]].astype(np.float32),
-        "particles_jet": jet[order],
+        "particles_pt": particles.pt[particle[kept]].astype(np.float32),
+        "particles_eta": particles.eta[particle[kept]].astype(np.float32),
+        "particles_phi": particles.phi[particle[kept]].astype(np.float32),
+        "particles_jet": jet[kept],
     }
     return {
         name: pa.ListArray.from_arrays(offsets, pa.array(values)) for name, values in flat.items()

@@ -1,4 +1,4 @@
-"""From the features that a file holds to those that follow from them."""
+"""Derives features from those that a file holds."""
 
 from __future__ import annotations
 
@@ -15,16 +15,13 @@ _NAMES = (*FEATURES, *TABLE_QUANTITIES)
 
 
 def derive_features(tabulated: TabulatedEvents) -> Columns:
-    """Completes what a feature table holds by all that follows from it.
+    """Completes the features of a table with those that follow from them.
 
-    A value that the table holds is never replaced. Jets are put in falling pT where that is known,
-    and masses are clipped at 0.
-
-    Args:
-        tabulated: N events.
+    Keeps all values of the table, but sorts jets in falling pT where it is known and clips masses
+    at 0.
 
     Returns:
-        One array of shape (N,) a feature, in registry order; NaN where a value does not follow.
+        One array of shape (N,) per feature, in registry order; NaN where a value does not follow.
     """
     nothing = np.full(len(tabulated), np.nan)
     columns = {name: tabulated.values.get(name, nothing) for name in (*_NAMES, "jet3_energy")}
@@ -37,6 +34,7 @@ def derive_features(tabulated: TabulatedEvents) -> Columns:
     leading = [_momenta(jet, columns) for jet in _JETS]
     for jet, momenta in zip(_JETS, leading, strict=True):
         _fill(columns, {f"{jet}_energy": momenta.energy, f"{jet}_mass": momenta.mass})
+    for jet in _JETS[:2]:
         _fill(columns, _ratios(jet, columns))
     with np.errstate(divide="ignore", invalid="ignore"):
         _fill(columns, leading_jet_columns(leading))
@@ -46,7 +44,7 @@ def derive_features(tabulated: TabulatedEvents) -> Columns:
 
 
 def _fill(columns: dict[str, Floats], derived: Columns) -> None:
-    """Puts derived values where there are none."""
+    """Replaces missing values by derived values."""
     for name, values in derived.items():
         if name in columns:
             columns[name] = np.where(np.isnan(columns[name]), values, columns[name])
@@ -63,7 +61,7 @@ def _directions(jet: str, columns: Columns) -> Columns:
 
 
 def _in_falling_pt(columns: dict[str, Floats]) -> dict[str, Floats]:
-    """Gives each of an event's jets the place that its pT deserves; unknown ones stay last."""
+    """Sorts the jets of each event in falling pT; jets of unknown pT come last."""
     pt = np.stack([columns[f"{jet}_pt"] for jet in _JETS])
     unordered = np.nan_to_num(pt[1:], nan=-np.inf) > np.nan_to_num(pt[:-1], nan=np.inf)
     if not unordered.any():
@@ -81,7 +79,7 @@ def _in_falling_pt(columns: dict[str, Floats]) -> dict[str, Floats]:
 
 
 def _momenta(jet: str, columns: Columns) -> Momenta:
-    """The jet's four-momentum, from its mass, or from its energy where there is none."""
+    """Four-momenta of a jet, from its mass, or from its energy where the mass is missing."""
     pt, eta, phi = (columns[f"{jet}_{name}"] for name in ("pt", "eta", "phi"))
     pz = pt * np.sinh(eta)
     energy = np.sqrt(pt**2 + pz**2 + columns[f"{jet}_mass"] ** 2)
@@ -91,12 +89,7 @@ def _momenta(jet: str, columns: Columns) -> Momenta:
 
 def _ratios(jet: str, columns: Columns) -> Columns:
     """N-subjettiness ratios, in which the normalisation cancels."""
-    if jet == "jet3":
-        return {}
-    taus: list[Floats] = []
-    for n in (1, 2, 3):
-        normalized = columns[f"{jet}_tau{n}"]
-        taus.append(
-            np.where(np.isnan(normalized), columns[f"{jet}_tau{n}_unnormalized"], normalized)
-        )
-    return {f"{jet}_tau21": ratio(taus[1], taus[0]), f"{jet}_tau32": ratio(taus[2], taus[1])}
+    normalized = np.stack([columns[f"{jet}_tau{n}"] for n in (1, 2, 3)])
+    unnormalized = np.stack([columns[f"{jet}_tau{n}_unnormalized"] for n in (1, 2, 3)])
+    tau1, tau2, tau3 = np.where(np.isnan(normalized), unnormalized, normalized)
+    return {f"{jet}_tau21": ratio(tau2, tau1), f"{jet}_tau32": ratio(tau3, tau2)}

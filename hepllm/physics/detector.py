@@ -1,13 +1,13 @@
-"""A fast parameterised detector in the manner of Delphes, vectorised over events.
+"""A fast parameterised detector like Delphes, vectorised over events.
 
 The chain is that of Delphes 3 with its CMS card and no pile-up (de Favereau et al.,
 arXiv:1307.6346): propagation through the solenoid, tracking efficiency and resolution, an
 electromagnetic and a hadronic tower grid with resolution and thresholds, and energy flow, where
-each tower either leaves a neutral candidate beside its tracks or corrects the tracks' energy.
+each tower either yields a neutral candidate beside its tracks or corrects the energy of its tracks.
 
-No parameter is fitted. Between versions of the card the real R&D events decided: the lowest
+No parameter is fitted. The real R&D events decided between versions of the card: the lowest
 energies of their candidates, 2.26 GeV below |eta| = 3 and 7.4 GeV above, are the HCAL thresholds at
-one resolution; an ECAL threshold at one resolution would show at 4.4 GeV, and nothing does.
+one resolution; an ECAL threshold at one resolution would be visible at 4.4 GeV, and is not.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from hepllm.config import DetectorConfig
 from hepllm.physics.calorimeter import Candidates, Hits, calorimeters, energy_flow
-from hepllm.physics.events import Particles
+from hepllm.physics.events import Particles, positions_in_runs
 from hepllm.physics.generated import NEUTRINOS, GeneratedParticles
 from hepllm.physics.tracking import propagate, reconstruct_tracks
 
@@ -24,16 +24,13 @@ from hepllm.physics.tracking import propagate, reconstruct_tracks
 def detect(
     generated: GeneratedParticles, config: DetectorConfig, generator: np.random.Generator
 ) -> Particles:
-    """Turns generated particles into what a detector reconstructs.
+    """Reconstructs massless candidates (tracks, photons, neutral hadrons) of generated events.
 
-    Args:
-        generated: N events.
-        config: geometry and thresholds; with ``enabled: false`` the visible particles are returned.
-        generator: random numbers; the same state gives the same events.
+    The same state of the random generator gives the same events. With ``enabled: false`` the
+    candidates are the visible particles.
 
     Returns:
-        N events of massless candidates (tracks, photons, neutral hadrons) in falling pT; an event
-        may be empty.
+        As many events, each in falling pT; an event may be empty.
     """
     if not config.enabled:
         return visible_particles(generated, config)
@@ -57,7 +54,7 @@ def detect(
 
 
 def visible_particles(generated: GeneratedParticles, config: DetectorConfig) -> Particles:
-    """The stable particles but neutrinos, as massless particles in falling pT."""
+    """All stable particles except neutrinos, as massless particles in falling pT."""
     generated = generated.select(~np.isin(generated.species, NEUTRINOS) & (generated.pt > 0))
     visible = Candidates(
         generated.event_of_particle(),
@@ -69,7 +66,7 @@ def visible_particles(generated: GeneratedParticles, config: DetectorConfig) -> 
 
 
 def _collect(parts: list[Candidates], n_events: int, config: DetectorConfig) -> Particles:
-    """Puts candidates within the acceptance into events, in falling pT, hardest only."""
+    """Groups the hardest candidates within the acceptance by event, in falling pT."""
     event, pt, eta, phi = (
         np.concatenate([getattr(part, name) for part in parts])
         for name in ("event", "pt", "eta", "phi")
@@ -78,7 +75,6 @@ def _collect(parts: list[Candidates], n_events: int, config: DetectorConfig) -> 
     event, pt, eta, phi = event[accepted], pt[accepted], eta[accepted], phi[accepted]
     order = np.lexsort((-pt, event))
     counts = np.bincount(event, minlength=n_events)
-    rank = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
-    order = order[rank < config.max_particles]
+    order = order[positions_in_runs(counts) < config.max_particles]
     kept = np.minimum(counts, config.max_particles).astype(np.int64)
     return Particles(pt[order], eta[order], phi[order], kept)

@@ -1,4 +1,4 @@
-"""A batch of events as physics sees them, and the checks that particles must pass."""
+"""Batches of events, and the checks that events must pass."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import numpy as np
 from hepllm.arrays import Bools, Columns, Digests, Floats, Ints
 
 MAX_ABS_ETA = 20.0
-"""Beyond this a massless particle's energy leaves the range in which clustering is exact."""
+"""Beyond it, the energy of a massless particle is too large for exact clustering."""
 
 MAX_PT = 1.0e5
-"""GeV; above any collision's energy, so a larger value is a defect of the file."""
+"""GeV; more than the energy of any collision, so a larger value is a defect of the file."""
 
 
 @dataclass(frozen=True)
 class Momenta:
-    """Four-momenta as plain float64 arrays of shape (N,), GeV; NaN where there is none."""
+    """Four-momenta as float64 arrays of shape (N,), GeV; NaN where missing."""
 
     px: Floats
     py: Floats
@@ -28,12 +28,7 @@ class Momenta:
     energy: Floats
 
     def __add__(self, other: Momenta) -> Momenta:
-        return Momenta(
-            self.px + other.px,
-            self.py + other.py,
-            self.pz + other.pz,
-            self.energy + other.energy,
-        )
+        return Momenta(*(self.stack() + other.stack()))
 
     @property
     def pt(self) -> Floats:
@@ -52,7 +47,7 @@ class Momenta:
 
     @property
     def mass(self) -> Floats:
-        """Invariant mass; rounding below zero is clipped at 0."""
+        """Invariant mass; 0 where rounding makes its square negative."""
         squared = self.energy**2 - self.px**2 - self.py**2 - self.pz**2
         return np.sqrt(np.where(squared < 0, 0.0, squared))
 
@@ -66,9 +61,15 @@ class Momenta:
 
 
 def starts_of(counts: Ints) -> Ints:
-    """Where each run begins in a flat array of runs with these lengths."""
+    """The first position of each run in a flat array of runs with these lengths."""
     starts: Ints = np.cumsum(counts) - counts
     return starts
+
+
+def positions_in_runs(counts: Ints) -> Ints:
+    """The positions 0, 1, 2, ... within each run, for a flat array of runs with these lengths."""
+    positions: Ints = np.arange(counts.sum()) - np.repeat(starts_of(counts), counts)
+    return positions
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,8 @@ class Particles:
     """Particles of N events, stored flat: the particles of event 0, then those of event 1, ...
 
     Attributes:
-        pt: transverse momenta in GeV, all events after one another.
-        eta: pseudorapidities.
-        phi: azimuths in radians.
-        counts: number of particles of each event, shape (N,).
+        pt, eta, phi: transverse momenta in GeV, pseudorapidities, azimuths in radians.
+        counts: number of particles per event, shape (N,).
     """
 
     pt: Floats
@@ -92,19 +91,14 @@ class Particles:
 
     @classmethod
     def from_padded(cls, padded: Floats) -> Particles:
-        """Takes zero-padded rows of (pT, eta, phi) triplets, shape (N, 3 * slots), as LHCO stores.
+        """Reads zero-padded rows of (pT, eta, phi) triplets, shape (N, 3 * slots), the LHCO layout.
 
-        A slot is empty where pT is 0; a NaN or negative pT is kept so that ``bad_rows`` sees it.
+        A slot is empty where pT is 0; a NaN or negative pT is kept for ``describe_defects``.
         """
         triplets = padded.reshape(len(padded), padded.shape[1] // 3, 3)
         filled = triplets[:, :, 0] != 0
-        flat = triplets[filled]
-        return cls(
-            pt=np.ascontiguousarray(flat[:, 0], dtype=np.float64),
-            eta=np.ascontiguousarray(flat[:, 1], dtype=np.float64),
-            phi=np.ascontiguousarray(flat[:, 2], dtype=np.float64),
-            counts=filled.sum(axis=1).astype(np.int64),
-        )
+        pt, eta, phi = np.ascontiguousarray(triplets[filled].T, dtype=np.float64)
+        return cls(pt, eta, phi, counts=filled.sum(axis=1).astype(np.int64))
 
     def event_of_particle(self) -> Ints:
         """The event number of each particle."""
@@ -125,23 +119,21 @@ class Particles:
         )
 
     def digests(self) -> Digests:
-        """A 64-bit digest of each event's content.
-
-        Values enter in single precision, so a copy of an event that went through a float32 file
-        has the digest of the original.
-        """
+        """A 64-bit digest of each event's content."""
         return digest_runs([self.pt, self.eta, self.phi], self.counts)
 
 
 def digest_runs(columns: Sequence[Floats], counts: Ints) -> Digests:
-    """A 64-bit digest of each event, from the single-precision values of its runs.
+    """A 64-bit digest of each event, from its run of values in single precision.
+
+    A copy of an event from a float32 file therefore has the digest of the original.
 
     Args:
-        columns: flat arrays, all events after one another.
+        columns: flat arrays, event after event.
         counts: length of each event's run, shape (N,).
     """
     flat = np.stack(columns, axis=1).astype("<f4") + np.float32(0)
-    flat[np.isnan(flat)] = np.nan  # of the many kinds of NaN, one
+    flat[np.isnan(flat)] = np.nan  # one bit pattern for all NaN
     bounds = np.concatenate([[0], np.cumsum(counts)]) * flat.itemsize * len(columns)
     content = memoryview(flat.tobytes())
     return np.fromiter(
@@ -156,12 +148,12 @@ def digest_runs(columns: Sequence[Floats], counts: Ints) -> Digests:
 
 @dataclass(frozen=True)
 class TabulatedEvents:
-    """N events of which a file holds features, not particles.
+    """N events of a file that holds features instead of particles.
 
     Attributes:
         values: features and ``schema.TABLE_QUANTITIES`` by name, shape (N,), in GeV and radians,
             NaN where missing; at least one.
-        content: the events' digests.
+        content: digest per event.
     """
 
     values: Columns
@@ -176,7 +168,7 @@ class TabulatedEvents:
         return TabulatedEvents(values, self.content[events])
 
     def digests(self) -> Digests:
-        """A 64-bit digest of each event's values."""
+        """A 64-bit digest of each event's content."""
         return self.content
 
 
@@ -185,10 +177,10 @@ class EventBatch:
     """Consecutive events of a file.
 
     Attributes:
-        event_id: row in the file, shape (N,) as all below.
-        content: what the file holds of them.
-        label_raw: the file's own label, NaN where it has none.
-        weight: event weights; 1 where the file has none.
+        event_id: row in the file, shape (N,) as for label_raw and weight.
+        content: particles or features.
+        label_raw: label from the file; NaN where it has none.
+        weight: event weight; 1 where the file has none.
     """
 
     event_id: Ints
@@ -201,28 +193,24 @@ class EventBatch:
 
     @property
     def particles(self) -> Particles:
-        """The content, of a file that holds particles."""
+        """The content of a file that holds particles."""
         if not isinstance(self.content, Particles):
             raise TypeError("these events have features, not particles")
         return self.content
 
     def take(self, events: Bools) -> EventBatch:
         """The events where the mask, shape (N,), is true."""
-        return EventBatch(
-            self.event_id[events],
-            self.content.take(events),
-            self.label_raw[events],
-            self.weight[events],
-        )
+        content, label_raw = self.content.take(events), self.label_raw[events]
+        return EventBatch(self.event_id[events], content, label_raw, self.weight[events])
 
 
 Defects = list[tuple[str, Bools]]
-"""For each kind of defect that occurs, its description (``3 particles with pT < 0``) and the mask
-of the events that have it, shape (N,)."""
+"""For each defect found, its description (``3 particles with pT < 0``) and the mask of the events
+that have it, shape (N,)."""
 
 
 def describe_defects(batch: EventBatch) -> Defects:
-    """Finds what physics would lose or turn into something false without a word."""
+    """Finds contents that would silently be lost or give wrong features."""
     content = batch.content
     if isinstance(content, Particles):
         found = describe_bad_particles(content)
@@ -230,12 +218,12 @@ def describe_defects(batch: EventBatch) -> Defects:
         found = describe_bad_values(content)
     unweighted = ~np.isfinite(batch.weight)
     if unweighted.any():
-        found.append((f"{int(unweighted.sum())} with a weight that is no number", unweighted))
+        found.append((f"{int(unweighted.sum())} with a weight that is not finite", unweighted))
     return found
 
 
 def describe_bad_values(tabulated: TabulatedEvents) -> Defects:
-    """Finds values that a feature cannot have; NaN is a missing one."""
+    """Finds values that a feature cannot have; NaN is a missing value."""
     found: Defects = []
     for name, column in tabulated.values.items():
         with np.errstate(invalid="ignore"):
@@ -257,7 +245,7 @@ def _is_never_negative(name: str) -> bool:
 
 
 def describe_bad_particles(particles: Particles) -> Defects:
-    """Finds particles that clustering would lose or turn into false jets without a word."""
+    """Finds particles that clustering would silently lose or turn into false jets."""
     pt, eta, phi = particles.pt, particles.eta, particles.phi
     with np.errstate(invalid="ignore"):
         defects = {
@@ -271,8 +259,7 @@ def describe_bad_particles(particles: Particles) -> Defects:
     event = particles.event_of_particle()
     found: Defects = []
     for description, bad in defects.items():
-        number = int(bad.sum())
-        if number:
+        if number := int(bad.sum()):
             events = np.zeros(len(particles), dtype=bool)
             events[event[bad]] = True
             noun = "particle" if number == 1 else "particles"

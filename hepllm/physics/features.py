@@ -1,4 +1,4 @@
-"""From particles to the columns of the feature registry."""
+"""Computes the features of the registry from particles."""
 
 from __future__ import annotations
 
@@ -6,68 +6,49 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hepllm.arrays import Columns, Floats, Ints
+from hepllm.arrays import Columns, Floats
 from hepllm.config import JetsConfig
 from hepllm.physics.events import Momenta, Particles, starts_of
 from hepllm.physics.jets import Jets, cluster, n_subjettiness, soft_drop_mass
 from hepllm.schema import FEATURES
 
 _ROUNDING = 1e-9
-"""An N-subjettiness below this is 0: all particles lie on the axes."""
+"""An N-subjettiness below this value counts as 0: all particles lie on the axes."""
 
 
 def compute_features(particles: Particles, config: JetsConfig) -> Columns:
     """Clusters events and computes every feature of the registry.
 
-    Args:
-        particles: N validated events.
-        config: how jets are made.
-
     Returns:
-        One array of shape (N,) a feature, in registry order; NaN where a value does not exist.
+        One array of shape (N,) per feature, in registry order; NaN where a value does not exist.
     """
     return features_of_jets(particles, cluster(particles, config), config)
 
 
 def features_of_jets(particles: Particles, jets: Jets, config: JetsConfig) -> Columns:
-    """Computes every feature of the registry from jets that are clustered already."""
-    leading = [_missing_above(config.n_jets, index, jets) for index in range(3)]
-    substructure = _substructure(particles, jets, config)
+    """Computes every feature of the registry from jets that are already clustered."""
+    n_events = len(particles)
+    missing = Momenta(*np.full((4, n_events), np.nan))
+    leading = [jets.leading(rank) if rank < config.n_jets else missing for rank in range(3)]
+    event_of_jet = np.repeat(np.arange(n_events), jets.counts)
     columns = {
-        **_kinematics("jet1", leading[0]),
-        **_kinematics("jet2", leading[1]),
-        **_kinematics("jet3", leading[2]),
-        **substructure,
+        f"jet{rank + 1}_{quantity}": getattr(momenta, quantity)
+        for rank, momenta in enumerate(leading)
+        for quantity in ("pt", "eta", "phi", "energy", "mass")
+    }
+    columns |= {
+        **_substructure(particles, jets, config),
         "n_particles": particles.counts.astype(np.float64),
         "n_jets": jets.counts.astype(np.float64),
         **leading_jet_columns(leading),
-        "ht": _scalar_sum(jets),
+        "ht": np.bincount(event_of_jet, jets.momenta.pt, n_events).astype(np.float64),
     }
     columns |= mass_ordered_columns(columns)
     return {name: columns[name] for name in FEATURES}
 
 
-def _missing_above(n_jets: int, index: int, jets: Jets) -> Momenta:
-    """A leading jet; none at all at a place that the configuration leaves out."""
-    momenta = jets.leading(index)
-    if index < n_jets:
-        return momenta
-    nothing = np.full_like(momenta.px, np.nan)
-    return Momenta(nothing, nothing, nothing, nothing)
-
-
-def _kinematics(jet: str, momenta: Momenta) -> Columns:
-    return {
-        f"{jet}_pt": momenta.pt,
-        f"{jet}_eta": momenta.eta,
-        f"{jet}_phi": momenta.phi,
-        f"{jet}_energy": momenta.energy,
-        f"{jet}_mass": momenta.mass,
-    }
-
-
 def _substructure(particles: Particles, jets: Jets, config: JetsConfig) -> Columns:
-    """What the constituents of the two leading jets say, in one N-subjettiness call for both."""
+    """Substructure of the two leading jets, with one N-subjettiness call for both."""
     constituents = [jets.constituents(index) for index in range(2)]
     both = np.concatenate([of_jet.momenta.stack() for of_jet in constituents], axis=1)
     counts = np.concatenate([of_jet.counts for of_jet in constituents])
@@ -75,14 +56,16 @@ def _substructure(particles: Particles, jets: Jets, config: JetsConfig) -> Colum
     of_jets[:, :3] = n_subjettiness(Momenta(*both), counts, config.radius)
     if config.soft_drop is not None:
         of_jets[:, 3] = soft_drop_mass(Momenta(*both), counts, config.radius, config.soft_drop)
-    n_first = len(constituents[0].counts)
+    parts = np.split(of_jets, [len(constituents[0].counts)])
     columns: dict[str, Floats] = {}
-    for index, of_jet in enumerate(constituents):
+    for index, (of_jet, values) in enumerate(zip(constituents, parts, strict=True)):
         present = jets.counts > index
         rows = np.full((len(particles), 6), np.nan)
-        rows[present, :4] = of_jets[:n_first] if index == 0 else of_jets[n_first:]
+        rows[present, :4] = values
         rows[present, 4] = of_jet.counts
-        rows[present, 5] = _largest(particles.pt[of_jet.particle], of_jet.counts)
+        rows[present, 5] = np.maximum.reduceat(
+            particles.pt[of_jet.particle], starts_of(of_jet.counts)
+        )
         columns |= _substructure_columns(f"jet{index + 1}", rows)
     return columns
 
@@ -101,16 +84,8 @@ def _substructure_columns(jet: str, rows: Floats) -> Columns:
     }
 
 
-def _largest(values: Floats, counts: Ints) -> Floats:
-    """The largest of each run of ``counts`` values; no run is empty."""
-    if not len(counts):
-        return np.empty(0)
-    largest: Floats = np.maximum.reduceat(values, starts_of(counts))
-    return largest
-
-
 def leading_jet_columns(leading: Sequence[Momenta]) -> Columns:
-    """Masses and distances of the three leading jets, NaN where one of those meant is missing."""
+    """Masses and distances of the three leading jets; NaN where one of the jets is missing."""
     first, second, third = leading
     delta_eta = first.eta - second.eta
     delta_phi = _angle_between(first.phi, second.phi)
@@ -123,29 +98,25 @@ def leading_jet_columns(leading: Sequence[Momenta]) -> Columns:
     }
 
 
-def _scalar_sum(jets: Jets) -> Floats:
-    event = np.repeat(np.arange(len(jets.counts)), jets.counts)
-    return np.bincount(event, jets.momenta.pt, len(jets.counts)).astype(np.float64)
-
-
 def mass_ordered_columns(columns: Columns) -> Columns:
-    """The two leading jets ordered by mass, as CATHODE has them (arXiv:2109.00546)."""
-    first_is_light = columns["jet1_mass"] <= columns["jet2_mass"]
-    light = np.where(first_is_light, columns["jet1_mass"], columns["jet2_mass"])
-    heavy = np.where(first_is_light, columns["jet2_mass"], columns["jet1_mass"])
-    paired = ~np.isnan(columns["jet1_mass"] + columns["jet2_mass"])
-    tau21_light = np.where(first_is_light, columns["jet1_tau21"], columns["jet2_tau21"])
-    tau21_heavy = np.where(first_is_light, columns["jet2_tau21"], columns["jet1_tau21"])
-    return {
-        "jet_mass_light": np.where(paired, light, np.nan),
-        "jet_mass_delta": np.where(paired, heavy - light, np.nan),
-        "tau21_light": np.where(paired, tau21_light, np.nan),
-        "tau21_heavy": np.where(paired, tau21_heavy, np.nan),
+    """Features of the two leading jets ordered by mass, as in CATHODE (arXiv:2109.00546)."""
+    mass = np.stack([columns["jet1_mass"], columns["jet2_mass"]])
+    tau21 = np.stack([columns["jet1_tau21"], columns["jet2_tau21"]])
+    first_is_light = mass[0] <= mass[1]
+    light, heavy = np.where(first_is_light, mass, mass[::-1])
+    tau21_light, tau21_heavy = np.where(first_is_light, tau21, tau21[::-1])
+    ordered = {
+        "jet_mass_light": light,
+        "jet_mass_delta": heavy - light,
+        "tau21_light": tau21_light,
+        "tau21_heavy": tau21_heavy,
     }
+    missing = np.isnan(mass).any(axis=0)
+    return {name: np.where(missing, np.nan, values) for name, values in ordered.items()}
 
 
 def ratio(numerator: Floats, denominator: Floats, rounding: float = 0.0) -> Floats:
-    """The quotient, NaN where the denominator is missing or 0 up to rounding."""
+    """The quotient; NaN where the denominator is missing, or 0 up to rounding."""
     defined = denominator > rounding
     return np.divide(numerator, denominator, out=np.full_like(numerator, np.nan), where=defined)
 

@@ -1,4 +1,4 @@
-"""Stable particles as a generator makes them, and the codes that the detector tells apart."""
+"""Stable particles of an event generator, and the codes that the detector distinguishes."""
 
 from __future__ import annotations
 
@@ -15,17 +15,14 @@ K0_SHORT, LAMBDA = 310, 3122
 
 @dataclass(frozen=True)
 class GeneratedParticles:
-    """Stable particles of N events as a generator makes them, stored flat like ``Particles``.
+    """Stable particles of N events from a generator, stored flat like ``Particles``.
 
     Attributes:
-        px: momentum in GeV, all events after one another; py and pz likewise.
-        py: see px.
-        pz: see px.
-        energy: in GeV.
-        pdg_id: Particle Data Group code.
-        charge: in units of the proton's.
+        px, py, pz, energy: four-momenta in GeV.
+        pdg_id: Particle Data Group codes.
+        charge: in units of the proton's charge.
         vertex: production points in mm, shape (particles, 3).
-        counts: number of particles of each event, shape (N,).
+        counts: number of particles per event, shape (N,).
     """
 
     px: Floats
@@ -57,13 +54,7 @@ class GeneratedParticles:
     def select(self, keep: Bools) -> GeneratedParticles:
         """The particles where the mask, shape (particles,), is true."""
         event = self.event_of_particle()[keep]
-        return GeneratedParticles(
-            self.px[keep],
-            self.py[keep],
-            self.pz[keep],
-            self.energy[keep],
-            self.pdg_id[keep],
-            self.charge[keep],
-            self.vertex[keep],
-            np.bincount(event, minlength=len(self)).astype(np.int64),
-        )
+        px, py, pz, energy = np.stack([self.px, self.py, self.pz, self.energy])[:, keep]
+        pdg_id, charge, vertex = self.pdg_id[keep], self.charge[keep], self.vertex[keep]
+        counts = np.bincount(event, minlength=len(self))
+        return GeneratedParticles(px, py, pz, energy, pdg_id, charge, vertex, counts)

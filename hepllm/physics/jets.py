@@ -12,13 +12,13 @@ import numpy as np
 
 from hepllm.arrays import Bools, Floats, Ints
 from hepllm.config import JetsConfig, SoftDropConfig
-from hepllm.physics.events import Momenta, Particles, starts_of
+from hepllm.physics.events import Momenta, Particles, positions_in_runs, starts_of
 
-# The banner would stand in the way of machine-readable standard output.
+# Keeps the banner out of machine-readable standard output.
 fastjet._swig.ClusterSequence.set_fastjet_banner_stream(None)
 
 _WHOLE_JET = 1000.0
-"""A radius within which all particles of a jet end up in one."""
+"""Radius that merges all particles of a jet into one."""
 
 _WTA_KT = fastjet.JetDefinition(fastjet.kt_algorithm, _WHOLE_JET, fastjet.WTA_pt_scheme)
 
@@ -29,8 +29,8 @@ class Constituents:
 
     Attributes:
         particle: positions in the flat arrays of ``Particles``.
-        counts: number of constituents of each jet, shape (M,), none of them 0.
-        momenta: their four-momenta.
+        counts: number of constituents per jet, shape (M,), never 0.
+        momenta: four-momenta of the constituents.
     """
 
     particle: Ints
@@ -43,12 +43,12 @@ class Jets:
     """Jets of N events in falling pT, stored flat: the jets of event 0, then those of event 1, ...
 
     Attributes:
-        momenta: of the J jets.
-        counts: number of jets of each event, shape (N,).
-        inputs: momenta of the particles that were clustered.
+        momenta: four-momenta of the J jets.
+        counts: number of jets per event, shape (N,).
+        inputs: momenta of the clustered particles.
         indices: positions of constituents in ``inputs``.
-        starts: where in ``indices`` each jet's constituents begin, shape (J,).
-        n_constituents: and how many they are, shape (J,).
+        starts: position in ``indices`` of each jet's first constituent, shape (J,).
+        n_constituents: number of constituents per jet, shape (J,).
     """
 
     momenta: Momenta
@@ -59,21 +59,21 @@ class Jets:
     n_constituents: Ints
 
     def leading(self, rank: int) -> Momenta:
-        """The jet at this place in falling pT, shape (N,), NaN where there are too few."""
+        """The jet at this rank in falling pT, shape (N,); NaN where an event has too few jets."""
         present, jets = self._at(rank)
         components = np.full((4, len(self.counts)), np.nan)
         components[:, present] = self.momenta.take(jets).stack()
         return Momenta(*components)
 
     def constituents(self, rank: int) -> Constituents:
-        """Constituents of the jet at this place, of the M events that have one, in event order."""
+        """Constituents of the jet at this rank of the M events that have it, in event order."""
         _, jets = self._at(rank)
         counts = self.n_constituents[jets]
-        particle = self.indices[_runs(self.starts[jets], counts)]
+        particle = self.indices[np.repeat(self.starts[jets], counts) + positions_in_runs(counts)]
         return Constituents(particle, counts, self.inputs.take(particle))
 
     def _at(self, rank: int) -> tuple[Bools, Ints]:
-        """The mask of events that have a jet at this place, and these jets' positions."""
+        """The mask of events that have a jet at this rank, and the positions of these jets."""
         present = self.counts > rank
         return present, (starts_of(self.counts) + rank)[present]
 
@@ -81,9 +81,7 @@ class Jets:
 def cluster(particles: Particles, config: JetsConfig) -> Jets:
     """Clusters particles with anti-kT (Cacciari, Salam, Soyez, arXiv:0802.1189), E scheme.
 
-    Args:
-        particles: N events; values must be finite, fastjet drops others without a word.
-        config: radius, the jets' minimum pT and, if given, their maximum pseudorapidity.
+    Values must be finite: fastjet drops other particles silently.
     """
     inputs = particles.momenta()
     if len(particles.pt) == 0:
@@ -97,7 +95,7 @@ def cluster(particles: Particles, config: JetsConfig) -> Jets:
     order = np.lexsort((-momenta.pt, event))
     if config.eta_max is not None:
         order = order[np.abs(momenta.eta[order]) <= config.eta_max]
-    # Indices instead of constituents(): no copy of particles of jets that nobody looks at.
+    # Indices instead of constituents(): copies no particles of jets that are not used.
     lists = sequence.constituent_index(config.pt_min).layout.content
     bounds = lists.offsets.data
     n_constituents = np.diff(bounds)
@@ -115,20 +113,20 @@ def cluster(particles: Particles, config: JetsConfig) -> Jets:
 def n_subjettiness(momenta: Momenta, counts: Ints, radius: float) -> Floats:
     """tau1, tau2, tau3 with beta = 1 (Thaler and Van Tilburg, arXiv:1011.2268, equation 2.2).
 
-    The axes are the exclusive kt jets with the winner-take-all scheme, the measure is normalised:
-    fastjet-contrib's ``WTA_KT_Axes`` and ``NormalizedMeasure``, three times faster because one
-    clustering serves all N (a test holds them against each other).
+    The axes are the exclusive kt jets with the winner-take-all scheme and the measure is normalised
+    with R0 = ``radius``, as fastjet-contrib's ``WTA_KT_Axes`` and ``NormalizedMeasure``. One
+    clustering serves all N, which is three times faster (a test compares both).
 
     Args:
         momenta: constituents of M jets, jet after jet.
-        counts: number of constituents of each jet, shape (M,).
-        radius: R0 of the normalisation.
+        counts: number of constituents per jet, shape (M,).
+        radius: R0.
 
     Returns:
         Shape (M, 3); NaN for tau_N of a jet with fewer than N constituents.
     """
     taus = np.full((len(counts), 3), np.nan)
-    for n in (1, 2, 3):  # jets with exactly n constituents, or 3 and more
+    for n in (1, 2, 3):  # jets with 1, 2, or at least 3 constituents
         chosen = counts == n if n < 3 else counts >= n
         if chosen.any():
             particles = np.repeat(chosen, counts)
@@ -138,10 +136,9 @@ def n_subjettiness(momenta: Momenta, counts: Ints, radius: float) -> Floats:
 
 
 def _taus_up_to(n_max: int, momenta: Momenta, counts: Ints, radius: float) -> Floats:
-    """tau1 to tau_n_max of jets that have at least so many constituents, shape (M, n_max)."""
+    """tau_1 to tau_n_max of jets with at least n_max constituents, shape (M, n_max)."""
     sequence = fastjet.ClusterSequence(_to_awkward(momenta, counts), _WTA_KT)
-    starts, pt = starts_of(counts), momenta.pt
-    eta, phi = momenta.eta, momenta.phi
+    starts, pt, eta, phi = starts_of(counts), momenta.pt, momenta.eta, momenta.phi
     taus = np.empty((len(counts), n_max))
     for n in range(1, n_max + 1):
         axes = _exclusive(sequence, n)
@@ -156,8 +153,8 @@ def _taus_up_to(n_max: int, momenta: Momenta, counts: Ints, radius: float) -> Fl
 
 
 def _exclusive(sequence: fastjet.ClusterSequence, n: int) -> Momenta:
-    """The n exclusive jets of each of M events, flat: those of event 0, then those of event 1."""
-    # The wrapper warns of kt too, for it compares a definition with an algorithm.
+    """The n exclusive jets of each event, flat: those of event 0, then those of event 1, ..."""
+    # The wrapper warns about kt too, because it compares a definition with an algorithm.
     how_to_format = warnings.formatwarning
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -169,17 +166,17 @@ def _exclusive(sequence: fastjet.ClusterSequence, n: int) -> Momenta:
 def soft_drop_mass(momenta: Momenta, counts: Ints, radius: float, config: SoftDropConfig) -> Floats:
     """Jet masses after soft drop (Larkoski et al., arXiv:1402.2657), with scalar z.
 
-    Each jet is reclustered with Cambridge/Aachen; of two branches the softer is dropped until
+    Reclusters each jet with Cambridge/Aachen and drops the softer of two branches until
     min(pt1, pt2) / (pt1 + pt2) > z_cut (dR / radius)^beta.
 
     Args:
         momenta: constituents of M jets, jet after jet.
-        counts: number of constituents of each jet, shape (M,).
+        counts: number of constituents per jet, shape (M,).
         radius: R0 of the condition.
         config: z_cut and beta.
 
     Returns:
-        Shape (M,), GeV; 0 where one particle is left, NaN for a jet without any.
+        Shape (M,), GeV; 0 where one particle is left, NaN for a jet without constituents.
     """
     masses = np.full(len(counts), np.nan)
     filled = counts > 0
@@ -197,13 +194,8 @@ _COMPONENTS = ("px", "py", "pz", "E")
 
 
 def _to_awkward(momenta: Momenta, counts: Ints) -> ak.Array:
-    """Packed native float64 records, which the wrapper reads as they lie in memory."""
+    """Packed native float64 records, which the wrapper reads without a copy."""
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     contents = [ak.contents.NumpyArray(component) for component in momenta.stack()]
     record = ak.contents.RecordArray(contents, _COMPONENTS, parameters={"__record__": "Momentum4D"})
     return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(offsets), record))
-
-
-def _runs(starts: Ints, counts: Ints) -> Ints:
-    """The positions start, start + 1, ... of each run, one run after another."""
-    return np.repeat(starts - starts_of(counts), counts) + np.arange(counts.sum())

@@ -1,8 +1,8 @@
 """Writes events in the official layout of the LHC Olympics files.
 
-A pandas frame in fixed format under the key ``df``: one float64 block of 700 (pT, eta, phi)
-triplets a row, zero padded, with the label as last column of a labelled file. What pandas and
-PyTables would write is written with h5py alone, so rows can be added while they are made.
+A file is a pandas frame in fixed format under the key ``df``: one float64 block with 700
+zero-padded (pT, eta, phi) triplets per row, and the label as last column of a labelled file. h5py
+writes what pandas and PyTables would write, so that rows can be added while they are made.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hepllm.files import write_aside
 from hepllm.physics.events import Particles
 
 SLOTS = 700
-"""Particles a row has room for."""
+"""Most particles per row."""
 
 _CHUNK_ROWS = 50
 
@@ -50,15 +50,14 @@ _ARRAY_ATTRIBUTES: dict[str, Any] = {
 
 
 def to_padded(particles: Particles) -> Floats:
-    """Rows of (pT, eta, phi) triplets, shape (N, 2100), zero padded; the reverse of reading.
+    """Zero-padded rows of (pT, eta, phi) triplets, shape (N, 2100); the inverse of ``from_padded``.
 
     Raises:
         ValueError: an event has more than 700 particles.
     """
-    if len(particles) and particles.counts.max() > SLOTS:
-        raise ValueError(
-            f"an event has {particles.counts.max()} particles; a row has room for {SLOTS}"
-        )
+    most = particles.counts.max(initial=0)
+    if most > SLOTS:
+        raise ValueError(f"an event has {most} particles; a row holds at most {SLOTS}")
     rows = np.zeros((len(particles), SLOTS, 3))
     filled = np.arange(SLOTS) < particles.counts[:, np.newaxis]
     rows[filled] = np.stack([particles.pt, particles.eta, particles.phi], axis=1)
@@ -69,7 +68,7 @@ class LhcoWriter:
     """Adds events to a file that ``write_lhco`` opened.
 
     Attributes:
-        n_written: rows so far.
+        n_written: rows written so far.
     """
 
     def __init__(self, values: h5py.Dataset, *, labelled: bool) -> None:
@@ -78,30 +77,25 @@ class LhcoWriter:
         self._labelled = labelled
 
     def append(self, rows: Floats, labels: NDArray[Any] | None = None) -> None:
-        """Adds events.
-
-        Args:
-            rows: shape (n, 2100).
-            labels: shape (n,), for a labelled file only.
-        """
+        """Adds rows, shape (n, 2100), with their labels, shape (n,), in a labelled file only."""
         if (labels is not None) != self._labelled:
-            raise ValueError("a labelled file needs labels, and a file without labels takes none")
+            raise ValueError("a labelled file needs labels; a file without labels must get none")
         stop = self.n_written + len(rows)
         if stop > len(self._values):
             raise ValueError(f"{stop} events for a file of {len(self._values)}")
-        columns = rows if labels is None else np.column_stack([rows, labels])
-        self._values[self.n_written : stop] = columns
+        values = rows if labels is None else np.column_stack([rows, labels])
+        self._values[self.n_written : stop] = values
         self.n_written = stop
 
 
 @contextmanager
 def write_lhco(path: Path, n_events: int, *, labelled: bool) -> Iterator[LhcoWriter]:
-    """Gives a writer for one file, which appears under its name when all events are in it.
+    """Gives a writer for one file, which appears under its name when it is complete.
 
     Args:
-        path: the file; it stays as it was if the block fails.
-        n_events: rows it will have.
-        labelled: whether a label stands in the last of 2,101 columns; otherwise there are 2,100.
+        path: the file; an earlier file stays unchanged if the block fails.
+        n_events: number of rows of the complete file.
+        labelled: whether column 2,101 holds labels; otherwise the file has 2,100 columns.
 
     Raises:
         RunError: fewer events were written.
@@ -115,8 +109,7 @@ def write_lhco(path: Path, n_events: int, *, labelled: bool) -> Iterator[LhcoWri
 
 def _make_layout(file: h5py.File, n_events: int, labelled: bool) -> h5py.Dataset:
     n_columns = 3 * SLOTS + int(labelled)
-    attributes = {"CLASS": "GROUP", "PYTABLES_FORMAT_VERSION": "2.1", "VERSION": "1.0"}
-    _set_attributes(file, attributes)
+    _set_attributes(file, {"CLASS": "GROUP", "PYTABLES_FORMAT_VERSION": "2.1", "VERSION": "1.0"})
     group = file.create_group("df")
     _set_attributes(group, _GROUP_ATTRIBUTES)
     for name, length in (("axis0", n_columns), ("axis1", n_events), ("block0_items", n_columns)):
@@ -127,7 +120,7 @@ def _make_layout(file: h5py.File, n_events: int, labelled: bool) -> h5py.Dataset
         shape=(n_events, n_columns),
         dtype=np.float64,
         chunks=(min(_CHUNK_ROWS, n_events), n_columns),
-        # As in the official files; PyTables brings this filter, so pandas needs no plugin.
+        # The filter of the official files; PyTables includes it, so pandas needs no plugin.
         **hdf5plugin.Blosc(cname="blosclz", clevel=5, shuffle=hdf5plugin.Blosc.SHUFFLE),
     )
     _set_attributes(values, _ARRAY_ATTRIBUTES)
@@ -137,6 +130,6 @@ def _make_layout(file: h5py.File, n_events: int, labelled: bool) -> h5py.Dataset
 def _set_attributes(node: Any, attributes: dict[str, Any]) -> None:
     node.attrs["TITLE"] = h5py.Empty("S1")
     for name, value in attributes.items():
-        # PyTables takes a fixed-length string for text, not bytes, only where it is marked UTF-8.
+        # PyTables reads a fixed-length string as text, not bytes, only if it is marked as UTF-8.
         dtype = h5py.string_dtype("utf-8", len(value)) if isinstance(value, str) else None
         node.attrs.create(name, value, dtype=dtype)

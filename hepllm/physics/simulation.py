@@ -1,11 +1,11 @@
-"""Signal and background events from Pythia 8, through the detector and the trigger.
+"""Simulates signal and background events: Pythia 8, the detector and the trigger.
 
 The processes are those of the LHC Olympics R&D sample (Kasieczka et al., arXiv:2101.08320): QCD
 dijets, and Z' -> X Y with X, Y -> q qbar, in pp collisions at 13 TeV.
 
-Three choices were made by comparing with the real R&D events (``tools/studies/fidelity.py``): no
-multiparton interactions, long-lived strange hadrons left to the detector, and vector bosons for X
-and Y. ``docs/explanation/simulation.md`` has the numbers.
+A comparison with the real R&D events (``tools/studies/fidelity.py``) decided three choices: no
+multiparton interactions, long-lived strange hadrons that decay in the detector only, and vector
+bosons for X and Y. ``docs/explanation/simulation.md`` has the numbers.
 """
 
 from __future__ import annotations
@@ -34,36 +34,36 @@ COLLISION_ENERGY = 13000.0
 """GeV."""
 
 MAX_DECAY_LENGTH = 10.0
-"""mm; particles with a longer mean c tau (K0_S, Lambda, ...) reach the detector undecayed."""
+"""mm; Pythia does not decay particles with a longer mean c tau (K0_S, Lambda, ...)."""
 
 MAX_SEED = 900_000_000
-"""Pythia accepts seeds in 1..900,000,000; 0 would take the clock."""
+"""Pythia accepts seeds in 1..900,000,000, and uses the clock for 0."""
 
 _SEED_STRIDE = 556_230_599
-"""Shares no factor with MAX_SEED = 2^8 3^2 5^8, so that multiples of it are distinct modulo it."""
+"""Step between seeds; has no factor in common with MAX_SEED = 2^8 3^2 5^8, so seeds differ."""
 
 RELATIVE_WIDTH = 1e-3
-"""Natural width of the resonance over its mass: far below the detector's resolution."""
+"""Natural width of the resonance over its mass, far below the detector's resolution."""
 
 LIGHT_QUARKS = (1, 2, 3, 4)
 
 _BATCH_RANGE = (8, 64)
-"""Fewest and most events that are generated between two looks at how many are still missing."""
+"""Fewest and most events per call of Pythia."""
 
 _HOPELESS = 10_000
-"""Events tried without one that triggers before the run is given up."""
+"""Number of generated events, none of which triggers, after which the run stops."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """Rows of a file that one worker makes; what it makes depends on nothing else.
+    """Rows of a file that one worker makes, and all that its events depend on.
 
     Attributes:
-        purpose: which file.
-        index: number of the block within it.
+        purpose: the file.
+        index: number of the block within the file.
         start: first row.
-        labels: ``SIGNAL`` or ``BACKGROUND`` of each row, one byte a row.
-        seed: the user's.
+        labels: ``SIGNAL`` or ``BACKGROUND``, one byte per row.
+        seed: seed of the run.
     """
 
     purpose: Purpose
@@ -72,13 +72,9 @@ class Block:
     labels: bytes
     seed: int
 
-    @property
-    def stop(self) -> int:
-        """The row after the last."""
-        return self.start + len(self.labels)
-
     def __str__(self) -> str:
-        return f"simulated {self.purpose} events: rows {self.start}-{self.stop - 1}"
+        last = self.start + len(self.labels) - 1
+        return f"simulated {self.purpose} events: rows {self.start}-{last}"
 
 
 @dataclass(frozen=True)
@@ -86,33 +82,20 @@ class SimulatedBlock:
     """Events of a block.
 
     Attributes:
-        rows: shape (events, 2100), the official layout without label.
-        n_tried: events generated for the trigger to choose from, by process.
+        rows: official layout without label, shape (events, 2100).
+        n_tried: number of events generated, by process, of which these passed the trigger.
     """
 
     rows: Floats
     n_tried: dict[int, int]
 
 
-@dataclass(frozen=True)
-class Generated:
-    """Events that pass the trigger.
-
-    Attributes:
-        particles: N events.
-        n_tried: events generated to find them.
-    """
-
-    particles: Particles
-    n_tried: int
-
-
 def plan_blocks(
     purpose: Purpose, n_events: int, signal_fraction: float, block_size: int, seed: int
 ) -> tuple[Block, ...]:
-    """Deals the rows of a file out to blocks.
+    """Divides the rows of a file into blocks.
 
-    Exactly round(n_events * signal_fraction) rows are signal, at places drawn with the seed.
+    Exactly round(n_events * signal_fraction) rows are signal, at positions drawn with the seed.
     """
     labels = np.full(n_events, BACKGROUND, dtype=np.uint8)
     labels[: round(n_events * signal_fraction)] = SIGNAL
@@ -124,44 +107,44 @@ def plan_blocks(
 
 
 def simulate_block(block: Block, config: SimulateConfig) -> SimulatedBlock:
-    """Makes the events of a block; a function of its arguments alone."""
+    """Makes the events of a block."""
     labels = np.frombuffer(block.labels, dtype=np.uint8)
     rows = np.empty((len(labels), 3 * SLOTS))
     n_tried = {}
     for process in (BACKGROUND, SIGNAL):
         chosen = labels == process
         seed = block_seed(block.seed, block.purpose, block.index, process)
-        generated = generate(process, int(chosen.sum()), seed, config)
-        rows[chosen] = to_padded(generated.particles)
-        n_tried[process] = generated.n_tried
+        particles, n_tried[process] = generate(process, int(chosen.sum()), seed, config)
+        rows[chosen] = to_padded(particles)
     return SimulatedBlock(rows, n_tried)
 
 
-def generate(process: int, n_events: int, seed: int, config: SimulateConfig) -> Generated:
-    """Makes events of one process that pass the trigger.
+def generate(
+    process: int, n_events: int, seed: int, config: SimulateConfig
+) -> tuple[Particles, int]:
+    """Makes events of one process, ``SIGNAL`` or ``BACKGROUND``, that pass the trigger.
 
-    Args:
-        process: ``SIGNAL`` or ``BACKGROUND``.
-        n_events: how many.
-        seed: 1..900,000,000; with the configuration it determines every event.
-        config: process, detector and trigger.
+    The seed, 1..900,000,000, and the configuration determine every event.
+
+    Returns:
+        The events, and the number of events generated to find them.
 
     Raises:
         InputError: Pythia is not installed or refuses the configuration.
-        RunError: Pythia stops making events, or none of them triggers.
+        RunError: Pythia stops making events, or no event passes the trigger.
     """
     if n_events == 0:
-        return Generated(concatenate([]), 0)
+        return concatenate([]), 0
     pythia = start_pythia(process, seed, config)
     generator = np.random.default_rng(seed)
     parts: list[Particles] = []
     n_found = n_tried = 0
     while n_found < n_events:
-        # A share of a quarter triggers, or more.
+        # At least a quarter of the events triggers.
         batch = int(np.clip(4 * (n_events - n_found), *_BATCH_RANGE))
         generated = next_events(pythia, batch)
         particles = detect(generated, config.detector, generator)
-        # Only events up to the last one needed count as tried, or the efficiency would be biased.
+        # Events after the last one needed do not count as tried: they would bias the efficiency.
         passed = np.flatnonzero(triggers(particles, config))[: n_events - n_found]
         n_found += len(passed)
         n_tried += int(passed[-1]) + 1 if n_found == n_events else len(particles)
@@ -171,7 +154,7 @@ def generate(process: int, n_events: int, seed: int, config: SimulateConfig) -> 
                 f"none of {n_tried} events has a jet with pT > {config.trigger_pt:g} GeV;"
                 " lower simulate.trigger_pt"
             )
-    return Generated(concatenate(parts), n_tried)
+    return concatenate(parts), n_tried
 
 
 def triggers(particles: Particles, config: SimulateConfig) -> Bools:
@@ -185,8 +168,8 @@ def triggers(particles: Particles, config: SimulateConfig) -> Bools:
 def block_seed(seed: int, purpose: Purpose, block: int, process: int) -> int:
     """The random seed of one process in one block of one file, in 1..900,000,000.
 
-    A hash of the user's seed says where the sequence begins; along it, blocks, files and processes
-    all have different seeds, not only probably so: no two files of a run share an event.
+    A hash of the user's seed gives the start of a sequence in which blocks, files and processes
+    have different seeds with certainty, so no two files of a run share an event.
     """
     digest = hashlib.blake2b(str(seed).encode(), digest_size=8).digest()
     begin = int.from_bytes(digest, "little")
@@ -195,7 +178,7 @@ def block_seed(seed: int, purpose: Purpose, block: int, process: int) -> int:
 
 
 def start_pythia(process: int, seed: int, config: SimulateConfig) -> Any:
-    """Makes a Pythia that is ready for ``nextBatch``, silent on standard output."""
+    """Starts a Pythia that is ready for ``nextBatch`` and writes nothing to standard output."""
     try:
         pythia8: Any = importlib.import_module("pythia8mc")
     except ImportError:
@@ -211,11 +194,14 @@ def start_pythia(process: int, seed: int, config: SimulateConfig) -> Any:
         "ParticleDecays:limitTau0 = on",
         f"ParticleDecays:tau0Max = {MAX_DECAY_LENGTH}",
         f"PartonLevel:MPI = {'on' if config.multiparton_interactions else 'off'}",
-        *(signal_settings(config.signal) if process == SIGNAL else qcd_settings(config)),
     ]
+    if process == SIGNAL:
+        settings += signal_settings(config.signal)
+    else:
+        settings += ["HardQCD:all = on", f"PhaseSpace:pTHatMin = {config.pt_hat_min}"]
     for setting in settings:
         if not pythia.readString(setting):
-            raise InputError(f"Pythia does not know the setting '{setting}'")
+            raise InputError(f"Pythia refuses the setting '{setting}'")
     if not pythia.init():
         name = "signal" if process == SIGNAL else "background"
         raise InputError(
@@ -224,18 +210,13 @@ def start_pythia(process: int, seed: int, config: SimulateConfig) -> Any:
     return pythia
 
 
-def qcd_settings(config: SimulateConfig) -> list[str]:
-    """Pythia settings of the background."""
-    return ["HardQCD:all = on", f"PhaseSpace:pTHatMin = {config.pt_hat_min}"]
-
-
 def signal_settings(signal: SignalConfig) -> list[str]:
     """Pythia settings of Z' -> X Y -> q qbar q qbar.
 
-    Pythia's Z' decays to fermions only. Its W' -> W Z, with the masses of W and Z changed to those
-    of X and Y and their decays restricted to light quarks, has the wanted topology, natural widths
-    and the angular distributions of two longitudinal vector bosons. These matter: with scalars,
-    which decay isotropically, tau21 differs visibly from that of the R&D sample.
+    Pythia's Z' decays to fermions only. W' -> W Z, where W and Z have the masses of X and Y and
+    decay to light quarks only, has this topology, natural widths and the angular distributions of
+    two longitudinal vector bosons. With scalars, which decay isotropically, tau21 differs visibly
+    from that of the R&D sample.
     """
     settings = [
         "NewGaugeBoson:ffbar2Wprime = on",
@@ -258,10 +239,10 @@ def signal_settings(signal: SignalConfig) -> list[str]:
 
 
 def next_events(pythia: Any, n_events: int) -> GeneratedParticles:
-    """The stable particles of the next events, read as arrays; failed events are missing.
+    """Makes events and returns their stable particles; events that fail are left out.
 
     Raises:
-        RunError: every one of them failed.
+        RunError: all events failed.
     """
     events = pythia.nextBatch(n_events, "skip")
     if len(events) == 0:
@@ -272,27 +253,16 @@ def next_events(pythia: Any, n_events: int) -> GeneratedParticles:
     pdg_id = ak.to_numpy(flat.id).astype(np.int64)
     codes, index = np.unique(pdg_id, return_inverse=True)
     charges = np.array([pythia.particleData.chargeType(int(code)) / 3 for code in codes])
-    # Pythia names the coordinates of a vertex like those of a momentum; None is the origin.
+    # Pythia gives a vertex and a momentum the same coordinate names; None is the origin.
     vertex = [ak.to_numpy(ak.fill_none(flat.vProd[axis], 0.0)) for axis in ("px", "py", "pz")]
     px, py, pz, energy = (ak.to_numpy(flat.p[axis]) for axis in ("px", "py", "pz", "e"))
-    return GeneratedParticles(
-        px=px,
-        py=py,
-        pz=pz,
-        energy=energy,
-        pdg_id=pdg_id,
-        charge=charges[index],
-        vertex=np.stack(vertex, axis=1),
-        counts=counts,
-    )
+    charge, vertices = charges[index], np.stack(vertex, axis=1)
+    return GeneratedParticles(px, py, pz, energy, pdg_id, charge, vertices, counts)
 
 
 def concatenate(parts: list[Particles]) -> Particles:
-    """The events of several batches after one another."""
-    empty = np.empty(0)
-    return Particles(
-        np.concatenate([empty, *(part.pt for part in parts)]),
-        np.concatenate([empty, *(part.eta for part in parts)]),
-        np.concatenate([empty, *(part.phi for part in parts)]),
-        np.concatenate([empty.astype(np.int64), *(part.counts for part in parts)]),
-    )
+    """Joins the events of several batches, in order."""
+    flat = [np.stack([part.pt, part.eta, part.phi]) for part in parts]
+    counts = np.concatenate([np.empty(0, dtype=np.int64), *(part.counts for part in parts)])
+    pt, eta, phi = np.concatenate([np.empty((3, 0)), *flat], axis=1)
+    return Particles(pt, eta, phi, counts)

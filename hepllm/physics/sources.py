@@ -1,4 +1,4 @@
-"""Event files as the sources of a dataset: their labels, and the chunks that workers process."""
+"""Event files as sources of a dataset, with their labels, and the chunks that workers process."""
 
 from __future__ import annotations
 
@@ -24,14 +24,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EventSource:
-    """An opened event file, what it is called in the dataset, and who labels its events.
+    """An opened event file and the labels of its events.
 
     Attributes:
-        name: the file's stem.
-        file: the events.
-        masterkey: file of the labels of a black box.
-        key: what is in it.
-        label: of all events, of a file without labels.
+        name: name in the dataset, the file's stem.
+        masterkey: file with the labels of a black box.
+        key: the labels in the master key.
+        label: label of all events if neither the file nor a key has labels.
     """
 
     name: str
@@ -41,7 +40,7 @@ class EventSource:
     label: int = UNKNOWN
 
     def describe(self) -> SourceFile:
-        """What the dataset's manifest records of it."""
+        """The record of this file in the dataset's manifest."""
         path = self.file.path
         return SourceFile(
             name=self.name,
@@ -56,13 +55,12 @@ class EventSource:
 
 @dataclass(frozen=True, eq=False)
 class ChunkTask:
-    """A chunk to be done by a worker, with what the worker must know of its source.
+    """A chunk for a worker, with what the worker needs to know about the source.
 
     Attributes:
-        chunk: rows of the file.
-        source: the file's place among the names of all sources, and these names.
+        source: position of the file in the names of all sources, and these names.
         key: labels of the chunk's rows from the master key.
-        label: of all events, of a file without labels.
+        label: label of all events if neither the file nor a key has labels.
     """
 
     chunk: Chunk
@@ -75,17 +73,17 @@ class ChunkTask:
 
     @property
     def part(self) -> str:
-        """What the finished chunk is called."""
+        """Name of the part that stores the finished chunk."""
         position, names = self.source
         return f"{names[position]}-{self.chunk.start:010d}-{self.chunk.stop:010d}"
 
     @property
     def n_rows(self) -> int:
-        """How many events are read for it."""
+        """Number of events in the chunk before selection."""
         return self.chunk.stop - self.chunk.start
 
     def labels(self, result: ChunkResult) -> RawLabels:
-        """The events' raw labels: from the key, or the file, else the same for all."""
+        """Raw labels of the events: from the key, from the file, or the same for all."""
         if self.key is not None:
             labels: RawLabels = self.key[result.rows["event_id"] - self.chunk.start]
             return labels
@@ -98,20 +96,20 @@ def open_source(path: Path, masterkey: Path | None, config: PreprocessConfig) ->
 
     Args:
         path: the file.
-        masterkey: file of its labels; None takes ``<stem>.masterkey`` or ``<file>.masterkey``
-            beside it where there is one.
-        config: how the file is read, and labels of whole files.
+        masterkey: file with the labels; None: ``<stem>.masterkey`` or ``<file>.masterkey`` in the
+            same folder, if it exists.
+        config: format of the file, and labels of whole files.
 
     Raises:
-        InputError: the file or its key is missing, damaged or not what it should be, or two of
-            them have labels.
+        InputError: the file or its key is missing, damaged or of the wrong kind, or more than one
+            of file, key and configuration gives labels.
     """
     file = open_event_file(path, config)
     label = config.source_labels.get(path.stem)
     if file.has_labels:
         if masterkey is not None or label is not None:
             what = f"the master key {masterkey}" if masterkey else "preprocess.source_labels"
-            raise InputError(f"{path}: has its own labels; leave {what} out, or give --label none")
+            raise InputError(f"{path}: has its own labels; remove {what}, or give --label none")
         return EventSource(path.stem, file)
     if label is not None:
         return EventSource(path.stem, file, label=label)
@@ -131,13 +129,9 @@ def _key_beside(file: Path) -> Path | None:
 def make_tasks(sources: Sequence[EventSource], size: int) -> list[ChunkTask]:
     """Cuts sources into chunks of at most ``size`` rows, in the order of their events."""
     names = tuple(source.name for source in sources)
-    return [
-        ChunkTask(
-            chunk,
-            (position, names),
-            None if source.key is None else source.key[chunk.start : chunk.stop],
-            source.label,
-        )
-        for position, source in enumerate(sources)
-        for chunk in make_chunks([source.file], size)
-    ]
+    tasks = []
+    for position, source in enumerate(sources):
+        for chunk in make_chunks([source.file], size):
+            key = None if source.key is None else source.key[chunk.start : chunk.stop]
+            tasks.append(ChunkTask(chunk, (position, names), key, source.label))
+    return tasks

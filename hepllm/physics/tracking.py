@@ -1,6 +1,6 @@
-"""Tracks: the way of particles through the solenoid, and what the tracker makes of them.
+"""Propagates particles through the solenoid and reconstructs the tracks of charged particles.
 
-Efficiency and resolution are those of the CMS card of Delphes 3 that has 6 % at low pT.
+Efficiency and resolution are those of the CMS card of Delphes 3 with 6 % resolution at low pT.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ CURVATURE = 0.299792458
 """pT [GeV] of a unit charge on a circle of 1 m in 1 T."""
 
 TRACK_PT_MIN = 0.1
-"""GeV; below it the CMS card has no tracking efficiency."""
+"""GeV; below it the tracking efficiency of the CMS card is 0."""
 
 TRACK_ETA_MAX = 2.5
 
@@ -41,7 +41,7 @@ TRACK_RESOLUTION = {
 
 @dataclass(frozen=True)
 class Tracks:
-    """Tracks as they meet the calorimeters; arrays of one length."""
+    """Tracks where they enter the calorimeters; arrays of equal length."""
 
     event: Ints
     species: Ints
@@ -54,19 +54,19 @@ class Tracks:
 
     @property
     def energy(self) -> Floats:
-        """GeV, without a mass, as Delphes takes it."""
+        """Energy in GeV of massless particles, as in Delphes."""
         return self.pt * np.cosh(self.eta)
 
 
 def propagate(
     generated: GeneratedParticles, config: DetectorConfig
 ) -> tuple[Floats, Floats, Bools]:
-    """Follows particles from their vertex to the cylinder that carries the calorimeters.
+    """Follows particles from their vertex to the cylinder of the calorimeters.
 
-    A charged particle moves on a helix; one of low pT loops until it meets an end cap.
+    A charged particle moves on a helix; at low pT it loops until it reaches an end cap.
 
     Returns:
-        Pseudorapidity and azimuth of the point of entry, and whether there is one.
+        Pseudorapidity and azimuth of the entry point, and the mask of particles that have one.
     """
     x, y, z = (generated.vertex / 1000.0).T
     pt = generated.pt
@@ -103,8 +103,8 @@ def _helix(vertex: Floats, momentum: Floats, charge: Floats, config: DetectorCon
     """Entry points in m, shape (3, particles), of helices around the beam axis.
 
     With the signed radius r, the centre (c cos(f), c sin(f)) and the turning angle a, the squared
-    distance from the axis is c^2 + r^2 + 2 r c sin(a - phi + f); it reaches the cylinder's where
-    that sine is s, and never if |s| > 1.
+    distance from the axis is c^2 + r^2 + 2 r c sin(a - phi + f); it is that of the cylinder where
+    the sine is s, and never if |s| > 1.
     """
     (x, y, z), (px, py, pz) = vertex, momentum
     pt, phi = np.hypot(px, py), np.arctan2(py, px)
@@ -115,25 +115,18 @@ def _helix(vertex: Floats, momentum: Floats, charge: Floats, config: DetectorCon
     crosses = np.abs(sine) <= 1
     arc = np.arcsin(np.where(crosses, sine, 0.0))
     turn = np.sign(charge)
-    sides = np.minimum(
-        np.mod(turn * (phi - angle + arc), 2 * np.pi),
-        np.mod(turn * (phi - angle + np.pi - arc), 2 * np.pi),
-    )
+    to_sides = [phi - angle + arc, phi - angle + np.pi - arc]
+    sides = np.min(np.mod(turn * to_sides, 2 * np.pi), axis=0)
     ends = _path_to_end(z, pz / pt, config.half_length) / np.abs(radius)
     turned = np.minimum(np.where(crosses, sides, np.inf), ends)
     turned = np.where(np.isfinite(turned), turned, np.nan)
     direction = turn * turned - phi
-    return np.stack(
-        [
-            centre_x + radius * np.sin(direction),
-            centre_y + radius * np.cos(direction),
-            z + pz / pt * np.abs(radius) * turned,
-        ]
-    )
+    entry_x, entry_y = centre_x + radius * np.sin(direction), centre_y + radius * np.cos(direction)
+    return np.stack([entry_x, entry_y, z + pz / pt * np.abs(radius) * turned])
 
 
 def _path_to_end(z: Floats, slope: Floats, half_length: float) -> Floats:
-    """Transverse path in m to an end cap, infinite for a particle at right angles to the beam."""
+    """Transverse path in m to an end cap; infinite for a particle perpendicular to the beam."""
     remaining = np.where(slope > 0, half_length - z, half_length + z)
     path = np.full_like(z, np.inf)
     # Below this slope the end cap is a million kilometres away.
@@ -168,11 +161,10 @@ def reconstruct_tracks(
     entry_phi: Floats,
     generator: np.random.Generator,
 ) -> Tracks:
-    """Tracks of charged particles, with their momentum at the vertex smeared."""
+    """Draws which charged particles leave a track, and smears its momentum at the vertex."""
     pt = generated.pt
     efficiency = track_efficiency(generated.species, entry_eta, pt)
-    efficiency = np.where(generated.charge != 0, efficiency, 0.0)
-    found = generator.random(len(pt)) < efficiency
+    found = (generator.random(len(pt)) < efficiency) & (generated.charge != 0)
     species, pt, entry_eta = generated.species[found], pt[found], entry_eta[found]
     resolution = track_resolution(species, entry_eta, pt)
     return Tracks(
@@ -188,7 +180,7 @@ def reconstruct_tracks(
 
 
 def log_normal(mean: Floats, sigma: Floats, generator: np.random.Generator) -> Floats:
-    """Positive random numbers of given mean and standard deviation; 0 where the mean is 0."""
+    """Positive random numbers with this mean and standard deviation; 0 where the mean is 0."""
     noise = generator.standard_normal(len(mean))
     relative = np.divide(sigma, mean, out=np.zeros_like(mean), where=mean > 0)
     width = np.sqrt(np.log1p(relative**2))

@@ -226,7 +226,7 @@ def test_labels_of_whole_files_that_are_wrong(
 ) -> None:
     with pytest.raises(InputError, match=r"no input file is called 'rdn' \(did you mean 'rnd'"):
         preprocess([lhco_file], tmp_path / "out", _config("source_labels={rdn: 1}"))
-    with pytest.raises(InputError, match=r"own labels; leave preprocess\.source_labels out"):
+    with pytest.raises(InputError, match=r"own labels; remove preprocess\.source_labels"):
         preprocess([lhco_file], tmp_path / "out", _config("source_labels={rnd: 1}"))
     with pytest.raises(ConfigError, match=r"preprocess.source_labels.rnd: .*less than or equal"):
         _config("source_labels={rnd: 3}")
@@ -267,7 +267,7 @@ def test_bad_rows_of_a_table(line: str, message: str, tmp_path: Path) -> None:
 def test_a_weight_that_is_no_number(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("m_jj,weight\n3000,1\n3000,\n")
-    with pytest.raises(InputError, match="1 with a weight that is no number, first in row 1"):
+    with pytest.raises(InputError, match="1 with a weight that is not finite, first in row 1"):
         preprocess([path], tmp_path / "out", _config())
 
 
