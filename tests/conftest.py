@@ -38,6 +38,7 @@ _BROWSER_FLAGS = (
 # theirs gain nothing from threads.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("RAYON_NUM_THREADS", "1")  # of tokenizers
 
 
 def _reset_logging() -> None:
@@ -206,10 +207,104 @@ def model_cache(common_folder: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def tiny_config() -> Callable[..., Config]:
+def quick_trainings() -> Iterator[None]:
+    """From here on, trainings draw empty pictures for TensorBoard.
+
+    Real ones take four fifths of the time of a tiny training. ``drawn_pictures`` brings them back.
+    """
+    empty = np.full((2, 2, 3), 255, dtype=np.uint8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hepllm.learning.monitor.pixels", lambda _: empty)
+        yield
+
+
+@pytest.fixture
+def undrawn_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures that are saved within the test are empty files, for tests of numbers alone."""
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda _, file, **__: file.touch())
+
+
+@pytest.fixture(scope="session")
+def tiny_config(quick_trainings: None) -> Callable[..., Config]:
     """``tiny_config("train.lr=1")`` is ``configs/tiny.yaml`` with changes, on one thread."""
     file = Path(__file__).parents[1] / "configs" / "tiny.yaml"
     return lambda *overrides: load_config(file, ["train.threads=1", *overrides])
+
+
+@pytest.fixture(scope="session")
+def tiny_data(
+    make_once: Callable[[str, Callable[[Path], None]], Path], tiny_config: Callable[..., Config]
+) -> Path:
+    """Events as files and as datasets, to be read only.
+
+    ``rnd.h5`` (200 events) and ``bb.h5`` (60) have labels and are the datasets ``data/rnd`` and
+    ``data/bb``; ``box.h5`` is ``bb.h5`` without labels, which ``box.key`` has.
+    """
+
+    def fill(folder: Path) -> None:
+        from hepllm.stages.preprocess import preprocess
+
+        box = _dijet_events(60, seed=2)
+        _write_lhco(folder / "rnd.h5", _dijet_events(200, seed=1))
+        _write_lhco(folder / "bb.h5", box)
+        _write_lhco(folder / "box.h5", box[:, :-1])
+        (folder / "box.key").write_text("".join(f"{label:.1f}\n" for label in box[:, -1]))
+        for name in ("rnd", "bb"):
+            config = tiny_config("preprocess.executor=serial")
+            preprocess([folder / f"{name}.h5"], folder / "data" / name, config)
+
+    return make_once("tiny-data", fill)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(
+    make_once: Callable[[str, Callable[[Path], None]], Path],
+    tiny_config: Callable[..., Config],
+    tiny_data: Path,
+) -> Path:
+    """A run trained on ``tiny_data``, to be read only: a test that evaluates it has a copy."""
+
+    def fill(folder: Path) -> None:
+        from hepllm.stages.train import train
+
+        config = tiny_config("preprocess.executor=serial")
+        train(tiny_data / "data" / "rnd", folder / "run", config, overwrite=False)
+
+    return make_once("tiny-run", fill) / "run"
+
+
+@pytest.fixture(scope="session")
+def recipes(
+    make_once: Callable[[str, Callable[[Path], None]], Path], tiny_config: Callable[..., Config]
+) -> Path:
+    """Runs on one dataset with particles, ``rnd`` (of ``rnd.h5``, 240 events), to be read only.
+
+    ``seed1`` and ``seed2`` differ in their seed alone; ``text``, ``numbers`` and ``natural``
+    differ from ``seed1`` in what their names say.
+    """
+    overrides = {
+        "seed1": (),
+        "seed2": ("seed=2",),
+        "text": ("fusion.enabled=false", "prompt.layout=full"),
+        "numbers": ("prompt.layout=minimal",),
+        "natural": ("train.balance=natural",),
+    }
+
+    def fill(folder: Path) -> None:
+        from hepllm.stages.preprocess import preprocess
+        from hepllm.stages.train import train
+
+        common = (
+            *("preprocess.executor=serial", "preprocess.particles_per_jet=5"),
+            *("preprocess.jets.n_jets=2", "train.features=cathode", "train.epochs=2"),
+        )
+        _write_lhco(folder / "rnd.h5", _dijet_events(240, seed=1))
+        preprocess([folder / "rnd.h5"], folder / "rnd", tiny_config(*common))
+        for name, own in overrides.items():
+            config = tiny_config(*common, f"name={name}", *own)
+            train(folder / "rnd", folder / name, config, overwrite=False)
+
+    return make_once("recipes", fill)
 
 
 def _event_table(n_events: int, names: tuple[str, ...], seed: int = 1) -> EventTable:

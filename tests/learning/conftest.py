@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from hepllm.learning.steps import TrainingData
 from hepllm.model.backbone import load_backbone
 from hepllm.model.classifier import EventClassifier, build_classifier
 from hepllm.model.encoding import PromptEncoder
+from hepllm.pictures.validation import pixels
 
 Made = tuple[EventClassifier, PromptEncoder]
 
@@ -67,3 +68,11 @@ def data(
     """Easy events of both classes: 64 to train on, 32 to validate on."""
     names = tiny_config().train.feature_names()
     return TrainingData(event_table(64, names, 1), event_table(32, names, 2))
+
+
+@pytest.fixture(scope="module")
+def drawn_pictures() -> Iterator[None]:
+    """Trainings draw their pictures, as they do outside the tests; see ``quick_trainings``."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hepllm.learning.monitor.pixels", pixels)
+        yield

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -27,7 +27,6 @@ from hepllm.learning.checkpoint import newest_checkpoint
 from hepllm.learning.distributed import ALONE, Team, _try_nccl, join
 from hepllm.learning.steps import _seed_of_step
 from hepllm.model.devices import choose_device
-from hepllm.stages.preprocess import preprocess
 
 SCRIPT = Path(__file__).parent / "team_of_two.py"
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
@@ -350,17 +349,10 @@ def _train(folder: Path, name: str, *options: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def dataset_folder(
-    tmp_path_factory: pytest.TempPathFactory,
-    tiny_config: Callable[..., Config],
-    dijet_events: Callable[..., NDArray[Any]],
-    write_lhco: Callable[..., Path],
-) -> Path:
+def dataset_folder(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the dataset ``rnd``."""
     folder = tmp_path_factory.mktemp("command")
-    write_lhco(folder / "rnd.h5", dijet_events(160, seed=1))
-    config = tiny_config("preprocess.workers=1", "preprocess.executor=serial")
-    preprocess([folder / "rnd.h5"], folder / "rnd", config)
+    shutil.copytree(tiny_data / "data" / "rnd", folder / "rnd")
     return folder
 
 

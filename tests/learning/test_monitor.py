@@ -17,6 +17,8 @@ from hepllm.learning.monitor import Monitor, memory_gib
 from hepllm.learning.plan import TrainingPlan
 from hepllm.learning.validation import Validation
 
+pytestmark = pytest.mark.usefixtures("drawn_pictures")
+
 
 def validation() -> Validation:
     events = scored_events(np.linspace(-2, 2, 40), np.arange(40) % 2)
@@ -39,6 +41,7 @@ def test_scalars_reach_tensorboard_and_the_history(tmp_path: Path) -> None:
     assert [e.value for e in events.Scalars("validation/auc")] == [0.75]
     tags = events.Tags()
     assert set(tags["images"]) == {"validation/roc", "validation/sic", "validation/scores"}
+    assert {events.Images(name)[0].width for name in tags["images"]} == {420}
     assert set(tags["histograms"]) == {
         "score/signal",
         "score/background",

@@ -21,6 +21,7 @@ from hepllm.stages.evaluate import evaluate
 from hepllm.stages.preprocess import preprocess
 from hepllm.stages.train import train
 
+pytestmark = pytest.mark.usefixtures("undrawn_figures")
 M_ZPRIME, N_SIGNAL, N_BACKGROUND = 3800.0, 60, 4000
 QUICK = (
     "evaluation.cascade=0.3",

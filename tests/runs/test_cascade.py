@@ -32,6 +32,7 @@ from hepllm.stages.predict import Prediction, predict, prediction_config
 from hepllm.stages.preprocess import preprocess
 from hepllm.stages.train import train
 
+pytestmark = pytest.mark.usefixtures("undrawn_figures")
 KEEP = 0.3
 QUICK = (
     "evaluation.baselines=[boosting]",

@@ -3,59 +3,45 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from numpy.typing import NDArray
 
 from hepllm import cli
-from hepllm.config import Config
+from hepllm.config import Config, override_config
 from hepllm.errors import InputError
 from hepllm.report.records import UnlabelledMetrics
+from hepllm.runs.folder import open_run
 from hepllm.runs.set_report import SetReport
 from hepllm.runs.spread import spread_of_runs
 from hepllm.stages.evaluate import evaluate
-from hepllm.stages.preprocess import preprocess
-from hepllm.stages.train import train
+
+pytestmark = pytest.mark.usefixtures("undrawn_figures")
 
 
 @pytest.fixture(scope="module")
-def config(tiny_config: Callable[..., Config]) -> Callable[..., Config]:
-    return lambda *overrides: tiny_config(
-        "preprocess.workers=1", "preprocess.executor=serial", "train.epochs=2", *overrides
-    )
-
-
-@pytest.fixture(scope="module")
-def folder(
-    tmp_path_factory: pytest.TempPathFactory,
-    config: Callable[..., Config],
-    dijet_events: Callable[..., NDArray[np.float64]],
-    write_lhco: Callable[..., Path],
-) -> Path:
-    """A run, the same without its adapter, with a minimal prompt, and with another balance."""
+def folder(recipes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs that may be evaluated."""
     folder = tmp_path_factory.mktemp("compare")
-    write_lhco(folder / "rnd.h5", dijet_events(240, seed=1))
-    preprocess([folder / "rnd.h5"], folder / "rnd", config())
-    recipes = {
-        "run": (),
-        "text": ("fusion.enabled=false",),
-        "numbers": ("prompt.layout=minimal",),
-        "other": ("train.balance=natural",),
-    }
-    for name, overrides in recipes.items():
-        train(folder / "rnd", folder / name, config(*overrides), overwrite=False)
-    return folder
+    return Path(shutil.copytree(recipes, folder, dirs_exist_ok=True))
+
+
+@pytest.fixture(scope="module")
+def config(folder: Path) -> Callable[..., Config]:
+    """``config("evaluation.stack=true")`` is that of the run, with changes."""
+    own = open_run(folder / "seed1").config
+    return lambda *overrides: override_config(own, overrides)
 
 
 @pytest.fixture(scope="module")
 def report(folder: Path, config: Callable[..., Config]) -> SetReport:
     settings = config("evaluation.stack=true", "evaluation.prior=estimate")
     compare = [folder / "text", folder / "numbers"]
-    (made,) = evaluate(folder / "run", compare=compare, config=settings)
+    (made,) = evaluate(folder / "seed1", compare=compare, config=settings)
     return made
 
 
@@ -112,16 +98,16 @@ def test_probabilities_are_told(report: SetReport) -> None:
 
 @pytest.mark.parametrize(
     ("other", "message"),
-    [("other", "another balance"), ("text", "compared already"), ("run", "is the run itself")],
+    [("natural", "another balance"), ("text", "compared already"), ("seed1", "is the run itself")],
 )
 def test_runs_that_differ_in_more_are_refused(other: str, message: str, folder: Path) -> None:
     twice = [folder / other] * 3
     with pytest.raises(InputError, match=message):
-        evaluate(folder / "run", compare=twice)
+        evaluate(folder / "seed1", compare=twice)
 
 
 def test_several_runs_are_told_together(folder: Path) -> None:
-    runs = [str(folder / name) for name in ("run", "numbers")]
+    runs = [str(folder / name) for name in ("seed1", "numbers")]
     quick = ["--set", "evaluation.ablations=false", "--set", "evaluation.baselines=[boosting]"]
     made = CliRunner().invoke(cli.cli, ["eval", *runs, *quick, "--json", "-q"])
     assert made.exit_code == 0, made.output

@@ -3,60 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from matplotlib.image import imread
-from numpy.typing import NDArray
 from scipy.stats import percentileofscore
 
 from hepllm import cli
-from hepllm.config import Config, override_config
+from hepllm.config import override_config
 from hepllm.data.dataset import read_dataset
 from hepllm.errors import InputError, RunError
 from hepllm.model.inputs import ModelInputs
 from hepllm.runs.predictor import Predictor, load_predictor
 from hepllm.stages.explain import BARS, DISPLAY, JSON, TEXT, EventReport, explain
 from hepllm.stages.predict import prediction_config
-from hepllm.stages.preprocess import preprocess
-from hepllm.stages.train import train
 
 
 @pytest.fixture(scope="module")
-def config(tiny_config: Callable[..., Config]) -> Config:
-    return tiny_config(
-        "preprocess.workers=1",
-        "preprocess.executor=serial",
-        "preprocess.particles_per_jet=5",
-        "preprocess.jets.n_jets=2",
-        "train.features=cathode",
-        "train.epochs=2",
-    )
-
-
-@pytest.fixture(scope="module")
-def folder(
-    tmp_path_factory: pytest.TempPathFactory,
-    config: Config,
-    dijet_events: Callable[..., NDArray[np.float64]],
-    write_lhco: Callable[..., Path],
-) -> Path:
-    """A run on a dataset with particles, and its file."""
-    folder = tmp_path_factory.mktemp("explain")
-    write_lhco(folder / "rnd.h5", dijet_events(200, seed=1))
-    preprocess([folder / "rnd.h5"], folder / "rnd", config)
-    train(folder / "rnd", folder / "run", config, overwrite=False)
-    text_only = ["fusion.enabled=false", "prompt.layout=full", "train.epochs=1"]
-    train(folder / "rnd", folder / "text", override_config(config, text_only), overwrite=False)
-    return folder
+def folder(recipes: Path) -> Path:
+    return recipes
 
 
 @pytest.fixture(scope="module")
 def predictor(folder: Path) -> Predictor:
-    return load_predictor(folder / "run")
+    return load_predictor(folder / "seed1")
 
 
 def run(predictor: Predictor, *events: str, **options: object) -> list[EventReport]:
@@ -172,10 +145,10 @@ def test_text_alone_is_explained_by_its_text(folder: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("events", "options", "message"),
     [
-        (["400"], {"source": "rnd.h5"}, r"no row 400; it has 200, 0 to 199"),
+        (["400"], {"source": "rnd.h5"}, r"no row 400; it has 240, 0 to 239"),
         (["-1"], {"source": "rnd.h5"}, r"no row -1"),
         (["x"], {"source": "rnd.h5"}, "whole number, found 'x'"),
-        (["999"], {}, "no event_id 999 among its 200 events"),
+        (["999"], {}, "no event_id 999 among its 240 events"),
         (["999"], {"by_row": True}, "no row 999"),
         (["bb:3"], {}, "no source 'bb'; there are rnd"),
         (["3", "3"], {}, "named twice: rnd-3"),
@@ -213,14 +186,16 @@ def test_a_prior_of_one_event_is_not_estimated(predictor: Predictor) -> None:
         explain(predictor, config, ["3"])
 
 
-def test_the_command_line_explains(folder: Path) -> None:
+def test_the_command_line_explains(folder: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(folder / "seed1", tmp_path / "run")
+
     def command(*arguments: str | Path) -> tuple[int, str]:
         done = CliRunner().invoke(cli.cli, ["explain", *map(str, arguments)])
         return done.exit_code, done.stdout
 
-    code, shown = command(folder / "run", "5", "--json", "-q")
+    code, shown = command(run, "5", "--json", "-q")
     assert code == 0
     assert set(json.loads(shown)) == {"rnd-5"}
-    assert (folder / "run" / "explain" / "rnd-5" / TEXT).is_file()
-    assert command(folder / "run")[0] == 2
-    assert command(folder / "run", "--input", folder / "rnd.h5", "--text", "m=0100")[0] == 2
+    assert (run / "explain" / "rnd-5" / TEXT).is_file()
+    assert command(run)[0] == 2
+    assert command(run, "--input", folder / "rnd.h5", "--text", "m=0100")[0] == 2

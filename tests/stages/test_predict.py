@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Callable
+import shutil
 from itertools import product
 from pathlib import Path
 
@@ -14,9 +12,11 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 import uproot
+from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
-from hepllm.config import Config, override_config
+from hepllm import cli
+from hepllm.config import override_config
 from hepllm.data.dataset import read_dataset
 from hepllm.errors import InputError, RunError
 from hepllm.model.prompts import render
@@ -24,31 +24,14 @@ from hepllm.runs.predictor import Predictor, load_predictor
 from hepllm.stages import predict as stage
 from hepllm.stages.evaluate import evaluate
 from hepllm.stages.predict import Prediction, predict, prediction_config, rows_of_texts
-from hepllm.stages.preprocess import preprocess
-from hepllm.stages.train import train
 
 
 @pytest.fixture(scope="module")
-def config(tiny_config: Callable[..., Config]) -> Config:
-    return tiny_config(
-        "preprocess.workers=1", "preprocess.executor=serial", "preprocess.chunk_size=25"
-    )
-
-
-@pytest.fixture(scope="module")
-def folder(
-    tmp_path_factory: pytest.TempPathFactory,
-    config: Config,
-    dijet_events: Callable[..., NDArray[np.float64]],
-    write_lhco: Callable[..., Path],
-) -> Path:
+def folder(tiny_data: Path, tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained run, and a black box of 60 events as a file and as a dataset."""
     folder = tmp_path_factory.mktemp("predict")
-    write_lhco(folder / "rnd.h5", dijet_events(200, seed=1))
-    write_lhco(folder / "bb.h5", dijet_events(60, seed=2))
-    preprocess([folder / "rnd.h5"], folder / "data" / "rnd", config)
-    preprocess([folder / "bb.h5"], folder / "data" / "bb", config)
-    train(folder / "data" / "rnd", folder / "run", config, overwrite=False)
+    shutil.copytree(tiny_data, folder, dirs_exist_ok=True)
+    shutil.copytree(tiny_run, folder / "run")
     return folder
 
 
@@ -67,7 +50,8 @@ def expected(folder: Path) -> pa.Table:
 def run(
     predictor: Predictor, source: Path, output: Path, *overrides: str, overwrite: bool = False
 ) -> Prediction:
-    config = override_config(prediction_config(predictor.run), overrides)
+    changes = ["preprocess.chunk_size=25", *overrides]
+    config = override_config(prediction_config(predictor.run), changes)
     return predict(predictor, source, output, config, overwrite=overwrite)
 
 
@@ -219,17 +203,15 @@ def test_a_pasted_prompt_is_the_event_that_it_was(
 
 
 def test_the_command_line_scores_files_and_texts(folder: Path, tmp_path: Path) -> None:
-    def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "hepllm.cli", "predict", str(folder / "run")]
-        return subprocess.run(
-            [*line, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=300
-        )
+    def command(*arguments: str | Path) -> Result:
+        line = ["predict", str(folder / "run"), *map(str, arguments), "-q"]
+        return CliRunner().invoke(cli.cli, line)
 
-    done = command(folder / "bb.h5", "--output", tmp_path / "s.csv", "--prior", "0.01", "-q")
-    assert done.returncode == 0, done.stderr
+    done = command(folder / "bb.h5", "--output", tmp_path / "s.csv", "--prior", "0.01")
+    assert done.exit_code == 0, done.output
     assert "60 events" in done.stdout
     assert "stated signal fraction 0.01" in done.stdout
     assert (tmp_path / "s.csv").read_text().count("\n") == 61
-    done = command("--text", "event m=0123 dm=0400 t=0.30 T=0.20", "-q")
+    done = command("--text", "event m=0123 dm=0400 t=0.30 T=0.20")
     assert done.stdout.startswith("score ")
-    assert command(folder / "bb.h5").returncode == 2
+    assert command(folder / "bb.h5").exit_code == 2

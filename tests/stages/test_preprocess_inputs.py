@@ -117,7 +117,9 @@ def test_unfinished_work_with_another_column_map_is_refused(
 
 
 @pytest.fixture(scope="module")
-def trained(cathode_files: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(
+    cathode_files: list[Path], quick_trainings: None, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """The three commands on the shipped configuration with a small model."""
     folder = tmp_path_factory.mktemp("run")
     small = {
@@ -132,6 +134,7 @@ def trained(cathode_files: list[Path], tmp_path_factory: pytest.TempPathFactory)
         "train.epochs": 4,
         "train.threads": 1,
         "evaluation.bootstrap": 20,
+        "evaluation.baselines": "[boosting]",
         "evaluation.min_background": 1,
     }
     options = [part for key, value in small.items() for part in ("--set", f"{key}={value}")]

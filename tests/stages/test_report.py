@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -17,16 +16,12 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from hepllm import cli
-from hepllm.config import Config
 from hepllm.errors import InputError, RunError
 from hepllm.pictures.style import save_figure
 from hepllm.report.records import SetMetrics
-from hepllm.stages.preprocess import preprocess
 from hepllm.stages.report import report
-from hepllm.stages.train import train
 
 QUICK = ["--set", "evaluation.baselines=[boosting, cut]", "--set", "evaluation.min_background=3"]
 NASTY = "<script>alert(1)</script>"
@@ -109,32 +104,11 @@ def invoke(*arguments: str | Path) -> Result:
 
 
 @pytest.fixture(scope="module")
-def config(tiny_config: Callable[..., Config]) -> Callable[..., Config]:
-    return lambda *overrides: tiny_config(
-        "preprocess.workers=1",
-        "preprocess.executor=serial",
-        "train.epochs=2",
-        "train.features=cathode",
-        *overrides,
-    )
-
-
-@pytest.fixture(scope="module")
-def made(
-    tmp_path_factory: pytest.TempPathFactory,
-    config: Callable[..., Config],
-    dijet_events: Callable[..., NDArray[np.float64]],
-    write_lhco: Callable[..., Path],
-) -> tuple[Path, str]:
+def made(recipes: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Two seeds of a recipe, both evaluated, and what the evaluation said."""
     folder = tmp_path_factory.mktemp("report")
-    write_lhco(folder / "rnd.h5", dijet_events(240, seed=1))
-    preprocess([folder / "rnd.h5"], folder / "rnd", config())
-    for seed in (1, 2):
-        name = f"seed{seed}"
-        train(
-            folder / "rnd", folder / name, config(f"seed={seed}", f"name={name}"), overwrite=False
-        )
+    for name in ("rnd", "seed1", "seed2"):
+        shutil.copytree(recipes / name, folder / name)
     told = invoke("eval", folder / "seed1", folder / "seed2", *QUICK, "-q")
     assert told.exit_code == 0, told.output
     return folder, told.stdout

@@ -13,11 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from numpy.typing import NDArray
 
-from hepllm.config import Config
 from hepllm.learning.checkpoint import newest_checkpoint
-from hepllm.stages.preprocess import preprocess
 
 CONFIG = Path(__file__).parents[2] / "configs" / "tiny.yaml"
 # Longer than any test waits, so that a signal always comes in time; checkpoints and validations
@@ -61,7 +58,7 @@ class Training:
         while not condition():
             assert self.process.poll() is None, self.process.communicate()[1]
             assert time.monotonic() < end
-            time.sleep(0.002)
+            time.sleep(0.02)
 
     def is_between_checkpoints(self) -> bool:
         """Whether a validation and some steps were done after the last of several checkpoints."""
@@ -73,17 +70,8 @@ Start = Callable[..., Training]
 
 
 @pytest.fixture(scope="module")
-def dataset(
-    tmp_path_factory: pytest.TempPathFactory,
-    tiny_config: Callable[..., Config],
-    dijet_events: Callable[..., NDArray[Any]],
-    write_lhco: Callable[..., Path],
-) -> Path:
-    folder = tmp_path_factory.mktemp("stopping")
-    write_lhco(folder / "rnd.h5", dijet_events(160, seed=1))
-    config = tiny_config("preprocess.workers=1", "preprocess.executor=serial")
-    preprocess([folder / "rnd.h5"], folder / "rnd", config)
-    return folder / "rnd"
+def dataset(tiny_data: Path) -> Path:
+    return tiny_data / "data" / "rnd"
 
 
 @pytest.fixture
@@ -131,6 +119,7 @@ def test_a_killed_training_resumes_to_the_losses_of_an_unbroken_one(
     target = last + 20
     for training in (whole, resumed):
         training.wait_until(lambda training=training: max(training.losses(), default=0) > target)
+        training.process.kill()
     expected, got = whole.losses(), resumed.losses()
     steps = range(1, target + 1)
     assert [got[step] for step in steps] == [expected[step] for step in steps]

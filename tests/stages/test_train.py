@@ -30,8 +30,9 @@ from hepllm.runs.set_report import SetReport
 from hepllm.schema import BACKGROUND
 from hepllm.stages.evaluate import evaluate
 from hepllm.stages.preprocess import preprocess
-from hepllm.stages.train import TrainedRun, _load_data, _prepare, resume, train
+from hepllm.stages.train import _load_data, _prepare, resume, train
 
+pytestmark = pytest.mark.usefixtures("undrawn_figures")
 PROMISED_KEYS = (
     "n_signal",
     "n_background",
@@ -46,43 +47,31 @@ PROMISED_KEYS = (
 
 @pytest.fixture(scope="module")
 def config(tiny_config: Callable[..., Config]) -> Config:
-    return tiny_config("preprocess.workers=1", "preprocess.executor=serial")
+    return tiny_config("preprocess.executor=serial")
 
 
 @pytest.fixture(scope="module")
-def folder(
-    tmp_path_factory: pytest.TempPathFactory,
-    config: Config,
-    dijet_events: Callable[..., NDArray[np.float64]],
-    write_lhco: Callable[..., Path],
-) -> Path:
-    """A training dataset, a labelled and an unlabelled black box, and a trained run."""
-    folder = tmp_path_factory.mktemp("chain")
-    rnd, blackbox = dijet_events(200, seed=1), dijet_events(60, seed=2)
-    write_lhco(folder / "rnd.h5", rnd)
-    write_lhco(folder / "bb.h5", blackbox[:, :-1])
-    (folder / "bb.key").write_text("".join(f"{label:.1f}\n" for label in blackbox[:, -1]))
-    preprocess([folder / "rnd.h5"], folder / "data" / "rnd", config)
-    preprocess([folder / "bb.h5"], folder / "data" / "bb", config, masterkey=folder / "bb.key")
-    return folder
+def folder(tiny_data: Path) -> Path:
+    return tiny_data
 
 
 @pytest.fixture(scope="module")
-def trained(folder: Path, config: Config) -> TrainedRun:
-    return train(folder / "data" / "rnd", folder / "run", config, overwrite=False)
+def trained(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that may be evaluated and gone on with."""
+    return Path(shutil.copytree(tiny_run, tmp_path_factory.mktemp("chain") / "run"))
 
 
 @pytest.fixture(scope="module")
-def reports(folder: Path, trained: TrainedRun) -> dict[str, SetReport]:
-    return {report.name: report for report in evaluate(trained.folder, all_blackboxes=True)}
+def reports(folder: Path, trained: Path) -> dict[str, SetReport]:
+    return {report.name: report for report in evaluate(trained, all_blackboxes=True)}
 
 
-def test_a_run_says_what_it_was_trained_on(trained: TrainedRun, config: Config) -> None:
-    run = open_run(trained.folder)
+def test_a_run_says_what_it_was_trained_on(trained: Path, config: Config) -> None:
+    run = open_run(trained)
     assert run.config == config
     (start,) = run.record.starts
     assert {"date", "command", "versions"} == set(start.tree())
-    written = json.loads((trained.folder / "run.json").read_text())
+    written = json.loads((trained / "run.json").read_text())
     former = {key: value for key, value in written.items() if key != "schema_version"}
     assert written["schema_version"] == 1
     assert RunRecord.of_former_version(former) == written
@@ -118,8 +107,18 @@ def test_cuts_may_be_chosen_on_more_events_than_are_validated_on(
     assert set(table.event_digest.tolist()) <= set(run.used_events().tolist())
 
 
-def test_training_beats_chance(trained: TrainedRun) -> None:
-    assert trained.result.best["auc"] > 0.7
+def validations(run: Path) -> list[dict[str, float]]:
+    """What a training found at each validation."""
+    lines = map(json.loads, (run / "history.jsonl").read_text().splitlines())
+    return [
+        {name.removeprefix("validation/"): value for name, value in line.items()}
+        for line in lines
+        if "validation/auc" in line
+    ]
+
+
+def test_training_beats_chance(trained: Path) -> None:
+    assert max(found["auc"] for found in validations(trained)) > 0.7
 
 
 def test_evaluation_writes_what_it_promises(reports: dict[str, SetReport]) -> None:
@@ -152,7 +151,7 @@ def test_scores_stand_beside_their_events(folder: Path, reports: dict[str, SetRe
     table = pq.read_table(reports["bb"].files[1])
     assert table.column_names == ["event_id", "source", "label", "score", "probability"]
     assert sorted(table["event_id"].to_pylist()) == list(range(60))
-    key = np.loadtxt(folder / "bb.key")
+    key = np.loadtxt(folder / "box.key")
     np.testing.assert_array_equal(table["label"], key[table["event_id"].to_numpy()])
     score, probability = (table[name].to_numpy() for name in ("score", "probability"))
     found = reports["bb"].metrics.calibration
@@ -163,11 +162,11 @@ def test_scores_stand_beside_their_events(folder: Path, reports: dict[str, SetRe
 
 
 def test_a_fresh_process_gives_the_same_scores(
-    folder: Path, trained: TrainedRun, reports: dict[str, SetReport]
+    folder: Path, trained: Path, reports: dict[str, SetReport]
 ) -> None:
     expected = pq.read_table(reports["rnd-test"].files[1])["score"].to_numpy()
     reports["rnd-test"].files[1].unlink()
-    command = [sys.executable, "-m", "hepllm.cli", "eval", str(trained.folder), "--json", "-q"]
+    command = [sys.executable, "-m", "hepllm.cli", "eval", str(trained), "--json", "-q"]
     done = subprocess.run(
         command, capture_output=True, text=True, check=True, env=dict(os.environ), timeout=300
     )
@@ -177,14 +176,18 @@ def test_a_fresh_process_gives_the_same_scores(
 
 
 def test_a_raw_black_box_gives_what_its_dataset_gives(
-    folder: Path, trained: TrainedRun, reports: dict[str, SetReport]
+    folder: Path, trained: Path, reports: dict[str, SetReport]
 ) -> None:
-    (raw,) = evaluate(trained.folder, blackbox=folder / "bb.h5", masterkey=folder / "bb.key")
+    (raw,) = evaluate(trained, blackbox=folder / "box.h5", masterkey=folder / "box.key")
     assert raw.metrics.auc.value == pytest.approx(reports["bb"].metrics.auc.value, abs=1e-6)
 
 
 def test_events_that_were_trained_on_are_left_out(
-    folder: Path, trained: TrainedRun, config: Config, caplog: pytest.LogCaptureFixture
+    folder: Path,
+    trained: Path,
+    config: Config,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     # The same events in a dataset of another split seed: the split alone would not protect.
     other = config.model_copy(
@@ -194,43 +197,44 @@ def test_events_that_were_trained_on_are_left_out(
             )
         }
     )
-    preprocess([folder / "rnd.h5"], folder / "other" / "again", other)
-    (report,) = evaluate(trained.folder, dataset=folder / "other" / "again")
-    n_seen = len(open_run(trained.folder).used_events())
+    preprocess([folder / "rnd.h5"], tmp_path / "again", other)
+    (report,) = evaluate(trained, dataset=tmp_path / "again")
+    n_seen = len(open_run(trained).used_events())
     assert report.metrics.n_excluded_as_seen == n_seen
     assert report.metrics.n_signal + report.metrics.n_background == 200 - n_seen
     assert "were seen in training" in caplog.text
 
 
 def test_a_dataset_of_other_jets_is_refused(
-    folder: Path, trained: TrainedRun, tmp_path: Path, tiny_config: Callable[..., Config]
+    folder: Path, trained: Path, tmp_path: Path, tiny_config: Callable[..., Config]
 ) -> None:
     other = tiny_config("preprocess.preset=diary", "preprocess.executor=serial")
     preprocess([folder / "rnd.h5"], tmp_path / "other", other)
     with pytest.raises(InputError, match="preprocess it with the same settings"):
-        evaluate(trained.folder, dataset=tmp_path / "other")
+        evaluate(trained, dataset=tmp_path / "other")
 
 
-def test_without_labels_there_are_scores_only(folder: Path, trained: TrainedRun) -> None:
-    (report,) = evaluate(trained.folder, blackbox=folder / "bb.h5")
+def test_without_labels_there_are_scores_only(folder: Path, trained: Path) -> None:
+    (report,) = evaluate(trained, blackbox=folder / "box.h5")
     assert report.metrics.n_signal is None
     assert pq.read_table(report.files[1])["label"].unique().to_pylist() == [-1]
 
 
 def test_a_model_that_follows_m_jj_takes_no_box_without_labels(
-    folder: Path, tiny_config: Callable[..., Config]
+    folder: Path, tiny_config: Callable[..., Config], tmp_path: Path
 ) -> None:
     config = tiny_config("train.features=all", "train.epochs=1")
-    train(folder / "data" / "rnd", folder / "run-all", config, overwrite=False)
+    train(folder / "data" / "rnd", tmp_path / "run", config, overwrite=False)
     with pytest.raises(InputError, match="carves a bump"):
-        evaluate(folder / "run-all", blackbox=folder / "bb.h5")
+        evaluate(tmp_path / "run", blackbox=folder / "box.h5")
 
 
 def test_a_finished_run_resumes_to_itself_and_longer_training_goes_on(
-    folder: Path, config: Config, trained: TrainedRun
+    folder: Path, config: Config, trained: Path
 ) -> None:
-    again = resume(trained.folder, [])
-    assert again.result.validations == trained.result.validations
+    before = validations(trained)
+    again = resume(trained, [])
+    assert list(again.result.validations) == before == validations(trained)
 
 
 def test_balance_and_rate_may_change_on_resume(
@@ -261,16 +265,16 @@ def test_balance_and_rate_may_change_on_resume(
 @pytest.mark.parametrize(
     "change", ["train.features=all", "seed=7", "backbone.lora.r=4", "prompt.layout=full"]
 )
-def test_what_the_weights_rest_on_stays_on_resume(trained: TrainedRun, change: str) -> None:
-    before = (trained.folder / "config.yaml").read_text()
+def test_what_the_weights_rest_on_stays_on_resume(trained: Path, change: str) -> None:
+    before = (trained / "config.yaml").read_text()
     with pytest.raises(InputError, match="cannot change in a training that has begun"):
-        resume(trained.folder, [change])
-    assert (trained.folder / "config.yaml").read_text() == before
+        resume(trained, [change])
+    assert (trained / "config.yaml").read_text() == before
 
 
-def test_a_run_does_not_go_on_with_another_dataset(trained: TrainedRun, tmp_path: Path) -> None:
+def test_a_run_does_not_go_on_with_another_dataset(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"not on {tmp_path}; leave the dataset out"):
-        resume(trained.folder, [], dataset_folder=tmp_path)
+        resume(trained, [], dataset_folder=tmp_path)
 
 
 def test_a_run_folder_that_cannot_be_made_is_told_before_the_model_is_loaded(
@@ -297,11 +301,11 @@ def test_events_in_two_splits_stop_the_training(
 
 
 def test_an_existing_run_is_not_overwritten(
-    folder: Path, config: Config, trained: TrainedRun, tmp_path: Path
+    folder: Path, config: Config, trained: Path, tmp_path: Path
 ) -> None:
     dataset = folder / "data" / "rnd"
     with pytest.raises(InputError, match="--resume, or start anew with --overwrite"):
-        train(dataset, trained.folder, config, overwrite=False)
+        train(dataset, trained, config, overwrite=False)
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(InputError, match="not a run; choose another"):
         train(dataset, tmp_path, config, overwrite=True)
@@ -310,10 +314,10 @@ def test_an_existing_run_is_not_overwritten(
 
 @pytest.mark.parametrize("change", ["backbone.name=/no/such/model", "train.memory_limit_gib=0.01"])
 def test_a_start_that_fails_leaves_everything_as_it_was(
-    folder: Path, trained: TrainedRun, config: Config, tmp_path: Path, change: str
+    folder: Path, trained: Path, config: Config, tmp_path: Path, change: str
 ) -> None:
     dataset, wrong = folder / "data" / "rnd", override_config(config, [change])
-    shutil.copytree(trained.folder, tmp_path / "run")
+    shutil.copytree(trained, tmp_path / "run")
     before = {file: file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file()}
     with pytest.raises(InputError):
         train(dataset, tmp_path / "new", wrong, overwrite=False)
@@ -361,7 +365,7 @@ def test_one_class_is_enough_where_the_objective_says_so(
 def test_a_dataset_without_labels_cannot_train(
     folder: Path, config: Config, tmp_path: Path
 ) -> None:
-    preprocess([folder / "bb.h5"], tmp_path / "bb", config)
+    preprocess([folder / "box.h5"], tmp_path / "bb", config)
     with pytest.raises(InputError, match="no signal and no background events in its train split"):
         train(tmp_path / "bb", tmp_path / "run", config, overwrite=False)
     assert not (tmp_path / "run").exists()
@@ -396,9 +400,9 @@ def test_a_dataset_that_changed_is_noticed(
     ],
 )
 def test_a_run_without_one_of_its_files_is_named(
-    missing: str, expected: str, trained: TrainedRun, tmp_path: Path
+    missing: str, expected: str, trained: Path, tmp_path: Path
 ) -> None:
-    shutil.copytree(trained.folder, tmp_path / "copy")
+    shutil.copytree(trained, tmp_path / "copy")
     (tmp_path / "copy" / missing).unlink()
     with pytest.raises(InputError, match=expected):
         evaluate(tmp_path / "copy")

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import importlib
 import json
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 TOOL = Path(__file__).parents[2] / "tools" / "bench" / "bench_gpu.py"
 
 
-def test_it_measures_what_the_budget_chose_and_all_else(tmp_path: Path) -> None:
+def test_it_measures_what_the_budget_chose_and_all_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(TOOL.parent)
+    tool = importlib.import_module("bench_gpu")
     output = tmp_path / "gpu.json"
-    command = [sys.executable, str(TOOL), "--backbone", "tiny-random", "--cards", "8", "--scan"]
+    command = ["--backbone", "tiny-random", "--cards", "8", "--scan"]
     settings = ("backbone.device=cpu", "train.batch_size=2", "train.lora_optimizer=adamw")
     command += [word for setting in settings for word in ("--set", setting)]
     command += ["--steps", "1", "--output", str(output)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
+    done = CliRunner().invoke(tool.main, command, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
     (result,) = json.loads(output.read_text()).values()
     assert result["limit"] == 6.5
     trained = [one for one in result["measured"] if one["what"] == "train"]

@@ -9,10 +9,12 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from torch.nn import functional
 
 from hepllm.config import Config
@@ -109,12 +111,10 @@ def test_small_benchmark(tmp_path: Path) -> None:
     assert results["smollm2, everything: train"]["ratio"]["median"] > 2
 
 
-def test_an_auc_needs_events() -> None:
-    done = subprocess.run(
-        [sys.executable, str(TOOLS / "bench_train.py"), "--part", "auc"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2
+@pytest.mark.usefixtures("variants")
+def test_an_auc_needs_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = importlib.import_module("bench_train")
+    monkeypatch.setattr(tool, "transformers_logging", Mock())
+    done = CliRunner().invoke(tool.main, ["--part", "auc", "--threads", "1"])
+    assert done.exit_code == 2
     assert "--dataset" in done.stderr
