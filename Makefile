@@ -18,9 +18,9 @@ INPUTS := pyproject.toml constraints.txt
 demo: $(VENV)/.demo
 	PATH="$(CURDIR)/$(BIN):$$PATH" pipelines/demo.sh build/demo
 
-# A process for each core; "pytest tests/one/test_file.py" alone runs in one.
+# One process per core, each with whole test files; without -n, pytest runs in a single process.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow

@@ -397,7 +397,7 @@ def test_a_stopped_training_goes_on_in_one_process(whom: str, dataset_folder: Pa
     step = int(newest.name.removeprefix("step-"))
     assert len(told) == 1
     assert told[0].startswith(f"hepllm: stopped by SIGTERM after step {step} of ")
-    end = ("--resume", "--set", f"train.epochs={(step + 8) / 8}")
+    end = ("--resume", "--set", f"train.epochs={step / 8 + 1}")
     done = subprocess.run(
         [sys.executable, *_train(dataset_folder, name, *end)],
         capture_output=True,

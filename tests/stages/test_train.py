@@ -167,6 +167,7 @@ def test_a_fresh_process_gives_the_same_scores(
     expected = pq.read_table(reports["rnd-test"].files[1])["score"].to_numpy()
     reports["rnd-test"].files[1].unlink()
     command = [sys.executable, "-m", "hepllm.cli", "eval", str(trained), "--json", "-q"]
+    command += ["--set", "evaluation.ablations=false", "--set", "evaluation.baselines=[]"]
     done = subprocess.run(
         command, capture_output=True, text=True, check=True, env=dict(os.environ), timeout=300
     )
