@@ -1,1 +1,1 @@
-"""Classifiers that a physicist would use instead, trained on the same events and features."""
+"""Classifiers for comparison, trained on the same events and features as the model."""

@@ -1,8 +1,8 @@
-"""The cut that a physicist would draw by hand: two heavy jets, each with two prongs.
+"""A rectangular cut, as by hand, for two heavy jets with two prongs each.
 
-An event passes at threshold t if the lighter jet has at least a mass m, the masses differ by at
-least d, and tau21 of *both* jets is at most t. m and d are two numbers, chosen once on the training
-events; t is the score, so that the cut has a ROC curve of its own.
+An event passes at threshold t if the mass of the lighter jet is at least m, the masses differ by at
+least d, and tau21 of *both* jets is at most t. The training events fix m and d; t is the score, so
+that the cut has a ROC curve.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from hepllm.evaluation.metrics import roc
 from hepllm.evaluation.scores import scored_events
 
 CUT_FEATURES = ("jet_mass_light", "jet_mass_delta", "tau21_light", "tau21_heavy")
-"""What the cut looks at; it cannot be made without them."""
+"""Features that the cut needs."""
 
 _FAILED = -10.0
-"""The score of an event that fails the mass cuts or lacks a number; far below -tau21."""
+"""Score of an event that fails the mass cuts or lacks a feature; far below -tau21."""
 
 _QUANTILES = np.arange(0.0, 0.95, 0.1)
 _MIN_BACKGROUND_SHARE = 0.002
@@ -33,8 +33,8 @@ class HandCut:
 
     Attributes:
         columns: places of ``CUT_FEATURES`` among the features.
-        mass_min: of the lighter jet in GeV.
-        delta_min: heavier minus lighter jet mass in GeV.
+        mass_min: smallest mass of the lighter jet in GeV.
+        delta_min: smallest difference of the jet masses in GeV.
     """
 
     columns: tuple[int, ...]
@@ -50,18 +50,15 @@ class HandCut:
 
 
 def fit_cut(sample: TrainingSample) -> HandCut:
-    """Chooses the two mass cuts that allow the largest SIC on the training events.
+    """Chooses the two mass cuts with the largest SIC on the training events.
 
-    They are looked for among the deciles of the signal, with at least 10 background events, and 0.2
-    % of them, behind every cut in t.
-
-    Args:
-        sample: with all of ``CUT_FEATURES``.
+    The candidates are the deciles of the signal. At least 10 background events, and 0.2 % of
+    them, must pass a cut in t. The sample needs all ``CUT_FEATURES``.
 
     Raises:
         InputError: for events that no classifier can be trained on.
     """
-    sample.checked()
+    sample.check()
     columns = tuple(sample.names.index(name) for name in CUT_FEATURES)
     candidates = [
         HandCut(columns, float(mass), float(delta))

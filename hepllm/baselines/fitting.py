@@ -1,11 +1,11 @@
-"""Classifiers that a physicist would use instead, trained on the same events and features."""
+"""Trains the baselines of a report."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
 
-from hepllm.baselines.boosting import BOOSTING, Boosting, fit_boosting
+from hepllm.baselines.boosting import BOOSTING, fit_boosting
 from hepllm.baselines.cut import CUT_FEATURES, fit_cut
 from hepllm.baselines.logistic import fit_logistic
 from hepllm.baselines.mlp import fit_network
@@ -14,12 +14,8 @@ from hepllm.baselines.scorer import Fit, Scorer, TrainingSample
 logger = logging.getLogger(__name__)
 
 
-def _fit_boosting(sample: TrainingSample) -> Boosting:
-    return fit_boosting(sample.features, sample.label, sample.weight, sample.seed)
-
-
 BASELINES: Mapping[str, Fit] = {
-    BOOSTING: _fit_boosting,
+    BOOSTING: fit_boosting,
     "mlp": fit_network,
     "logistic": fit_logistic,
     "cut": fit_cut,
@@ -30,7 +26,7 @@ BASELINES: Mapping[str, Fit] = {
 def fit_baselines(sample: TrainingSample, names: Sequence[str]) -> dict[str, Scorer]:
     """Trains the named baselines on the same events.
 
-    The cut is left out, with a word in the log, where the model's features are not enough for it.
+    Leaves out the cut, with a log message, where the model does not use all of its features.
 
     Raises:
         InputError: for training events that no classifier can use.

@@ -1,4 +1,4 @@
-"""Logistic regression on standardised features: what needs no learning of shapes at all."""
+"""Logistic regression on standardised features."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Logistic:
 
     Attributes:
         standardizer: the model's own transform and standardisation of each feature.
-        classifier: its weights.
+        classifier: the linear classifier.
     """
 
     standardizer: Standardizer
@@ -36,13 +36,13 @@ class Logistic:
 def fit_logistic(sample: TrainingSample) -> Logistic:
     """Trains a logistic regression with a weak ridge penalty (C = 1).
 
-    Each feature enters as the adapter standardises it, 0 where missing, beside a column that says
-    whether it is missing. Events of negative weight cannot enter a convex fit and count as 0.
+    Each feature is standardised as in the adapter, 0 where missing; another column says whether it
+    is missing. A convex fit cannot use negative weights; they count as 0.
 
     Raises:
         InputError: for events that no classifier can be trained on.
     """
-    sample.checked()
+    sample.check()
     standardizer = Standardizer(sample.names)
     standardizer.fit(np.ascontiguousarray(sample.features, dtype=np.float64))
     classifier = LogisticRegression(max_iter=_MAX_ITERATIONS)

@@ -1,7 +1,7 @@
-"""A small network with the model's own numerical embedding: the model without its language model.
+"""A small network with the numerical embedding of the model: the model without language model.
 
-The adapter's encoder of numbers makes one vector of an event's numbers, exactly as for the language
-model, and a linear layer takes the place of everything after it.
+The encoder of numbers turns the numbers of an event into one vector, exactly as for the language
+model; a linear layer replaces everything after it.
 """
 
 from __future__ import annotations
@@ -77,15 +77,15 @@ class _Events:
 
 
 def fit_network(sample: TrainingSample) -> Network:
-    """Trains the network with AdamW until a held-out 15 % has not improved for eight epochs.
+    """Trains the network with AdamW until the held-out loss has not improved for eight epochs.
 
-    The learning rate falls when the held-out loss rests; the weights of the best epoch count. Sizes
-    and embedding are those of ``fusion``.
+    15 % of the events are held out. The learning rate falls when their loss no longer does; the
+    weights of the best epoch are kept. ``sample.fusion`` sets sizes and embedding.
 
     Raises:
         InputError: for events that no classifier can be trained on.
     """
-    sample.checked()
+    sample.check()
     generator = np.random.default_rng([sample.seed, 5])
     order = generator.permutation(len(sample.label))
     n_held_out = max(1, round(_STOPPING_SHARE * len(order)))
@@ -101,7 +101,7 @@ def fit_network(sample: TrainingSample) -> Network:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Batches of so small a network gain nothing from threads, and wait for them on a busy core."""
+    """Limits torch to one thread: for so small a network, more only wait for one another."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -135,18 +135,14 @@ def _train(
             loss = training.take(order[start : start + size]).loss(module)
             torch.autograd.backward(loss)
             optimizer.step()
-        resting = _validate(module, held_out)
-        schedule.step(resting)
-        if resting < best:
-            best, best_state, waited = resting, copy.deepcopy(module.state_dict()), 0
+        module.eval()
+        with torch.inference_mode():
+            loss_held_out = float(held_out.loss(module))
+        schedule.step(loss_held_out)
+        if loss_held_out < best:
+            best, best_state, waited = loss_held_out, copy.deepcopy(module.state_dict()), 0
             continue
         waited += 1
         if waited >= _PATIENCE:
             break
     module.load_state_dict(best_state)
-
-
-def _validate(module: nn.Module, events: _Events) -> float:
-    module.eval()
-    with torch.inference_mode():
-        return float(events.loss(module))

@@ -1,4 +1,4 @@
-"""What every classifier that the model is compared with gets, and what it must be able to do."""
+"""The interface of the classifiers that the model is compared with."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from hepllm.arrays import Floats
 from hepllm.config import FusionConfig
@@ -21,14 +21,10 @@ class Scorer(Protocol):
     """A trained classifier."""
 
     def score(self, features: Floats) -> Floats:
-        """Scores events.
+        """Scores events, shape (N,), with features (N, F), NaN where missing, as in the training.
 
-        Args:
-            features: (N, F) in the units and the order of the training; NaN where missing.
-
-        Returns:
-            (N,), larger for signal: logits in the balance of the training events, but for a cut,
-            whose score says no more than which of two events goes first.
+        Scores are larger for signal: logits for the class balance of the training events, except
+        for a cut, whose score only ranks events.
         """
         ...
 
@@ -39,11 +35,11 @@ class TrainingSample:
 
     Attributes:
         features: (N, F), NaN where missing.
-        names: of the F features.
-        label: (N,) of 1 (signal) and 0 (background).
+        names: names of the F features.
+        label: (N,), 1 for signal and 0 for background.
         weight: (N,), may be negative; None for 1 each.
-        seed: of everything random.
-        fusion: the model's numerical embedding, for a baseline that shares it.
+        seed: seed of all random numbers.
+        fusion: numerical embedding of the model, for a baseline that shares it.
     """
 
     features: Floats
@@ -53,44 +49,37 @@ class TrainingSample:
     seed: int = 1
     fusion: FusionConfig = field(default_factory=FusionConfig)
 
-    def checked(self) -> TrainingSample:
-        """Itself, if a classifier can be trained on it."""
-        check_training(self.features, self.label, self.weight)
-        return self
+    def check(self) -> None:
+        """Refuses events that no classifier can be trained on.
+
+        Raises:
+            InputError: for infinite features, other labels, fewer than 20 events of a class, or a
+                class whose weights do not sum to a positive number.
+        """
+        features, labels, weight = self.features, self.label, self.weight
+        if features.ndim != 2 or labels.shape != features.shape[:1]:
+            raise InputError(
+                f"training features of shape {features.shape} do not fit labels of {labels.shape}"
+            )
+        infinite = np.flatnonzero(np.isinf(features).any(axis=1))
+        if len(infinite):
+            rows = f"{len(infinite)} rows, the first is {infinite[0]}"
+            raise InputError(f"training features are infinite in {rows}")
+        if not np.isin(labels, (SIGNAL, BACKGROUND)).all():
+            raise InputError(
+                f"training labels must be {SIGNAL} or {BACKGROUND}, found {np.unique(labels)}"
+            )
+        for name, chosen in (("signal", labels == SIGNAL), ("background", labels == BACKGROUND)):
+            if np.count_nonzero(chosen) < _MIN_EVENTS:
+                raise InputError(
+                    f"a baseline needs {_MIN_EVENTS} training events of each class, found "
+                    f"{np.count_nonzero(chosen)} {name} events; train on more events, or set "
+                    "evaluation.baselines=[]"
+                )
+            if weight is not None and not weight[chosen].sum() > 0:
+                raise InputError(
+                    f"the {name} weights of the training events do not sum to a positive number"
+                )
 
 
 Fit = Callable[[TrainingSample], Scorer]
-
-
-def check_training(features: Floats, label: ArrayLike, weight: Floats | None) -> None:
-    """Refuses events that no classifier can be trained on.
-
-    Raises:
-        InputError: for infinite features, other labels, fewer than 20 events of a class, or a
-            class whose weights do not sum to a positive number.
-    """
-    labels = np.asarray(label)
-    if features.ndim != 2 or labels.shape != features.shape[:1]:
-        raise InputError(
-            f"training features of shape {features.shape} do not fit labels of {labels.shape}"
-        )
-    infinite = np.flatnonzero(np.isinf(features).any(axis=1))
-    if len(infinite):
-        raise InputError(
-            f"training features are infinite in {len(infinite)} rows, the first is {infinite[0]}"
-        )
-    if not np.isin(labels, (SIGNAL, BACKGROUND)).all():
-        raise InputError(
-            f"training labels must be {SIGNAL} or {BACKGROUND}, found {np.unique(labels)}"
-        )
-    for name, chosen in (("signal", labels == SIGNAL), ("background", labels == BACKGROUND)):
-        if np.count_nonzero(chosen) < _MIN_EVENTS:
-            raise InputError(
-                f"a baseline needs {_MIN_EVENTS} training events of each class, "
-                f"found {np.count_nonzero(chosen)} {name} events; train on more, or leave them out "
-                "with evaluation.baselines=[]"
-            )
-        if weight is not None and not weight[chosen].sum() > 0:
-            raise InputError(
-                f"the {name} weights of the training events do not sum to a positive number"
-            )

@@ -1,7 +1,7 @@
-"""The model and the boosting combined on validation data, to see whether both know more than one.
+"""The combination of model and boosting on validation data, to test whether it gains over each.
 
-A logistic regression joins their two logits (stacked generalisation, Wolpert, Neural Networks 5
-(1992) 241). Both have been trained on other events than the validation data.
+A logistic regression combines their two logits (stacked generalisation, Wolpert, Neural Networks 5
+(1992) 241). Both were trained on other events than the validation data.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hepllm.arrays import Floats
 from hepllm.evaluation.bootstrap import Difference
 
 STACK = "stack"
-"""What the combination is called in tables."""
+"""Name of the combination in tables."""
 
 _FOLDS = 5
 
@@ -29,9 +29,9 @@ class Stack:
     """A combination of scores; made by ``fit_stack``.
 
     Attributes:
-        classifier: joins the scores.
-        validation: (V,) scores of the validation events, each from a fit without it, so that
-            thresholds can be chosen on them.
+        classifier: combines the scores.
+        validation: (V,) scores of the validation events for the choice of thresholds, each from
+            a fit without the event.
     """
 
     classifier: LogisticRegression
@@ -49,9 +49,9 @@ def fit_stack(
 
     Args:
         scores: (V, K) logits of the validation events.
-        label: (V,) of 1 and 0, at least 5 of each.
-        weight: (V,); negative ones cannot enter a convex fit and count as 0.
-        seed: of the folds behind ``Stack.validation``.
+        label: (V,), at least 5 events of 1 and of 0.
+        weight: (V,); a convex fit cannot use negative weights, they count as 0.
+        seed: seed of the folds for ``Stack.validation``.
     """
     weights = np.ones(len(label)) if weight is None else np.clip(weight, 0, None)
     out_of_fold = np.empty(len(label))
@@ -63,11 +63,7 @@ def fit_stack(
 
 
 def describe_gain(parts: Mapping[str, Difference]) -> str:
-    """Whether the combination helps, in words.
-
-    Args:
-        parts: stack minus each of its parts, in AUC, by name of the part.
-    """
+    """Describes the gain in AUC of the combination over each of its parts, by name."""
     shown = []
     for name, difference in parts.items():
         low, high = difference.interval.pair or (float("nan"), float("nan"))

@@ -1,7 +1,7 @@
 """Runs one function over many work items: serially, in worker processes, or on a Dask cluster.
 
-Workers keep no state; each result comes with its item; a failure names the item, stops the rest
-and leaves no process behind. Items and results must be picklable, the function importable.
+Workers keep no state. Each result comes with its item. A failure names its item, stops all other
+work and leaves no process behind. Items and results must be picklable, the function importable.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _ONCE = Retry()
 
 
 def usable_cores() -> int:
-    """Cores that this process may use; a batch system often grants fewer than there are."""
+    """Number of cores that this process may use, which a batch system often limits."""
     return len(os.sched_getaffinity(0))
 
 
 def resolve_workers(workers: int) -> int:
-    """The number of workers, where 0 stands for one a usable core."""
+    """Returns the number of workers; 0 means one per usable core."""
     return workers or usable_cores()
 
 
@@ -45,24 +45,24 @@ def run_tasks(
 ) -> Generator[tuple[Item, Result], None, None]:
     """Applies a function to items and yields each item with its result.
 
-    Items are taken only when a worker is free, so their iterable may be lazy and long. Close the
-    generator (``contextlib.closing``) to stop early; workers end at once.
+    Takes an item only when a worker is free, so that the iterable may be lazy and long. Close the
+    generator (``contextlib.closing``) to stop early; the workers then end at once.
 
     Args:
         function: importable by name, or a ``functools.partial`` of such a function.
         items: frozen work items.
-        kind: where the work is done.
-        workers: number of workers; 0 takes one a usable core.
+        kind: where the function runs.
+        workers: number of workers; 0: one per usable core.
         describe: names an item in an error, e.g. ``data/rnd.h5: rows 0-999``.
-        ordered: yield in the order of the items instead of that of completion.
-        retry: what to do about failures; a serial run cannot stop itself when it hangs.
+        ordered: yields in the order of the items instead of the order of completion.
+        retry: what to do after failures; a serial run cannot stop itself when it hangs.
         scheduler: address of a running Dask scheduler; None starts a local cluster.
 
     Raises:
-        ChunkError: a worker raised, was killed or hung; the message names the item.
-        HepllmError: raised by the function itself, passed on as it is.
-        InputError: ``dask`` is wanted and not installed, or its scheduler cannot be reached.
-        RunError: a worker process cannot be started.
+        ChunkError: if a worker raises, is killed or hangs; the message names the item.
+        HepllmError: if the function raises it.
+        InputError: if Dask is not installed, or its scheduler cannot be reached.
+        RunError: if a worker process cannot be started.
     """
     queue = Queue(items, describe, retry, ordered, resolve_workers(workers))
     if kind == "serial":
@@ -72,8 +72,7 @@ def run_tasks(
     else:
         finished = run_on_dask(function, queue, scheduler)
     with closing(finished):
-        yield from (
-            in_order(finished, queue)
-            if ordered
-            else ((job.item, result) for job, result in finished)
-        )
+        if ordered:
+            yield from in_order(finished, queue)
+        else:
+            yield from ((job.item, result) for job, result in finished)

@@ -1,4 +1,4 @@
-"""Work items on a Dask cluster: one of this machine, or one whose scheduler runs somewhere."""
+"""Work items on a Dask cluster: a local one, or one with a running scheduler."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CONNECT_TIMEOUT = 10.0
 """Seconds within which a scheduler must answer."""
 
 RESTART_TIMEOUT = 30.0
-"""Seconds that a hanging worker has to come back after its restart."""
+"""Seconds within which a hanging worker must be back after its restart."""
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,10 @@ class _Submitted(Generic[Item]):
 def run_on_dask(
     function: Callable[[Item], Result], queue: Queue[Item], scheduler: str | None
 ) -> Generator[tuple[Job[Item], Result], None, None]:
-    """Does the jobs on a Dask cluster.
+    """Does the jobs on a Dask cluster; without a scheduler, starts one of ``queue.workers``.
 
-    No more jobs are submitted than there are threads, so that a job's time counts from its
-    submission, and a worker that dies takes no job with it that only waited there.
-
-    Args:
-        function: as in ``run_tasks``.
-        queue: the jobs.
-        scheduler: address; None starts a cluster of ``queue.workers`` processes here.
+    Submits no more jobs than there are threads, so that the time of a job counts from its
+    submission, and a worker that dies loses no job that only waits there.
     """
     distributed = _import_distributed()
     with ExitStack() as stack:
@@ -53,14 +48,9 @@ def run_on_dask(
             _feed(client, work, submitted, queue)
             if not submitted:
                 return
-            finished = _finished(distributed, submitted, queue.retry.timeout)
+            finished = _finished(distributed, submitted, queue.retry.tick)
             outcomes = [(submitted.pop(future).job, _outcome(future)) for future in finished]
-            failed = [(job, outcome) for job, outcome in outcomes if isinstance(outcome, Failure)]
-            if not failed:  # before the results are dealt with, so that no worker waits for that
-                _feed(client, work, submitted, queue)
-            yield from (one for one in outcomes if not isinstance(one[1], Failure))
-            for job, failure in failed:
-                queue.fail(job, failure)
+            yield from queue.settle(outcomes, lambda: _feed(client, work, submitted, queue))
             _stop_overdue(client, submitted, queue)
 
 
@@ -97,7 +87,7 @@ def _connect(distributed: Any, queue: Queue[Any], scheduler: str | None, stack: 
             n_workers=queue.workers,
             threads_per_worker=1,
             processes=True,
-            # Without a port of its own, a second cluster here would warn that its own is taken.
+            # With the default port, a second cluster on this machine would warn.
             scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
             silence_logs=logging.ERROR,
             env=dict.fromkeys(THREAD_VARIABLES, "1"),
@@ -107,7 +97,7 @@ def _connect(distributed: Any, queue: Queue[Any], scheduler: str | None, stack: 
 
 
 def _slots(client: Any, queue: Queue[Any]) -> int:
-    """Jobs that can run at once; a cluster may grow, and start with no worker at all."""
+    """Returns the number of jobs that can run at once; a cluster may start without workers."""
     try:
         threads = sum(client.nthreads().values())
     except OSError as error:
@@ -115,9 +105,8 @@ def _slots(client: Any, queue: Queue[Any]) -> int:
     return max(1, threads or queue.workers)
 
 
-def _finished(distributed: Any, submitted: dict[Any, Any], timeout: float | None) -> list[Any]:
-    """Waits until a future is done, or a while where there is a time limit to watch."""
-    tick = None if timeout is None else min(1.0, timeout / 4)
+def _finished(distributed: Any, submitted: dict[Any, Any], tick: float | None) -> list[Any]:
+    """Waits until a future is done, at most for a tick."""
     try:
         distributed.wait(list(submitted), timeout=tick, return_when="FIRST_COMPLETED")
     except TimeoutError:
@@ -133,7 +122,7 @@ def _lost(error: Exception) -> RunError:
 
 
 def _outcome(future: Any) -> Any:
-    """The outcome of a finished future; a failure where its worker died."""
+    """Returns the outcome of a finished future; a failure where its worker died."""
     if future.status == "finished":
         return future.result()
     error = future.exception() if future.status == "error" else None
@@ -142,7 +131,7 @@ def _outcome(future: Any) -> Any:
 
 
 def _stop_overdue(client: Any, submitted: dict[Any, _Submitted[Item]], queue: Queue[Item]) -> None:
-    """Takes jobs back whose time is up, and restarts the workers that have them."""
+    """Cancels jobs beyond the time limit, and restarts their workers."""
     timeout = queue.retry.timeout
     if timeout is None:
         return

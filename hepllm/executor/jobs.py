@@ -1,13 +1,13 @@
-"""Work items on their way: handed out, tried, taken back on failure, put in order."""
+"""The queue of work items: hands them out, repeats them after a failure, puts them in order."""
 
 from __future__ import annotations
 
 import logging
 import traceback
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from hepllm.errors import ChunkError, HepllmError
 
@@ -17,25 +17,30 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _WINDOW = 4
-"""Items a worker may be ahead of the oldest unfinished one when results come in order."""
+"""Items per worker that may start before the oldest unfinished one ends, in ordered runs."""
 
 
 @dataclass(frozen=True)
 class Retry:
-    """What happens to an item whose worker raises, dies or hangs.
+    """What to do with an item whose worker raises, dies or hangs.
 
     Attributes:
-        times: how often it is tried again before the run fails.
-        timeout: seconds after which a worker counts as hanging; None waits for ever.
+        times: number of further attempts before the run fails.
+        timeout: seconds after which a worker counts as hanging; None: never.
     """
 
     times: int = 0
     timeout: float | None = None
 
+    @property
+    def tick(self) -> float | None:
+        """Seconds between two looks at the time limit; None without a limit."""
+        return None if self.timeout is None else min(1.0, self.timeout / 4)
+
 
 @dataclass(frozen=True)
 class Job(Generic[Item]):
-    """One item, its place among all, and how often it has failed."""
+    """An item, its place among all, and the number of its failed attempts."""
 
     index: int
     item: Item
@@ -44,7 +49,7 @@ class Job(Generic[Item]):
 
 @dataclass(frozen=True)
 class Failure:
-    """An exception on its way from a worker; tracebacks do not survive pickling, so text it is."""
+    """An exception of a worker; its traceback is text, because tracebacks cannot be pickled."""
 
     error: HepllmError | None
     summary: str
@@ -52,12 +57,12 @@ class Failure:
 
 
 def hanging(timeout: float | None) -> Failure:
-    """The failure of a job whose worker gave no result in time."""
+    """Returns the failure of a job whose worker gave no result in time."""
     return Failure(None, f"no result after {timeout:g} s; the worker was stopped")
 
 
 class Queue(Generic[Item]):
-    """Hands out jobs, takes failed ones back, and keeps ordered runs within a bounded window."""
+    """Hands out jobs, repeats failed ones, and limits how far an ordered run goes ahead."""
 
     def __init__(
         self,
@@ -77,7 +82,7 @@ class Queue(Generic[Item]):
         self._n_taken = 0
 
     def take(self) -> Job[Item] | None:
-        """The next job; None when there is none, or none that may be started yet."""
+        """Returns the next job; None where there is none, or none that may start yet."""
         if self._again:
             return self._again.popleft()
         if self._window is not None and self._n_taken >= self.n_yielded + self._window:
@@ -88,7 +93,7 @@ class Queue(Generic[Item]):
         return None
 
     def fail(self, job: Job[Item], failure: Failure) -> None:
-        """Queues a failed job again, or raises what its failure means for the run."""
+        """Queues a failed job again, or raises the error that ends the run."""
         if failure.error is not None:
             raise failure.error
         message = f"{self.describe(job.item)}: {failure.summary}"
@@ -99,11 +104,22 @@ class Queue(Generic[Item]):
         logger.warning("%s; trying again", message)
         self._again.append(replace(job, attempts=job.attempts + 1))
 
+    def settle(
+        self, outcomes: Sequence[tuple[Job[Item], Any]], feed: Callable[[], None]
+    ) -> Iterator[tuple[Job[Item], Any]]:
+        """Yields the results among the outcomes, and deals with the failures after that."""
+        failed = [(job, outcome) for job, outcome in outcomes if isinstance(outcome, Failure)]
+        if not failed:  # feed first, so that no worker waits while the caller uses the results
+            feed()
+        yield from (one for one in outcomes if not isinstance(one[1], Failure))
+        for job, failure in failed:
+            self.fail(job, failure)
+
 
 def in_order(
     finished: Iterable[tuple[Job[Item], Result]], queue: Queue[Item]
 ) -> Iterator[tuple[Item, Result]]:
-    """Holds results back until those of all earlier items are there."""
+    """Yields results in the order of the items."""
     waiting: dict[int, tuple[Item, Result]] = {}
     for job, result in finished:
         waiting[job.index] = (job.item, result)
@@ -114,7 +130,7 @@ def in_order(
 
 
 def attempt(function: Callable[[Item], Result], item: Item) -> Result | Failure:
-    """Calls the function; what it raises becomes a failure that can travel."""
+    """Calls the function; turns an exception into a failure that can be pickled."""
     try:
         return function(item)
     except HepllmError as error:
@@ -128,7 +144,7 @@ def attempt(function: Callable[[Item], Result], item: Item) -> Result | Failure:
 def run_serially(
     function: Callable[[Item], Result], queue: Queue[Item]
 ) -> Generator[tuple[Job[Item], Result], None, None]:
-    """Does the jobs here, one after another."""
+    """Does the jobs in this process, one after another."""
     while (job := queue.take()) is not None:
         outcome = attempt(function, job.item)
         if isinstance(outcome, Failure):

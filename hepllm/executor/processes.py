@@ -1,4 +1,4 @@
-"""Work items in processes of this machine, one item at a time each."""
+"""Work items in worker processes on this machine, one item at a time per process."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
     "BLOSC_NTHREADS",
 )
-"""Set to 1 in a worker: the workers together have the cores."""
+"""Set to 1 in a worker, because the workers share the cores."""
 
 
 class _Worker(Generic[Item]):
-    """A spawned process with its own pipe, so that a death is known to belong to its job.
+    """A spawned process with its own pipe, so that its death is assigned to its job.
 
-    Forking is no choice: threads of torch and pyarrow in the parent may hold locks.
+    A forked process could deadlock: threads of torch and pyarrow in the parent may hold locks.
     """
 
     def __init__(self) -> None:
@@ -44,10 +44,9 @@ class _Worker(Generic[Item]):
                 self.process.start()
         except OSError as error:
             self.connection.close()
-            raise RunError(
-                f"a worker process cannot be started: {error.strerror or error}"
-            ) from None
-        except KeyboardInterrupt:  # came while it started; nobody else knows of it yet
+            cause = error.strerror or error
+            raise RunError(f"a worker process cannot be started: {cause}") from None
+        except KeyboardInterrupt:  # during the start, before the caller has the worker
             self.process.kill()
             raise
         finally:
@@ -60,10 +59,10 @@ class _Worker(Generic[Item]):
         try:
             self.connection.send((function, job.item))
         except BrokenPipeError:
-            logger.debug("worker %s is gone; receive() will tell", self.process.pid)
+            logger.debug("worker %s is gone; receive() reports it", self.process.pid)
 
     def receive(self) -> Any:
-        """The outcome of the job, a failure if the process died instead."""
+        """Returns the outcome of the job; a failure if the process died."""
         try:
             return self.connection.recv()
         except (EOFError, OSError):
@@ -74,7 +73,7 @@ class _Worker(Generic[Item]):
         return timeout is not None and time.monotonic() - self.started > timeout
 
     def stop(self) -> None:
-        """Ends the process now, whatever it does."""
+        """Ends the process at once."""
         self.connection.close()
         self.process.terminate()
         self.process.join(2)
@@ -95,25 +94,17 @@ def run_in_processes(
             busy = {worker.connection: worker for worker in workers if worker.job is not None}
             if not busy:
                 return
-            tick = None if queue.retry.timeout is None else min(1.0, queue.retry.timeout / 4)
-            ready = multiprocessing.connection.wait(list(busy), tick)
+            ready = multiprocessing.connection.wait(list(busy), queue.retry.tick)
             _stop_overdue([w for c, w in busy.items() if c not in ready], workers, queue)
-            outcomes = [
-                _outcome(busy[connection], workers) for connection in busy if connection in ready
-            ]
-            failed = [(job, outcome) for job, outcome in outcomes if isinstance(outcome, Failure)]
-            if not failed:  # before the results are dealt with, so that no worker waits for that
-                _feed(workers, function, queue)
-            yield from (one for one in outcomes if not isinstance(one[1], Failure))
-            for job, failure in failed:
-                queue.fail(job, failure)
+            outcomes = [_outcome(w, workers) for c, w in busy.items() if c in ready]
+            yield from queue.settle(outcomes, lambda: _feed(workers, function, queue))
     finally:
         for worker in workers:
             worker.stop()
 
 
 def _outcome(worker: _Worker[Item], workers: list[_Worker[Item]]) -> tuple[Job[Item], Any]:
-    """A job that ended, and its result or failure; a worker that died over it is let go."""
+    """Returns a finished job with its result or failure; removes a worker that died."""
     outcome, job, worker.job = worker.receive(), worker.job, None
     if isinstance(outcome, Failure) and not worker.process.is_alive():
         _discard(worker, workers)
@@ -123,7 +114,7 @@ def _outcome(worker: _Worker[Item], workers: list[_Worker[Item]]) -> tuple[Job[I
 def _feed(
     workers: list[_Worker[Item]], function: Callable[[Item], Result], queue: Queue[Item]
 ) -> None:
-    """Gives each free worker a job; starts workers only as jobs need them."""
+    """Gives each free worker a job; starts a worker only if there is a job for it."""
     while True:
         free = next((worker for worker in workers if worker.job is None), None)
         if free is None and len(workers) >= queue.workers:
@@ -169,9 +160,9 @@ def _cause_of_death(exit_code: int | None) -> str:
 
 
 def _serve(connection: multiprocessing.connection.Connection) -> None:
-    """What a worker process does until its pipe closes."""
+    """Answers requests in the worker process until its pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    # Set before the job's function brings its libraries in.
+    # Set before the function of the job imports its libraries.
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
     try:
         while True:
@@ -198,7 +189,7 @@ def _unpack_and_call(content: bytes) -> Any:
 
 @contextmanager
 def _interrupts_deferred() -> Iterator[None]:
-    """Lets a process start with Ctrl-C blocked, which it inherits, so that only we handle it."""
+    """Blocks Ctrl-C while a process starts and inherits the block: only the parent handles it."""
     multiprocessing.resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

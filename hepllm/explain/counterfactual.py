@@ -1,13 +1,13 @@
 """The smallest change of an event that moves its score over a threshold.
 
-Changes are measured in the standardised space of the numeric fusion adapter, so that they compare
-between features, and stay within the values that the training events have. The caller's score is
-asked for every candidate: text and numbers of a changed event change together.
+Changes are measured in the standardised space of the numeric fusion adapter, which makes features
+comparable, and stay within the values of the training events. Every candidate is scored by the
+model: text and numbers of a changed event change together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TypeVar
@@ -22,31 +22,24 @@ from hepllm.schema import FEATURES
 
 Key = TypeVar("Key")
 ScoreRows = Callable[[Floats], Floats]
-"""(N,) scores of (N, F) rows."""
+"""Returns scores, shape (N,), of rows, shape (N, F)."""
 
 MAX_FEATURES = 3
-"""Features that a change may touch."""
+"""Largest number of features in one change."""
 
 _GRID = 25
 _CANDIDATES = 4
 _REFINEMENTS = 3
 _LEAST_STEP = 0.25
-"""In standard deviations; a slope over less than this says little."""
+"""Smallest step in standard deviations that a slope is computed from."""
 
 _FLAT = 1e-6
-"""Logits a standard deviation; a feature with less has no part in a change of several."""
+"""Smallest slope, in logits per standard deviation, of a feature in a change of several."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """A change of one feature.
-
-    Attributes:
-        name: of the feature.
-        before: value of the event.
-        after: value that it is changed to.
-        standardised: the change in standard deviations of the transformed feature.
-    """
+    """A change of one feature; ``standardised`` is in standard deviations after the transform."""
 
     name: str
     before: float
@@ -59,9 +52,9 @@ class Counterfactual:
     """An event on the other side of the threshold.
 
     Attributes:
-        changes: of at least one feature.
+        changes: changes of one or more features.
         distance: length of the change in standardised space.
-        score: of the changed event, from a forward pass.
+        score: score of the changed event, from a forward pass.
     """
 
     changes: tuple[Change, ...]
@@ -71,10 +64,10 @@ class Counterfactual:
 
 @dataclass(frozen=True)
 class Counterfactuals:
-    """The smallest changes that were found; None where none was, within the training values.
+    """The smallest changes; None where no change within the training values crosses.
 
     Attributes:
-        threshold: that the score has to cross.
+        threshold: threshold on the score.
         single: change of one feature.
         several: change of up to ``MAX_FEATURES``, if it is smaller than that of one.
     """
@@ -89,11 +82,11 @@ class FeatureSpace:
     """The space in which changes are measured; made by ``feature_space``.
 
     Attributes:
-        names: the F features.
+        names: names of the F features.
         centre: (F,) mean of the transformed training values.
-        scale: (F,) their standard deviation.
-        is_log: (F,) whether log(1 + x) is taken first.
-        low: (F,) least value of the training events; NaN where none has one.
+        scale: (F,) standard deviation of the transformed training values.
+        is_log: (F,) whether the transform is log(1 + x).
+        low: (F,) smallest value of the training events; NaN where no event has one.
         high: (F,) largest value.
     """
 
@@ -105,12 +98,12 @@ class FeatureSpace:
     high: Floats
 
     def standardise(self, rows: Floats) -> Floats:
-        """From physical units, shape (..., F)."""
+        """Converts values in physical units, shape (..., F)."""
         logs = np.log1p(np.clip(rows, 0, None))
         return (np.where(self.is_log, logs, rows) - self.centre) / self.scale
 
     def restore(self, standard: Floats) -> Floats:
-        """To physical units within the training values, counts to whole numbers; (..., F)."""
+        """Converts to physical units, shape (..., F), within the training values; rounds counts."""
         plain = standard * self.scale + self.centre
         with np.errstate(over="ignore"):
             rows = np.where(self.is_log, np.expm1(plain), plain)
@@ -119,12 +112,7 @@ class FeatureSpace:
 
 
 def feature_space(names: Sequence[str], training: Floats) -> FeatureSpace:
-    """Takes scales and ranges from training events.
-
-    Args:
-        names: the F features.
-        training: shape (N, F); NaN where missing.
-    """
+    """Computes scales and ranges of F features of training events, shape (N, F), NaN if missing."""
     standardizer = Standardizer(names)
     with torch.no_grad():
         standardizer.fit(training)
@@ -147,38 +135,28 @@ def find_counterfactuals(
 ) -> Counterfactuals:
     """Finds the smallest change of one feature, and of several, that crosses a threshold.
 
-    For one feature, its range in the training events is scanned and the nearest crossing refined.
-    For several, the most effective ones are moved together, each in proportion to its effect, which
-    is the shortest way where the score is linear.
+    For one feature, scans its range in the training events and refines the nearest crossing. For
+    several, moves the most effective ones together, each in proportion to its effect, which is the
+    shortest way where the score is linear.
 
     Args:
-        score: of rows of features.
-        row: shape (F,), the event; NaN where missing, which no change touches.
-        threshold: events at or above it are on the one side.
-        space: of the features.
+        score: scores rows of features.
+        row: (F,) features of the event; NaN where missing, which never changes.
+        threshold: threshold on the score.
+        space: space of the features.
     """
     search = _Search(score, row, threshold, space)
     curves = search.scan()
-    found = [search.nearest(curve) for curve in curves.values()]
-    single = min((one for one in found if one is not None), key=_distance, default=None)
+    single = search.smallest(curves.values())
     several = search.combine(curves)
     if several is not None and single is not None and several.distance >= single.distance:
         several = None
     return Counterfactuals(threshold, single, several)
 
 
-def _distance(found: Counterfactual) -> float:
-    return found.distance
-
-
 @dataclass(frozen=True, eq=False)
 class _Curve:
-    """Scores along a line of changed events.
-
-    Attributes:
-        rows: (P, F), in order from the event outwards.
-        scores: (P,).
-    """
+    """Rows (P, F) and scores (P,) of changed events along a line, from the event outwards."""
 
     rows: Floats
     scores: Floats
@@ -197,7 +175,7 @@ class _Search:
         self._is_above = self._own >= threshold
 
     def scan(self) -> dict[tuple[int, int], _Curve]:
-        """Scores along each feature in both directions, by column and direction."""
+        """Scores changes of each feature in both directions, by column and direction."""
         return self._curves(
             {
                 (column, side): self._line(np.array([column]), np.array([float(side)]))
@@ -206,8 +184,13 @@ class _Search:
             }
         )
 
+    def smallest(self, curves: Iterable[_Curve]) -> Counterfactual | None:
+        """Returns the smallest change on several lines that crosses the threshold."""
+        found = [one for one in map(self.nearest, curves) if one is not None]
+        return min(found, key=lambda one: one.distance, default=None)
+
     def nearest(self, curve: _Curve) -> Counterfactual | None:
-        """The first event on a line that is on the other side, refined."""
+        """Returns the first event on a line on the other side of the threshold, refined."""
         crossed = np.flatnonzero((curve.scores >= self._threshold) != self._is_above)
         if not len(crossed):
             return None
@@ -219,7 +202,7 @@ class _Search:
             start, stop = (self._space.standardise(one) for one in (inner, outer))
             rows = self._placed(start + steps * (stop - start))
             scores = self._score(rows)
-            # The last is the outer end again, which crosses but for rounding of its numbers.
+            # The last step is the outer end again, which crosses unless rounding prevents it.
             crossed = np.flatnonzero((scores >= self._threshold) != self._is_above)
             if not len(crossed):
                 break
@@ -229,7 +212,7 @@ class _Search:
         return self._describe(outer, score)
 
     def combine(self, curves: Mapping[tuple[int, int], _Curve]) -> Counterfactual | None:
-        """The nearest crossing on lines in the space of the most effective features."""
+        """Returns the smallest change of several of the most effective features."""
         slopes = {key: self._slope(curve) for key, curve in curves.items()}
         best: dict[int, tuple[float, int]] = {}
         for (column, side), slope in slopes.items():
@@ -241,26 +224,26 @@ class _Search:
             for chosen in combinations(columns, size):
                 direction = np.array([best[column][0] * best[column][1] for column in chosen])
                 lines[chosen] = self._line(np.array(chosen), direction)
-        found = [self.nearest(curve) for curve in self._curves(lines).values()]
-        return min((one for one in found if one is not None), key=_distance, default=None)
+        return self.smallest(self._curves(lines).values())
 
     def _slope(self, curve: _Curve) -> float:
-        """The largest mean gain towards the threshold a standard deviation."""
+        """Returns the largest mean gain towards the threshold per standard deviation."""
         distance = self._distances(curve.rows)
         gain = (curve.scores - self._own) * (-1.0 if self._is_above else 1.0)
         far = distance >= _LEAST_STEP
         return float((gain[far] / distance[far]).max()) if far.any() else 0.0
 
     def _line(self, columns: NDArray[np.intp], direction: Floats) -> Floats:
-        """Changed rows from the event outwards, shape (P, F); none where nothing can change."""
+        """Returns changed rows from the event outwards, shape (P, F), if something can change."""
         space, start = self._space, self._standard[columns]
+        nothing = np.empty((0, len(self._row)))
         if np.isnan(start).any() or np.isnan(space.low[columns]).any():
-            return np.empty((0, len(self._row)))
+            return nothing
         ends = [space.standardise(bound)[columns] for bound in (space.low, space.high)]
         room = np.where(direction > 0, ends[1] - start, start - ends[0])
         if (room <= 0).all():
-            return np.empty((0, len(self._row)))
-        # Up to where the last feature leaves its range; the others wait at their ends.
+            return nothing
+        # Ends where the last feature leaves its range; the others stop at their ends before.
         reach = float((room / np.abs(direction)).max())
         steps = np.linspace(0, reach, _GRID)[1:, np.newaxis]
         standard = np.tile(self._standard, (len(steps), 1))
@@ -268,12 +251,12 @@ class _Search:
         return self._placed(standard)
 
     def _placed(self, standard: Floats) -> Floats:
-        """Rows in physical units that differ from the event where they are meant to."""
+        """Converts rows to physical units, with unchanged features exactly as in the event."""
         same = np.isclose(standard, self._standard, rtol=0, atol=1e-12, equal_nan=True)
         return np.where(same, self._row, self._space.restore(standard))
 
     def _curves(self, lines: Mapping[Key, Floats]) -> dict[Key, _Curve]:
-        """Scores of several lines in one go."""
+        """Scores several lines together."""
         lines = {key: rows for key, rows in lines.items() if len(rows)}
         if not lines:
             return {}

@@ -1,6 +1,6 @@
-"""All that is said about one event's score: as a tree and as a paragraph.
+"""The explanation of the score of one event, as JSON and as a paragraph.
 
-The paragraph is put together from the numbers by rule; no language model writes it.
+Fixed rules build the paragraph from the numbers; no language model writes it.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any
 
 from hepllm.evaluation.metrics import Threshold
@@ -17,10 +18,10 @@ from hepllm.explain.standing import Standing
 from hepllm.schema import FEATURES
 
 _NAMED = 3
-"""Features that the paragraph names on each side."""
+"""Number of features that the paragraph names on each side."""
 
 _LEAST_SHARE = 0.02
-"""Of all attributions; what is less is not named."""
+"""Share of all attributions below which a feature is not named."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,10 @@ class FeatureFacts:
     """One feature of an event.
 
     Attributes:
-        value: of the event; NaN where missing.
-        reference: of the reference event.
-        signal: its place among the signal of the training split.
-        background: among the background.
+        value: value of the event; NaN where missing.
+        reference: value of the reference event.
+        signal: place of the value among the signal of the training split.
+        background: place of the value among the background.
     """
 
     value: float
@@ -42,18 +43,18 @@ class FeatureFacts:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why an event has its score.
+    """Reasons for the score of an event.
 
     Attributes:
-        event: what it is called.
+        event: title of the event.
         score: logit of signal.
-        probability: of signal.
-        prior: what the probability assumes.
-        threshold: of the decision, with its rule.
-        attribution: to the features.
-        facts: by name of the feature.
-        counterfactuals: None where there is no threshold.
-        notes: what a reader must know besides.
+        probability: probability of signal.
+        prior: assumption of the probability.
+        threshold: threshold of the decision, with its rule.
+        attribution: attribution of the score to the features.
+        facts: facts by name of the feature.
+        counterfactuals: smallest changes of the decision; None where there is no threshold.
+        notes: further sentences for the reader.
         label: 1, 0, or -1 where unknown.
     """
 
@@ -70,7 +71,7 @@ class Explanation:
 
     @property
     def called(self) -> str | None:
-        """The class that the threshold gives it."""
+        """Class of the event by the threshold."""
         if self.threshold.value is None:
             return None
         return "signal" if self.score >= self.threshold.value else "background"
@@ -82,8 +83,8 @@ class Explanation:
 
 
 def explanation_tree(explanation: Explanation) -> dict[str, Any]:
-    """The content of ``explanation.json``, in which a missing number is null."""
-    found = explanation.attribution
+    """Returns the content of ``explanation.json``, in which a missing number is null."""
+    found, facts, whatif = explanation.attribution, explanation.facts, explanation.counterfactuals
     return {
         "event": explanation.event,
         "label": explanation.label,
@@ -110,32 +111,22 @@ def explanation_tree(explanation: Explanation) -> dict[str, Any]:
         },
         "features": {
             one.name: {
-                "value": _number(explanation.facts[one.name].value),
-                "reference": _number(explanation.facts[one.name].reference),
+                "value": _number(facts[one.name].value),
+                "reference": _number(facts[one.name].reference),
                 "unit": FEATURES[one.name].unit,
                 "attribution": one.total,
                 "attribution_number": one.number,
                 "attribution_text": one.text,
                 "percentile": {
-                    "signal": asdict(explanation.facts[one.name].signal),
-                    "background": asdict(explanation.facts[one.name].background),
+                    name: asdict(getattr(facts[one.name], name))
+                    for name in ("signal", "background")
                 },
             }
             for one in explanation.ranked
         },
-        "counterfactual": _counterfactual_tree(explanation.counterfactuals),
+        "counterfactual": None if whatif is None else asdict(whatif),
         "notes": list(explanation.notes),
         "text": describe(explanation),
-    }
-
-
-def _counterfactual_tree(found: Counterfactuals | None) -> dict[str, Any] | None:
-    if found is None:
-        return None
-    return {
-        "threshold": found.threshold,
-        "single": None if found.single is None else asdict(found.single),
-        "several": None if found.several is None else asdict(found.several),
     }
 
 
@@ -144,15 +135,9 @@ def _number(value: float) -> float | None:
 
 
 def describe(explanation: Explanation) -> str:
-    """One paragraph in plain words, built from the numbers."""
-    sentences = [
-        *_verdict(explanation),
-        *_reasons(explanation),
-        *_what_if(explanation),
-        *_reliability(explanation),
-        *explanation.notes,
-    ]
-    return " ".join(sentences)
+    """Explains the score in one paragraph, built from the numbers."""
+    parts = [part(explanation) for part in (_verdict, _reasons, _what_if, _reliability)]
+    return " ".join([*chain.from_iterable(parts), *explanation.notes])
 
 
 def _verdict(explanation: Explanation) -> list[str]:
@@ -174,9 +159,7 @@ def _verdict(explanation: Explanation) -> list[str]:
 def _reasons(explanation: Explanation) -> list[str]:
     found = explanation.attribution
     start = f"The median background event of the training split has {found.reference_score:+.2f};"
-    sentences = [
-        f"{start} the difference of {found.difference:+.2f} is shared out among the features."
-    ]
+    sentences = [f"{start} the features share the difference of {found.difference:+.2f}."]
     size = sum(abs(one.total) for one in found.features)
     named = [one for one in explanation.ranked if abs(one.total) > max(_LEAST_SHARE * size, 0.005)]
     for title, sign in (("Towards signal", 1), ("Towards background", -1)):
@@ -188,13 +171,13 @@ def _reasons(explanation: Explanation) -> list[str]:
     text = sum(token.value for token in found.tokens)
     if numbers and text:
         sentences.append(
-            f"Through the adapter's numbers come {numbers:+.2f}, through the text {text:+.2f}."
+            f"The numbers of the adapter contribute {numbers:+.2f}, the text {text:+.2f}."
         )
     return sentences
 
 
 def _reason(one: FeatureAttribution, facts: FeatureFacts) -> str:
-    shown = f"{one.name} {one.total:+.2f}, being {show(one.name, facts.value)}"
+    shown = f"{one.name} {one.total:+.2f}, with the value {show(one.name, facts.value)}"
     if facts.signal.percentile is None or facts.background.percentile is None:
         return f"{shown}, where the median background event has {show(one.name, facts.reference)}"
     return (
@@ -209,10 +192,8 @@ def _what_if(explanation: Explanation) -> list[str]:
         return []
     other = "background" if explanation.called == "signal" else "signal"
     if found.single is None and found.several is None:
-        text = (
-            "No change of up to three features within the values of the training events was found"
-        )
-        return [f"{text} that would make it {other}."]
+        text = "No change of up to three features within the values of the training events"
+        return [f"{text} would make it {other}."]
     sentences = []
     if found.single is not None:
         sentences.append(f"It would be called {other} if {_changes(found.single)} alone.")
@@ -221,7 +202,7 @@ def _what_if(explanation: Explanation) -> list[str]:
             f"No feature alone makes it {other} within the values of the training events."
         )
     if found.several is not None:
-        start = "A smaller change of several together" if found.single else "Together it takes"
+        start = "A smaller change of several together" if found.single else "Several together do"
         sentences.append(f"{start}: {_changes(found.several)}.")
     return sentences
 
@@ -234,7 +215,7 @@ def _changes(found: Counterfactual) -> str:
 
 def _change(change: Change) -> str:
     before, after = show(change.name, change.before), show(change.name, change.after)
-    if before == after:  # closer than the digits that are worth printing
+    if before == after:  # the change is smaller than the printed digits
         before, after = f"{change.before:.6g}", f"{change.after:.6g}"
     return f"{change.name} went from {before} to {after}"
 
@@ -245,18 +226,18 @@ def _reliability(explanation: Explanation) -> list[str]:
     if not found.is_complete:
         sentences.append(
             f"Caution: the attributions sum to {found.total:+.2f}, not to {found.difference:+.2f}; "
-            f"they miss by more than the tolerance of {found.tolerance:.2f}."
+            f"the gap exceeds the tolerance of {found.tolerance:.2f}."
         )
     if found.unaligned:
         sentences.append(
             f"The text of {', '.join(found.unaligned)} cannot be compared with that of the median "
-            "event, so only its number counts."
+            "event, so only the number contributes."
         )
     return sentences
 
 
 def show(name: str, value: float) -> str:
-    """A value with its unit and the digits that its resolution supports."""
+    """Formats a value with its unit and the digits that its resolution supports."""
     if math.isnan(value):
         return "missing"
     feature = FEATURES[name]

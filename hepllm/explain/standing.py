@@ -1,4 +1,4 @@
-"""Where a value stands among the events of a class."""
+"""The place of a value among the events of a class."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Standing:
     """The place of a value in a distribution.
 
     Attributes:
-        percentile: share of the weights below it in percent, ties counting one half; None for a
-            missing value, or where no event has one.
-        n_events: events that have the feature.
-        missing: share of the weights of events that do not.
+        percentile: share of the weights below the value in percent, with ties as one half; None
+            for a missing value, or where no event has one.
+        n_events: number of events that have the feature.
+        missing: share of the weights of events that do not have it.
     """
 
     percentile: float | None
@@ -26,13 +26,7 @@ class Standing:
 
 
 def standing(value: float, sample: Floats, weight: Floats) -> Standing:
-    """Finds the place of a value among the events of a class.
-
-    Args:
-        value: NaN where missing.
-        sample: (N,), NaN where missing.
-        weight: (N,).
-    """
+    """Finds the place of a value in a sample with weights, both (N,); NaN means missing."""
     present = ~np.isnan(sample)
     total, here = float(weight.sum()), float(weight[present].sum())
     missing = 1 - here / total if total > 0 else 0.0
@@ -45,9 +39,9 @@ def standing(value: float, sample: Floats, weight: Floats) -> Standing:
 
 
 def median(sample: Floats, weight: Floats) -> float:
-    """The weighted median of the values that are there; NaN where there are none.
+    """Returns the weighted median of a sample without missing values; NaN if nothing is left.
 
-    The lowest value up to which at least half of the weights lie.
+    That is the lowest value up to which at least half of the weights lie.
     """
     present = ~np.isnan(sample) & (weight > 0)
     if not present.any():

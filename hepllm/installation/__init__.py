@@ -1,1 +1,1 @@
-"""What the machine and its software can do, each question a function that answers in one line."""
+"""Checks of the machine and its software; each function answers one question in one line."""

@@ -1,4 +1,4 @@
-"""What a check of the installation answers."""
+"""The result of a check of the installation."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ Level = Literal["ok", "warning", "problem"]
 
 @dataclass(frozen=True)
 class Finding:
-    """The answer of one check.
+    """The result of one check.
 
     Attributes:
-        name: of the check.
+        name: name of the check.
         level: ``problem`` where the configured job cannot run as it should.
-        found: one line.
-        remedy: one line on what to do; empty where there is nothing to do.
+        found: one line about the state.
+        remedy: one line about what to do; empty where there is nothing to do.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Checks of the GPU: is there one, can torch use it, and in which precision does it compute."""
+"""Checks of the GPU: whether it exists, whether torch can use it, and its precision."""
 
 from __future__ import annotations
 
@@ -27,12 +27,11 @@ class Gpu:
     """A device that torch can see.
 
     Attributes:
-        name: of the product.
         total: bytes of memory.
-        free: bytes of memory that nobody uses.
+        free: bytes of unused memory.
         capability: compute capability.
         native_bfloat16: whether the hardware computes in bfloat16.
-        fault: why no product of matrices could be computed; empty if it was right.
+        fault: why a product of matrices failed; empty if it was right.
     """
 
     name: str
@@ -45,14 +44,14 @@ class Gpu:
 
 @dataclass(frozen=True)
 class TorchBuild:
-    """What torch was built for, and what it finds.
+    """The build of torch, and the devices that it finds.
 
     Attributes:
-        version: of torch.
-        cuda: version of CUDA that it was built with; None for a CPU build.
-        rocm: version of ROCm that it was built with, if it was.
-        gpus: devices that it can use.
-        error: what it says if there are none.
+        version: version of torch.
+        cuda: version of CUDA in the build; None for a CPU build.
+        rocm: version of ROCm in the build, if any.
+        gpus: devices that torch can use.
+        error: error of torch if there are none.
     """
 
     version: str
@@ -63,12 +62,12 @@ class TorchBuild:
 
     @property
     def title(self) -> str:
-        """Its version and CUDA's, for a person."""
+        """Versions of torch and CUDA, as text."""
         return f"torch {self.version}, {f'CUDA {self.cuda}' if self.cuda else 'no CUDA'}"
 
 
 def probe_torch() -> TorchBuild:
-    """Asks torch for its devices, and has each of them compute a product of matrices."""
+    """Asks torch for its devices, and tests a product of matrices on each of them."""
     import torch
 
     build, cuda, rocm = torch.__version__, torch.version.cuda, torch.version.hip
@@ -101,7 +100,7 @@ def _probe_gpu(index: int) -> Gpu:
 
 
 def driver_version(machine: Machine) -> str:
-    """Version of NVIDIA's driver; empty where none is loaded."""
+    """Returns the version of NVIDIA's driver; empty where none is loaded."""
     loaded = re.search(
         r"Kernel Module\s+(?:for \S+\s+)?(\d+(?:\.\d+)+)",
         machine.text("proc/driver/nvidia/version"),
@@ -110,7 +109,7 @@ def driver_version(machine: Machine) -> str:
 
 
 def find_gpus(machine: Machine) -> tuple[str, ...]:
-    """Signs of NVIDIA GPUs, whether they can be used or not."""
+    """Returns signs of NVIDIA GPUs, whether torch can use them or not."""
     from hepllm.model.devices import gpu_traces
 
     traces = gpu_traces(machine.root)
@@ -125,15 +124,9 @@ def check_gpu(
     *,
     can_open: Callable[[str], bool] = lambda file: os.access(file, os.R_OK | os.W_OK),
 ) -> Finding:
-    """Whether the device that the configuration wants can be used.
+    """Checks whether the device that the configuration wants (``backbone.device``) can be used.
 
-    A GPU that is there and cannot be used is a problem, unless the CPU was asked for.
-
-    Args:
-        machine: to ask.
-        build: of torch.
-        wanted: ``backbone.device``.
-        can_open: whether this user may use a device file.
+    A GPU that exists and cannot be used is a problem, unless the configuration wants the CPU.
     """
     if build.gpus:
         return _check_usable(machine, build)
@@ -151,7 +144,7 @@ def check_gpu(
 
 
 def check_precision(config: BackboneConfig, build: TorchBuild) -> Finding:
-    """Which precision the model would compute in, and whether the hardware is fast in it."""
+    """Checks whether the hardware is fast in the precision that the model would compute in."""
     import torch
 
     from hepllm.model.devices import choose_dtype, fastest_dtype, has_native_bfloat16
@@ -171,7 +164,7 @@ def check_precision(config: BackboneConfig, build: TorchBuild) -> Finding:
 
 
 def _judge_precision(found: str, chosen: str, best: str, *, native: bool, on_gpu: bool) -> Finding:
-    remedy = f"set backbone.dtype=auto, which takes {best} here"
+    remedy = f"set backbone.dtype=auto, which means {best} here"
     if chosen == "bfloat16" and not native:
         found += ", which only emulates it: slow"
     elif chosen == "float16" and best != chosen:
@@ -196,12 +189,12 @@ def _check_usable(machine: Machine, build: TorchBuild) -> Finding:
     broken = [gpu for gpu in build.gpus if gpu.fault]
     if broken:
         remedy = (
-            f"this build of torch may be too new or too old for it: take a build for compute "
+            f"this build of torch may be too new or too old for it: install a build for compute "
             f"capability {_dotted(broken[0])}, or set backbone.device=cpu"
         )
         return Finding("gpu", "problem", f"{found}; {broken[0].name}: {broken[0].fault}", remedy)
     if build.rocm:
-        remedy = "nothing here was tested with ROCm"
+        remedy = "hepllm is not tested with ROCm"
         return Finding("gpu", "warning", f"{found}, ROCm {build.rocm}", remedy)
     return Finding("gpu", "ok", found)
 
@@ -219,14 +212,14 @@ def _check_unusable(
     if wanted == "cpu":
         found = f"{gpu} is not used (backbone.device is cpu; {reason}); {build.title}"
         return Finding("gpu", "warning", found, f"to use it: {remedy}")
-    found = f"{gpu} is there, but {reason}; {build.title}"
+    found = f"{gpu} exists, but {reason}; {build.title}"
     return Finding("gpu", "problem", found, f"{remedy}; or set backbone.device=cpu")
 
 
 def _diagnose(
     machine: Machine, build: TorchBuild, can_open: Callable[[str], bool]
 ) -> tuple[str, str]:
-    """Why a GPU that is there cannot be used, and what to do."""
+    """Returns why a GPU that exists cannot be used, and what to do."""
     if build.cuda is None:
         return (
             "this build of torch is for CPUs only",
@@ -245,12 +238,12 @@ def _diagnose(
     if not machine.wsl and not any(can_open(str(file)) for file in files):
         reason = "this process may not use /dev/nvidia*"
         return reason, "start the container with --gpus all, or ask the batch system for a GPU"
-    reason = f"torch says: {build.error or 'no device'}"
-    return reason, "see whether nvidia-smi works; after an update of the driver, restart"
+    reason = f"torch reports: {build.error or 'no device'}"
+    return reason, "check whether nvidia-smi works; after an update of the driver, restart"
 
 
 def _ask_smi(machine: Machine, query: str) -> str:
-    """First line of what nvidia-smi answers; on WSL2 it is often not on the search path."""
+    """Returns the first line of nvidia-smi, which on WSL2 is often not on the search path."""
     for program in ("nvidia-smi", _WSL_SMI):
         answer = machine.output_of([program, query, "--format=csv,noheader"])
         if answer:

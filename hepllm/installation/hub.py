@@ -1,4 +1,4 @@
-"""Checks of the language model's weights: are they here, and if not, can they be had."""
+"""Checks of the weights of the language model: on this machine, or available for download."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from hepllm.errors import InputError
 from hepllm.installation.findings import Finding
 
 MISTRAL_7B_BYTES = 14.5e9
-"""The 16-bit weights of Mistral-7B."""
+"""Size of the 16-bit weights of Mistral-7B."""
 
 _PATIENCE = 5.0
-"""Seconds for an answer of the hub."""
+"""Seconds to wait for an answer of the hub."""
 
 _WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
-"""Files that transformers downloads; a hub folder may hold other copies beside them."""
+"""Files that transformers downloads; a repository may contain other copies as well."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Where the weights of a model are.
+    """The place of the weights of a model.
 
     Attributes:
-        name: of the model, as configured.
-        folder: where they lie; None for those on the hub that are not here yet.
-        n_bytes: their size, as far as it is known, else 0.
-        fault: why they cannot be had at all.
+        name: name of the model, as configured.
+        folder: folder of the weights; None where they still have to be downloaded.
+        n_bytes: size of the weights; 0 where unknown.
+        fault: why the weights are not available at all.
     """
 
     name: str
@@ -39,16 +39,14 @@ class Weights:
 
     @property
     def to_download(self) -> float:
-        """Bytes that are still to come."""
+        """Bytes that still have to be downloaded."""
         return self.n_bytes if self.folder is None and not self.fault else 0.0
 
 
 def find_weights(name: str, hub_cache: Path) -> Weights:
     """Looks for the weights of a model on this machine; builds those that come with a package.
 
-    Args:
-        name: built in, a folder, or of the hub.
-        hub_cache: of Hugging Face.
+    ``name`` is a built-in model, a folder, or a model of the hub.
     """
     from hepllm.model.backbone import locate_model
 
@@ -58,8 +56,7 @@ def find_weights(name: str, hub_cache: Path) -> Weights:
         return Weights(name, None, 0.0, str(error))
     if place.is_dir():
         if not (place / "config.json").is_file():
-            fault = f"{name}: no model folder; there is no config.json in it"
-            return Weights(name, None, 0.0, fault)
+            return Weights(name, None, 0.0, f"{name}: no model folder; it has no config.json")
         return Weights(name, place, _size(place))
     snapshot = cached_snapshot(name, hub_cache)
     size = _expected_bytes(name) if snapshot is None else _size(snapshot)
@@ -67,7 +64,7 @@ def find_weights(name: str, hub_cache: Path) -> Weights:
 
 
 def cached_snapshot(name: str, hub_cache: Path) -> Path | None:
-    """The folder of a hub model in the cache, if all of its weights are there."""
+    """Returns the folder of a hub model in the cache, if it contains all weights."""
     from huggingface_hub import try_to_load_from_cache
 
     def cached(file: str) -> Path | None:
@@ -84,29 +81,29 @@ def cached_snapshot(name: str, hub_cache: Path) -> Path | None:
 
 
 def ask_hub(name: str) -> float:
-    """Whether this user may read a model, and the size of its weights in bytes.
+    """Returns the size of the weights of a model in bytes, if this user may read it.
 
     Raises:
-        Exception: of huggingface_hub or of the network, if there is no access or no answer.
+        Exception: from huggingface_hub or the network, if there is no access or no answer.
     """
     from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
 
     about = HfApi().model_info(name, timeout=_PATIENCE, files_metadata=True)
-    # Anybody may read about a gated model; only a file shows whether one may have it.
+    # The description of a gated model is public; only a file shows whether there is access.
     get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=_PATIENCE)
     files = about.siblings or []
     return float(sum(file.size or 0 for file in files if _WEIGHTS.fullmatch(file.rfilename)))
 
 
 def login() -> bool:
-    """Whether there is a token of the hub."""
+    """Whether there is a token for the hub."""
     from huggingface_hub import get_token
 
     return get_token() is not None
 
 
 def check_model(weights: Weights) -> Finding:
-    """Whether the configured model is here."""
+    """Checks whether the configured model is on this machine."""
     if weights.fault:
         found, _, remedy = weights.fault.partition("; ")
         return Finding("model", "problem", found, remedy or "set backbone.name to another model")
@@ -122,15 +119,10 @@ def check_hub(
     is_logged_in: Callable[[], bool] = login,
     ask: Callable[[str], float] = ask_hub,
 ) -> tuple[Finding, Weights]:
-    """Whether the model can be downloaded, where it has to be.
-
-    Args:
-        weights: of the configured model.
-        is_logged_in: whether there is a token.
-        ask: raises if the model cannot be read.
+    """Checks whether the model can be downloaded, where it has to be.
 
     Returns:
-        The finding, and the weights with the size that the hub told.
+        The finding, and the weights with their size according to the hub.
     """
     state = "logged in" if is_logged_in() else "not logged in"
     if weights.folder is not None or weights.fault:
@@ -148,7 +140,7 @@ def check_hub(
         remedy = "check backbone.name; if the model is private: hf auth login"
         found = f"there is no {weights.name} on the hub, or it is private; {state}"
         return Finding("hub", "problem", found, remedy), weights
-    except Exception as error:  # whatever a network can do
+    except Exception as error:  # a network can raise anything
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
         remedy = f"go online, or copy the model here and set backbone.name to its folder ({page})"
         found = f"could not be checked whether {weights.name} can be read ({reason}); {state}"
@@ -158,7 +150,7 @@ def check_hub(
 
 
 def _expected_bytes(name: str) -> float:
-    """Size of 16-bit weights by the number of billions in a model's name; 0 where there is none."""
+    """Returns the size of 16-bit weights by the number of parameters in a model's name, or 0."""
     short = name.rpartition("/")[2].lower()
     if "mistral-7b" in short:
         return MISTRAL_7B_BYTES

@@ -1,4 +1,4 @@
-"""The machine as the checks see it, so that a test can put another one in its place."""
+"""The machine as the checks see it, which a test can replace by another one."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pathlib import Path
 from hepllm.executor import usable_cores
 
 _PATIENCE = 20.0
-"""Seconds after which a program such as nvidia-smi is given up."""
+"""Seconds to wait for a program such as nvidia-smi."""
 
 
 def output_of(command: Sequence[str]) -> str:
-    """What a program writes to standard output; nothing where it is missing, fails or hangs."""
+    """Returns the standard output of a program; nothing where it is missing, fails or hangs."""
     try:
         done = subprocess.run(  # noqa: S603 (fixed commands, no shell)
             list(command), capture_output=True, text=True, timeout=_PATIENCE, check=False
@@ -27,12 +27,12 @@ def output_of(command: Sequence[str]) -> str:
 
 
 def free_space(folder: Path) -> int:
-    """Free bytes where a folder is or will be."""
+    """Returns the free bytes at the place of a folder, which need not exist."""
     return shutil.disk_usage(existing_part(folder)).free
 
 
 def existing_part(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
+    """Returns the folder, or the nearest one above it that exists."""
     folder = folder.absolute()
     while not folder.exists():
         folder = folder.parent
@@ -41,14 +41,11 @@ def existing_part(folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine that can be asked.
+    """Files, environment, programs and cores of a machine.
 
     Attributes:
-        root: where ``proc``, ``dev``, ``sys`` and ``usr`` lie.
-        environ: environment variables.
-        output_of: runs a program and gives its output.
-        free_space: free bytes in a folder.
-        cores: cores that this process may use.
+        root: folder with ``proc``, ``dev``, ``sys`` and ``usr``.
+        output_of: runs a program and returns its output.
     """
 
     root: Path = Path("/")
@@ -58,7 +55,7 @@ class Machine:
     cores: Callable[[], int] = usable_cores
 
     def text(self, file: str) -> str:
-        """Content of a file below the root; nothing where it cannot be read."""
+        """Returns the content of a file below the root; nothing where it cannot be read."""
         try:
             return (self.root / file).read_text(encoding="utf-8", errors="replace").strip()
         except OSError:
@@ -70,5 +67,5 @@ class Machine:
         version = self.text("proc/version")
         if "microsoft" not in version.lower():
             return 0
-        # Version 1 has no kernel of its own and writes "Microsoft" behind Windows' build number.
+        # Version 1 writes "Microsoft" after the build number of Windows, without a kernel name.
         return 2 if "WSL2" in version or "microsoft-standard" in version else 1

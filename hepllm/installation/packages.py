@@ -1,4 +1,4 @@
-"""Checks of the packages: versions as declared, and that the important ones do their work."""
+"""Checks of the packages: whether versions are as declared, and important packages work."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hepllm.config import JetsConfig
 from hepllm.installation.findings import Finding
 
 OPTIONAL = {"simulate": "hepllm simulate", "dask": "preprocess --executor dask"}
-"""Extras that users have, and what each is for."""
+"""Optional extras, and the command that needs each."""
 
 
 def _declared() -> list[str]:
@@ -23,12 +23,7 @@ def _declared() -> list[str]:
 def check_packages(
     declared: Callable[[], Sequence[str]] = _declared, version_of: Callable[[str], str] = version
 ) -> Finding:
-    """Whether the required packages are there in the versions that hepllm declares.
-
-    Args:
-        declared: requirements of hepllm, as its metadata has them.
-        version_of: the version of an installed package.
-    """
+    """Checks whether the required packages are installed in the versions that hepllm declares."""
     wanted = [Requirement(text) for text in declared()]
     needed = [one for one in wanted if one.marker is None or one.marker.evaluate({"extra": ""})]
     wrong = [fault for one in needed if (fault := _fault(one, version_of))]
@@ -46,24 +41,16 @@ def check_extra(
     declared: Callable[[], Sequence[str]] = _declared,
     version_of: Callable[[str], str] = version,
 ) -> Finding:
-    """Whether an optional group of packages is there, which only some commands need.
-
-    Args:
-        extra: its name.
-        declared: requirements of hepllm, as its metadata has them.
-        version_of: the version of an installed package.
-    """
-    wanted = [Requirement(text) for text in declared()]
+    """Checks whether an optional group of packages is installed, which only some commands need."""
+    marked = [(one, one.marker) for one in map(Requirement, declared()) if one.marker is not None]
     group = [
         one
-        for one in wanted
-        if one.marker is not None
-        and one.marker.evaluate({"extra": extra})
-        and not one.marker.evaluate({"extra": ""})
+        for one, marker in marked
+        if marker.evaluate({"extra": extra}) and not marker.evaluate({"extra": ""})
     ]
     wrong = [fault for one in group if (fault := _fault(one, version_of))]
     if wrong:
-        remedy = f"only if you want it: pip install -c constraints.txt '.[{extra}]'"
+        remedy = f"if you need it: pip install -c constraints.txt '.[{extra}]'"
         found = f"{'; '.join(wrong)} (only {OPTIONAL[extra]} needs it)"
         return Finding(f"optional {extra}", "warning", found, remedy)
     versions = ", ".join(f"{one.name} {version_of(one.name)}" for one in group)
@@ -71,7 +58,7 @@ def check_extra(
 
 
 def check_fastjet() -> Finding:
-    """Whether fastjet clusters two back-to-back particles of 100 GeV into two jets."""
+    """Checks whether fastjet clusters two back-to-back particles of 100 GeV into two jets."""
     from hepllm.physics.events import Particles
     from hepllm.physics.jets import cluster
 
@@ -90,11 +77,7 @@ def check_fastjet() -> Finding:
 
 
 def check_tensorboard(folder: Path) -> Finding:
-    """Whether what happens in a training can be written for TensorBoard, and read back.
-
-    Args:
-        folder: an empty one.
-    """
+    """Checks, in an empty folder, whether a curve can be written for TensorBoard and read back."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     from hepllm.learning.monitor import Monitor
@@ -105,7 +88,7 @@ def check_tensorboard(folder: Path) -> Finding:
     events.Reload()
     values = [scalar.value for scalar in events.Scalars("doctor")]
     if values != [0.5]:
-        found = f"a curve was written and came back as {values}"
+        found = f"a curve of [0.5] was read back as {values}"
         remedy = "reinstall it: pip install --force-reinstall -c constraints.txt tensorboard"
         return Finding("tensorboard", "problem", found, remedy)
     return Finding("tensorboard", "ok", f"tensorboard {version('tensorboard')} writes and reads")

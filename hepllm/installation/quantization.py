@@ -1,4 +1,4 @@
-"""Check of bitsandbytes: the 4-bit weights and the 8-bit optimizer, on the device that computes."""
+"""Check of bitsandbytes: 4-bit weights and 8-bit optimizer, on the device of the model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from hepllm.model.kernels import KernelProof
 
 _NF4_ERROR = (0.05, 0.12)
-"""RMS error of NF4 on normal values in blocks of 64, relative; 0.09 in theory and in practice."""
+"""Allowed relative RMS error of NF4 for normal values in blocks of 64; 0.09 in theory."""
 
 _REINSTALL = "pip install --force-reinstall -c constraints.txt bitsandbytes"
 
@@ -25,14 +25,14 @@ def check_quantization(
     library: Callable[[], str] | None = None,
     prove: Callable[[str], KernelProof] | None = None,
 ) -> Finding:
-    """Whether NF4 and 8-bit AdamW work; a problem where the configuration takes one of them.
+    """Checks whether NF4 and 8-bit AdamW work; a problem only if the configuration uses them.
 
     Args:
-        quantization: of the backbone, ``none`` or ``nf4``.
-        optimizer: of the LoRA weights, as ``train.lora_optimizer`` names it.
+        quantization: ``backbone.quantization``.
+        optimizer: ``train.lora_optimizer``.
         device: ``cpu`` or ``cuda``.
-        library: which library bitsandbytes has loaded.
-        prove: uses its kernels on a device.
+        library: returns the library that bitsandbytes has loaded.
+        prove: uses the kernels of bitsandbytes on a device.
     """
     import torch
 
@@ -47,9 +47,7 @@ def check_quantization(
     fault_level: Level = "problem" if is_needed else "warning"
     found = f"bitsandbytes {version('bitsandbytes')}, {loaded} library"
     if device == "cuda" and loaded != "CUDA":
-        remedy = (
-            f"no library for this CUDA version: {_REINSTALL}; python -m bitsandbytes tells more"
-        )
+        remedy = f"no library for this CUDA version: {_REINSTALL}; see python -m bitsandbytes"
         return Finding("bitsandbytes", fault_level, found, remedy)
     try:
         proof = prove(device) if prove else prove_kernels(torch.device(device))

@@ -16,7 +16,7 @@ from hepllm.installation.machine import Machine, existing_part
 GIB = 2**30
 
 _LARGE_MODEL = 10e9
-"""Bytes of weights from which memory is short on a common computer: 7B in 16 bits has 14.5e9."""
+"""Bytes of weights that may exceed the memory of a common computer; 7B in 16 bits are 14.5e9."""
 
 _LARGE_MODEL_MEMORY = 14 * GIB
 _SMALL_SHARED_MEMORY = 256 * 2**20
@@ -31,7 +31,7 @@ def check_system(
     release: str = platform.release(),
     python: str = platform.python_version(),
 ) -> Finding:
-    """Whether the operating system and Python are supported: Linux and WSL2, Python as declared."""
+    """Checks the operating system (Linux or WSL2) and Python (as the package declares)."""
     name, found = "system", f"{system} {release}, Python {python}"
     if system != "Linux":
         remedy = (
@@ -50,7 +50,7 @@ def check_system(
 
 
 def memory_limit(machine: Machine) -> tuple[int, int]:
-    """Total and available bytes, of the machine or of the container that this process is in."""
+    """Returns total and available bytes of memory, of the machine or of the container."""
     meminfo = dict(re.findall(r"^(\w+):\s+(\d+) kB", machine.text("proc/meminfo"), re.MULTILINE))
     total, available = (int(meminfo.get(f"Mem{key}", 0)) << 10 for key in ("Total", "Available"))
     for file in ("memory.max", "memory/memory.limit_in_bytes"):
@@ -61,12 +61,7 @@ def memory_limit(machine: Machine) -> tuple[int, int]:
 
 
 def check_memory(machine: Machine, model_bytes: float) -> Finding:
-    """Whether the main memory is enough to load the configured model.
-
-    Args:
-        machine: to ask.
-        model_bytes: size of the model's weights.
-    """
+    """Checks whether the main memory is enough to load weights of ``model_bytes``."""
     total, available = memory_limit(machine)
     found = f"{total / GIB:.1f} GiB, {available / GIB:.1f} GiB available"
     if machine.wsl:
@@ -76,20 +71,13 @@ def check_memory(machine: Machine, model_bytes: float) -> Finding:
     found += f"; loading a model of {model_bytes / 1e9:.1f} GB may need 14 GiB"
     remedy = "add swap space, or use a machine with more memory"
     if machine.wsl:
-        remedy = (
-            "set memory=14GB or more below [wsl2] in %UserProfile%\\.wslconfig, "
-            "then: wsl --shutdown"
-        )
+        file = "%UserProfile%\\.wslconfig"
+        remedy = f"set memory=14GB or more below [wsl2] in {file}, then: wsl --shutdown"
     return Finding("memory", "warning", found, remedy)
 
 
 def check_mounts(machine: Machine, folders: Iterable[Path]) -> Finding:
-    """Whether any folder that is used lies on a disk of Windows, which WSL2 reaches slowly.
-
-    Args:
-        machine: to ask.
-        folders: of datasets, runs and caches.
-    """
+    """Checks that no folder in use lies on a disk of Windows, which is slow from WSL2."""
     mounts = _mounts(machine)
     slow = []
     for folder in dict.fromkeys(folder.absolute() for folder in folders):
@@ -100,38 +88,38 @@ def check_mounts(machine: Machine, folders: Iterable[Path]) -> Finding:
     if slow:
         remedy = "move it into the Linux file system, such as ~/, which is many times faster"
         return Finding("mounts", "warning", f"on a disk of Windows: {', '.join(slow)}", remedy)
-    return Finding("mounts", "ok", "no folder that is used lies on a disk of Windows")
+    return Finding("mounts", "ok", "no folder in use lies on a disk of Windows")
 
 
 def check_disk(
     machine: Machine, hub_cache: Path, cache: Path, *, download: float, converted: float
 ) -> Finding:
-    """Whether the disks have room for what is still to come.
+    """Checks whether the disks have space for the model.
 
     Args:
-        machine: to ask.
-        hub_cache: of Hugging Face.
-        cache: of hepllm.
-        download: bytes to be downloaded into the hub's cache.
-        converted: bytes to be written into the own cache.
+        machine: machine to check.
+        hub_cache: cache of Hugging Face.
+        cache: cache of hepllm.
+        download: bytes to download into the cache of Hugging Face.
+        converted: bytes to write into the cache of hepllm.
     """
     free = {folder: machine.free_space(folder) for folder in (hub_cache, cache)}
     found = "; ".join(f"{size / 1e9:.1f} GB free for {folder}" for folder, size in free.items())
     if download:
-        found += f"; to be downloaded: {download / 1e9:.1f} GB"
+        found += f"; to download: {download / 1e9:.1f} GB"
     if free[hub_cache] < download:
-        remedy = "make room, or set HF_HOME to a folder on a larger disk"
+        remedy = "free some space, or set HF_HOME to a folder on a larger disk"
         return Finding("disk", "problem", found, remedy)
     same = existing_part(hub_cache).stat().st_dev == existing_part(cache).stat().st_dev
     if free[cache] < converted + (download if same else 0.0):
         found += f"; too little to keep a converted copy of {converted / 1e9:.1f} GB"
-        remedy = "make room, or set HEPLLM_CACHE; without the copy every start converts again"
+        remedy = "free some space, or set HEPLLM_CACHE; without the copy every start converts again"
         return Finding("disk", "warning", found, remedy)
     return Finding("disk", "ok", found)
 
 
 def check_shared_memory(machine: Machine) -> Finding:
-    """Whether ``/dev/shm``, through which processes on one machine talk, is large enough."""
+    """Checks the size of ``/dev/shm``, through which processes on a machine exchange data."""
     folder = machine.root / "dev" / "shm"
     if not folder.is_dir():
         return Finding("shared memory", "warning", "no /dev/shm", "mount a tmpfs on /dev/shm")
@@ -144,7 +132,7 @@ def check_shared_memory(machine: Machine) -> Finding:
 
 
 def check_cores(machine: Machine) -> Finding:
-    """Whether threads and workers fit the cores that this process may use."""
+    """Checks whether threads and workers fit the cores that this process may use."""
     cores, quota = machine.cores(), _core_quota(machine)
     found = f"{cores} usable cores"
     threads = machine.environ.get("OMP_NUM_THREADS", "")
@@ -157,13 +145,13 @@ def check_cores(machine: Machine) -> Finding:
     if threads.isdigit() and int(threads) > cores:
         return Finding("cores", "warning", found, f"unset OMP_NUM_THREADS, or set it to {cores}")
     if policy == "ACTIVE":
-        remedy = "unset OMP_WAIT_POLICY: waiting threads take the cores from other processes"
+        remedy = "unset OMP_WAIT_POLICY: waiting threads occupy cores that others need"
         return Finding("cores", "warning", found, remedy)
     return Finding("cores", "ok", found)
 
 
 def _core_quota(machine: Machine) -> float:
-    """Cores' worth of time that a container may use; 0 without a limit."""
+    """Returns the number of cores whose time a container may use; 0 without a limit."""
     quota, _, period = machine.text("sys/fs/cgroup/cpu.max").partition(" ")
     if not quota.isdigit():
         quota = machine.text("sys/fs/cgroup/cpu/cpu.cfs_quota_us")
@@ -172,9 +160,9 @@ def _core_quota(machine: Machine) -> float:
 
 
 def _mounts(machine: Machine) -> list[tuple[str, str]]:
-    """Mount points and kinds of file systems, as ``/proc/mounts`` has them."""
+    """Returns mount points and kinds of file systems from ``/proc/mounts``."""
     rows = [line.split() for line in machine.text("proc/mounts").splitlines()]
-    # Blanks in names are written as octal numbers.
+    # Spaces in names are written as octal numbers.
     return [(row[1].replace("\\040", " "), row[2]) for row in rows if len(row) > 2]
 
 

@@ -1,4 +1,4 @@
-"""A search for a resonance in a black box, as a part of a report."""
+"""The part of a report about the search for a resonance in a black box."""
 
 from __future__ import annotations
 
@@ -48,13 +48,7 @@ _LIMIT_HEADS = ("mass [GeV]", "kept", "after the cut", "expected", "in the box")
 def search_section(
     found: SearchFindings | NoSearch, name: str, pictures: Sequence[Picture] = ()
 ) -> Section:
-    """What was searched and found.
-
-    Args:
-        found: of the search, or why there was none.
-        name: of the box.
-        pictures: of the search.
-    """
+    """Presents the findings of a search in the box ``name``, or why there was none."""
     title = f"Search for a resonance in {name}"
     if isinstance(found, NoSearch):
         return Section(title, texts=[f"No search: {found.problem}."])
@@ -94,7 +88,7 @@ def _findings(found: SearchFindings) -> list[tuple[str, str]]:
         in_ratio = "" if ratio is None else f", S/B {ratio:.2g}"
         facts.append(("signal events in the box", f"{_measured(found.n_signal_box)}{in_ratio}"))
     if found.signal_efficiency is not None:
-        facts.append(("if the efficiency is", _efficiency(found.signal_efficiency)))
+        facts.append(("with the efficiency", _efficiency(found.signal_efficiency)))
     return facts
 
 
@@ -103,12 +97,11 @@ def _efficiency(found: SignalEfficiency) -> str:
 
 
 def _measured(found: Measurement | None, reason: str = "not known") -> str:
-    """A number with its 68 % interval."""
+    """Formats a number with its 68 % interval."""
     return reason if found is None else f"{found} ({found.method})"
 
 
 def _key(truth: Truth | None) -> list[tuple[str, str]]:
-    """What a key says."""
     if truth is None:
         return []
     kept = ", ".join(f"{one.n_signal} at {one.efficiency:g}" for one in truth.selections)
@@ -121,11 +114,11 @@ def _key(truth: Truth | None) -> list[tuple[str, str]]:
 
 def _selection_table(selections: Sequence[SelectionFindings]) -> Table:
     note = (
-        "Intervals of 68 %. Global p: for any window, with the background refitted. KS p: of equal "
-        "spectra before and after the cut, with all events and without the peak."
+        "Intervals of 68 %. Global p: for any window, with a new fit of the background. KS p: for "
+        "equal spectra before and after the cut, with all events and without the peak."
     )
     return Table(
-        caption="Selections, fixed beforehand by the share of the events that they keep",
+        caption="Selections, fixed in advance by the share of the events that they keep",
         heads=_SELECTION_HEADS,
         groups=[Group("", [_selection_row(one) for one in selections])],
         notes=[note],
@@ -134,10 +127,8 @@ def _selection_table(selections: Sequence[SelectionFindings]) -> Table:
 
 def _selection_row(one: SelectionFindings) -> Row:
     low, high = one.bump.m_jj_gev
-    shapes = [
-        None if shape is None else shape.ks_p
-        for shape in (one.shape_after_against_before, one.shape_without_resonance)
-    ]
+    shapes = (one.shape_after_against_before, one.shape_without_resonance)
+    ks_p = [None if shape is None else shape.ks_p for shape in shapes]
     return Row(
         f"{one.efficiency:g}",
         [
@@ -148,7 +139,7 @@ def _selection_row(one: SelectionFindings) -> Row:
             _number(one.bump.local_p, ".2g"),
             _number(one.p_value, ".2g"),
             _number(one.fit.goodness_p, ".2g"),
-            *(_number(ks_p, ".2g", "too few events for a shape") for ks_p in shapes),
+            *(_number(value, ".2g", "too few events for a shape") for value in ks_p),
         ],
     )
 
@@ -158,13 +149,12 @@ def _number(value: float | None, form: str, reason: str = "") -> Cell:
 
 
 def _limit_tables(limits: UpperLimits | None) -> list[Table]:
-    """Upper limits where nothing was found."""
     if limits is None:
         return []
     note = (
         f"{limits.method}; a Gaussian peak of relative width {limits.relative_width:g}. Expected: "
-        "median and 68 % of spectra without signal. In the box: if the efficiency is that of the "
-        "simulated signal, at the lower end of its interval."
+        "median and 68 % of spectra without signal. In the box: for the efficiency of simulated "
+        "signal, at the lower end of its interval."
     )
     return [
         Table(

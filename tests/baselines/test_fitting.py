@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from hepllm.baselines.boosting import fit_boosting
+from hepllm.baselines.boosting import Boosting, fit_boosting
 from hepllm.baselines.cut import CUT_FEATURES, fit_cut
 from hepllm.baselines.fitting import BASELINES, fit_baselines
 from hepllm.baselines.logistic import fit_logistic
@@ -28,36 +28,40 @@ def sample(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return features, label
 
 
+def boost(features: np.ndarray, label: np.ndarray, weight: np.ndarray | None = None) -> Boosting:
+    return fit_boosting(TrainingSample(features, (), label, weight))
+
+
 @pytest.mark.parametrize("n", [1000, 20_000])
 def test_boosting_comes_near_the_best_possible_auc(n: int) -> None:
     features, label = sample(n, 1)
     unseen, truth = sample(10_000, 2)
-    score = fit_boosting(features, label, None, 1).score(unseen)
+    score = boost(features, label).score(unseen)
     best = norm.cdf(1.0)  # distance sqrt(2) over sqrt(2)
     assert auc(scored_events(score, truth)).value == pytest.approx(best, abs=0.025)
 
 
 def test_score_is_a_logit_in_the_training_balance() -> None:
     features, label = sample(20_000, 1)
-    score = fit_boosting(features, label, None, 1).score(sample(20_000, 2)[0])
+    score = boost(features, label).score(sample(20_000, 2)[0])
     assert np.mean(1 / (1 + np.exp(-score))) == pytest.approx(0.5, abs=0.02)
 
 
 def test_missing_values_are_information() -> None:
     features, label = sample(600, 1)
     hidden = np.where((label == 1)[:, None], features, np.nan)
-    score = fit_boosting(hidden, label, None, 1).score(hidden)
+    score = boost(hidden, label).score(hidden)
     assert auc(scored_events(score, label)).value == 1.0
 
 
 def test_weights_move_the_score_and_may_be_negative() -> None:
     features, label = sample(4000, 1)
     weight = np.where(label == 1, 3.0, 1.0)
-    plain = fit_boosting(features, label, None, 1).score(features)
-    heavy = fit_boosting(features, label, weight, 1).score(features)
+    plain = boost(features, label).score(features)
+    heavy = boost(features, label, weight).score(features)
     assert np.mean(heavy - plain) == pytest.approx(np.log(3), abs=0.2)
     negative = np.where(np.arange(4000) % 10 == 0, -0.5, 1.0)
-    signed = fit_boosting(features, label, negative, 1).score(sample(4000, 2)[0])
+    signed = boost(features, label, negative).score(sample(4000, 2)[0])
     assert auc(scored_events(signed, label)).value == pytest.approx(norm.cdf(1.0), abs=0.03)
 
 
@@ -150,16 +154,16 @@ def test_unfit_training_events_are_refused() -> None:
     few = np.zeros(200, dtype=int)
     few[:19] = 1
     with pytest.raises(InputError, match="found 19 signal events"):
-        fit_boosting(features, few, None, 1)
+        boost(features, few)
     with pytest.raises(InputError, match="must be 1 or 0"):
-        fit_boosting(features, label - 1, None, 1)
+        boost(features, label - 1)
     with pytest.raises(InputError, match="do not fit"):
-        fit_boosting(features[:5], label, None, 1)
+        boost(features[:5], label)
     with pytest.raises(InputError, match="background weights"):
-        fit_boosting(features, label, np.where(label == 0, -1.0, 1.0), 1)
+        boost(features, label, np.where(label == 0, -1.0, 1.0))
     features[7, 0] = np.inf
     with pytest.raises(InputError, match="infinite in 1 rows, the first is 7"):
-        fit_boosting(features, label, None, 1)
+        boost(features, label)
 
 
 def test_a_feature_that_is_always_missing_changes_nothing() -> None:
@@ -167,5 +171,5 @@ def test_a_feature_that_is_always_missing_changes_nothing() -> None:
     label = np.arange(200) % 2
     features = random.normal(size=(200, 2)) + label[:, np.newaxis]
     with_gap = np.column_stack([features[:, 0], np.full(200, np.nan), features[:, 1]])
-    plain = fit_boosting(features, label, None, 1).score(features)
-    np.testing.assert_array_equal(fit_boosting(with_gap, label, None, 1).score(with_gap), plain)
+    plain = boost(features, label).score(features)
+    np.testing.assert_array_equal(boost(with_gap, label).score(with_gap), plain)
