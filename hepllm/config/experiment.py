@@ -10,7 +10,6 @@ from hepllm.config.evaluation import EvaluationConfig
 from hepllm.config.learning import BackboneConfig, FusionConfig, Layout, PromptConfig, TrainConfig
 from hepllm.config.physics import PreprocessConfig, SimulateConfig
 from hepllm.config.section import Form, Section, setting
-from hepllm.schema import FEATURES
 
 
 class Config(Section):
@@ -66,18 +65,8 @@ class Config(Section):
     @property
     def prompt_layout(self) -> Layout:
         """Layout of the prompt, with ``auto`` resolved."""
-        if self.prompt.layout != "auto":
-            return self.prompt.layout
-        only_numbers = self.fusion.enabled and self.prompt.features is None
-        return "minimal" if only_numbers else "compact"
+        return self.prompt.chosen_layout(self.fusion)
 
     def prompt_features(self) -> tuple[str, ...]:
         """The features that the prompt prints, in registry order."""
-        if self.prompt_layout == "minimal":
-            return ()
-        features = self.train.feature_names()
-        if self.prompt.features is not None:
-            return tuple(name for name in features if name in self.prompt.features)
-        if self.prompt_layout == "full":
-            return features
-        return tuple(name for name in features if FEATURES[name].in_prompt)
+        return self.prompt.printed_features(self.train.feature_names(), self.fusion)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
@@ -58,22 +59,6 @@ class BackboneConfig(Section):
     )
 
 
-class PromptConfig(Section):
-    """The text that the model reads; see docs/explanation/prompts.md."""
-
-    layout: Literal["auto", "minimal", "compact", "full"] = setting(
-        "auto", "Form of the text; auto: minimal if only the adapter brings numbers, else compact"
-    )
-    features: list[str] | None = setting(
-        None, "Features that are printed; null: those marked in_prompt (compact) or all (full)"
-    )
-    chat_template: bool = setting(
-        False, "Put the text into the tokenizer's chat template, which adds 2 to 30 tokens"
-    )
-
-    _check_features = field_validator("features")(known_features)
-
-
 class FusionConfig(Section):
     """The numeric fusion adapter (NFA), which turns exact numbers into soft tokens."""
 
@@ -95,6 +80,49 @@ class FusionConfig(Section):
     hidden_size: Count = setting(256, "Width of the hidden layers of the adapter's MLP")
     depth: Count = setting(2, "Hidden layers of the adapter's MLP")
     dropout: Dropout = setting(0.0, "Dropout after each hidden layer")
+
+
+class PromptConfig(Section):
+    """The text that the model reads; see docs/explanation/prompts.md."""
+
+    layout: Literal["auto", "minimal", "compact", "full"] = setting(
+        "auto", "Form of the text; auto: minimal if only the adapter brings numbers, else compact"
+    )
+    features: list[str] | None = setting(
+        None, "Features that are printed; null: those marked in_prompt (compact) or all (full)"
+    )
+    chat_template: bool = setting(
+        False, "Put the text into the tokenizer's chat template, which adds 2 to 30 tokens"
+    )
+
+    _check_features = field_validator("features")(known_features)
+
+    def chosen_layout(self, fusion: FusionConfig) -> Layout:
+        """The layout, with ``auto`` resolved.
+
+        Args:
+            fusion: whether an adapter brings the numbers.
+        """
+        if self.layout != "auto":
+            return self.layout
+        only_numbers = fusion.enabled and self.features is None
+        return "minimal" if only_numbers else "compact"
+
+    def printed_features(self, names: Sequence[str], fusion: FusionConfig) -> tuple[str, ...]:
+        """The features that the prompt prints.
+
+        Args:
+            names: features of the model, in registry order.
+            fusion: whether an adapter brings the numbers.
+        """
+        layout = self.chosen_layout(fusion)
+        if layout == "minimal":
+            return ()
+        if self.features is not None:
+            return tuple(name for name in names if name in self.features)
+        if layout == "full":
+            return tuple(names)
+        return tuple(name for name in names if FEATURES[name].in_prompt)
 
 
 class LossConfig(Section):

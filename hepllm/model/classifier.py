@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from hepllm.config import Config
+from hepllm.config import FusionConfig
 from hepllm.model.adapter.fusion import NumericFusionAdapter
 from hepllm.model.backbone import Backbone, causal_model
 from hepllm.model.inputs import ModelInputs
@@ -156,20 +156,27 @@ class EventClassifier(nn.Module):
 
 
 def build_classifier(
-    backbone: Backbone, label_tokens: Sequence[int], config: Config
+    backbone: Backbone,
+    label_tokens: Sequence[int],
+    names: Sequence[str],
+    fusion: FusionConfig,
+    seed: int,
 ) -> EventClassifier:
-    """Joins a backbone with a fresh adapter, if the configuration has one.
+    """Joins a backbone with a fresh adapter, if there shall be one.
 
-    The adapter's initial weights depend on ``config.seed`` alone.
+    Args:
+        backbone: the language model.
+        label_tokens: of the label words, as ``PromptEncoder`` finds them.
+        names: features of the model.
+        fusion: of the adapter.
+        seed: on which alone the adapter's initial weights depend.
     """
     nfa = None
-    if config.fusion.enabled:
+    if fusion.enabled:
         embeddings = causal_model(backbone.model).get_input_embeddings().weight
         rms = float(embeddings.detach().float().square().mean().sqrt())
-        torch.manual_seed(config.seed)
-        nfa = NumericFusionAdapter(
-            config.train.feature_names(), embeddings.shape[1], rms, config.fusion
-        )
+        torch.manual_seed(seed)
+        nfa = NumericFusionAdapter(names, embeddings.shape[1], rms, fusion)
         nfa.to(backbone.device)
     return EventClassifier(backbone, nfa, label_tokens)
 

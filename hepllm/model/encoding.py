@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hepllm.config import Config
+from hepllm.config import FusionConfig, PromptConfig
 from hepllm.errors import RunError
 from hepllm.model.adapter.fusion import count_soft_tokens
 from hepllm.model.inputs import ModelInputs
@@ -69,16 +69,20 @@ class PromptEncoder:
 
     Args:
         tokenizer: of the language model.
-        config: layout, template, features and number of soft tokens.
+        names: features of the model, in the order of the columns of ``ModelInputs.numbers``.
+        prompt: layout, template and printed features.
+        fusion: the adapter, which decides the number of soft tokens.
     """
 
-    def __init__(self, tokenizer: Any, config: Config) -> None:
+    def __init__(
+        self, tokenizer: Any, names: Sequence[str], prompt: PromptConfig, fusion: FusionConfig
+    ) -> None:
         self._tokenizer = tokenizer
-        self._layout = config.prompt_layout
-        self._chat_template = config.prompt.chat_template
-        self._features = config.train.feature_names()
-        self._printed = config.prompt_features()
-        self._n_soft = count_soft_tokens(self._features, config.fusion)
+        self._layout = prompt.chosen_layout(fusion)
+        self._chat_template = prompt.chat_template
+        self._features = tuple(names)
+        self._printed = prompt.printed_features(names, fusion)
+        self._n_soft = count_soft_tokens(names, fusion)
         pad = tokenizer.pad_token_id
         self._filler = pad if pad is not None else tokenizer.eos_token_id
         self.label_tokens = self._find_label_tokens()

@@ -131,8 +131,9 @@ def open_run(folder: Path) -> Run:
 def make_classifier(config: Config) -> tuple[EventClassifier, PromptEncoder]:
     """Loads the backbone and joins it with fresh LoRA and NFA weights."""
     backbone = load_backbone(config.backbone, config.seed)
-    encoder = PromptEncoder(backbone.tokenizer, config)
-    return build_classifier(backbone, encoder.label_tokens, config), encoder
+    names, fusion = config.train.feature_names(), config.fusion
+    encoder = PromptEncoder(backbone.tokenizer, names, config.prompt, fusion)
+    return build_classifier(backbone, encoder.label_tokens, names, fusion, config.seed), encoder
 
 
 def training_events(dataset: Dataset, config: TrainConfig, seed: int) -> EventTable:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,13 +25,17 @@ def named(values: tuple[float, ...]) -> Mapping[str, float]:
     return dict(zip(NAMES, values, strict=True))
 
 
+def encoder_of(tokenizer: Any, config: Config) -> PromptEncoder:
+    return PromptEncoder(tokenizer, config.train.feature_names(), config.prompt, config.fusion)
+
+
 @pytest.fixture(scope="module")
 def encoder(tiny_config: Callable[..., Config]) -> Callable[..., PromptEncoder]:
     _, made = make_classifier(tiny_config())
 
     def with_layout(*overrides: str) -> PromptEncoder:
         config = tiny_config(f"train.features={list(NAMES)}", *overrides)
-        return PromptEncoder(made._tokenizer, config)
+        return encoder_of(made._tokenizer, config)
 
     return with_layout
 
@@ -99,7 +104,7 @@ def test_a_chat_template_belongs_to_no_feature(
         "{% for m in messages %}[INST] {{ m.content }} [/INST]{% endfor %}"
     )
     try:
-        templated = PromptEncoder(
+        templated = encoder_of(
             writer._tokenizer,
             tiny_config(f"train.features={list(NAMES)}", "prompt.chat_template=true"),
         )

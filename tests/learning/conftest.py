@@ -13,18 +13,16 @@ from hepllm.data.dataset import EventTable
 from hepllm.learning.loop import TrainingResult, fit
 from hepllm.learning.plan import TrainingPlan
 from hepllm.learning.steps import TrainingData
-from hepllm.model.backbone import load_backbone
-from hepllm.model.classifier import EventClassifier, build_classifier
+from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import PromptEncoder
 from hepllm.pictures.validation import pixels
+from hepllm.runs.folder import make_classifier
 
 Made = tuple[EventClassifier, PromptEncoder]
 
 
 def _make(config: Config) -> Made:
-    backbone = load_backbone(config.backbone, config.seed)
-    encoder = PromptEncoder(backbone.tokenizer, config)
-    return build_classifier(backbone, encoder.label_tokens, config), encoder
+    return make_classifier(config)
 
 
 def _train(made: Made, data: TrainingData, config: Config, folder: Path) -> TrainingResult:

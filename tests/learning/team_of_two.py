@@ -82,13 +82,9 @@ def load_data(folder: Path) -> Any:
 
 
 def make(config: Config) -> Any:
-    from hepllm.model.backbone import load_backbone
-    from hepllm.model.classifier import build_classifier
-    from hepllm.model.encoding import PromptEncoder
+    from hepllm.runs.folder import make_classifier
 
-    backbone = load_backbone(config.backbone, config.seed)
-    encoder = PromptEncoder(backbone.tokenizer, config)
-    return build_classifier(backbone, encoder.label_tokens, config), encoder
+    return make_classifier(config)
 
 
 def gradients(

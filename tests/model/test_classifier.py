@@ -7,18 +7,17 @@ import pytest
 import torch
 
 from hepllm.config import Config
-from hepllm.model.backbone import causal_model, load_backbone
-from hepllm.model.classifier import EventClassifier, build_classifier
+from hepllm.model.backbone import causal_model
+from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import PromptEncoder
 from hepllm.model.inputs import ModelInputs
+from hepllm.runs.folder import make_classifier
 
 Loaded = tuple[EventClassifier, PromptEncoder, Config]
 
 
 def load(config: Config) -> Loaded:
-    backbone = load_backbone(config.backbone, config.seed)
-    encoder = PromptEncoder(backbone.tokenizer, config)
-    classifier = build_classifier(backbone, encoder.label_tokens, config)
+    classifier, encoder = make_classifier(config)
     return classifier.eval(), encoder, config
 
 

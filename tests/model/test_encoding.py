@@ -24,6 +24,10 @@ N_FEATURES = len(feature_names("search"))
 numbers = st.one_of(st.just(np.nan), st.floats(-3e4, 3e4), st.integers(0, 20000).map(float))
 
 
+def encoder_of(tokenizer: Any, config: Config) -> PromptEncoder:
+    return PromptEncoder(tokenizer, config.train.feature_names(), config.prompt, config.fusion)
+
+
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
     return AutoTokenizer.from_pretrained(locate_model("tiny-random"))
@@ -56,14 +60,14 @@ def real_tokenizer(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture(scope="module")
 def compact(tokenizer: Any, tiny_config: Callable[..., Config]) -> PromptEncoder:
-    return PromptEncoder(tokenizer, tiny_config())
+    return encoder_of(tokenizer, tiny_config())
 
 
 @pytest.fixture(scope="module")
 def encoders(real_tokenizer: Any, tiny_config: Callable[..., Config]) -> list[PromptEncoder]:
     """Compact prompts of all feature sets, with and without a chat template."""
     return [
-        PromptEncoder(
+        encoder_of(
             real_tokenizer,
             tiny_config(
                 "prompt.layout=compact",
@@ -80,7 +84,7 @@ def encoders(real_tokenizer: Any, tiny_config: Callable[..., Config]) -> list[Pr
 def shared_encoders(real_tokenizer: Any, tiny_config: Callable[..., Config]) -> list[PromptEncoder]:
     """All layouts, with and without a chat template and an adapter."""
     return [
-        PromptEncoder(
+        encoder_of(
             real_tokenizer,
             tiny_config(
                 f"prompt.layout={layout}",
@@ -117,7 +121,7 @@ def test_label_words_are_single_tokens(
     real_tokenizer: Any, tiny_config: Callable[..., Config]
 ) -> None:
     for layout in ("minimal", "compact", "full"):
-        encoder = PromptEncoder(real_tokenizer, tiny_config(f"prompt.layout={layout}"))
+        encoder = encoder_of(real_tokenizer, tiny_config(f"prompt.layout={layout}"))
         words = [real_tokenizer.convert_ids_to_tokens(token) for token in encoder.label_tokens]
         assert [word.strip("\u2581\u0120") for word in words] == ["background", "signal"]
 
@@ -127,7 +131,7 @@ def test_mistral_prompts_begin_with_its_start_token(
 ) -> None:
     for template in ("false", "true"):
         config = tiny_config("prompt.layout=compact", f"prompt.chat_template={template}")
-        prompts = PromptEncoder(mistral, config).encode(ModelInputs(np.zeros((1, 40))))
+        prompts = encoder_of(mistral, config).encode(ModelInputs(np.zeros((1, 40))))
         ids = prompts.token_ids[0].tolist()
         assert ids[0] == mistral.bos_token_id
         assert ids.count(mistral.bos_token_id) == 1
@@ -156,7 +160,7 @@ def test_tokens_around_the_fusion_place_are_those_of_the_text(
         f"fusion.n_tokens={n_tokens}",
         f"prompt.chat_template={str(template).lower()}",
     )
-    encoder = PromptEncoder(tokenizer, config)
+    encoder = encoder_of(tokenizer, config)
     rows = np.random.default_rng(1).gamma(3.0, 30.0, (3, N_FEATURES))
     rows[1] *= 1000  # longer numbers in the full layout
     prompts = encoder.encode(ModelInputs(rows))
@@ -193,7 +197,7 @@ def test_the_shared_prefix_ends_before_the_first_number_or_soft_token(
     tokenizer: Any, tiny_config: Callable[..., Config]
 ) -> None:
     for layout, end in (("minimal", "event "), ("compact", "event n1="), ("full", "ass [GeV]:")):
-        encoder = PromptEncoder(
+        encoder = encoder_of(
             tokenizer, tiny_config(f"prompt.layout={layout}", "prompt.chat_template=true")
         )
         prompts = encoder.encode(ModelInputs(np.ones((2, N_FEATURES))))
@@ -215,7 +219,7 @@ def test_a_tokenizer_that_joins_a_number_with_the_text_before_it_shares_nothing(
                 joined = [text.replace(word, letter) for text in joined]
             return {"input_ids": [[ord(letter) + 1 for letter in text] for text in joined]}
 
-    encoder = PromptEncoder(
+    encoder = encoder_of(
         Joining(), tiny_config("prompt.features=[jet1_n_particles]", "prompt.layout=compact")
     )
     rows = np.full((2, N_FEATURES), 50.0)
@@ -242,13 +246,13 @@ def test_label_words_that_begin_alike_are_refused(tiny_config: Callable[..., Con
             return {"input_ids": [[1] * text.count(":") + [2] * text.count(" ") for text in texts]}
 
     with pytest.raises(RunError, match="no distinct first tokens"):
-        PromptEncoder(Letters(), tiny_config())
+        encoder_of(Letters(), tiny_config())
 
 
 def test_a_minimal_prompt_is_the_same_for_all(
     tokenizer: Any, tiny_config: Callable[..., Config]
 ) -> None:
-    encoder = PromptEncoder(tokenizer, tiny_config("prompt.layout=minimal"))
+    encoder = encoder_of(tokenizer, tiny_config("prompt.layout=minimal"))
     assert not encoder.prints_numbers
     prompts = encoder.encode(ModelInputs(np.random.default_rng(1).random((5, N_FEATURES))))
     assert torch.equal(prompts.token_ids, prompts.token_ids[:1].expand(5, -1))
@@ -259,7 +263,7 @@ def test_a_minimal_prompt_is_the_same_for_all(
 def test_given_texts_take_the_place_of_written_ones(
     layout: str, tokenizer: Any, tiny_config: Callable[..., Config]
 ) -> None:
-    encoder = PromptEncoder(tokenizer, tiny_config(f"prompt.layout={layout}"))
+    encoder = encoder_of(tokenizer, tiny_config(f"prompt.layout={layout}"))
     inputs = ModelInputs(np.random.default_rng(1).gamma(4.0, 10.0, (4, N_FEATURES)))
     written = encoder.with_text(inputs)
     order = np.array([2, 3, 0, 1])
@@ -275,7 +279,7 @@ def test_given_texts_take_the_place_of_written_ones(
 
 
 def test_particles_are_refused(tokenizer: Any, tiny_config: Callable[..., Config]) -> None:
-    encoder = PromptEncoder(tokenizer, tiny_config())
+    encoder = encoder_of(tokenizer, tiny_config())
     particles = np.zeros((2, 3, 4), dtype=np.float32)
     with pytest.raises(ValueError, match="reads no particles"):
         encoder.encode(ModelInputs(np.ones((2, N_FEATURES)), particles))

@@ -19,12 +19,11 @@ from hepllm.config import BackboneConfig, Config
 from hepllm.learning.memory import classifier_shape
 from hepllm.model.backbone import (
     causal_model,
-    load_backbone,
     locate_model,
     set_checkpointing,
     sketch_backbone,
 )
-from hepllm.model.classifier import EventClassifier, build_classifier
+from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import PromptEncoder
 from hepllm.model.footprint import (
     Passage,
@@ -34,6 +33,7 @@ from hepllm.model.footprint import (
     predict_weights,
 )
 from hepllm.model.inputs import ModelInputs
+from hepllm.runs.folder import make_classifier
 
 Load = Callable[..., tuple[EventClassifier, PromptEncoder, Config]]
 
@@ -84,9 +84,7 @@ def load(small_mistral: Path, tiny_config: Callable[..., Config]) -> Load:
         config = tiny_config(
             f"backbone.name={source}", "backbone.lora.r=8", "backbone.device=cpu", *overrides
         )
-        backbone = load_backbone(config.backbone, config.seed)
-        encoder = PromptEncoder(backbone.tokenizer, config)
-        classifier = build_classifier(backbone, encoder.label_tokens, config)
+        classifier, encoder = make_classifier(config)
         return classifier.train(), encoder, config
 
     return made
@@ -309,9 +307,8 @@ def test_the_prediction_holds_on_a_gpu(
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    backbone = load_backbone(config.backbone, config.seed)
-    encoder = PromptEncoder(backbone.tokenizer, config)
-    classifier = build_classifier(backbone, encoder.label_tokens, config).train()
+    classifier, encoder = make_classifier(config)
+    classifier.train()
     set_checkpointing(classifier.language_model, enabled=checkpointing)
     shape, model = (
         classifier_shape(classifier, config.backbone.lora.dropout),

@@ -16,11 +16,12 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from hepllm.config import Config
 from hepllm.model import classifier as classifier_module
-from hepllm.model.backbone import load_backbone, locate_model, set_checkpointing
-from hepllm.model.classifier import EventClassifier, build_classifier
+from hepllm.model.backbone import locate_model, set_checkpointing
+from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import EncodedPrompts, PromptEncoder
 from hepllm.model.inputs import ModelInputs
 from hepllm.model.prefix import obstacle_to_sharing, sharing_pays
+from hepllm.runs.folder import make_classifier
 
 LAYOUTS = ("minimal", "compact", "full")
 Made = tuple[EventClassifier, PromptEncoder, Config]
@@ -54,9 +55,7 @@ def make(
 
     def make(*overrides: str) -> Made:
         config = tiny_config("prompt.chat_template=true", f"backbone.name={name}", *overrides)
-        backbone = load_backbone(config.backbone, config.seed)
-        encoder = PromptEncoder(backbone.tokenizer, config)
-        classifier = build_classifier(backbone, encoder.label_tokens, config)
+        classifier, encoder = make_classifier(config)
         for (
             weight
         ) in classifier.lora_parameters().values():  # B begins as 0, and A without gradient

@@ -59,7 +59,7 @@ def test_its_prompts_have_the_tokens_of_the_package(
     folder = locate_model("tiny-random")
     table = usual.data.train
     tokenizer = usual.recipe.tokenizer
-    wholes = variants.PromptEncoder(tokenizer, variants.load_config(overrides=variants.FULL))
+    wholes = variants.encoder_of(tokenizer, variants.load_config(overrides=variants.FULL))
     encoded = wholes.encode(variants.ModelInputs(table.features))
     for row, prompt in enumerate(usual.write(table)):
         ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]

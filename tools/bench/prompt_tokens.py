@@ -73,9 +73,9 @@ def events(n_features: int) -> NDArray[np.float64]:
 
 def count(tokenizer: Any, config: Config) -> str:
     """Tokens of a prompt, soft ones included: one number, or from fewest to most."""
-    prompts = PromptEncoder(tokenizer, config).encode(
-        ModelInputs(events(len(config.train.feature_names())))
-    )
+    names = config.train.feature_names()
+    encoder = PromptEncoder(tokenizer, names, config.prompt, config.fusion)
+    prompts = encoder.encode(ModelInputs(events(len(names))))
     length = prompts.token_ids.shape[1]
     if prompts.attention_mask is None:
         return str(length)

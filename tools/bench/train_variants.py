@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -17,7 +18,7 @@ from prompt_tokens import mistral_tokenizer
 from transformers import AutoTokenizer, MistralConfig, MistralForCausalLM
 from usual_recipe import UsualRecipe, parse
 
-from hepllm.config import load_config
+from hepllm.config import Config, load_config
 from hepllm.data.dataset import EventTable, read_dataset
 from hepllm.data.views import balanced_view
 from hepllm.learning.plan import TrainingPlan
@@ -56,6 +57,13 @@ class WholePrompts(PromptEncoder):
         return replace(super().encode(inputs), n_shared=0)
 
 
+def encoder_of(
+    tokenizer: Any, config: Config, kind: type[PromptEncoder] = PromptEncoder
+) -> PromptEncoder:
+    """The encoder of an experiment."""
+    return kind(tokenizer, config.train.feature_names(), config.prompt, config.fusion)
+
+
 @dataclass(frozen=True)
 class Variant:
     """A way to train and to score.
@@ -89,8 +97,9 @@ def ours(
     settings = (f"backbone.name={folder}", f"train.batch_size={batch}", "train.epochs=1")
     config = load_config(overrides=[*settings, *overrides])
     backbone = load_backbone(config.backbone, config.seed)
-    encoder = (PromptEncoder if share else WholePrompts)(backbone.tokenizer, config)
-    classifier = build_classifier(backbone, encoder.label_tokens, config)
+    encoder = encoder_of(backbone.tokenizer, config, PromptEncoder if share else WholePrompts)
+    names = config.train.feature_names()
+    classifier = build_classifier(backbone, encoder.label_tokens, names, config.fusion, config.seed)
     trainer = Trainer.fresh(classifier, encoder, data, TrainingPlan.of(config))
 
     def train() -> None:
@@ -154,7 +163,7 @@ class Usual:
 def usual(folder: str, data: TrainingData, batch: int, *overrides: str) -> Usual:
     """The usual recipe with a prompt of the package."""
     config = load_config(overrides=overrides)
-    encoder = PromptEncoder(AutoTokenizer.from_pretrained(folder), config)
+    encoder = encoder_of(AutoTokenizer.from_pretrained(folder), config)
     steps = len(data.train) // batch
     recipe = UsualRecipe(folder, steps, templated=config.prompt.chat_template)
     return Usual(recipe, encoder, data, batch)
