@@ -130,15 +130,12 @@ def training(
     prepare(classifier)
     run.mkdir(exist_ok=True, parents=True)
     data = load_data(folder)
-    result = fit(
-        classifier,
-        encoder,
-        data,
-        TrainingPlan.of(config),
-        folder=run,
-        resume_from=resume_from,
-        team=team,
-    )
+    plan = TrainingPlan.of(config)
+    image = np.full((2, 2, 3), 255, dtype=np.uint8)  # pictures would take most of the time
+    with mock.patch("hepllm.learning.monitor.pixels", return_value=image):
+        result = fit(
+            classifier, encoder, data, plan, folder=run, resume_from=resume_from, team=team
+        )
     return classifier, result
 
 
@@ -301,10 +298,7 @@ SCENES: dict[str, Callable[[Team, Path], dict[str, Any]]] = {
 def main(folder: Path, *names: str) -> None:
     torch.set_num_threads(1)
     try:
-        # Pictures that nobody looks at would take most of the time.
-        image = np.full((2, 2, 3), 255, dtype=np.uint8)
-        empty = mock.patch("hepllm.learning.monitor.pixels", return_value=image)
-        with empty, join("cpu") as team:
+        with join("cpu") as team:
             for name in names:
                 found = SCENES[name](team, folder)
                 (folder / f"{name}-{team.rank}.json").write_text(json.dumps(found))
