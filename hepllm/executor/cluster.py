@@ -9,8 +9,7 @@ import time
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Any
 
 from hepllm.errors import InputError, RunError
 from hepllm.executor.jobs import Failure, Item, Job, Queue, Result, attempt, hanging
@@ -25,10 +24,8 @@ RESTART_TIMEOUT = 30.0
 """Seconds within which a hanging worker must be back after its restart."""
 
 
-@dataclass(frozen=True)
-class _Submitted(Generic[Item]):
-    job: Job[Item]
-    since: float
+_Submitted = dict[Any, tuple[Job[Item], float]]
+"""Jobs with the time of their submission, by future."""
 
 
 def run_on_dask(
@@ -43,27 +40,24 @@ def run_on_dask(
     with ExitStack() as stack:
         client = _connect(distributed, queue, scheduler, stack)
         work = functools.partial(attempt, function)
-        submitted: dict[Any, _Submitted[Item]] = {}
+        submitted: _Submitted[Item] = {}
         while True:
             _feed(client, work, submitted, queue)
             if not submitted:
                 return
             finished = _finished(distributed, submitted, queue.retry.tick)
-            outcomes = [(submitted.pop(future).job, _outcome(future)) for future in finished]
+            outcomes = [(submitted.pop(future)[0], _outcome(future)) for future in finished]
             yield from queue.settle(outcomes, lambda: _feed(client, work, submitted, queue))
             _stop_overdue(client, submitted, queue)
 
 
 def _feed(
-    client: Any,
-    work: Callable[[Item], Any],
-    submitted: dict[Any, _Submitted[Item]],
-    queue: Queue[Item],
+    client: Any, work: Callable[[Item], Any], submitted: _Submitted[Item], queue: Queue[Item]
 ) -> None:
     """Submits jobs while a worker is free."""
     while len(submitted) < _slots(client, queue) and (job := queue.take()) is not None:
         future = client.submit(work, job.item, pure=False)
-        submitted[future] = _Submitted(job, time.monotonic())
+        submitted[future] = job, time.monotonic()
 
 
 def _import_distributed() -> Any:
@@ -130,13 +124,13 @@ def _outcome(future: Any) -> Any:
     return Failure(None, "the worker was killed" if name == "KilledWorker" else f"{name}: {error}")
 
 
-def _stop_overdue(client: Any, submitted: dict[Any, _Submitted[Item]], queue: Queue[Item]) -> None:
+def _stop_overdue(client: Any, submitted: _Submitted[Item], queue: Queue[Item]) -> None:
     """Cancels jobs beyond the time limit, and restarts their workers."""
     timeout = queue.retry.timeout
     if timeout is None:
         return
     now = time.monotonic()
-    overdue = [future for future, one in submitted.items() if now - one.since > timeout]
+    overdue = [future for future, (_, since) in submitted.items() if now - since > timeout]
     if not overdue:
         return
     keys = {future.key for future in overdue}
@@ -147,4 +141,4 @@ def _stop_overdue(client: Any, submitted: dict[Any, _Submitted[Item]], queue: Qu
     except ValueError as error:  # workers without a nanny cannot be restarted
         logger.warning("%s: cannot be restarted: %s", ", ".join(holders), error)
     for future in overdue:
-        queue.fail(submitted.pop(future).job, hanging(timeout))
+        queue.fail(submitted.pop(future)[0], hanging(timeout))

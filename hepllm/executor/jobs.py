@@ -56,7 +56,7 @@ class Failure:
     details: str = ""
 
 
-def hanging(timeout: float | None) -> Failure:
+def hanging(timeout: float) -> Failure:
     """Returns the failure of a job whose worker gave no result in time."""
     return Failure(None, f"no result after {timeout:g} s; the worker was stopped")
 

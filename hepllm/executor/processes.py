@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic
 
-from hepllm.errors import ChunkError, RunError
+from hepllm.errors import RunError
 from hepllm.executor.jobs import Failure, Item, Job, Queue, Result, attempt, hanging
 
 logger = logging.getLogger(__name__)
@@ -69,9 +69,6 @@ class _Worker(Generic[Item]):
             self.process.join(5)
             return Failure(None, _cause_of_death(self.process.exitcode))
 
-    def overdue(self, timeout: float | None) -> bool:
-        return timeout is not None and time.monotonic() - self.started > timeout
-
     def stop(self) -> None:
         """Ends the process at once."""
         self.connection.close()
@@ -91,24 +88,26 @@ def run_in_processes(
     try:
         while True:
             _feed(workers, function, queue)
-            busy = {worker.connection: worker for worker in workers if worker.job is not None}
+            busy = {w.connection: (w, w.job) for w in workers if w.job is not None}
             if not busy:
                 return
             ready = multiprocessing.connection.wait(list(busy), queue.retry.tick)
-            _stop_overdue([w for c, w in busy.items() if c not in ready], workers, queue)
-            outcomes = [_outcome(w, workers) for c, w in busy.items() if c in ready]
+            _stop_overdue([one for c, one in busy.items() if c not in ready], workers, queue)
+            outcomes = [_outcome(*one, workers) for c, one in busy.items() if c in ready]
             yield from queue.settle(outcomes, lambda: _feed(workers, function, queue))
     finally:
         for worker in workers:
             worker.stop()
 
 
-def _outcome(worker: _Worker[Item], workers: list[_Worker[Item]]) -> tuple[Job[Item], Any]:
+def _outcome(
+    worker: _Worker[Item], job: Job[Item], workers: list[_Worker[Item]]
+) -> tuple[Job[Item], Any]:
     """Returns a finished job with its result or failure; removes a worker that died."""
-    outcome, job, worker.job = worker.receive(), worker.job, None
+    outcome, worker.job = worker.receive(), None
     if isinstance(outcome, Failure) and not worker.process.is_alive():
         _discard(worker, workers)
-    return _known(job), outcome
+    return job, outcome
 
 
 def _feed(
@@ -129,23 +128,18 @@ def _feed(
 
 
 def _stop_overdue(
-    waiting: list[_Worker[Item]], workers: list[_Worker[Item]], queue: Queue[Item]
+    waiting: list[tuple[_Worker[Item], Job[Item]]], workers: list[_Worker[Item]], queue: Queue[Item]
 ) -> None:
-    for worker in waiting:
-        if worker.overdue(queue.retry.timeout):
+    timeout = queue.retry.timeout
+    for worker, job in waiting:
+        if timeout is not None and time.monotonic() - worker.started > timeout:
             _discard(worker, workers)
-            queue.fail(_known(worker.job), hanging(queue.retry.timeout))
+            queue.fail(job, hanging(timeout))
 
 
 def _discard(worker: _Worker[Item], workers: list[_Worker[Item]]) -> None:
     workers.remove(worker)
     worker.stop()
-
-
-def _known(job: Job[Item] | None) -> Job[Item]:
-    if job is None:
-        raise ChunkError("a worker answered without a job")
-    return job
 
 
 def _cause_of_death(exit_code: int | None) -> str:

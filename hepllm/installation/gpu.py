@@ -70,15 +70,13 @@ def probe_torch() -> TorchBuild:
     """Asks torch for its devices, and tests a product of matrices on each of them."""
     import torch
 
-    build, cuda, rocm = torch.__version__, torch.version.cuda, torch.version.hip
-    if torch.cuda.is_available():
-        gpus = tuple(_probe_gpu(index) for index in range(torch.cuda.device_count()))
-        return TorchBuild(build, cuda, rocm, gpus)
+    n_gpus, fault = torch.cuda.device_count() if torch.cuda.is_available() else 0, ""
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except (RuntimeError, AssertionError) as error:
-        return TorchBuild(build, cuda, rocm, error=str(error).partition("\n")[0])
-    return TorchBuild(build, cuda, rocm)
+        fault = str(error).partition("\n")[0]
+    gpus = tuple(_probe_gpu(index) for index in range(n_gpus))
+    return TorchBuild(torch.__version__, torch.version.cuda, torch.version.hip, gpus, fault)
 
 
 def _probe_gpu(index: int) -> Gpu:
@@ -101,10 +99,8 @@ def _probe_gpu(index: int) -> Gpu:
 
 def driver_version(machine: Machine) -> str:
     """Returns the version of NVIDIA's driver; empty where none is loaded."""
-    loaded = re.search(
-        r"Kernel Module\s+(?:for \S+\s+)?(\d+(?:\.\d+)+)",
-        machine.text("proc/driver/nvidia/version"),
-    )
+    text = machine.text("proc/driver/nvidia/version")
+    loaded = re.search(r"Kernel Module\s+(?:for \S+\s+)?(\d+(?:\.\d+)+)", text)
     return loaded[1] if loaded else _ask_smi(machine, "--query-gpu=driver_version")
 
 
@@ -189,7 +185,7 @@ def _check_usable(machine: Machine, build: TorchBuild) -> Finding:
     broken = [gpu for gpu in build.gpus if gpu.fault]
     if broken:
         remedy = (
-            f"this build of torch may be too new or too old for it: install a build for compute "
+            "this build of torch may be too new or too old for it: install a build for compute "
             f"capability {_dotted(broken[0])}, or set backbone.device=cpu"
         )
         return Finding("gpu", "problem", f"{found}; {broken[0].name}: {broken[0].fault}", remedy)
@@ -221,10 +217,8 @@ def _diagnose(
 ) -> tuple[str, str]:
     """Returns why a GPU that exists cannot be used, and what to do."""
     if build.cuda is None:
-        return (
-            "this build of torch is for CPUs only",
-            "install a CUDA build: https://pytorch.org/get-started/locally",
-        )
+        reason = "this build of torch is for CPUs only"
+        return reason, "install a CUDA build: https://pytorch.org/get-started/locally"
     driver = driver_version(machine)
     if not driver:
         where = "in Windows, not in WSL2" if machine.wsl else "of your distribution, then restart"

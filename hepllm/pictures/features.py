@@ -91,9 +91,8 @@ def plot_features(
     figure.suptitle(f"{title}: each class normalised to 1", x=0.01, ha="left", fontsize=15)
     _legend(figure, [label for label in _STYLE if counts.get(label)], counts)
     if empty:
-        figure.supxlabel(
-            f"without a value in any event: {', '.join(empty)}", x=0.01, ha="left", fontsize=10
-        )
+        text = f"without a value in any event: {', '.join(empty)}"
+        figure.supxlabel(text, x=0.01, ha="left", fontsize=10)
     save_figure(figure, path)
 
 

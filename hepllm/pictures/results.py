@@ -112,10 +112,8 @@ def plot_scores(results: EvaluationResults, path: Path) -> None:
         axes.stairs(counts, edges, fill=True, color=colour, alpha=0.18 if hatch is None else 0.0)
         axes.stairs(counts, edges, color=colour, linewidth=1.6, hatch=hatch, label=text)
         centres, filled = (edges[1:] + edges[:-1]) / 2, counts > 0
-        errors = np.sqrt(squares[filled])
-        axes.errorbar(
-            centres[filled], counts[filled], errors, fmt="none", ecolor=colour, elinewidth=1
-        )
+        x, y, errors = centres[filled], counts[filled], np.sqrt(squares[filled])
+        axes.errorbar(x, y, errors, fmt="none", ecolor=colour, elinewidth=1)
     cut = results.model.cuts[0].threshold
     if cut.value is not None:
         label = f"cut: {cut.chosen_by}"
@@ -134,9 +132,8 @@ def _canvas(results: EvaluationResults) -> tuple[Figure, Axes]:
     numbers = f"$N_s$ = {events.n_signal}, $N_b$ = {events.n_background}"
     figure, axes = wide_canvas(f"{results.sample} sample, {results.view} view", numbers)
     if events.problem is not None:
-        axes.text(
-            0.5, 0.5, events.problem, transform=axes.transAxes, ha="center", fontsize=13, zorder=5
-        )
+        place = axes.transAxes
+        axes.text(0.5, 0.5, events.problem, transform=place, ha="center", fontsize=13, zorder=5)
     return figure, axes
 
 

@@ -78,7 +78,9 @@ def search_blackbox(
     reference = reference_signal(run, validation)
     try:
         events = observe(chosen, scores)
-        key = _key(chosen, events)
+        label = chosen.table.label
+        is_known = not (label == UNKNOWN).any()
+        key = Key(label == SIGNAL, events.score, events.m_jj) if is_known else None
         result, findings = search_box(events, config.search, seed, reference=reference, key=key)
     except HepllmError as error:
         LOG.warning("%s: no search: %s", chosen.name, error)
@@ -149,12 +151,6 @@ def reference_signal(run: Run, validation: ValidationScores) -> ReferenceSignal 
         weight=table.weight[is_signal],
         description=f"the validation signal of {run.record.dataset.name}",
     )
-
-
-def _key(chosen: EvaluationSet, events: BoxEvents) -> Key | None:
-    label = chosen.table.label
-    is_known = not (label == UNKNOWN).any()
-    return Key(label == SIGNAL, events.score, events.m_jj) if is_known else None
 
 
 def _submission(

@@ -149,9 +149,7 @@ def search(events: BoxEvents, config: SearchConfig, seed: int) -> SearchResult:
     background = prepare_background(edges, config)
     fits, data = examine(background, *observed_spectra(spectra))
     if data.failed[0]:
-        raise RunError(
-            "the background fit does not converge; give the search more events or other bins"
-        )
+        raise RunError("the background fit does not converge; use more events or other bins")
     null = null_hypothesis(background, fits)
     toys = global_p_value(
         null, data, seed=seed, n_toys=config.toys, max_toys=config.max_toys, workers=config.workers
@@ -206,7 +204,8 @@ class _Fitted:
         """Returns the results for one selection."""
         fitted, counts = self.fits.selected[place], self.spectra.selected[place]
         description = _description(self.background, fitted, self.fits.rejected)
-        low, high = around = resonance.window(_GAP)
+        low, high = resonance.window(_GAP)
+        outside = self.events.take((self.events.m_jj < low) | (self.events.m_jj >= high))
         off = (self.spectra.edges[1:] <= low) | (self.spectra.edges[:-1] >= high)
         return SelectionResult(
             cut=cut,
@@ -218,8 +217,8 @@ class _Fitted:
             background=fit_background(counts, *description),
             basis=description[0],
             offset=description[1],
-            shape=_sculpting(self.events, cut, None, seed),
-            shape_outside=_sculpting(self.events, cut, around, seed),
+            shape=_sculpting(self.events, cut, seed),
+            shape_outside=_sculpting(outside, cut, seed),
         )
 
 
@@ -261,14 +260,9 @@ def _description(
     return background.factor[:, :n_parameters], np.log(rejected.expected[0])
 
 
-def _sculpting(
-    events: BoxEvents, cut: ScoreCut, without: tuple[float, float] | None, seed: int
-) -> ShapeDistance | None:
+def _sculpting(events: BoxEvents, cut: ScoreCut, seed: int) -> ShapeDistance | None:
     passes = events.score > cut.threshold
-    counted = np.ones(len(passes), dtype=bool)
-    if without is not None:
-        counted = (events.m_jj < without[0]) | (events.m_jj >= without[1])
-    return shape_distance(events.m_jj[passes & counted], events.m_jj[~passes & counted], seed)
+    return shape_distance(events.m_jj[passes], events.m_jj[~passes], seed)
 
 
 def _jet_masses(

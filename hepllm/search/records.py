@@ -390,4 +390,4 @@ class NoSearch(Record):
     """Why a box was not searched."""
 
     problem: str
-    """What is missing, and how to solve it."""
+    """Reason, and what to do about it."""

@@ -51,10 +51,9 @@ class SmoothBackground:
 
     def fit_rejected(self, counts: Floats) -> BatchFit:
         """Fits T spectra of rejected events, shape (T, B)."""
-        sizes = count_parameters(
-            counts, self.shape, self.log_width, n_min=_N_SHAPE[0], parameter_p=self.parameter_p
-        )
-        return fit_sizes(counts, self.shape, self.log_width, sizes)
+        basis, offset, n_min = self.shape, self.log_width, _N_SHAPE[0]
+        sizes = count_parameters(counts, basis, offset, n_min=n_min, parameter_p=self.parameter_p)
+        return fit_sizes(counts, basis, offset, sizes)
 
     def fit_selected(self, counts: Floats, rejected: BatchFit) -> BatchFit:
         """Fits T spectra of selected events, shape (T, B), given the fits of rejected ones."""

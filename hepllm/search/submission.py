@@ -114,7 +114,7 @@ def signal_efficiency(
 
 
 def corrected_number(n_signal: Measurement, efficiency: SignalEfficiency) -> Measurement | None:
-    """Signal events before the selection; errors of both in quadrature."""
+    """Returns the signal events before the selection; adds the errors of both in quadrature."""
     if efficiency.value <= 0 or efficiency.low <= 0:
         return None
     below = np.hypot(n_signal.below, n_signal.value * (1 - efficiency.value / efficiency.high))
@@ -130,7 +130,7 @@ def corrected_number(n_signal: Measurement, efficiency: SignalEfficiency) -> Mea
 def efficiencies_of(
     result: SearchResult, reference: ReferenceSignal | None
 ) -> list[SignalEfficiency] | None:
-    """The efficiency of each selection for simulated signal; None if they are not known."""
+    """Returns the efficiency of each selection for simulated signal; None if not known."""
     if reference is None:
         return None
     m_jj_range = _range_of(result)
