@@ -83,9 +83,8 @@ class Calorimeter:
 
     def resolution(self, eta: Floats, energy: Floats) -> Floats:
         """Standard deviation of the measured energy in GeV."""
-        return (
-            ecal_resolution(eta, energy) if self.electromagnetic else hcal_resolution(eta, energy)
-        )
+        resolution = ecal_resolution if self.electromagnetic else hcal_resolution
+        return resolution(eta, energy)
 
     def energy_fraction(self, species: Ints) -> Floats:
         """Share of its energy that each particle leaves here, by absolute PDG code."""

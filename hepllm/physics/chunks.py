@@ -16,7 +16,13 @@ from hepllm.data.dataset import PARTICLE_COLUMNS
 from hepllm.errors import InputError
 from hepllm.event_filter import parse_event_filter
 from hepllm.physics.derivation import derive_features
-from hepllm.physics.events import EventBatch, Particles, TabulatedEvents, describe_defects
+from hepllm.physics.events import (
+    EventBatch,
+    Particles,
+    TabulatedEvents,
+    describe_defects,
+    positions_in_runs,
+)
 from hepllm.physics.features import features_of_jets
 from hepllm.physics.jets import Jets, cluster
 from hepllm.physics.readers import EventFile
@@ -117,9 +123,8 @@ def _good_events(batch: EventBatch, chunk: Chunk, on_bad_event: Literal["fail", 
             f"{chunk}: {', '.join(text for text, _ in defects)}, first in row {first}; "
             "rerun with --on-bad-event skip, or repair the file"
         )
-    good = np.ones(len(batch), dtype=bool)
-    for _, events in defects:
-        good &= ~events
+    bad = [np.zeros(len(batch), dtype=bool), *(events for _, events in defects)]
+    good: Bools = ~np.any(bad, axis=0)
     return good
 
 
@@ -133,16 +138,11 @@ def _hardest_constituents(
     jet = np.repeat(numbers, [len(of_jet.particle) for of_jet in leading])
     event = particles.event_of_particle()[particle]
     order = np.lexsort((-particles.pt[particle], jet, event))
-    runs = event[order] * (len(leading) + 1) + jet[order]
-    kept = order[np.arange(len(runs)) - np.searchsorted(runs, runs) < config.particles_per_jet]
+    # One run per leading jet of each event; the int8 jet numbers are below 128.
+    _, counts = np.unique(event[order] * 128 + jet[order], return_counts=True)
+    kept = order[positions_in_runs(counts) < config.particles_per_jet]
     ends = np.cumsum(np.bincount(event[kept], minlength=len(particles)))
     offsets = pa.array(np.concatenate([[0], ends]).astype(np.int32))
-    flat = {
-        "particles_pt": particles.pt[particle[kept]].astype(np.float32),
-        "particles_eta": particles.eta[particle[kept]].astype(np.float32),
-        "particles_phi": particles.phi[particle[kept]].astype(np.float32),
-        "particles_jet": jet[kept],
-    }
-    return {
-        name: pa.ListArray.from_arrays(offsets, pa.array(values)) for name, values in flat.items()
-    }
+    kinematics = np.stack([particles.pt, particles.eta, particles.phi])[:, particle[kept]]
+    flat = zip(PARTICLE_COLUMNS, (*kinematics.astype(np.float32), jet[kept]), strict=True)
+    return {name: pa.ListArray.from_arrays(offsets, pa.array(values)) for name, values in flat}

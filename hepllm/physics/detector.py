@@ -38,15 +38,13 @@ def detect(
     generated = generated.select(reached)
     entry_eta, entry_phi = entry_eta[reached], entry_phi[reached]
     tracks = reconstruct_tracks(generated, entry_eta, entry_phi, generator)
+    event = generated.event_of_particle()
     neutrals = []
     for calorimeter in calorimeters(config):
-        fraction = calorimeter.energy_fraction(generated.species)
-        absorbed = fraction > 0
-        hits = Hits(
-            generated.event_of_particle()[absorbed],
-            calorimeter.grid.locate(entry_eta[absorbed], entry_phi[absorbed]),
-            (fraction * generated.energy)[absorbed],
-        )
+        energy = calorimeter.energy_fraction(generated.species) * generated.energy
+        tower = calorimeter.grid.locate(entry_eta, entry_phi)
+        absorbed = energy > 0
+        hits = Hits(event[absorbed], tower[absorbed], energy[absorbed])
         tracks, towers = energy_flow(calorimeter, hits, tracks, generator)
         neutrals.append(towers)
     charged = Candidates(tracks.event, tracks.pt, tracks.eta, tracks.phi)

@@ -111,12 +111,8 @@ class Particles:
 
     def momenta(self) -> Momenta:
         """Massless four-momenta of all particles, flat."""
-        return Momenta(
-            px=self.pt * np.cos(self.phi),
-            py=self.pt * np.sin(self.phi),
-            pz=self.pt * np.sinh(self.eta),
-            energy=self.pt * np.cosh(self.eta),
-        )
+        px, py = self.pt * np.cos(self.phi), self.pt * np.sin(self.phi)
+        return Momenta(px, py, self.pt * np.sinh(self.eta), self.pt * np.cosh(self.eta))
 
     def digests(self) -> Digests:
         """A 64-bit digest of each event's content."""
@@ -136,14 +132,9 @@ def digest_runs(columns: Sequence[Floats], counts: Ints) -> Digests:
     flat[np.isnan(flat)] = np.nan  # one bit pattern for all NaN
     bounds = np.concatenate([[0], np.cumsum(counts)]) * flat.itemsize * len(columns)
     content = memoryview(flat.tobytes())
-    return np.fromiter(
-        (
-            int.from_bytes(hashlib.blake2b(content[start:stop], digest_size=8).digest(), "little")
-            for start, stop in itertools.pairwise(bounds)
-        ),
-        dtype=np.uint64,
-        count=len(counts),
-    )
+    runs = (content[start:stop] for start, stop in itertools.pairwise(bounds))
+    digests = b"".join(hashlib.blake2b(run, digest_size=8).digest() for run in runs)
+    return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
 
 
 @dataclass(frozen=True)
@@ -227,14 +218,10 @@ def describe_bad_values(tabulated: TabulatedEvents) -> Defects:
     found: Defects = []
     for name, column in tabulated.values.items():
         with np.errstate(invalid="ignore"):
-            checks = {"an infinite": np.isinf(column)}
-            if _is_never_negative(name):
-                checks["a negative"] = column < 0
-        found += [
-            (f"{int(bad.sum())} with {what} {name}", bad)
-            for what, bad in checks.items()
-            if bad.any()
-        ]
+            negative = (column < 0) & _is_never_negative(name)
+        for what, bad in (("an infinite", np.isinf(column)), ("a negative", negative)):
+            if bad.any():
+                found.append((f"{int(bad.sum())} with {what} {name}", bad))
     return found
 
 

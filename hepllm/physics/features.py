@@ -63,9 +63,8 @@ def _substructure(particles: Particles, jets: Jets, config: JetsConfig) -> Colum
         rows = np.full((len(particles), 6), np.nan)
         rows[present, :4] = values
         rows[present, 4] = of_jet.counts
-        rows[present, 5] = np.maximum.reduceat(
-            particles.pt[of_jet.particle], starts_of(of_jet.counts)
-        )
+        pt = particles.pt[of_jet.particle]
+        rows[present, 5] = np.maximum.reduceat(pt, starts_of(of_jet.counts))
         columns |= _substructure_columns(f"jet{index + 1}", rows)
     return columns
 

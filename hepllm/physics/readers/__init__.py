@@ -1,4 +1,4 @@
-"""Readers of event files: each opens a file once, can be sent to workers and reads rows there."""
+"""Readers of event files; a reader checks a file once and then reads rows of it in workers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hepllm.physics.readers.parquet import open_parquet
 
 
 class EventFile(Protocol):
-    """An event file whose structure is known; frozen and picklable."""
+    """An event file of known structure; frozen and picklable."""
 
     @property
     def path(self) -> Path:
@@ -33,10 +33,10 @@ class EventFile(Protocol):
 
     @property
     def has_labels(self) -> bool:
-        """Whether the file itself says which events are signal."""
+        """Whether the file has labels."""
 
     def read(self, start: int, stop: int) -> EventBatch:
-        """Reads rows, start included and stop not."""
+        """Reads the rows from ``start`` to before ``stop``."""
 
 
 _TABLES: Mapping[str, Callable[[Path], ColumnTable]] = {
@@ -52,10 +52,10 @@ def open_event_file(path: Path, config: PreprocessConfig | None = None) -> Event
 
     Args:
         path: the file.
-        config: its format, and which columns or branches hold what; None leaves all to detection.
+        config: format, and contents of columns or branches; None: all detected from the file.
 
     Raises:
-        InputError: the file is missing, damaged, empty or of no known format.
+        InputError: the file is missing, damaged, empty or of unknown format.
     """
     config = config or PreprocessConfig()
     kind = kind_of_content(path)

@@ -1,7 +1,7 @@
-"""Names of a pandas frame's columns, which it often keeps as a pickle.
+"""Reads the column names of a pandas frame, which are often stored as a pickle.
 
-A pickle is a program that may run any code, so none is ever run here: its instructions are listed,
-and the constants of its one list are taken for the names.
+Loading a pickle may run any code, so this module only lists its instructions and takes the
+constants of its innermost list as the names.
 """
 
 from __future__ import annotations
@@ -25,34 +25,25 @@ _SILENT = {
 _ENDS = {"STOP", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "BUILD"}
 
 
-def frame_names(group: h5py.Group) -> list[Name] | None:
-    """Names of a fixed frame's columns in order; None where they cannot be read."""
-    return items_names(group.get("axis0"))
-
-
 def items_names(axis: h5py.Dataset | None) -> list[Name] | None:
-    """Names that stand in a dataset, as numbers, text or a pickle."""
+    """Names in a dataset of numbers, texts or one pickle; None if they cannot be read."""
     if axis is None or axis.ndim != 1:
         return None
-    if axis.dtype.kind in "iuf":
+    if axis.dtype.kind in "iufSU":
         return [_plain(name) for name in axis[()].tolist()]
-    if axis.dtype.kind in "SU":
-        return [_plain(name) for name in axis[()].tolist()]
-    if len(axis) != 1:
-        return None
-    return pickled_names(np.asarray(axis[0]).tobytes())
+    return pickled_names(np.asarray(axis[0]).tobytes()) if len(axis) == 1 else None
 
 
 def block_names(pickled: Any) -> list[Name] | None:
-    """Names that stand in an attribute, which PyTables pickles."""
+    """Names in an attribute, which PyTables pickles; None if they cannot be read."""
     return None if pickled is None else pickled_names(bytes(pickled))
 
 
 def pickled_names(pickled: bytes) -> list[Name] | None:
-    """The texts and integers of the innermost list of a pickle, which is not run.
+    """The texts and integers in the innermost list of a pickle, without loading it.
 
     Returns:
-        The names; None where there is no such list, or something else is in it.
+        The names; None if there is no such list, or the list holds something else.
     """
     names: list[Name] | None = None
     try:

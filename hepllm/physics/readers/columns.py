@@ -1,7 +1,8 @@
-"""Tables of numbers, whatever holds them, and how their columns are found."""
+"""The interface of tables of numbers, and the search for their columns."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -28,37 +29,64 @@ class ColumnTable(Protocol):
 
     @property
     def names(self) -> tuple[str | int, ...] | None:
-        """Names of the columns, None where they have none."""
+        """Names of the columns; None if they have no names."""
 
     def read(self, start: int, stop: int, columns: Sequence[int] | None = None) -> Floats:
-        """Reads rows, start included and stop not: shape (rows, columns), NaN where missing."""
+        """Reads the rows from ``start`` to before ``stop``, shape (rows, columns); NaN: missing."""
+
+
+class EventsInTable:
+    """Properties of an event file whose events are the rows of a table.
+
+    Attributes:
+        table: the rows.
+        label: column of the labels, if any.
+    """
+
+    table: ColumnTable
+    label: int | str | None
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.table.path
+
+    @property
+    def n_events(self) -> int:
+        """Number of rows."""
+        return self.table.n_rows
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether there is a column of labels."""
+        return self.label is not None
 
 
 def find_column(table: ColumnTable, column: Column, what: str) -> int:
-    """The place of a column.
+    """The position of a column.
 
     Args:
-        table: where to look.
-        column: its name, or its place, from the end where negative.
-        what: it is to be, for the message.
+        table: the table.
+        column: name of the column, or its position (from the end if negative).
+        what: content of the column, for the message.
 
     Raises:
-        InputError: there is no such column; with the nearest name.
+        InputError: there is no such column.
     """
     names = table.names or ()
     if column in names:
         return names.index(column)
-    place = _as_place(column)
-    if place is not None and -table.n_columns <= place < table.n_columns:
-        return place % table.n_columns
-    if place is not None and not isinstance(column, str):
+    with contextlib.suppress(ValueError):
+        if -table.n_columns <= int(column) < table.n_columns:
+            return int(column) % table.n_columns
+    if isinstance(column, int):
         raise InputError(
-            f"{table.path}: no column {place} for '{what}': there are {table.n_columns}"
+            f"{table.path}: no column {column} for '{what}': there are {table.n_columns}"
         )
     if table.names is None:
         raise InputError(
             f"{table.path}: no column '{column}' for '{what}': its columns have no names; "
-            f"give a place from 0 to {table.n_columns - 1}"
+            f"give a position from 0 to {table.n_columns - 1}"
         )
     hint = nearest_name(str(column), [str(name) for name in names])
     raise InputError(
@@ -66,15 +94,8 @@ def find_column(table: ColumnTable, column: Column, what: str) -> int:
     )
 
 
-def _as_place(column: Column) -> int | None:
-    try:
-        return int(column)
-    except ValueError:
-        return None
-
-
 def listing(names: Sequence[str | int], most: int = 12) -> str:
-    """Names for a message, cut off where they are many."""
+    """Names for a message, of which only the first if there are many."""
     shown = ", ".join(str(name) for name in names[:most])
     more = len(names) - most
     return f"{shown} and {more} more" if more > 0 else shown

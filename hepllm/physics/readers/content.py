@@ -1,4 +1,4 @@
-"""What kind of file something is, by its first bytes."""
+"""Recognises the format of a file by its first bytes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SUFFIXES = {
 }
 
 SUFFIXES = (".h5", ".hdf5", ".root", ".csv", ".parquet", ".npy", ".hepmc")
-"""Endings of the files that are taken from a folder of inputs; others must be named one by one."""
+"""Endings of the files that are read from a folder of inputs; name other files one by one."""
 
 _NAMES = {
     "hdf5": "an HDF5 file",
@@ -39,17 +39,14 @@ _NAMES = {
 }
 
 _HDF5_OFFSETS = (0, 512, 1024, 2048)
-"""Where the signature of an HDF5 file may stand after a user block."""
+"""Possible positions of the signature of an HDF5 file, after a user block."""
 
 
 def kind_of_content(path: Path) -> str:
-    """The container format, from the content; a name that claims another one is an error.
-
-    Returns:
-        ``hdf5``, ``parquet``, ``npy``, ``root``, ``hepmc`` or ``csv``.
+    """Recognises ``hdf5``, ``parquet``, ``npy``, ``root``, ``hepmc`` or ``csv`` by the content.
 
     Raises:
-        InputError: no such file, or a content that is not read.
+        InputError: there is no such file, its format is unknown, or its name states another one.
     """
     if not path.is_file():
         what = "is a folder, expected a file of events" if path.is_dir() else "no such file"
@@ -63,11 +60,8 @@ def kind_of_content(path: Path) -> str:
         raise InputError(f"{path}: is empty; copy or fetch it again")
     kind = _kind_of(head)
     claimed = _SUFFIXES.get(path.suffix.lower())
-    is_nothing_binary = kind == "csv" and claimed not in (None, "csv")
-    if is_nothing_binary or (kind == "binary" and claimed):
-        raise InputError(
-            f"{path}: not {_NAMES[str(claimed)]}; its name says so, its content does not"
-        )
+    if claimed and (kind == "binary" or (kind == "csv" and claimed != "csv")):
+        raise InputError(f"{path}: not {_NAMES[claimed]}, although its name says so")
     if kind not in _NAMES:
         raise InputError(_describe_unread(path, kind))
     return kind
@@ -86,15 +80,24 @@ def _kind_of(head: bytes) -> str:
 
 def _describe_unread(path: Path, kind: str) -> str:
     if kind in ("gzip", "bzip2", "zip"):
-        return f"{path}: compressed with {kind}, in which no row can be found; unpack it first"
+        return f"{path}: compressed with {kind}, so rows cannot be located; unpack it first"
     if kind == "lhe":
         return (
-            f"{path}: LHE events, whose partons make no jets with substructure; "
+            f"{path}: LHE events, whose partons have no jet substructure; "
             "shower and hadronise them first, and give the HepMC or ROOT file"
         )
-    return f"{path}: of no known format; known are LHCO HDF5, ROOT, HepMC, CSV, Parquet and NPY"
+    return f"{path}: unknown format; known are LHCO HDF5, ROOT, HepMC, CSV, Parquet and NPY"
 
 
 def one_line(error: Exception) -> str:
-    """An error of a library on one line."""
+    """The message of a library's error on one line."""
     return " ".join(str(error).split())
+
+
+def is_number(text: str | bytes) -> bool:
+    """Whether a text reads as a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

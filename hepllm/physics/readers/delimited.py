@@ -1,7 +1,7 @@
-"""Feature tables as text: CSV, or columns parted by semicolons, tabs or blanks.
+"""Reads feature tables from text: CSV, or columns separated by semicolons, tabs or spaces.
 
-Opening a file reads it once to note where every thousandth row begins, so that a worker finds its
-rows without reading those before them.
+Opening a file records the position of every thousandth row, so that a worker finds its rows
+without reading all rows before them.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ import pyarrow.csv as pa_csv
 
 from hepllm.arrays import Floats
 from hepllm.errors import InputError
-from hepllm.physics.readers.content import one_line
+from hepllm.physics.readers.content import is_number, one_line
 
 _STRIDE = 1000
-"""Rows between two noted places."""
+"""Rows between two recorded positions."""
 
 _MISSING = ["", "nan", "NaN", "NAN", "NA", "N/A", "null", "NULL", "None"]
 
 
 @dataclass(frozen=True)
 class DelimitedTable:
-    """A text table; see ``columns.ColumnTable``.
+    """A ``ColumnTable`` in a text file.
 
     Attributes:
-        delimiter: between the numbers; empty for blanks.
-        offsets: in bytes, of rows 0, 1000, 2000, ...
+        delimiter: separator of the numbers; empty for spaces.
+        offsets: positions in bytes of rows 0, 1000, 2000, ...
     """
 
     path: Path
@@ -44,10 +44,10 @@ class DelimitedTable:
     offsets: tuple[int, ...]
 
     def read(self, start: int, stop: int, columns: Sequence[int] | None = None) -> Floats:
-        """Reads rows, start included and stop not, and at most 999 before them.
+        """Reads the rows from ``start`` to before ``stop``, and at most 999 before them.
 
         Raises:
-            InputError: something in them is no number, or a row has another length.
+            InputError: a row has another length, or an entry that is not a number.
         """
         places = range(self.n_columns) if columns is None else columns
         table = self._parse(self._lines(start, stop), [f"f{i}" for i in places], start, stop)
@@ -82,36 +82,32 @@ class DelimitedTable:
 
 
 def open_delimited(path: Path) -> DelimitedTable:
-    """Opens a text table and notes where its rows are.
+    """Opens a text table and records where its rows are.
 
-    Names are in the first row if it is not of numbers, or in a comment before it.
+    Names are in the first row if that row holds texts, or in a comment before it.
 
     Raises:
-        InputError: it is empty.
+        InputError: the table is empty.
     """
     with path.open("rb") as stream:
-        first = next(_rows(stream), None)
-        if first is None:
-            raise InputError(f"{path}: there are no events in it")
-        delimiter = _delimiter_of(first[1])
-        fields = _split(first[1], delimiter)
-        named = any(not _is_number(field) for field in fields)
-        stream.seek(first[0] if not named else first[0] + len(first[1]))
+        begin, line = next(_rows(stream), (0, b""))
+        delimiter = _delimiter_of(line)
+        fields = _split(line, delimiter)
+        named = not all(field in _MISSING or is_number(field) for field in fields)
+        stream.seek(begin + len(line) if named else begin)
         offsets, n_rows = [], 0
         for offset, _ in _rows(stream):
             if n_rows % _STRIDE == 0:
                 offsets.append(offset)
             n_rows += 1
-        names = (
-            tuple(fields) if named else _names_in_comment(path, first[0], delimiter, len(fields))
-        )
     if n_rows == 0:
         raise InputError(f"{path}: there are no events in it")
+    names = tuple(fields) if named else _names_in_comment(path, begin, delimiter, len(fields))
     return DelimitedTable(path, n_rows, len(fields), names, delimiter, tuple(offsets))
 
 
 def _rows(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Rows with their places, without comments and empty lines, from where the stream stands."""
+    """Positions and texts of the rows from here, without comments and empty lines."""
     offset = stream.tell()
     for line in stream:
         stripped = line.lstrip(b"\xef\xbb\xbf \t\r\n")
@@ -132,20 +128,10 @@ def _split(line: bytes, delimiter: str) -> list[str]:
     return [field.strip() for field in fields]
 
 
-def _is_number(field: str) -> bool:
-    if field in _MISSING:
-        return True
-    try:
-        float(field)
-    except ValueError:
-        return False
-    return True
-
-
 def _names_in_comment(
     path: Path, end: int, delimiter: str, n_columns: int
 ) -> tuple[str, ...] | None:
-    """Names in the last line before the rows, as ``numpy.savetxt(header=...)`` puts them."""
+    """Names in the last line before the rows, where ``numpy.savetxt(header=...)`` writes them."""
     with path.open("rb") as stream:
         lines = stream.read(end).splitlines()
     fields = _split(lines[-1].lstrip(b"#"), delimiter) if lines else []

@@ -1,23 +1,21 @@
-"""Tables of features instead of particles, in HDF5, ROOT, CSV, Parquet or NumPy files.
+"""Reads tables of features instead of particles from HDF5, ROOT, CSV, Parquet or NumPy files.
 
-Which column holds what is said by ``preprocess.columns``; without it, the names of the LHC Olympics
-feature files (``pxj1``, ..., ``tau3j2``) and those of this program's own features are known.
+``preprocess.columns`` maps features to columns; by default, columns are recognised that have the
+name of a feature, or a name of the LHC Olympics feature files (``pxj1``, ..., ``tau3j2``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from hepllm.arrays import Floats
 from hepllm.config import PreprocessConfig
 from hepllm.config.inputs import GEV, NO_COLUMN, Column, ScaledColumn
 from hepllm.errors import InputError
 from hepllm.physics.events import EventBatch, TabulatedEvents, digest_runs
-from hepllm.physics.readers.columns import ColumnTable, find_column, listing
+from hepllm.physics.readers.columns import ColumnTable, EventsInTable, find_column, listing
 from hepllm.schema import FEATURES, TABLE_QUANTITIES
 
 LHCO_FEATURES: Mapping[str, str] = {
@@ -25,7 +23,7 @@ LHCO_FEATURES: Mapping[str, str] = {
     **{f"mj{jet}": f"jet{jet}_mass" for jet in (1, 2)},
     **{f"tau{n}j{jet}": f"jet{jet}_tau{n}_unnormalized" for jet in (1, 2) for n in (1, 2, 3)},
 }
-"""Columns of the official feature files, and what they hold."""
+"""Content of each column of the official feature files."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +31,8 @@ class _Quantity:
     """A feature, or a quantity of ``schema.TABLE_QUANTITIES``, in a table.
 
     Attributes:
-        name: what it is.
-        place: of its column.
-        scale: what its numbers are multiplied by to be in GeV.
+        place: position of its column.
+        scale: factor that converts the numbers of the column to GeV or radians.
     """
 
     name: str
@@ -44,14 +41,12 @@ class _Quantity:
 
 
 @dataclass(frozen=True)
-class FeatureFile:
+class FeatureFile(EventsInTable):
     """A file of features.
 
     Attributes:
-        table: the rows.
-        quantities: what is in them, in the order of names.
-        label: place of the label's column, None without one.
-        weight: place of the weight's column, None without one.
+        quantities: the features, in the order of their names.
+        label, weight: positions of the columns of labels and weights, if any.
     """
 
     table: ColumnTable
@@ -59,26 +54,11 @@ class FeatureFile:
     label: int | None
     weight: int | None
 
-    @property
-    def path(self) -> Path:
-        """The file."""
-        return self.table.path
-
-    @property
-    def n_events(self) -> int:
-        """Number of rows."""
-        return self.table.n_rows
-
-    @property
-    def has_labels(self) -> bool:
-        """Whether there is a column of labels."""
-        return self.label is not None
-
     def read(self, start: int, stop: int) -> EventBatch:
-        """Reads rows, start included and stop not.
+        """Reads the rows from ``start`` to before ``stop``.
 
-        An event's digest is that of the numbers as they stand in the file, before scaling, in the
-        order of the names of what they are.
+        The digest of an event is that of its numbers in the file, before scaling, in the order of
+        ``quantities``.
         """
         wanted = {quantity.place for quantity in self.quantities} | {self.label, self.weight}
         places = sorted(place for place in wanted if place is not None)
@@ -90,22 +70,14 @@ class FeatureFile:
             quantity.name: numbers * quantity.scale
             for quantity, numbers in zip(self.quantities, raw, strict=True)
         }
-        return EventBatch(
-            event_id=np.arange(start, stop, dtype=np.int64),
-            content=TabulatedEvents(values, digest_runs(raw, np.ones(n_rows, dtype=np.int64))),
-            label_raw=_column_or(column, self.label, n_rows, np.nan),
-            weight=_column_or(column, self.weight, n_rows, 1.0),
-        )
-
-
-def _column_or(
-    column: Mapping[int, Floats], place: int | None, n_rows: int, default: float
-) -> Floats:
-    return np.full(n_rows, default) if place is None else column[place].copy()
+        content = TabulatedEvents(values, digest_runs(raw, np.ones(n_rows, dtype=np.int64)))
+        label = np.full(n_rows, np.nan) if self.label is None else column[self.label].copy()
+        weight = np.ones(n_rows) if self.weight is None else column[self.weight].copy()
+        return EventBatch(np.arange(start, stop, dtype=np.int64), content, label, weight)
 
 
 def knows_columns(table: ColumnTable) -> bool:
-    """Whether a table has columns that are known by their names."""
+    """Whether columns of a table are recognised by their names."""
     return bool(_known_columns(table))
 
 
@@ -113,14 +85,14 @@ def open_features(table: ColumnTable, config: PreprocessConfig) -> FeatureFile:
     """Finds the features in a table.
 
     Raises:
-        InputError: a column that the configuration names is not there, or none is known.
+        InputError: a configured column is missing, or no column is recognised.
     """
     columns: Mapping[str, ScaledColumn] = config.columns or _known_columns(table)
     if not columns:
         found = f"its columns are {listing(table.names)}" if table.names else "they have no names"
         raise InputError(
             f"{table.path}: none of its {table.n_columns} columns is known ({found}); "
-            "say which one holds what in preprocess.columns"
+            "map features to columns in preprocess.columns"
         )
     quantities = tuple(
         _find_quantity(table, name, columns[name], GEV[config.energy_unit])
@@ -147,7 +119,7 @@ def _find_quantity(table: ColumnTable, name: str, stated: ScaledColumn, unit: fl
 
 
 def _find_row_column(table: ColumnTable, stated: Column | None, usual: str) -> int | None:
-    """The column of labels or weights: the one that is stated, else one of the usual name."""
+    """The column of labels or weights: the configured one, or else one of the usual name."""
     if stated == NO_COLUMN:
         return None
     if stated is not None:

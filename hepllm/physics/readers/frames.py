@@ -1,14 +1,14 @@
-"""pandas frames in HDF5, in fixed and in table format, read with h5py alone.
+"""Reads pandas frames from HDF5, in fixed and in table format, with h5py alone.
 
-In fixed format a frame is blocks of columns of one type: ``block0_values`` with its columns' names
-in ``block0_items``, and so on; ``axis0`` has the names in the frame's order. In table format it is
-one dataset of records, whose fields are blocks (``values_block_0``) or single columns.
+In fixed format a frame consists of blocks of columns of one type, such as ``block0_values`` with
+its column names in ``block0_items``; ``axis0`` has all names in the frame's order. In table format
+it is one dataset of records, whose fields are blocks (``values_block_0``) or single columns.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,13 +19,11 @@ from numpy.typing import NDArray
 
 from hepllm.arrays import Floats
 from hepllm.errors import InputError
-from hepllm.physics.readers.column_names import Name, block_names, frame_names, items_names
+from hepllm.physics.readers.column_names import Name, block_names, items_names
 from hepllm.physics.readers.content import one_line
 
 KEY = "df"
-"""The frame that is read where a file has several."""
-
-_FILTERS = tuple(hdf5plugin.FILTERS)
+"""Name of the frame that is read if a file has several."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +31,10 @@ class _Block:
     """One block of columns.
 
     Attributes:
-        dataset: the HDF5 dataset within the frame's group.
-        columns: places of its columns in the frame.
+        dataset: HDF5 dataset within the frame's group.
+        columns: positions of its columns in the frame.
         rows_first: whether events lie along the first axis, as pandas writes them.
-        field: of the records, in table format.
+        field: name of the field of the records, in table format.
     """
 
     dataset: str
@@ -47,14 +45,12 @@ class _Block:
 
 @dataclass(frozen=True)
 class HdfFrame:
-    """A frame and how it is stored.
+    """A ``ColumnTable`` in a pandas frame.
 
     Attributes:
-        path: the file.
-        key: the frame's group.
-        n_rows: number of rows.
-        names: of the columns; None where pandas pickled them beyond recognition.
-        blocks: where the columns are.
+        key: name of the frame's group.
+        names: names of the columns; None if they cannot be read.
+        blocks: the stored blocks of columns.
     """
 
     path: Path
@@ -69,15 +65,7 @@ class HdfFrame:
         return sum(len(block.columns) for block in self.blocks)
 
     def read(self, start: int, stop: int, columns: Sequence[int] | None = None) -> Floats:
-        """Reads rows, start included and stop not, and nothing else.
-
-        Args:
-            start: first row.
-            stop: the row after the last.
-            columns: places of the columns wanted; None for all.
-
-        Returns:
-            Shape (stop - start, number of columns).
+        """Reads the rows from ``start`` to before ``stop``, shape (rows, columns).
 
         Raises:
             InputError: the rows are damaged.
@@ -88,8 +76,10 @@ class HdfFrame:
                 records: dict[str, NDArray[np.void]] = {}
                 for block in self.blocks:
                     stored = file[self.key][block.dataset]
-                    if block.field is None:
-                        values = _read_block(stored, block, start, stop)
+                    if block.field is None and block.rows_first:
+                        values = stored[start:stop]
+                    elif block.field is None:
+                        values = stored[:, start:stop].T
                     else:
                         if block.dataset not in records:
                             records[block.dataset] = stored[start:stop]
@@ -102,11 +92,6 @@ class HdfFrame:
         return frame if columns is None else frame[:, list(columns)]
 
 
-def _read_block(stored: h5py.Dataset, block: _Block, start: int, stop: int) -> Floats:
-    values: Floats = stored[start:stop] if block.rows_first else stored[:, start:stop].T
-    return values
-
-
 def _place(frame: Floats, columns: tuple[int, ...], values: Floats) -> None:
     first, last = columns[0], columns[-1]
     if columns == tuple(range(first, last + 1)):
@@ -116,19 +101,20 @@ def _place(frame: Floats, columns: tuple[int, ...], values: Floats) -> None:
 
 
 def open_frame(path: Path) -> HdfFrame:
-    """Opens a frame and checks its structure; the rows themselves are not read.
+    """Opens a frame and checks its structure without reading rows.
 
     Raises:
-        InputError: the file is missing, not HDF5, truncated, empty, has no frame, or a compression
-            that is not available.
+        InputError: the file is missing, not HDF5, truncated or empty, or has no frame or a
+            compression that is not available.
     """
     with opened_hdf5(path) as file:
         key = _find_key(file, path)
         group = file[key]
-        if "axis0" in group and "axis1" in group:
-            return _open_fixed(group, path, key)
-        if isinstance(group.get("table"), h5py.Dataset) and group["table"].dtype.names:
-            return _open_table(group, path, key)
+        if isinstance(group, h5py.Group):
+            if "axis0" in group and "axis1" in group:
+                return _open_fixed(group, path, key)
+            if isinstance(group.get("table"), h5py.Dataset) and group["table"].dtype.names:
+                return _open_table(group, path, key)
     raise InputError(
         f"{path}: '{key}' is not a pandas frame; "
         f"write it with DataFrame.to_hdf(file, key='{KEY}', format='fixed')"
@@ -137,7 +123,7 @@ def open_frame(path: Path) -> HdfFrame:
 
 @contextmanager
 def opened_hdf5(path: Path) -> Iterator[h5py.File]:
-    """Opens an HDF5 file for reading, or says in one line why it cannot be."""
+    """Opens an HDF5 file for reading, or raises an ``InputError`` that states why it cannot."""
     try:
         file = h5py.File(path, "r")
     except OSError as error:
@@ -149,31 +135,21 @@ def opened_hdf5(path: Path) -> Iterator[h5py.File]:
 def _describe_unopened(path: Path, error: OSError) -> str:
     text = str(error)
     if "truncated" in text:
-        return (
-            f"{path}: truncated at {path.stat().st_size} bytes; copy or fetch it again "
-            f"({one_line(error)})"
-        )
+        size = path.stat().st_size
+        return f"{path}: truncated at {size} bytes; copy or fetch it again ({one_line(error)})"
     if isinstance(error, PermissionError) or "Permission denied" in text:
         return f"{path}: no permission to read it"
-    try:
-        is_hdf5 = h5py.is_hdf5(path)
-    except OSError:
-        is_hdf5 = False
-    if not is_hdf5:
-        return f"{path}: not an HDF5 file"
-    return f"{path}: damaged HDF5 file: {one_line(error)}"
+    with suppress(OSError):
+        if h5py.is_hdf5(path):
+            return f"{path}: damaged HDF5 file: {one_line(error)}"
+    return f"{path}: not an HDF5 file"
 
 
 def _find_key(file: h5py.File, path: Path) -> str:
-    """``df``, or else the only group there is."""
+    """``df``, or else the only group of the file."""
     names = [str(name) for name in file]
     if KEY in names:
-        if isinstance(file[KEY], h5py.Group):
-            return KEY
-        raise InputError(
-            f"{path}: '{KEY}' is not a pandas frame but a plain array; "
-            f"write it with DataFrame.to_hdf(file, key='{KEY}', format='fixed')"
-        )
+        return KEY
     groups = [name for name in names if isinstance(file[name], h5py.Group)]
     if len(groups) == 1:
         return groups[0]
@@ -200,7 +176,7 @@ def _open_fixed(group: h5py.Group, path: Path, key: str) -> HdfFrame:
                 f"{path}: {name} has {rows} rows, expected {n_rows}; the file is damaged"
             )
         widths.append(width)
-    names = frame_names(group)
+    names = items_names(group["axis0"])
     items = [items_names(group.get(f"block{i}_items")) for i in range(len(widths))]
     places = _column_places(names, items, widths, path, key)
     blocks = tuple(
@@ -231,7 +207,7 @@ def _open_table(group: h5py.Group, path: Path, key: str) -> HdfFrame:
 
 
 def _is_empty(stored: h5py.Dataset) -> bool:
-    """Whether it holds nothing; pandas puts a dummy in, marked by the attribute ``shape``."""
+    """Whether it is empty; pandas then writes a dummy with the attribute ``shape``."""
     return "shape" in stored.attrs or stored.size == 0
 
 
@@ -242,7 +218,7 @@ def _column_places(
     path: Path,
     key: str,
 ) -> list[tuple[int, ...]]:
-    """For each block, the places of its columns in the frame."""
+    """For each block, the positions of its columns in the frame."""
     if names is None or None in items:
         return _places_without_names(widths, path, key)
     place = {name: position for position, name in enumerate(names)}
@@ -256,20 +232,20 @@ def _column_places(
 
 
 def _places_without_names(widths: list[int], path: Path, key: str) -> list[tuple[int, ...]]:
-    """Where names cannot be read: one block is the whole frame, and a lone column the last."""
+    """Positions without names: one block is the whole frame, and a single column is the last."""
     if len(widths) == 1:
         return [tuple(range(widths[0]))]
     if len(widths) == 2 and min(widths) == 1 < max(widths):
         last = max(widths)
         return [(last,) if width == 1 else tuple(range(last)) for width in widths]
     raise InputError(
-        f"{path}: the column names of '{key}' are pickled, which is not read; "
+        f"{path}: the column names of '{key}' are pickled in an unknown way; "
         "name the columns 0, 1, 2, ... and write the file again"
     )
 
 
 def _check_filters(stored: h5py.Dataset, path: Path) -> None:
-    """Refuses a compression that HDF5 cannot undo here."""
+    """Refuses a compression for which HDF5 has no filter here."""
     properties = stored.id.get_create_plist()
     for i in range(properties.get_nfilters()):
         code, _, _, name = properties.get_filter(i)
@@ -277,5 +253,5 @@ def _check_filters(stored: h5py.Dataset, path: Path) -> None:
             called = f" ({name.decode(errors='replace')})" if name else ""
             raise InputError(
                 f"{path}: compressed with filter {code}{called}, which is not available; "
-                f"there are gzip, szip, lzf and {', '.join(_FILTERS)}"
+                f"available are gzip, szip, lzf and {', '.join(hdf5plugin.FILTERS)}"
             )

@@ -1,7 +1,7 @@
-"""HepMC files of event generators, versions 2 and 3 of the text format; needs ``pyhepmc``.
+"""Reads HepMC files of event generators, versions 2 and 3 of the text format; needs ``pyhepmc``.
 
-Opening a file reads it once to note where every hundredth event begins, so that a worker finds its
-events without reading those before them; only one event at a time is in memory as a graph.
+Opening a file records the position of every hundredth event, so that a worker finds its events
+without reading all events before them. Only one event at a time is in memory as a graph.
 """
 
 from __future__ import annotations
@@ -24,13 +24,10 @@ from hepllm.physics.events import EventBatch, Particles
 from hepllm.physics.generated import NEUTRINOS
 
 _STRIDE = 100
-"""Events between two noted places."""
+"""Events between two recorded positions."""
 
 _BLOCK = 1 << 22
-"""Bytes that are searched at once."""
-
-_FINAL = 1
-"""HepMC's status of a particle that leaves the event."""
+"""Bytes searched at once."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +35,9 @@ class HepmcFile:
     """A HepMC file.
 
     Attributes:
-        path: the file.
-        n_events: number of events.
-        is_version_2: whether it has the older format.
-        weight: which of the events' weights counts, None for 1.
-        offsets: in bytes, of events 0, 100, 200, ...
+        is_version_2: whether the file has the older format.
+        weight: name or position of the weight to read; None: all weights are 1.
+        offsets: positions in bytes of events 0, 100, 200, ...
     """
 
     path: Path
@@ -53,11 +48,11 @@ class HepmcFile:
 
     @property
     def has_labels(self) -> bool:
-        """Never: HepMC has none."""
+        """False: HepMC has no labels."""
         return False
 
     def read(self, start: int, stop: int) -> EventBatch:
-        """Reads events, start included and stop not.
+        """Reads the events from ``start`` to before ``stop``.
 
         Raises:
             InputError: an event is damaged.
@@ -67,28 +62,22 @@ class HepmcFile:
         weights = np.ones(n_events)
         counts = np.zeros(n_events, dtype=np.int64)
         for row, event in enumerate(self._events(start, stop)):
-            visible = _visible_particles(event)
-            columns.append(visible)
-            counts[row] = visible.shape[1]
+            columns.append(_visible_particles(event))
+            counts[row] = columns[-1].shape[1]
             weights[row] = self._weight_of(event, start + row)
         pt, eta, phi = np.ascontiguousarray(np.concatenate(columns, axis=1))
-        return EventBatch(
-            event_id=np.arange(start, stop, dtype=np.int64),
-            content=Particles(pt, eta, phi, counts),
-            label_raw=np.full(n_events, np.nan),
-            weight=weights,
-        )
+        event_id, label_raw = np.arange(start, stop, dtype=np.int64), np.full(n_events, np.nan)
+        return EventBatch(event_id, Particles(pt, eta, phi, counts), label_raw, weights)
 
     def _events(self, start: int, stop: int) -> Iterator[Any]:
         pyhepmc = _import_pyhepmc()
-        io_module = pyhepmc.io
-        kind = io_module.ReaderAsciiHepMC2 if self.is_version_2 else io_module.ReaderAscii
+        readers = pyhepmc.io
+        reader_type = readers.ReaderAsciiHepMC2 if self.is_version_2 else readers.ReaderAscii
         with self.path.open("rb") as stream:
             head = stream.read(self.offsets[0])
             stream.seek(self.offsets[start // _STRIDE])
-            offset = next(islice(_event_offsets(stream), start % _STRIDE, None))
-            stream.seek(offset)
-            with kind(io_module.pyiostream(_Joined(head, stream))) as reader:
+            stream.seek(next(islice(_event_offsets(stream), start % _STRIDE, None)))
+            with reader_type(readers.pyiostream(_Joined(head, stream))) as reader:
                 for row in range(start, stop):
                     event = pyhepmc.GenEvent()
                     if not reader.read_event(event) or reader.failed():
@@ -109,7 +98,7 @@ class HepmcFile:
 
 
 class _Joined(io.RawIOBase):
-    """The head of a file, then what follows in a stream: as if the events before were not there."""
+    """The head of a file, then the rest of a stream, without the events between them."""
 
     def __init__(self, head: bytes, stream: BinaryIO) -> None:
         self._head = io.BytesIO(head)
@@ -125,11 +114,11 @@ class _Joined(io.RawIOBase):
 
 
 def open_hepmc(path: Path, config: PreprocessConfig) -> HepmcFile:
-    """Opens a HepMC file and notes where its events are.
+    """Opens a HepMC file and records where its events are.
 
     Raises:
-        InputError: ``pyhepmc`` is not installed, there are no events or they are damaged, or the
-            configuration asks for what HepMC does not have.
+        InputError: ``pyhepmc`` is not installed, the file has no events or is damaged, or the
+            configuration asks for labels or another unit.
     """
     _import_pyhepmc()
     if config.label not in (None, NO_COLUMN):
@@ -137,9 +126,7 @@ def open_hepmc(path: Path, config: PreprocessConfig) -> HepmcFile:
             f"{path}: HepMC events have no labels; give preprocess.source_labels or a master key"
         )
     if config.energy_unit != "GeV":
-        raise InputError(
-            f"{path}: HepMC files tell their unit themselves; leave preprocess.energy_unit out"
-        )
+        raise InputError(f"{path}: HepMC files state their own unit; remove preprocess.energy_unit")
     with path.open("rb") as stream:
         head = stream.read(4096)
         stream.seek(0)
@@ -150,14 +137,9 @@ def open_hepmc(path: Path, config: PreprocessConfig) -> HepmcFile:
             n_events += 1
     if n_events == 0:
         raise InputError(f"{path}: there are no events in it")
-    weight = 0 if config.weight is None else config.weight
-    file = HepmcFile(
-        path,
-        n_events,
-        b"IO_GenEvent" in head,
-        None if weight == NO_COLUMN else weight,
-        tuple(offsets),
-    )
+    stated = 0 if config.weight is None else config.weight
+    weight = None if stated == NO_COLUMN else stated
+    file = HepmcFile(path, n_events, b"IO_GenEvent" in head, weight, tuple(offsets))
     file.read(0, 1)
     return file
 
@@ -167,13 +149,13 @@ def _import_pyhepmc() -> Any:
         pyhepmc = importlib.import_module("pyhepmc")
     except ImportError:
         raise InputError("HepMC files need pyhepmc; run: pip install 'hepllm[hepmc]'") from None
-    pyhepmc.Setup.print_errors = False  # they are ours to tell
+    pyhepmc.Setup.print_errors = False  # the caller reports them
     pyhepmc.Setup.print_warnings = False
     return pyhepmc
 
 
 def _event_offsets(stream: BinaryIO) -> Iterator[int]:
-    """Where lines of events begin, from where the stream stands; it must be a line's begin."""
+    """Positions of the lines that begin events, from here, which must be the start of a line."""
     base, kept = stream.tell() - 1, b"\n"
     while block := stream.read(_BLOCK):
         text = kept + block
@@ -186,9 +168,9 @@ def _event_offsets(stream: BinaryIO) -> Iterator[int]:
 
 
 def _visible_particles(event: Any) -> Floats:
-    """Final particles that are no neutrinos, as massless: pT in GeV, eta, phi; shape (3, N)."""
+    """Final particles except neutrinos, massless: pT in GeV, eta and phi, shape (3, N)."""
     particles = event.numpy.particles
-    visible = (particles.status == _FINAL) & ~np.isin(np.abs(particles.pid), NEUTRINOS)
+    visible = (particles.status == 1) & ~np.isin(np.abs(particles.pid), NEUTRINOS)
     px, py, pz = (getattr(particles, name)[visible] for name in ("px", "py", "pz"))
     pt = np.hypot(px, py)
     moving = pt != 0  # a remnant along the beam has no eta
@@ -202,4 +184,4 @@ def _weights_of(event: Any) -> str:
         names = [name for name in event.weight_names if name]
     except RuntimeError:
         names = []
-    return f"there are {', '.join(names)}" if names else f"there are {len(event.weights)}, by place"
+    return f"there are {', '.join(names) if names else f'{len(event.weights)} without names'}"

@@ -1,9 +1,8 @@
-"""LHC Olympics HDF5 files: a pandas frame of 700 zero-padded (pT, eta, phi) and maybe a label."""
+"""Reads LHC Olympics HDF5 files: frames of 700 zero-padded (pT, eta, phi) and maybe a label."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -11,7 +10,7 @@ from hepllm.config import PreprocessConfig
 from hepllm.config.inputs import GEV, NO_COLUMN
 from hepllm.errors import InputError
 from hepllm.physics.events import EventBatch, Particles
-from hepllm.physics.readers.columns import find_column
+from hepllm.physics.readers.columns import EventsInTable, find_column
 from hepllm.physics.readers.frames import HdfFrame
 
 N_PARTICLES = 700
@@ -19,64 +18,43 @@ N_COLUMNS = 3 * N_PARTICLES
 
 
 @dataclass(frozen=True)
-class LhcoFile:
+class LhcoFile(EventsInTable):
     """An LHCO file.
 
     Attributes:
-        frame: how it is stored.
-        label: place of the label's column, None without one.
-        weight: place of the weight's column, None without one.
-        columns: places of the particles' columns.
-        scale: GeV a unit of pT.
+        label, weight: positions of the columns of labels and weights, if any.
+        columns: positions of the columns of particles.
+        scale: GeV per unit of pT.
     """
 
-    frame: HdfFrame
+    table: HdfFrame
     label: int | None
     weight: int | None
     columns: tuple[int, ...]
     scale: float
 
-    @property
-    def path(self) -> Path:
-        """The file."""
-        return self.frame.path
-
-    @property
-    def n_events(self) -> int:
-        """Number of rows."""
-        return self.frame.n_rows
-
-    @property
-    def has_labels(self) -> bool:
-        """Whether there is a column of labels."""
-        return self.label is not None
-
     def read(self, start: int, stop: int) -> EventBatch:
-        """Reads rows, start included and stop not, and nothing else.
+        """Reads the rows from ``start`` to before ``stop``.
 
         Raises:
             InputError: the rows are damaged.
         """
-        rows = self.frame.read(start, stop)
+        rows = self.table.read(start, stop)
         labels = np.full(len(rows), np.nan) if self.label is None else rows[:, self.label].copy()
         weights = np.ones(len(rows)) if self.weight is None else rows[:, self.weight].copy()
         in_order = self.columns == tuple(range(N_COLUMNS))
         particles = rows[:, :N_COLUMNS] if in_order else rows[:, list(self.columns)]
         if self.scale != 1:
             particles[:, ::3] *= self.scale
-        return EventBatch(
-            event_id=np.arange(start, stop, dtype=np.int64),
-            content=Particles.from_padded(particles),
-            label_raw=labels,
-            weight=weights,
-        )
+        event_id = np.arange(start, stop, dtype=np.int64)
+        return EventBatch(event_id, Particles.from_padded(particles), labels, weights)
 
 
 def lhco_of_frame(frame: HdfFrame, config: PreprocessConfig) -> LhcoFile:
-    """Takes a frame for an LHCO file: without word of a label, a 2,101st column is one.
+    """Interprets a frame as an LHCO file; by default, a column 2,101 holds labels.
 
     Raises:
-        InputError: it has the wrong number of columns, or none of the name given.
+        InputError: the number of columns is wrong, or a configured column is missing.
     """
     label = weight = None
     if config.weight not in (None, NO_COLUMN):

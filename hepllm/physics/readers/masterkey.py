@@ -1,4 +1,4 @@
-"""Master keys: text files with one label a line, in the order of the events."""
+"""Reads master keys: text files with one label per line, in the order of the events."""
 
 from __future__ import annotations
 
@@ -8,23 +8,20 @@ import numpy as np
 
 from hepllm.arrays import RawLabels
 from hepllm.errors import InputError
+from hepllm.physics.readers.content import is_number
 
 HIGHEST_LABEL = 2
-"""Black box 3 tells its two decay modes apart as 1 and 2."""
+"""Black box 3 labels its two decay modes 1 and 2."""
 
 
 def read_masterkey(path: Path, n_events: int) -> RawLabels:
-    """Reads a master key.
-
-    Args:
-        path: text file with ``0.0`` or ``1.0`` (black box 3: 0, 1 or 2) a line.
-        n_events: number of events that it must tell about.
+    """Reads the labels of ``n_events`` events, ``0.0`` or ``1.0`` (black box 3: 0, 1 or 2) each.
 
     Returns:
         Shape (n_events,): 0 background, above 0 signal.
 
     Raises:
-        InputError: the file is missing, not such a text, or has another length.
+        InputError: the file is missing, holds something else, or has another number of labels.
     """
     try:
         words = path.read_bytes().split()
@@ -35,8 +32,8 @@ def read_masterkey(path: Path, n_events: int) -> RawLabels:
     try:
         labels = np.array(words, dtype="S16").astype(np.float64)
     except ValueError:
-        line = next(i for i, word in enumerate(words, start=1) if not _is_number(word))
-        found = words[line - 1][:20].decode(errors="replace")
+        line, word = next(item for item in enumerate(words, 1) if not is_number(item[1]))
+        found = word[:20].decode(errors="replace")
         raise InputError(f"{path}: entry {line}: expected 0.0 or 1.0, found '{found}'") from None
     wrong = ~np.isin(labels, np.arange(HIGHEST_LABEL + 1))
     if wrong.any():
@@ -47,11 +44,3 @@ def read_masterkey(path: Path, n_events: int) -> RawLabels:
             f"{path}: {len(labels)} labels for {n_events} events; is it the key of this file?"
         )
     return labels.astype(np.int16)
-
-
-def _is_number(word: bytes) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True

@@ -1,4 +1,4 @@
-"""Feature tables in NumPy's own format, mapped into memory so that only rows asked for are read."""
+"""Reads feature tables from NumPy files, mapped into memory so that only wanted rows are read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hepllm.physics.readers.content import one_line
 
 @dataclass(frozen=True)
 class NpyTable:
-    """An array of shape (rows, columns), or of records; see ``columns.ColumnTable``."""
+    """A ``ColumnTable``: an array of shape (rows, columns), or of records."""
 
     path: Path
     n_rows: int
@@ -25,7 +25,7 @@ class NpyTable:
     names: tuple[str, ...] | None
 
     def read(self, start: int, stop: int, columns: Sequence[int] | None = None) -> Floats:
-        """Reads rows, start included and stop not, and nothing else."""
+        """Reads the rows from ``start`` to before ``stop``."""
         rows = _map(self.path)[start:stop]
         places = range(self.n_columns) if columns is None else columns
         if self.names is None:
@@ -38,7 +38,7 @@ def open_npy(path: Path) -> NpyTable:
     """Opens an array file; the rows themselves are not read.
 
     Raises:
-        InputError: it is damaged, empty, of Python objects, or has another shape.
+        InputError: the file is damaged or empty, or holds an array of another type or shape.
     """
     array = _map(path)
     records = array.dtype.names

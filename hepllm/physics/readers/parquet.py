@@ -1,7 +1,8 @@
-"""Feature tables in Parquet, read by row groups."""
+"""Reads feature tables from Parquet files, by row groups."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +17,15 @@ from hepllm.physics.readers.content import one_line
 
 _BATCH_ROWS = 8_192
 _BUFFER = 65_536
-"""Bytes read at once of each column, for a row group may hold the whole file."""
+"""Bytes read at once per column, because a row group may hold the whole file."""
 
 
 @dataclass(frozen=True)
 class ParquetTable:
-    """A Parquet file; see ``columns.ColumnTable``.
+    """A ``ColumnTable`` in a Parquet file.
 
     Attributes:
-        group_starts: the first row of each row group, and the number of rows at the end.
+        group_starts: first row of each row group, and last the number of rows.
     """
 
     path: Path
@@ -42,17 +43,14 @@ class ParquetTable:
         return len(self.names)
 
     def read(self, start: int, stop: int, columns: Sequence[int] | None = None) -> Floats:
-        """Reads rows, start included and stop not, from the row groups that hold them.
+        """Reads the rows from ``start`` to before ``stop``, from the row groups that hold them.
 
         Raises:
             InputError: the rows are damaged, or a column does not hold numbers.
         """
         names = self.names if columns is None else [self.names[i] for i in columns]
-        groups = [
-            group
-            for group in range(len(self.group_starts) - 1)
-            if self.group_starts[group] < stop and self.group_starts[group + 1] > start
-        ]
+        bounds = enumerate(itertools.pairwise(self.group_starts))
+        groups = [group for group, (first, end) in bounds if first < stop and end > start]
         parts: list[pa.RecordBatch] = []
         row = self.group_starts[groups[0]] if groups else stop
         try:
@@ -72,7 +70,7 @@ class ParquetTable:
         return np.stack([self._numbers(table, name) for name in names], axis=1)
 
     def _numbers(self, table: pa.Table, name: str) -> Floats:
-        """A column as numbers, NaN where it is null."""
+        """A column as numbers; NaN where it is null."""
         try:
             column = table[name].cast(pa.float64())
         except pa.ArrowException:
@@ -87,7 +85,7 @@ def open_parquet(path: Path) -> ParquetTable:
     """Opens a Parquet file; the rows themselves are not read.
 
     Raises:
-        InputError: it is damaged or empty.
+        InputError: the file is damaged or empty.
     """
     try:
         metadata = pq.read_metadata(path)

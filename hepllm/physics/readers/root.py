@@ -1,4 +1,7 @@
-"""Events of ROOT files: which branches hold them, and how they become particles or features."""
+"""Reads events from ROOT files: particles, which are clustered, or jets, which are used unchanged.
+
+The collections come from the configuration, or from a known layout of Delphes or NanoAOD.
+"""
 
 from __future__ import annotations
 
@@ -13,29 +16,26 @@ from hepllm.config.inputs import GEV, NO_COLUMN, JetBranches, ParticleBranches, 
 from hepllm.errors import InputError
 from hepllm.physics.events import EventBatch, Particles, TabulatedEvents, digest_runs, starts_of
 from hepllm.physics.generated import NEUTRINOS
-from hepllm.physics.readers.columns import listing
+from hepllm.physics.readers.columns import EventsInTable, listing
 from hepllm.physics.readers.features import FeatureFile, open_features
-from hepllm.physics.readers.trees import Jagged, RootTree, open_tree
+from hepllm.physics.readers.trees import RootTree, open_tree
 
 _USUAL_WEIGHTS = ("genWeight", "Event.Weight", "weight")
-_USUAL_LABEL = "label"
 
 
 @dataclass(frozen=True)
-class RootFile:
+class RootFile(EventsInTable):
     """A tree of events.
 
     Attributes:
-        tree: where they are.
-        particles: collections of particles, joined; empty where jets are read.
-        jets: the collection of jets, None where particles are read.
-        label: branch of the labels, None without one.
-        weight: branch of the weights, None without one.
-        selection: which jets count.
-        scale: GeV a unit of energy.
+        particles: collections of particles, which are joined; empty if jets are read.
+        jets: the collection of jets; None if particles are read.
+        label, weight: branches of labels and weights, if any.
+        selection: minimum pT, maximum pseudorapidity and number of jets.
+        scale: GeV per unit of energy.
     """
 
-    tree: RootTree
+    table: RootTree
     particles: tuple[ParticleBranches, ...]
     jets: JetBranches | None
     label: str | None
@@ -43,45 +43,28 @@ class RootFile:
     selection: JetsConfig
     scale: float
 
-    @property
-    def path(self) -> Path:
-        """The file."""
-        return self.tree.path
-
-    @property
-    def n_events(self) -> int:
-        """Number of entries."""
-        return self.tree.n_rows
-
-    @property
-    def has_labels(self) -> bool:
-        """Whether there is a branch of labels."""
-        return self.label is not None
-
     def read(self, start: int, stop: int) -> EventBatch:
-        """Reads entries, start included and stop not.
+        """Reads the entries from ``start`` to before ``stop``.
 
         Raises:
             InputError: a branch is damaged or holds something else.
         """
-        return EventBatch(
-            event_id=np.arange(start, stop, dtype=np.int64),
-            content=(
-                self._read_particles(start, stop)
-                if self.jets is None
-                else self._read_jets(self.jets, start, stop)
-            ),
-            label_raw=self._scalars(self.label, start, stop, np.nan),
-            weight=self._scalars(self.weight, start, stop, 1.0),
-        )
+        content: Particles | TabulatedEvents
+        if self.jets is None:
+            content = self._read_particles(start, stop)
+        else:
+            content = self._read_jets(self.jets, start, stop)
+        label_raw = self._scalars(self.label, start, stop, np.nan)
+        weight = self._scalars(self.weight, start, stop, 1.0)
+        return EventBatch(np.arange(start, stop, dtype=np.int64), content, label_raw, weight)
 
     def _scalars(self, branch: str | None, start: int, stop: int, default: float) -> Floats:
         if branch is None:
             return np.full(stop - start, default)
-        return self.tree.scalars(branch, start, stop)
+        return self.table.scalars(branch, start, stop)
 
     def _read_particles(self, start: int, stop: int) -> Particles:
-        """All collections joined, event by event."""
+        """Joins all collections, event by event."""
         n_events = stop - start
         rows, events = [], []
         for branches in self.particles:
@@ -96,7 +79,7 @@ class RootFile:
         return Particles(pt, eta, phi, counts=np.bincount(event, minlength=n_events))
 
     def _is_visible(self, branches: ParticleBranches, counts: Ints, start: int, stop: int) -> Bools:
-        """Which particles are final, and no neutrinos, as far as the branches tell."""
+        """The mask of final particles except neutrinos, if the branches distinguish them."""
         visible = np.ones(int(counts.sum()), dtype=bool)
         if branches.status is not None:
             visible &= self._beside(branches.status, counts, start, stop) == 1
@@ -106,7 +89,7 @@ class RootFile:
         return visible
 
     def _beside(self, branch: str, counts: Ints, start: int, stop: int) -> Floats:
-        values, own_counts = self.tree.lists(branch, start, stop)
+        values, own_counts = self.table.lists(branch, start, stop)
         if not np.array_equal(own_counts, counts):
             raise InputError(
                 f"{self.path}: branch '{branch}' has lists of other lengths than its collection"
@@ -114,9 +97,8 @@ class RootFile:
         return values
 
     def _collection(self, branches: list[str], start: int, stop: int) -> tuple[list[Floats], Ints]:
-        """Branches with lists of the same lengths, flat, and these lengths."""
-        first: Jagged = self.tree.lists(branches[0], start, stop)
-        values, counts = first
+        """Flat values of branches with lists of equal lengths, and these lengths."""
+        values, counts = self.table.lists(branches[0], start, stop)
         others = [self._beside(branch, counts, start, stop) for branch in branches[1:]]
         return [values, *others], counts
 
@@ -127,7 +109,7 @@ class RootFile:
         content = digest_runs([pt, eta, phi, mass], counts)
         pt, mass = pt * self.scale, mass * self.scale
         event = np.repeat(np.arange(stop - start), counts)
-        passed = ~(pt < self.selection.pt_min)  # NaN stays, to be found a defect
+        passed = ~(pt < self.selection.pt_min)  # NaN stays and is reported as a defect
         if self.selection.eta_max is not None:
             passed &= ~(np.abs(eta) > self.selection.eta_max)
         order = np.lexsort((-pt, event))
@@ -152,7 +134,7 @@ class RootFile:
     def _substructure(
         self, branches: JetBranches, counts: Ints, start: int, stop: int
     ) -> dict[str, Floats]:
-        """What there is besides kinematics; a negative value stands for none."""
+        """Optional quantities of jets; a negative value means missing."""
         quantities = {}
         for name in ("n_particles", "tau1", "tau2", "tau3", "softdrop_mass"):
             branch = getattr(branches, name)
@@ -166,11 +148,11 @@ class RootFile:
 def open_root(path: Path, config: PreprocessConfig) -> RootFile | FeatureFile:
     """Opens a ROOT file and finds its events.
 
-    With ``preprocess.columns`` and no word on collections, a tree of one number a branch and event
-    is taken for a feature table.
+    With ``preprocess.columns`` but no collections in the configuration, the tree is a feature table
+    with one number per branch and event.
 
     Raises:
-        InputError: the file is damaged, or has no branch of the names given or known.
+        InputError: the file is damaged, or has neither the configured nor any known branches.
     """
     tree = open_tree(path, config.root.tree)
     stated = config.root.layout or config.root.particles or config.root.jets
@@ -181,15 +163,10 @@ def open_root(path: Path, config: PreprocessConfig) -> RootFile | FeatureFile:
         for quantity, branch in collection.model_dump().items():
             if branch is not None:
                 tree.require(branch, f"'{quantity}'")
-    return RootFile(
-        tree,
-        particles,
-        jets,
-        label=_row_branch(tree, config.label, (_USUAL_LABEL,), "the label"),
-        weight=_row_branch(tree, config.weight, _USUAL_WEIGHTS, "the weight"),
-        selection=config.jets,
-        scale=GEV[config.energy_unit],
-    )
+    label = _row_branch(tree, config.label, ("label",), "the label")
+    weight = _row_branch(tree, config.weight, _USUAL_WEIGHTS, "the weight")
+    scale = GEV[config.energy_unit]
+    return RootFile(tree, particles, jets, label, weight, config.jets, scale)
 
 
 def _row_branch(
@@ -206,7 +183,7 @@ def _row_branch(
 def _collections(
     tree: RootTree, config: PreprocessConfig
 ) -> tuple[tuple[ParticleBranches, ...], JetBranches | None]:
-    """The collections that are stated, or those of the first layout that the tree has."""
+    """The configured collections, or those of the first layout that the tree has."""
     root = config.root
     if root.particles is not None:
         return tuple(root.particles), None
@@ -218,8 +195,8 @@ def _collections(
         if any(tree.has(sign) for sign in signs):
             return _layout(tree, layout)
     raise InputError(
-        f"{tree.path}: the tree '{tree.name}' is neither of Delphes nor NanoAOD: there are "
-        f"{listing(tree.names)}; say what is where in preprocess.root or preprocess.columns"
+        f"{tree.path}: the tree '{tree.name}' has no branches of Delphes or NanoAOD, but "
+        f"{listing(tree.names)}; map them in preprocess.root or preprocess.columns"
     )
 
 
@@ -230,7 +207,7 @@ _SIGNS: dict[RootLayout, tuple[str, ...]] = {
     "nanoaod-jets": ("FatJet_pt",),
     "delphes-particles": ("Particle.PT",),
 }
-"""Branches that tell a layout, in the order in which layouts are preferred."""
+"""Branches by which a layout is recognised; earlier layouts are preferred."""
 
 
 def _layout(
@@ -245,40 +222,27 @@ def _layout(
         return (particles.model_copy(update=update),), None
     if layout == "nanoaod-particles":
         return (ParticleBranches(pt="PFCands_pt", eta="PFCands_eta", phi="PFCands_phi"),), None
-    if layout == "delphes-jets":
-        return (), _delphes_jets(tree, "FatJet" if tree.has("FatJet.PT") else "Jet")
-    return (), _nanoaod_jets(tree)
+    if layout == "nanoaod-jets":
+        return (), _jets(tree, "FatJet_", _NANOAOD_JETS)
+    return (), _jets(tree, "FatJet." if tree.has("FatJet.PT") else "Jet.", _DELPHES_JETS)
 
 
-def _delphes(collection: str, energy: str) -> ParticleBranches:
-    return ParticleBranches(
-        pt=f"{collection}.{energy}", eta=f"{collection}.Eta", phi=f"{collection}.Phi"
-    )
+def _delphes(name: str, energy: str) -> ParticleBranches:
+    return ParticleBranches(pt=f"{name}.{energy}", eta=f"{name}.Eta", phi=f"{name}.Phi")
 
 
-def _delphes_jets(tree: RootTree, name: str) -> JetBranches:
-    taus = {f"tau{n}": f"{name}.Tau[5][{n - 1}]" for n in (1, 2, 3)}
-    return JetBranches(
-        pt=f"{name}.PT",
-        eta=f"{name}.Eta",
-        phi=f"{name}.Phi",
-        mass=f"{name}.Mass",
-        **_present(tree, taus),
-    )
+_TAUS = ("tau1", "tau2", "tau3")
+_DELPHES_JETS = {"pt": "PT", "eta": "Eta", "phi": "Phi", "mass": "Mass"} | {
+    tau: f"Tau[5][{index}]" for index, tau in enumerate(_TAUS)
+}
+_NANOAOD_JETS = {name: name for name in ("pt", "eta", "phi", "mass", *_TAUS)} | {
+    "softdrop_mass": "msoftdrop",
+    "n_particles": "nConstituents",
+}
 
 
-def _nanoaod_jets(tree: RootTree) -> JetBranches:
-    wanted = {f"tau{n}": f"FatJet_tau{n}" for n in (1, 2, 3)}
-    wanted |= {"softdrop_mass": "FatJet_msoftdrop", "n_particles": "FatJet_nConstituents"}
-    return JetBranches(
-        pt="FatJet_pt",
-        eta="FatJet_eta",
-        phi="FatJet_phi",
-        mass="FatJet_mass",
-        **_present(tree, wanted),
-    )
-
-
-def _present(tree: RootTree, branches: dict[str, str]) -> dict[str, str]:
-    """Those of optional branches that the tree has."""
-    return {name: branch for name, branch in branches.items() if tree.has(branch)}
+def _jets(tree: RootTree, prefix: str, names: dict[str, str]) -> JetBranches:
+    """The branches of jets, of which the tree may lack all but the kinematics."""
+    branches = {quantity: prefix + name for quantity, name in names.items()}
+    required = ("pt", "eta", "phi", "mass")
+    return JetBranches(**{q: b for q, b in branches.items() if q in required or tree.has(b)})

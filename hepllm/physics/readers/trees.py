@@ -1,8 +1,4 @@
-"""ROOT files through uproot: Delphes trees, NanoAOD-like trees, and any other with a branch map.
-
-Either collections of particles are read, which are clustered then, or a collection of jets, of
-which the kinematics and substructure are taken as they stand.
-"""
+"""Reads trees of ROOT files with uproot."""
 
 from __future__ import annotations
 
@@ -27,16 +23,15 @@ _USUAL_TREES = ("Delphes", "Events")
 _INDEXED = re.compile(r"(?P<branch>.+)\[(?P<index>\d+)\]")
 
 Jagged = tuple[Floats, Ints]
-"""Values of all events after one another, and the number of them in each event."""
+"""Flat values of all events, and their number per event."""
 
 
 @dataclass(frozen=True)
 class RootTree:
-    """A tree of a ROOT file; frozen and picklable, it is opened where rows are read.
+    """A ``ColumnTable`` in a tree of a ROOT file, which each worker opens.
 
     Attributes:
-        path: the file.
-        name: of the tree.
+        name: name of the tree.
         n_rows: number of entries.
         branches: full names of the branches.
     """
@@ -48,7 +43,7 @@ class RootTree:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the branches, without those of the branches that they lie in."""
+        """Names of the branches, without those of their parent branches."""
         return tuple(branch.rpartition("/")[2] for branch in self.branches)
 
     @property
@@ -56,16 +51,14 @@ class RootTree:
         """Number of branches."""
         return len(self.branches)
 
-    def has(self, *branches: str) -> bool:
-        """Whether there are all of these."""
+    def has(self, branch: str) -> bool:
+        """Whether the tree has a branch of this name, which may end with an index."""
         names = {*self.names, *self.branches}
-        return all(
-            branch in names or ((indexed := _INDEXED.fullmatch(branch)) and indexed[1] in names)
-            for branch in branches
-        )
+        indexed = _INDEXED.fullmatch(branch)
+        return branch in names or (indexed is not None and indexed[1] in names)
 
     def require(self, branch: str, what: str) -> None:
-        """Refuses a branch that is not there, with the nearest name."""
+        """Raises an ``InputError`` if the tree does not have a branch."""
         if not self.has(branch):
             hint = nearest_name(branch, self.names)
             raise InputError(
@@ -74,19 +67,19 @@ class RootTree:
             )
 
     def read(self, start: int, stop: int, columns: Sequence[int] | None = None) -> Floats:
-        """Reads branches with one number an event, as a table; see ``columns.ColumnTable``."""
+        """Reads branches with one number per event, shape (N, branches)."""
         places = range(self.n_columns) if columns is None else columns
         return np.stack([self.scalars(self.branches[i], start, stop) for i in places], axis=1)
 
     def scalars(self, branch: str, start: int, stop: int) -> Floats:
-        """One number an event, shape (N,); of a list the first, NaN where it is empty."""
+        """One number per event, shape (N,): the first of a list; NaN if the list is empty."""
         array = self._array(branch, start, stop)
         if array.ndim > 1:
             array = ak.fill_none(ak.firsts(array, axis=1), np.nan)
         return self._numbers(array, branch)
 
     def lists(self, branch: str, start: int, stop: int) -> Jagged:
-        """A list of numbers an event; ``Jet.Tau[5][0]`` is the first of five for each jet."""
+        """A list of numbers per event; ``Jet.Tau[5][0]`` is the first of five of each jet."""
         indexed = _INDEXED.fullmatch(branch)
         inner = None
         if indexed and branch not in (*self.names, *self.branches):
@@ -95,7 +88,7 @@ class RootTree:
         if array.ndim != (2 if inner is None else 3):
             found = {1: "one number", 2: "one list"}.get(array.ndim, "lists of lists")
             raise InputError(
-                f"{self.path}: branch '{branch}' holds {found} an event, "
+                f"{self.path}: branch '{branch}' holds {found} per event, "
                 f"expected {'a list' if inner is None else f'lists for [{inner}]'}"
             )
         counts = np.asarray(ak.num(array, axis=1), dtype=np.int64)
@@ -114,7 +107,7 @@ class RootTree:
         try:
             tree = _opened(self.path, self.name, state.st_mtime_ns, state.st_size)
             return tree[full].array(entry_start=start, entry_stop=stop, library="ak")
-        except Exception as error:  # whatever uproot's codecs and interpretations raise
+        except Exception as error:  # uproot's codecs and interpretations raise many kinds
             raise InputError(
                 f"{self.path}: rows {start}-{stop - 1}: branch '{branch}' cannot be read: "
                 f"{one_line(error)[:200]}"
@@ -129,16 +122,16 @@ class RootTree:
 
 @functools.lru_cache(maxsize=4)
 def _opened(path: Path, tree: str, _mtime: int, _size: int) -> Any:
-    """The tree of a file, opened once by each worker: wide ones take a second."""
+    """The tree of a file, opened once per worker because a wide tree takes a second."""
     return uproot.open(path, num_workers=1)[tree]
 
 
 def open_tree(path: Path, name: str | None) -> RootTree:
-    """Opens a tree; its entries are not read.
+    """Opens a tree without reading entries.
 
     Args:
         path: the file.
-        name: of the tree; None takes the only one, or the one of Delphes or NanoAOD.
+        name: name of the tree; None: the only one, or that of Delphes or NanoAOD.
 
     Raises:
         InputError: the file is damaged, has no such tree, or the tree is empty.
@@ -153,7 +146,7 @@ def open_tree(path: Path, name: str | None) -> RootTree:
             n_rows, branches = int(tree.num_entries), tuple(tree.keys(recursive=True))
     except InputError:
         raise
-    except Exception as error:  # whatever uproot makes of a damaged file
+    except Exception as error:  # uproot raises many kinds for damaged files
         raise InputError(f"{path}: not a readable ROOT file: {one_line(error)[:200]}") from None
     if n_rows == 0:
         raise InputError(f"{path}: there are no events in the tree '{name}'")
@@ -161,20 +154,17 @@ def open_tree(path: Path, name: str | None) -> RootTree:
 
 
 def _check_length(path: Path, expected: int) -> None:
-    """Refuses a file that is shorter than its header says: its first baskets might still read."""
+    """Refuses a file that is shorter than its header states; part of it may still be readable."""
     size = path.stat().st_size
     if size < expected:
         raise InputError(f"{path}: truncated at {size} of {expected} bytes; copy it again")
 
 
 def _choose_tree(path: Path, trees: list[str], name: str | None) -> str:
+    found = listing(trees) or "none"
     if name is not None and name not in trees:
-        hint = nearest_name(name, trees)
-        raise InputError(f"{path}: no tree '{name}'{hint}; there are {listing(trees) or 'none'}")
-    if name is not None:
-        return name
-    usual = [tree for tree in _USUAL_TREES if tree in trees]
-    if not usual and len(trees) != 1:
-        found = listing(trees) or "none"
+        raise InputError(f"{path}: no tree '{name}'{nearest_name(name, trees)}; there are {found}")
+    chosen = [name] if name else [tree for tree in _USUAL_TREES if tree in trees]
+    if not chosen and len(trees) != 1:
         raise InputError(f"{path}: which tree? There are {found}; name one in preprocess.root.tree")
-    return (usual or trees)[0]
+    return (chosen or trees)[0]

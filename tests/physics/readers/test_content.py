@@ -74,7 +74,7 @@ def test_the_right_format_is_taken(files: dict[str, Path]) -> None:
         ("a.csv.gz", gzip.compress(b"m_jj\n1\n", mtime=0), "compressed with gzip.*unpack it first"),
         ("a.lhe", b"<LesHouchesEvents version='1.0'>", "LHE events, .*hadronise them first"),
         ("a.hepmc", b"<html>404</html>", "not a HepMC file"),
-        ("a", b"\x00\x01\x02", "of no known format"),
+        ("a", b"\x00\x01\x02", "unknown format"),
     ],
 )
 def test_what_is_not_read(name: str, content: bytes, message: str, tmp_path: Path) -> None:

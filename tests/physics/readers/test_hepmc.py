@@ -167,7 +167,7 @@ def test_it_can_be_sent_to_workers(written: tuple[Path, list[Event]]) -> None:
     ("options", "message"),
     [
         ({"label": "is_signal"}, "no labels; give preprocess.source_labels"),
-        ({"energy_unit": "TeV"}, "tell their unit themselves"),
+        ({"energy_unit": "TeV"}, "state their own unit"),
     ],
 )
 def test_what_hepmc_does_not_have(

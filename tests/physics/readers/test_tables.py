@@ -159,7 +159,7 @@ def test_columns_are_found_by_name_and_place(rows: Rows, tmp_path: Path) -> None
     with pytest.raises(InputError, match="no column 3 for 'm_jj': there are 3"):
         find_column(table, 3, "m_jj")
     nameless = _npy(rows[:3], tmp_path / "b")
-    with pytest.raises(InputError, match="its columns have no names; give a place from 0 to 2"):
+    with pytest.raises(InputError, match="its columns have no names; give a position from 0 to 2"):
         find_column(nameless, "a", "m_jj")
 
 
