@@ -50,7 +50,7 @@ LIGHT_QUARKS = (1, 2, 3, 4)
 _BATCH_RANGE = (8, 64)
 """Fewest and most events per call of Pythia."""
 
-_HOPELESS = 10_000
+_GIVE_UP_AFTER = 10_000
 """Number of generated events, none of which triggers, after which the run stops."""
 
 
@@ -149,7 +149,7 @@ def generate(
         n_found += len(passed)
         n_tried += int(passed[-1]) + 1 if n_found == n_events else len(particles)
         parts.append(particles.take(np.isin(np.arange(len(particles)), passed)))
-        if n_found == 0 and n_tried >= _HOPELESS:
+        if n_found == 0 and n_tried >= _GIVE_UP_AFTER:
             raise RunError(
                 f"none of {n_tried} events has a jet with pT > {config.trigger_pt:g} GeV;"
                 " lower simulate.trigger_pt"

@@ -113,12 +113,12 @@ def open_source(path: Path, masterkey: Path | None, config: PreprocessConfig) ->
         return EventSource(path.stem, file)
     if label is not None:
         return EventSource(path.stem, file, label=label)
-    key_file = masterkey or _key_beside(path)
+    key_file = masterkey or _find_masterkey(path)
     key = read_masterkey(key_file, file.n_events) if key_file else None
     return EventSource(path.stem, file, key_file, key)
 
 
-def _key_beside(file: Path) -> Path | None:
+def _find_masterkey(file: Path) -> Path | None:
     candidates = (file.with_suffix(".masterkey"), file.with_name(file.name + ".masterkey"))
     found = next((path for path in candidates if path.is_file()), None)
     if found is not None:

@@ -214,6 +214,6 @@ def test_a_generator_that_makes_nothing_ends_the_run() -> None:
 
 
 def test_a_hopeless_trigger_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simulation, "_HOPELESS", 100)
+    monkeypatch.setattr(simulation, "_GIVE_UP_AFTER", 100)
     with pytest.raises(RunError, match=r"none of 1\d\d events has a jet with pT > 6400 GeV"):
         generate(SIGNAL, 5, 1, SimulateConfig(trigger_pt=6400.0))

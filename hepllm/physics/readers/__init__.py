@@ -12,7 +12,7 @@ from hepllm.physics.events import EventBatch
 from hepllm.physics.readers.columns import ColumnTable
 from hepllm.physics.readers.content import kind_of_content
 from hepllm.physics.readers.delimited import open_delimited
-from hepllm.physics.readers.features import knows_columns, open_features
+from hepllm.physics.readers.features import has_known_columns, open_features
 from hepllm.physics.readers.frames import open_frame
 from hepllm.physics.readers.hepmc import open_hepmc
 from hepllm.physics.readers.lhco import N_COLUMNS, lhco_of_frame
@@ -72,7 +72,7 @@ def open_event_file(path: Path, config: PreprocessConfig | None = None) -> Event
         return open_hepmc(path, config)
     if kind == "hdf5" and config.format != "features":
         frame = open_frame(path)
-        named = config.columns is not None or knows_columns(frame)
+        named = config.columns is not None or has_known_columns(frame)
         if config.format == "lhco" or frame.n_columns >= N_COLUMNS or not named:
             return lhco_of_frame(frame, config)
         return open_features(frame, config)

@@ -18,7 +18,7 @@ _CONSTANTS = {
     *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1"),
     *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
 }
-_SILENT = {
+_IGNORED = {
     *("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE", "MARK", "APPEND", "APPENDS", "LIST"),
     *("EMPTY_LIST", "FRAME", "PROTO"),
 }
@@ -56,7 +56,7 @@ def pickled_names(pickled: bytes) -> list[Name] | None:
                 names.append(_plain(argument))
             elif operation.name in _ENDS:
                 return names or None
-            elif operation.name not in _SILENT:
+            elif operation.name not in _IGNORED:
                 return None
     except (ValueError, IndexError):  # not a pickle
         return None

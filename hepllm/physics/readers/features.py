@@ -76,7 +76,7 @@ class FeatureFile(EventsInTable):
         return EventBatch(np.arange(start, stop, dtype=np.int64), content, label, weight)
 
 
-def knows_columns(table: ColumnTable) -> bool:
+def has_known_columns(table: ColumnTable) -> bool:
     """Whether columns of a table are recognised by their names."""
     return bool(_known_columns(table))
 

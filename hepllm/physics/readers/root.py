@@ -82,13 +82,13 @@ class RootFile(EventsInTable):
         """The mask of final particles except neutrinos, if the branches distinguish them."""
         visible = np.ones(int(counts.sum()), dtype=bool)
         if branches.status is not None:
-            visible &= self._beside(branches.status, counts, start, stop) == 1
+            visible &= self._aligned(branches.status, counts, start, stop) == 1
         if branches.pid is not None:
-            pid = np.abs(self._beside(branches.pid, counts, start, stop))
+            pid = np.abs(self._aligned(branches.pid, counts, start, stop))
             visible &= ~np.isin(pid, NEUTRINOS)
         return visible
 
-    def _beside(self, branch: str, counts: Ints, start: int, stop: int) -> Floats:
+    def _aligned(self, branch: str, counts: Ints, start: int, stop: int) -> Floats:
         values, own_counts = self.table.lists(branch, start, stop)
         if not np.array_equal(own_counts, counts):
             raise InputError(
@@ -99,7 +99,7 @@ class RootFile(EventsInTable):
     def _collection(self, branches: list[str], start: int, stop: int) -> tuple[list[Floats], Ints]:
         """Flat values of branches with lists of equal lengths, and these lengths."""
         values, counts = self.table.lists(branches[0], start, stop)
-        others = [self._beside(branch, counts, start, stop) for branch in branches[1:]]
+        others = [self._aligned(branch, counts, start, stop) for branch in branches[1:]]
         return [values, *others], counts
 
     def _read_jets(self, branches: JetBranches, start: int, stop: int) -> TabulatedEvents:
@@ -139,7 +139,7 @@ class RootFile(EventsInTable):
         for name in ("n_particles", "tau1", "tau2", "tau3", "softdrop_mass"):
             branch = getattr(branches, name)
             if branch is not None:
-                values = self._beside(branch, counts, start, stop)
+                values = self._aligned(branch, counts, start, stop)
                 scale = self.scale if name == "softdrop_mass" else 1.0
                 quantities[name] = np.where(values < 0, np.nan, values * scale)
         return quantities
