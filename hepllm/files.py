@@ -119,7 +119,7 @@ def refuse_existing(folder: Path, names: Iterable[str], overwrite: bool) -> None
     present = [name for name in names if (folder / name).exists()]
     if present and not overwrite:
         raise InputError(
-            f"{folder}: {', '.join(present)} there already; give --overwrite to replace"
+            f"{folder}: already contains {', '.join(present)}; give --overwrite to replace"
         )
 
 

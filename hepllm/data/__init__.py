@@ -1,1 +1,1 @@
-"""Datasets on disk: reading, writing, unfinished work, views of their events."""
+"""Datasets on disk: reading, writing, unfinished work and views of their events."""

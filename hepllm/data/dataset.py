@@ -1,7 +1,7 @@
-"""A dataset on disk: Parquet shards with one row an event, and a manifest that is written last.
+"""A dataset on disk: Parquet shards with one row per event, and a manifest that is written last.
 
-Without a manifest a folder is no dataset. The contents depend on the input files and on the
-settings that the manifest records, never on how the work was divided.
+A folder without a manifest is not a dataset. The contents depend only on the input files and on the
+settings in the manifest, not on how the work was divided.
 """
 
 from __future__ import annotations
@@ -49,8 +49,11 @@ _ROW_SCHEMA = pa.schema(
 )
 
 
+_TEXTS = ("source", "split")
+
+
 def table_schema(particles: bool = False) -> pa.Schema:
-    """The columns of a shard; with ``particles``, the lists of constituents too."""
+    """The columns of a shard; with ``particles``, also the lists of constituents."""
     columns = [*_ROW_SCHEMA, *(pa.field(name, pa.float64()) for name in FEATURES)]
     if particles:
         columns += [pa.field(name, pa.list_(kind)) for name, kind in PARTICLE_COLUMNS.items()]
@@ -62,7 +65,7 @@ class _Record(BaseModel):
 
 
 class SourceFile(_Record):
-    """A file that events came from; ``name`` is what the column ``source`` holds."""
+    """An input file of a dataset; the column ``source`` contains its ``name``."""
 
     name: str
     file: str
@@ -89,13 +92,13 @@ class Shard(_Record):
 
 
 class Manifest(_Record):
-    """What a dataset contains and what it was made from.
+    """Contents and origin of a dataset.
 
     Attributes:
-        config: the resolved configuration, less the settings that do not change the contents.
+        config: the resolved configuration without the settings that do not change the contents.
         counts: events by label, for each split and for ``all``.
-        duplicate_events: events whose content stood in an earlier row of the same source.
-        packages: versions that made it.
+        duplicate_events: events with the same content as an earlier row of the same source.
+        packages: versions of the packages that made it.
     """
 
     schema_version: int
@@ -112,13 +115,13 @@ class Manifest(_Record):
 
 @dataclass(frozen=True)
 class EventTable:
-    """Events in memory, one entry each.
+    """Events in memory; all arrays but ``features`` have the shape (N,).
 
     Attributes:
         features: shape (N, F), NaN where a value is missing.
         names: the F feature names.
-        label: 1 signal, 0 background, -1 unknown, shape (N,) as all below.
-        label_raw: what the source said, e.g. 2 for black box 3's second decay; -1 unknown.
+        label: 1 signal, 0 background, -1 unknown.
+        label_raw: label in the source, e.g. 2 for the second decay in black box 3; -1 unknown.
         weight: event weights, may be negative.
         event_id: row in the source.
         source: name of the source.
@@ -150,8 +153,8 @@ class EventTable:
         return values
 
 
-def _row_fields() -> tuple[str, ...]:
-    return tuple(field.name for field in fields(EventTable) if field.name != "names")
+def _row_fields() -> list[str]:
+    return [field.name for field in fields(EventTable) if field.name != "names"]
 
 
 def concatenate(tables: Sequence[EventTable]) -> EventTable:
@@ -164,12 +167,7 @@ def concatenate(tables: Sequence[EventTable]) -> EventTable:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A complete dataset; made by ``read_dataset``.
-
-    Attributes:
-        folder: where it lies.
-        manifest: what it contains.
-    """
+    """A complete dataset; made by ``read_dataset``."""
 
     folder: Path
     manifest: Manifest
@@ -180,20 +178,16 @@ class Dataset:
         return self.manifest.n_events
 
     def require_events(self) -> None:
-        """Refuses a dataset whose selection kept nothing.
-
-        Raises:
-            InputError: if it holds no events.
-        """
+        """Raises ``InputError`` if the dataset has no events, because its selection kept none."""
         if not self.n_events:
             raise InputError(
-                f"{self.folder}: holds no events; see its cut flow with 'hepllm inspect', and "
+                f"{self.folder}: contains no events; see its cut flow with 'hepllm inspect', and "
                 "preprocess again with another selection"
             )
 
     @property
     def digest(self) -> str:
-        """Identifies the contents: equal for equal shards, wherever and however they were made."""
+        """SHA-256 of the contents: equal for equal shards, whatever folder they are in."""
         content = [shard.model_dump() for shard in self.manifest.shards]
         text = json.dumps([self.manifest.schema_version, content])
         return hashlib.sha256(text.encode()).hexdigest()
@@ -205,9 +199,8 @@ class Dataset:
             InputError: for an unknown feature or split, or a shard that is missing or damaged.
         """
         self._check(features, split)
-        nothing = _to_events(table_schema().empty_table(), tuple(features))
-        shards = [nothing, *self._shard_tables(features, split)]
-        return concatenate(shards)
+        empty = _to_events(table_schema().empty_table(), tuple(features))
+        return concatenate([empty, *self._shard_tables(features, split)])
 
     def batches(
         self, features: Sequence[str], size: int, split: str | None = None
@@ -248,7 +241,8 @@ class Dataset:
                 ) from None
             if table.num_rows != shard.events:
                 raise InputError(
-                    f"{file}: {table.num_rows} events, the manifest says {shard.events}"
+                    f"{file}: {table.num_rows} events, expected {shard.events} by the manifest; "
+                    "make the dataset again"
                 )
             if split is not None:
                 table = table.filter(pc.equal(table["split"], split))
@@ -259,22 +253,22 @@ def read_dataset(folder: Path) -> Dataset:
     """Opens a dataset.
 
     Raises:
-        InputError: the folder does not exist, is no dataset, or is one that never was completed.
+        InputError: the folder does not exist, or is not a complete dataset.
     """
     file = folder / MANIFEST
     if folder.is_file():
         raise InputError(
-            f"{folder}: a file, expected the folder of a dataset; 'hepllm preprocess' makes one"
+            f"{folder}: a file, expected the folder of a dataset; make it with 'hepllm preprocess'"
         )
     if not folder.is_dir():
         raise InputError(f"{folder}: no such dataset; make it with 'hepllm preprocess'")
     if not file.is_file():
-        raise InputError(f"{folder}: not a dataset, or an unfinished one: there is no {MANIFEST}")
+        raise InputError(f"{folder}: not a complete dataset: it has no {MANIFEST}")
     try:
         tree = json.loads(file.read_text(encoding="utf-8"))
         if isinstance(tree, dict) and tree.get("schema_version") != SCHEMA_VERSION:
             raise InputError(
-                f"{file}: schema version {tree.get('schema_version')}, this program reads "
+                f"{file}: schema version {tree.get('schema_version')}, expected "
                 f"{SCHEMA_VERSION}; run 'hepllm preprocess' again"
             )
         manifest = Manifest.model_validate(tree)
@@ -286,31 +280,14 @@ def read_dataset(folder: Path) -> Dataset:
 
 
 def overlap(first: Digests, second: Digests) -> int:
-    """The number of distinct events, by digest, that stand in both."""
+    """The number of distinct events, by digest, that are in both."""
     return len(np.intersect1d(first, second))
 
 
 def _to_events(table: pa.Table, names: tuple[str, ...]) -> EventTable:
-    def column(name: str) -> NDArray[Any]:
-        values: NDArray[Any] = table[name].to_numpy()
-        return values
-
     features = np.empty((table.num_rows, len(names)))
     for position, name in enumerate(names):
-        features[:, position] = column(name)
-    return EventTable(
-        features=features,
-        names=names,
-        **{
-            name: column(name)
-            for name in _row_fields()
-            if name not in ("features", "source", "split")
-        },
-        source=_strings(table["source"]),
-        split=_strings(table["split"]),
-    )
-
-
-def _strings(column: pa.ChunkedArray) -> NDArray[np.object_]:
-    values: NDArray[np.object_] = column.cast(pa.string()).to_numpy(zero_copy_only=False)
-    return values.astype(object)
+        features[:, position] = table[name].to_numpy()
+    rows = {name: table[name].to_numpy() for name in _ROW_SCHEMA.names if name not in _TEXTS}
+    texts = {name: table[name].cast(pa.string()).to_numpy().astype(object) for name in _TEXTS}
+    return EventTable(features=features, names=names, **rows, **texts)

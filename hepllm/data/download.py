@@ -1,9 +1,8 @@
-"""Downloads that go on where the line was cut, and what a Zenodo record says about its files."""
+"""Downloads that continue after an interruption, and sizes and checksums from Zenodo records."""
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import logging
 import os
@@ -18,12 +17,13 @@ from typing import IO
 import requests
 
 from hepllm.errors import HepllmError, RunError
+from hepllm.files import locked
 from hepllm.logs import progress_bar
 
 logger = logging.getLogger(__name__)
 
 _BLOCK = 1 << 14
-"""Bytes that are lost at most when the line is cut."""
+"""Bytes per block; at most one block is lost when the connection is interrupted."""
 
 _TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "hepllm"}
@@ -31,13 +31,13 @@ _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "hepllm"}
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a download is tried.
+    """How often and how long to try a download.
 
     Attributes:
-        tries: without a byte between them, before it is given up.
-        wait: seconds before the second try; doubled before each further one.
-        longest_wait: at most so many seconds.
-        timeout: seconds without an answer after which the line counts as cut.
+        tries: maximum number of consecutive tries without a received byte.
+        wait: seconds before the second try, doubled before each further try.
+        longest_wait: maximum wait in seconds.
+        timeout: seconds without an answer after which a try has failed.
     """
 
     tries: int = 6
@@ -46,7 +46,7 @@ class Patience:
     timeout: float = 30.0
 
     def sleep(self, n_failed: int, asked: float = 0.0) -> None:
-        """Waits after so many tries in vain, or as long as the server asked for."""
+        """Waits after ``n_failed`` tries, or for the ``asked`` seconds of the server if longer."""
         time.sleep(min(max(self.wait * 2 ** (n_failed - 1), asked), self.longest_wait))
 
 
@@ -55,16 +55,17 @@ PATIENT = Patience()
 
 @dataclass(frozen=True)
 class ExpectedFile:
-    """What is known of a file before it is downloaded; None where it is not known."""
+    """Size in bytes and checksum of a file that is to be downloaded; None where unknown."""
 
     size: int | None
     checksum: str | None
 
 
 def expected_file(base_url: str, record: int, name: str, patience: Patience) -> ExpectedFile:
-    """Asks a Zenodo record for the size and the checksum of one of its files.
+    """Reads size and checksum of a file from a Zenodo record; unknown if that cannot be read.
 
-    A record that cannot be read leaves both unknown; a file that it does not have is an error.
+    Raises:
+        RunError: the record does not have the file.
     """
     url = f"{base_url}/api/records/{record}"
     try:
@@ -74,16 +75,14 @@ def expected_file(base_url: str, record: int, name: str, patience: Patience) -> 
         logger.warning("%s: cannot be read, so the checksum is unknown: %s", url, _cause(error))
         return ExpectedFile(None, None)
     if name not in listed:
-        raise RunError(
-            f"{url}: has no file {name}; there are {', '.join(sorted(listed)) or 'none'}"
-        )
+        raise RunError(f"{url}: no file {name}; there are {', '.join(sorted(listed)) or 'none'}")
     checksum = listed[name].get("checksum") or ""
     is_usable = checksum.partition(":")[0] in hashlib.algorithms_guaranteed
     return ExpectedFile(listed[name].get("size"), checksum if is_usable else None)
 
 
 def _answer_of_record(url: str, patience: Patience) -> requests.Response:
-    """Asks again a few times where the server is busy, but not where there is no connection."""
+    """Tries again while the server is busy, but not without a connection."""
     for n_failed in range(1, patience.tries):
         answer = requests.get(url, headers=_HEADERS, timeout=patience.timeout)
         if answer.status_code not in _TRY_AGAIN:
@@ -94,7 +93,7 @@ def _answer_of_record(url: str, patience: Patience) -> requests.Response:
 
 
 class _CutError(Exception):
-    """The line was cut or the server is busy; worth another try."""
+    """The connection was interrupted or the server is busy; another try may succeed."""
 
     def __init__(self, cause: str, asked: float = 0.0) -> None:
         super().__init__(cause)
@@ -103,13 +102,13 @@ class _CutError(Exception):
 
 @dataclass
 class Download:
-    """One URL's way into a file, over a part file that a later run can continue.
+    """The download of one URL to a part file, which a later run can continue.
 
     Attributes:
-        part: collects the bytes; it stays when a download is given up.
-        size: expected bytes; None takes the server's word.
-        patience: how long to try.
-        check: raises if the whole file is not what it should be.
+        part: file of the received bytes; it stays when the download fails.
+        size: expected bytes; None: as the server says.
+        patience: how often and how long to try.
+        check: raises ``HepllmError`` if the complete file is wrong.
     """
 
     part: Path
@@ -118,11 +117,11 @@ class Download:
     check: Callable[[Path], None]
 
     def run(self, url: str, output: Path) -> None:
-        """Downloads what is missing, checks the file, and gives it its name.
+        """Downloads the missing bytes, checks the file, and moves it to ``output``.
 
         Raises:
-            RunError: given up, refused, wrong, or no room on the disk. What was received is kept
-                for the next run, unless it is wrong.
+            RunError: the download failed, the file is wrong, or the disk is full. Received bytes
+                are kept for the next run, unless the file is wrong.
         """
         try:
             with self._locked() as stream:
@@ -134,22 +133,16 @@ class Download:
                 raise
             self.part.replace(output)
         except OSError as error:
-            raise self._cannot_write(error) from None
-
-    def _cannot_write(self, error: OSError) -> RunError:
-        kept = self.part.stat().st_size if self.part.exists() else 0
-        return RunError(
-            f"{self.part}: cannot be written: {error.strerror or error}; "
-            f"{kept / 1e6:.0f} MB are kept, run again to go on"
-        )
+            kept = self.part.stat().st_size if self.part.exists() else 0
+            raise RunError(
+                f"{self.part}: cannot be written: {error.strerror or error}; "
+                f"{kept / 1e6:.0f} MB are kept; run again to continue"
+            ) from None
 
     @contextmanager
     def _locked(self) -> Iterator[IO[bytes]]:
-        with self.part.open("ab") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise RunError(f"{self.part}: another download is at work on it") from None
+        refusal = f"{self.part}: another download is at work on it"
+        with self.part.open("ab") as stream, locked(self.part, refusal):
             try:
                 yield stream
                 stream.flush()
@@ -159,7 +152,7 @@ class Download:
                     self.part.unlink()
 
     def _fill(self, url: str, stream: IO[bytes]) -> None:
-        """Asks for the missing bytes until all are there."""
+        """Requests the missing bytes until all are received."""
         n_failed = 0
         while True:
             before = stream.tell()
@@ -167,29 +160,26 @@ class Download:
                 self._ask(url, stream)
             except _CutError as cut:
                 n_failed = 1 if stream.tell() > before else n_failed + 1
+                megabytes = stream.tell() / 1e6
                 if n_failed >= self.patience.tries:
-                    raise self._given_up(url, stream.tell(), str(cut)) from None
-                logger.info("%s: %s; going on at %.1f MB", url, cut, stream.tell() / 1e6)
+                    raise RunError(
+                        f"{url}: {cut}; given up after {n_failed} tries with {megabytes:.1f} MB "
+                        "received and kept; check the network and run again to continue"
+                    ) from None
+                logger.info("%s: %s; continuing at %.1f MB", url, cut, megabytes)
                 self.patience.sleep(n_failed, cut.asked)
             else:
                 return
 
-    def _given_up(self, url: str, n_bytes: int, cause: str) -> RunError:
-        return RunError(
-            f"{url}: {cause}; given up after {self.patience.tries} tries with {n_bytes / 1e6:.1f} "
-            "MB received and kept; check the network and run again to go on"
-        )
-
     def _ask(self, url: str, stream: IO[bytes]) -> None:
-        """One request for everything that is missing."""
+        """Makes one request for all missing bytes."""
         start = stream.tell()
-        if self.size is not None and start == self.size:
+        if start == self.size:
             return
         headers = _HEADERS | ({"Range": f"bytes={start}-"} if start else {})
+        timeout = self.patience.timeout
         try:
-            with requests.get(
-                url, headers=headers, stream=True, timeout=self.patience.timeout
-            ) as answer:
+            with requests.get(url, headers=headers, stream=True, timeout=timeout) as answer:
                 size = self._begin(url, answer, stream)
                 if size is not None:
                     self._receive(answer, stream, size)
@@ -197,7 +187,7 @@ class Download:
             raise _CutError(_cause(error)) from None
 
     def _begin(self, url: str, answer: requests.Response, stream: IO[bytes]) -> int | None:
-        """Understands the answer's head; the whole file's size, None if nothing is missing."""
+        """Reads the answer's headers; returns the file's size, or None if nothing is missing."""
         start = stream.tell()
         if answer.status_code in _TRY_AGAIN:
             asked = answer.headers.get("Retry-After", "")
@@ -207,7 +197,7 @@ class Download:
         if answer.status_code == 416 and total == start:
             return None
         if start and (answer.status_code == 416 or (answer.ok and first != start)):
-            stream.truncate(0)  # the server gives the whole file or none of it
+            stream.truncate(0)  # the server sends only whole files
             stream.seek(0)
             if answer.status_code == 416 or first != 0:
                 raise _CutError("the server has another range")
@@ -216,17 +206,12 @@ class Download:
         if total is None:
             total = self.size
         if total is None:
-            raise RunError(
-                f"{url}: the server does not tell the size, so a cut could not be noticed"
-            )
+            raise RunError(f"{url}: size unknown, so an incomplete file could not be recognised")
         if self.size not in (None, total):
             raise RunError(f"{url}: {total} bytes, expected {self.size}")
-        self._check_room(total - stream.tell())
+        if shutil.disk_usage(self.part.parent).free < total - stream.tell():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return total
-
-    def _check_room(self, missing: int) -> None:
-        if shutil.disk_usage(self.part.parent).free < missing:
-            raise self._cannot_write(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
 
     def _receive(self, answer: requests.Response, stream: IO[bytes], size: int) -> None:
         name = self.part.name.removesuffix(".part")
@@ -235,11 +220,11 @@ class Download:
                 stream.write(block)
                 progress.update(stream.tell() // 10**6 - progress.n)
         if stream.tell() != size:
-            raise _CutError(f"the line was cut after {stream.tell()} of {size} bytes")
+            raise _CutError(f"interrupted after {stream.tell()} of {size} bytes")
 
 
 def _content_range(answer: requests.Response) -> tuple[int | None, int | None]:
-    """The first byte that an answer brings, and the whole file's size."""
+    """Position of the first byte in an answer, and the size of the whole file."""
     text = answer.headers.get("Content-Range", "").removeprefix("bytes ")
     if answer.status_code in (206, 416):
         span, _, total = text.partition("/")
@@ -250,11 +235,11 @@ def _content_range(answer: requests.Response) -> tuple[int | None, int | None]:
 
 
 def _cause(error: Exception) -> str:
-    """What went wrong, in a few words."""
+    """The reason of a failure in a few words."""
     if isinstance(error, requests.Timeout):
         return "no answer"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "the line was cut"
+        return "the connection was interrupted"
     if isinstance(error, requests.ConnectionError):
         inner = error.args[0] if error.args else error
         reason = getattr(inner, "reason", inner)

@@ -1,4 +1,4 @@
-"""What is in a dataset, in numbers: its sources, its counts, and each feature by class."""
+"""Summary of a dataset: its sources, its counts, and each feature by class."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from hepllm.schema import FEATURES
 QUANTILES = (0.16, 0.5, 0.84)
 
 _GROUP = 8
-"""Features read at once: memory stays bounded for any number of features."""
+"""Features read at once, which limits the memory."""
 
 
 class FeatureSummary(Record):
     """One feature of one class, in the feature's unit."""
 
     median: float | None
-    """Of the events that have a value; null where none has."""
+    """Median of the events that have a value; null where none has."""
 
     low: float | None
     """16 % quantile."""
@@ -37,23 +37,23 @@ class FeatureByClass(Record):
     """One feature."""
 
     unit: str
-    """Its unit; empty where it has none."""
+    """Unit of the feature; empty where it has none."""
 
     mass_like: bool
-    """Whether it follows m_jj, so that the feature set ``search`` leaves it out."""
+    """Whether it follows m_jj, so that it is not in the feature set ``search``."""
 
     classes: dict[str, FeatureSummary]
-    """By label; only labels that occur."""
+    """Summaries by label, for labels that occur."""
 
 
 class DatasetSummary(Record):
     """What ``hepllm inspect --json`` prints."""
 
     dataset: str
-    """Its folder."""
+    """Folder of the dataset."""
 
     digest: str
-    """Of its contents."""
+    """Digest of its contents."""
 
     n_events: Events
     """Events in all splits."""
@@ -62,42 +62,32 @@ class DatasetSummary(Record):
     """Events by label, for each split and for ``all``."""
 
     duplicate_events: Events
-    """Events whose content stood in an earlier row of the same source."""
+    """Events with the same content as an earlier row of the same source."""
 
     sources: list[Whole[SourceFile]]
-    """The files that its events came from."""
+    """Files of its events."""
 
     cut_flow: list[CutFlowStep]
     """Events left after each step of the selection."""
 
     features: dict[str, FeatureByClass]
-    """By name."""
+    """Features by name."""
 
     page: str | None
-    """File of the distributions; null where none was drawn."""
+    """File of the pictures of distributions; null where none was drawn."""
 
 
 def summarise(
     dataset: Dataset, features: Mapping[str, FeatureByClass], page: str | None = None
 ) -> DatasetSummary:
-    """A dataset in numbers.
-
-    Args:
-        dataset: the dataset.
-        features: made by ``summarise_feature``, by name.
-        page: file of the distributions.
-    """
-    manifest = dataset.manifest
+    """The summary of a dataset from those of its features and the file of their pictures."""
+    keys = ("n_events", "counts", "duplicate_events", "sources", "cut_flow")
     return DatasetSummary(
         dataset=str(dataset.folder),
         digest=dataset.digest,
-        n_events=manifest.n_events,
-        counts=manifest.counts,
-        duplicate_events=manifest.duplicate_events,
-        sources=manifest.sources,
-        cut_flow=manifest.cut_flow,
         features=dict(features),
         page=page,
+        **{key: getattr(dataset.manifest, key) for key in keys},
     )
 
 
@@ -114,7 +104,7 @@ def summarise_feature(name: str, classes: Mapping[str, Floats]) -> FeatureByClas
 def values_by_class(
     dataset: Dataset, names: Sequence[str], split: str | None = None
 ) -> Iterator[tuple[str, dict[str, Floats]]]:
-    """Reads features in turn: the name of each, and its values for each label that occurs.
+    """Yields the name of each feature, and its values for each label that occurs.
 
     Raises:
         InputError: for an unknown feature or split, or a damaged dataset.

@@ -1,4 +1,4 @@
-"""Views: which events of a split are used, as a pure function of labels and seed."""
+"""Views: the events of a split that are used, as a pure function of labels and seed."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from hepllm.schema import BACKGROUND, SIGNAL
 
 
 def balanced_view(labels: Labels, balance: str, seed: int) -> Ints:
-    """Chooses events so that signal stands to background as stated.
+    """Chooses events with a ratio of signal to background.
 
-    All of the class that is rarer with respect to the ratio stay; the other is sampled without
-    replacement.
+    Takes all events of the class that is rarer than the ratio asks, and samples the other class
+    without replacement.
 
     Args:
         labels: shape (N,); events of unknown label are never chosen.
         balance: ``natural`` or ``signal:background``, such as ``1:10``.
-        seed: of the sampling.
+        seed: seed of the sampling.
 
     Returns:
-        Rising indices of the chosen events.
+        Sorted indices of the chosen events.
     """
     signal = np.flatnonzero(labels == SIGNAL)
     background = np.flatnonzero(labels == BACKGROUND)
@@ -37,17 +37,17 @@ def balanced_view(labels: Labels, balance: str, seed: int) -> Ints:
 
 
 def validation_view(labels: Labels, limit: int, seed: int) -> Ints:
-    """Chooses at most ``limit`` events with as much of the rarer class as there is.
+    """Chooses at most ``limit`` events, up to half of them from the rarer class.
 
-    AUC and SIC are ratios within a class, so this makes them more certain and biases nothing.
+    AUC and SIC are ratios within a class, so this reduces their errors without a bias.
 
     Args:
         labels: shape (N,); events of unknown label are never chosen.
-        limit: events at most.
-        seed: of the sampling.
+        limit: maximum number of events.
+        seed: seed of the sampling.
 
     Returns:
-        Rising indices of the chosen events.
+        Sorted indices of the chosen events.
     """
     classes = [np.flatnonzero(labels == SIGNAL), np.flatnonzero(labels == BACKGROUND)]
     rarer, commoner = sorted(classes, key=len)

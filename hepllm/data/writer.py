@@ -1,4 +1,4 @@
-"""Writing of a dataset: splits by hash, the columns of a shard, shards, and the manifest."""
+"""Writes a dataset: splits by hash, the columns of a shard, shards and the manifest."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from hepllm.schema import FEATURES, SCHEMA_VERSION, SPLITS
 SHARD_ROWS = 50_000
 
 _CATEGORIES = ("source", "label", "label_raw", "split")
-"""Columns of few values; a dictionary of distinct numbers would only double the others."""
+"""Columns with few distinct values, where Parquet's dictionary encoding saves space."""
 
 _PACKAGES = ("hepllm", "awkward", "fastjet", "h5py", "numpy", "pyarrow")
 
 
 def assign_splits(digests: Digests, config: SplitConfig) -> NDArray[np.int8]:
-    """Deals events out to splits by a seeded hash of their content.
+    """Assigns events to splits by a seeded hash of their content.
 
-    The same event falls into the same split in whatever file it turns up.
+    The same event in another file is assigned to the same split.
 
     Returns:
         Positions in ``schema.SPLITS``, shape (N,).
@@ -65,17 +65,17 @@ def make_table(
     splits: SplitConfig,
     particles: Mapping[str, pa.Array] | None = None,
 ) -> pa.Table:
-    """Puts the columns of some events of one source together as a shard has them.
+    """Makes the table of some events of one source with the columns of a shard.
 
     Args:
         rows: ``event_id``, ``event_digest``, ``label_raw`` (-1 unknown) and ``weight``.
         features: every feature of the registry, NaN where missing.
         source: the position of the source in the list of all sources' names, and that list.
-        splits: how events are dealt out.
-        particles: the optional lists.
+        splits: shares and seed of the splits.
+        particles: the optional lists of constituents.
     """
-    n_events = len(rows["event_id"])
     position, names = source
+    places = np.full(len(rows["event_id"]), position, dtype=np.int32)
     numbers: dict[str, NDArray[Any]] = {
         **rows,
         "label": np.sign(rows["label_raw"]).astype(np.int8),
@@ -83,7 +83,7 @@ def make_table(
     }
     columns = {
         **{name: _to_arrow(values) for name, values in numbers.items()},
-        "source": _to_categories(np.full(n_events, position, dtype=np.int32), names),
+        "source": _to_categories(places, names),
         "split": _to_categories(assign_splits(rows["event_digest"], splits), SPLITS),
         **{name: _to_arrow(values, np.isnan(values)) for name, values in features.items()},
         **(particles or {}),
@@ -93,7 +93,7 @@ def make_table(
 
 
 def _to_arrow(values: NDArray[Any], missing: Bools | None = None) -> pa.Array:
-    """The values, without a copy where they lie packed in memory.
+    """Converts values without a copy where they are contiguous in memory.
 
     ``pa.array`` would import pandas, where that is installed, in every worker.
     """
@@ -115,7 +115,7 @@ def _to_categories(positions: NDArray[Any], names: Sequence[str]) -> pa.Dictiona
 
 
 def _to_numpy(values: pa.Array) -> NDArray[Any]:
-    """The numbers of an array without nulls; its own ``to_numpy`` would import pandas too."""
+    """The numbers of an array without nulls; ``values.to_numpy`` would import pandas."""
     numbers: NDArray[Any] = np.from_dlpack(values)
     return numbers
 
@@ -130,9 +130,9 @@ def _categories(column: pa.DictionaryArray) -> Iterator[tuple[str, Bools]]:
 
 
 class DatasetWriter:
-    """Writes a dataset into an existing folder; nothing counts before ``finish``.
+    """Writes a dataset into an existing folder, which is complete only after ``finish``.
 
-    Shards have ``SHARD_ROWS`` rows whatever the sizes of the tables that come in.
+    Shards have ``SHARD_ROWS`` rows, independent of the sizes of the tables.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -144,7 +144,7 @@ class DatasetWriter:
         self._digests: dict[str, list[Digests]] = {}
 
     def write(self, table: pa.Table) -> None:
-        """Appends events, which ``make_table`` put together."""
+        """Appends events of a table that ``make_table`` made."""
         self._buffer.append(table)
         self._n_buffered += table.num_rows
         if self._n_buffered >= SHARD_ROWS:
@@ -214,10 +214,8 @@ class DatasetWriter:
             split: {name: self._counts[split, label] for label, name in LABEL_NAMES.items()}
             for split in SPLITS
         }
-        total = {
-            name: sum(by_split[split][name] for split in SPLITS) for name in LABEL_NAMES.values()
-        }
-        return {"all": total, **by_split}
+        total = sum(map(Counter, by_split.values()), Counter())
+        return {"all": {name: total[name] for name in LABEL_NAMES.values()}, **by_split}
 
     def _n_duplicates(self) -> int:
         of_source = [np.concatenate(parts) for parts in self._digests.values()]

@@ -1,4 +1,4 @@
-"""``hepllm explain``: what drove the score of single events, and what would have changed it."""
+"""``hepllm explain``: why single events have their scores, and what would change them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 from hepllm.arrays import Floats
 from hepllm.config import Config
 from hepllm.data.dataset import EventTable
-from hepllm.errors import InputError, RunError
+from hepllm.errors import InputError
 from hepllm.evaluation.confusion import choose_balanced_accuracy
 from hepllm.evaluation.metrics import Threshold, roc
 from hepllm.evaluation.scores import scored_events
@@ -24,7 +24,7 @@ from hepllm.explain.attribution import attribute
 from hepllm.explain.counterfactual import FeatureSpace, feature_space, find_counterfactuals
 from hepllm.explain.explanation import Explanation, FeatureFacts, describe, explanation_tree
 from hepllm.explain.standing import median, standing
-from hepllm.files import write_text
+from hepllm.files import write_errors, write_text
 from hepllm.model.inputs import ModelInputs
 from hepllm.pictures.attribution import plot_attribution
 from hepllm.pictures.event_display import jets_of, plot_event
@@ -35,20 +35,18 @@ from hepllm.schema import BACKGROUND, SIGNAL
 LOG = logging.getLogger(__name__)
 
 JSON, TEXT, BARS, DISPLAY = "explanation.json", "explanation.txt", "attribution.png", "event.png"
-"""What the folder of an event holds; the last only where the directions of jets are known."""
-
-_WIDTH = 100
+"""Files in the folder of an event; the last only where the directions of jets are known."""
 
 
 @dataclass(frozen=True)
 class EventReport:
-    """What was found about one event.
+    """The explanation of one event.
 
     Attributes:
-        name: of its folder.
+        name: name of its folder.
         tree: the content of ``explanation.json``.
-        text: the same for a person.
-        files: what was written.
+        text: the same in words.
+        files: the written files.
     """
 
     name: str
@@ -71,21 +69,21 @@ def explain(
     """Explains the scores of single events.
 
     Args:
-        predictor: a loaded run, whose training dataset must be at hand.
-        config: ``preprocess`` says how a file is read, ``evaluation`` which prior is meant.
+        predictor: a loaded run, whose training dataset must exist.
+        config: ``preprocess`` for reading a file, ``evaluation`` for the prior.
         wanted: events of ``source``, as for ``pick_events``.
-        source: a dataset or a file; None for the run's own dataset.
+        source: a dataset or a file; None: the run's own dataset.
         texts: events that are written as prompts.
-        output: folder of the results; None for ``explain`` in the run's.
+        output: folder of the results; None: ``explain`` in the run folder.
         by_row: whether ``wanted`` are rows of a dataset.
-        threshold: of the decision; None for the one of the largest balanced accuracy on validation
-            data.
+        threshold: score from which an event is signal; None: the one with the largest balanced
+            accuracy on validation data.
 
     Raises:
-        InputError: if an event is not there, lacks all features, or the training dataset is gone.
+        InputError: an event or the training dataset is missing, or an event has no features.
     """
     if config.evaluation.prior == "estimate":
-        raise InputError("a prior cannot be estimated from single events; state one")
+        raise InputError("a prior cannot be estimated from single events; give a number")
     picked = pick_texts(texts)
     if wanted:
         where = source or predictor.run.record.dataset
@@ -105,16 +103,16 @@ def explain(
 
 @dataclass(frozen=True, eq=False)
 class _Bench:
-    """What an event is compared with.
+    """A run, and the data that an event is compared with.
 
     Attributes:
         predictor: the run.
         training: its training split.
         reference: (F,) median background event.
-        space: in which changes are measured.
-        threshold: of the decision.
-        used: digests of the events that the run has seen.
-        fraction: of signal, which probabilities assume; None for that of the training events.
+        space: space in which changes are measured.
+        threshold: score from which an event is signal.
+        used: digests of the events of training and validation.
+        fraction: signal fraction of the probabilities; None: that of the training events.
     """
 
     predictor: Predictor
@@ -191,39 +189,28 @@ def _facts(bench: _Bench, row: Floats) -> dict[str, FeatureFacts]:
 
 
 def _notes(bench: _Bench, event: PickedEvent, row: Floats) -> tuple[str, ...]:
-    notes = []
+    notes, space = [], bench.space
     if event.digest in bench.used:
-        notes.append("The run was trained or validated on this event, which flatters its score.")
-    outside = [
-        name
-        for name, value, low, high in zip(
-            bench.space.names, row, bench.space.low, bench.space.high, strict=True
-        )
-        if value < low or value > high
-    ]
-    if outside:
-        notes.append(f"Outside of all training events: {', '.join(outside)}.")
-    missing = [
-        name for name, value in zip(bench.space.names, row, strict=True) if math.isnan(value)
-    ]
-    if missing:
-        notes.append(f"Missing: {', '.join(missing)}.")
+        notes.append("The run was trained or validated on this event, which biases its score.")
+    is_outside = (row < space.low) | (row > space.high)
+    for title, mask in (
+        ("Outside the range of training events", is_outside),
+        ("Missing", np.isnan(row)),
+    ):
+        names = [space.names[column] for column in np.flatnonzero(mask)]
+        if names:
+            notes.append(f"{title}: {', '.join(names)}.")
     return tuple(notes)
 
 
 def _write(folder: Path, event: PickedEvent, found: Explanation, radius: float) -> EventReport:
-    try:
+    with write_errors(folder, "choose another --output"):
         folder.mkdir(parents=True, exist_ok=True)
         return _write_into(folder, event, found, radius)
-    except OSError as error:
-        name = error.filename or folder
-        raise RunError(
-            f"{name}: cannot be written: {error.strerror or error}; choose another --output"
-        ) from None
 
 
 def _write_into(folder: Path, event: PickedEvent, found: Explanation, radius: float) -> EventReport:
-    paragraph = textwrap.fill(describe(found), _WIDTH)
+    paragraph = textwrap.fill(describe(found), width=100)
     content = json.dumps(explanation_tree(found), indent=1, allow_nan=False)
     plot_attribution(found, folder / BARS)
     files = [folder / BARS]
@@ -234,8 +221,8 @@ def _write_into(folder: Path, event: PickedEvent, found: Explanation, radius: fl
         plot_event(jets, event.particles, radius, title, folder / DISPLAY)
         files.append(folder / DISPLAY)
     else:
-        LOG.info("%s: no event display, since no jet's eta and phi are known", event.title)
+        LOG.info("%s: no event display, because eta and phi of its jets are unknown", event.title)
     write_text(folder / TEXT, paragraph + "\n")
     write_text(folder / JSON, content + "\n")
-    tree = json.loads(content)
-    return EventReport(event.name, tree, paragraph, (folder / JSON, folder / TEXT, *files))
+    files = [folder / JSON, folder / TEXT, *files]
+    return EventReport(event.name, json.loads(content), paragraph, tuple(files))

@@ -1,6 +1,6 @@
-"""``hepllm export``: a dataset as JSON lines for other tool chains, one file per class.
+"""``hepllm export``: a dataset as JSON lines for other software, one file per class.
 
-Events go through in batches, so that memory does not grow with the dataset; the files appear
+Events are read in batches, so that memory does not grow with the dataset; the files appear
 together when all are complete.
 """
 
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -18,8 +19,8 @@ import numpy as np
 
 from hepllm.config import Config, override_config
 from hepllm.data.dataset import LABEL_NAMES, EventTable, read_dataset
-from hepllm.errors import InputError, RunError
-from hepllm.files import write_together
+from hepllm.errors import InputError
+from hepllm.files import refuse_existing, write_errors, write_together
 from hepllm.logs import progress_bar
 from hepllm.model.prompts import LABEL_WORDS, Layout, render
 from hepllm.schema import BACKGROUND, FEATURES, SIGNAL
@@ -33,12 +34,7 @@ _ANSWERS = {label: LABEL_WORDS[label].strip() for label in (BACKGROUND, SIGNAL)}
 
 @dataclass(frozen=True)
 class ExportedFile:
-    """A file that was written.
-
-    Attributes:
-        path: where.
-        n_events: its lines.
-    """
+    """A written file with one line per event."""
 
     path: Path
     n_events: int
@@ -61,16 +57,16 @@ def export(
 
     Args:
         folder: the dataset.
-        output: folder, made if it is not there.
-        config: ``train.features`` are the numbers, ``prompt`` says what the text shows; layout
-            ``auto`` is compact here.
-        style: what a line looks like.
+        output: folder, made if it does not exist.
+        config: ``train.features`` for the numbers, ``prompt`` for the text; here the layout
+            ``auto`` means compact.
+        style: content of a line.
         split: events of this split only.
         overwrite: replace files of an earlier export.
 
     Raises:
-        InputError: no dataset, no such split, a prompt without numbers, files in the way, or an
-            output folder that cannot be made.
+        InputError: the dataset or the split does not exist, the prompt has no numbers, files exist,
+            or the output folder cannot be made.
         RunError: the output cannot be written.
     """
     dataset = read_dataset(folder)
@@ -81,37 +77,31 @@ def export(
         raise InputError(
             "prompt.layout 'minimal' prints no numbers; export compact or full prompts"
         )
-    names = [f"{label}.jsonl" for label in LABEL_NAMES.values()]
-    present = [name for name in names if (output / name).exists()]
-    if present and not overwrite:
-        raise InputError(
-            f"{output}: {', '.join(present)} there already; give --overwrite to replace"
+    names = {label: f"{name}.jsonl" for label, name in LABEL_NAMES.items()}
+    refuse_existing(output, names.values(), overwrite)
+    with write_errors(output), write_together(output) as aside:
+        batches = dataset.batches(config.train.feature_names(), BATCH, split)
+        total = sum(dataset.manifest.counts.get(split or "all", {}).values())
+        lines = partial(
+            _lines, style=style, printed=config.prompt_features(), layout=config.prompt_layout
         )
-    try:
-        with write_together(output) as aside:
-            batches = dataset.batches(config.train.feature_names(), BATCH, split)
-            total = sum(dataset.manifest.counts.get(split or "all", {}).values())
-            lines = _Lines(style, config.prompt_features(), config.prompt_layout)
-            counts = _write(batches, total, lines, aside)
-            for label, name in LABEL_NAMES.items():
-                if not counts[label]:  # an earlier export may have had other classes
-                    (aside / f"{name}.jsonl").unlink()
-                    (output / f"{name}.jsonl").unlink(missing_ok=True)
-    except OSError as error:
-        raise RunError(
-            f"{error.filename or output}: cannot be written: {error.strerror or error}"
-        ) from None
+        counts = _write(batches, total, lines, aside)
+        for label, name in names.items():
+            if not counts[label]:  # an earlier export may have had other classes
+                (aside / name).unlink()
+                (output / name).unlink(missing_ok=True)
     return [
-        ExportedFile(output / f"{name}.jsonl", counts[label])
-        for label, name in LABEL_NAMES.items()
-        if counts[label]
+        ExportedFile(output / name, counts[label]) for label, name in names.items() if counts[label]
     ]
 
 
 def _write(
-    batches: Iterable[EventTable], total: int, lines: _Lines, folder: Path
+    batches: Iterable[EventTable],
+    total: int,
+    lines: Callable[[EventTable], Iterator[tuple[int, str]]],
+    folder: Path,
 ) -> dict[int, int]:
-    """Writes one file per class into a folder; returns the lines of each, by label."""
+    """Writes one file per class into a folder; returns the number of lines by label."""
     counts = dict.fromkeys(LABEL_NAMES, 0)
     with ExitStack() as stack, progress_bar(total, "export") as progress:
         files: dict[int, IO[str]] = {
@@ -119,41 +109,32 @@ def _write(
             for label, name in LABEL_NAMES.items()
         }
         for events in batches:
-            for label, line in lines.of(events):
+            for label, line in lines(events):
                 files[label].write(line)
                 counts[label] += 1
             progress.update(len(events))
     return counts
 
 
-@dataclass(frozen=True)
-class _Lines:
-    """How an event becomes a line.
-
-    Attributes:
-        style: what the line holds.
-        printed: features that the prompt prints.
-        layout: of the prompt.
-    """
-
-    style: Style
-    printed: tuple[str, ...]
-    layout: Layout
-
-    def of(self, events: EventTable) -> Iterator[tuple[int, str]]:
-        """The label and the line of each event."""
-        for i, row in enumerate(events.features.tolist()):
-            event = dict(zip(events.names, row, strict=True))
-            label = int(events.label[i])
-            text = render(event, self.printed, self.layout, fusion=False)
-            if self.style == "record":
-                content = _record(events, i, event) | {"prompt": text}
-            elif self.style == "completion":
-                answer = {"completion": LABEL_WORDS[label]} if label in _ANSWERS else {}
-                content = {"prompt": text, **answer}
-            else:
-                content = {"messages": _messages(text, _ANSWERS.get(label))}
-            yield label, json.dumps(content, allow_nan=False) + "\n"
+def _lines(
+    events: EventTable, style: Style, printed: tuple[str, ...], layout: Layout
+) -> Iterator[tuple[int, str]]:
+    """Yields the label and the line of each event."""
+    for i, row in enumerate(events.features.tolist()):
+        event = dict(zip(events.names, row, strict=True))
+        label = int(events.label[i])
+        text = render(event, printed, layout, fusion=False)
+        if style == "record":
+            content = _record(events, i, event) | {"prompt": text}
+        elif style == "completion":
+            answer = {"completion": LABEL_WORDS[label]} if label in _ANSWERS else {}
+            content = {"prompt": text, **answer}
+        else:
+            messages = [{"role": "user", "content": text}]
+            if label in _ANSWERS:
+                messages.append({"role": "assistant", "content": _ANSWERS[label]})
+            content = {"messages": messages}
+        yield label, json.dumps(content, allow_nan=False) + "\n"
 
 
 def _record(events: EventTable, i: int, event: dict[str, float]) -> dict[str, Any]:
@@ -172,10 +153,3 @@ def _number(name: str, value: float) -> float | int | None:
     if math.isnan(value):
         return None
     return int(value) if FEATURES[name].integral else value
-
-
-def _messages(text: str, answer: str | None) -> list[dict[str, str]]:
-    messages = [{"role": "user", "content": text}]
-    if answer is not None:
-        messages.append({"role": "assistant", "content": answer})
-    return messages

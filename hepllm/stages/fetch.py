@@ -1,6 +1,6 @@
-"""``hepllm fetch``: the public LHC Olympics files from Zenodo into ``data/raw``.
+"""``hepllm fetch``: downloads the public LHC Olympics files from Zenodo to ``data/raw``.
 
-A download goes on where it was cut, and a file takes its name only when it is whole and right.
+An interrupted download is continued, and a file gets its name only when it is complete and correct.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class RemoteFile:
     """A file of a Zenodo record.
 
     Attributes:
-        name: what it is called here; its stem becomes the source's name in a dataset.
+        name: local name; its stem becomes the source's name in a dataset.
         record: number of the record, which is the end of its DOI, 10.5281/zenodo.<record>.
-        remote: what it is called there.
-        kind: what must be in it.
-        n_events: how many events that are.
-        checksum: ``algorithm:digest`` where one is known from elsewhere; else the record is asked.
+        remote: name in the record.
+        kind: expected content.
+        n_events: expected number of events.
+        checksum: ``algorithm:digest``; None: as in the record.
     """
 
     name: str
@@ -49,21 +49,17 @@ class RemoteFile:
     checksum: str | None = None
 
     def url(self, base: str) -> str:
-        """Where it lies below a base such as ``https://zenodo.org``."""
+        """URL of the file below a base such as ``https://zenodo.org``."""
         return f"{base}/records/{self.record}/files/{self.remote}?download=1"
 
 
-def _blackbox(number: int) -> RemoteFile:
-    remote = f"events_LHCO2020_BlackBox{number}.h5"
-    return RemoteFile(f"bb{number}.h5", 4536624, remote, "events", 1_000_000)
+def _blackbox(number: int, kind: Literal["events", "masterkey"]) -> RemoteFile:
+    suffix = "h5" if kind == "events" else kind
+    remote = f"events_LHCO2020_BlackBox{number}.{suffix}"
+    return RemoteFile(f"bb{number}.{suffix}", 4536624, remote, kind, 1_000_000)
 
 
-def _key(number: int) -> RemoteFile:
-    remote = f"events_LHCO2020_BlackBox{number}.masterkey"
-    return RemoteFile(f"bb{number}.masterkey", 4536624, remote, "masterkey", 1_000_000)
-
-
-# Checksums are those under which these files are known in other analyses' loaders.
+# Checksums are those in the loaders of other analyses.
 SETS: Mapping[str, tuple[RemoteFile, ...]] = {
     "rnd": (RemoteFile("rnd.h5", 4536377, "events_anomalydetection.h5", "events", 1_100_000),),
     "rnd-v2": (
@@ -96,22 +92,22 @@ SETS: Mapping[str, tuple[RemoteFile, ...]] = {
             "md5:271cf5e71fc756b2a8d2b32730689bdb",
         ),
     ),
-    "bb1": (_key(1), _blackbox(1)),
-    "bb2": (_blackbox(2),),  # holds no signal and has no key
-    "bb3": (_key(3), _blackbox(3)),
+    "bb1": (_blackbox(1, "masterkey"), _blackbox(1, "events")),
+    "bb2": (_blackbox(2, "events"),),  # contains no signal and has no key
+    "bb3": (_blackbox(3, "masterkey"), _blackbox(3, "events")),
 }
-"""What can be fetched, and the files that belong to it."""
+"""The files of each name that can be fetched."""
 
 
 @dataclass(frozen=True)
 class FetchedFile:
-    """A file that is there now.
+    """A complete local file.
 
     Attributes:
-        path: where.
-        size: in bytes.
-        checksum: what it was compared with; None where nobody stated one.
-        downloaded: False where it had been there already.
+        path: local path.
+        size: size in bytes.
+        checksum: the checksum that it agrees with; None where none is known.
+        downloaded: False where it existed already.
     """
 
     path: Path
@@ -121,7 +117,7 @@ class FetchedFile:
 
     @property
     def verification(self) -> str:
-        """How it is known to be right, in words."""
+        """What was checked, in words."""
         if self.checksum is None:
             return "checksum unknown, size and format checked"
         return f"{self.checksum.partition(':')[0]} checked"
@@ -136,33 +132,30 @@ def fetch(
     overwrite: bool = False,
     patience: Patience = PATIENT,
 ) -> list[FetchedFile]:
-    """Downloads sets of files; what is there and right is left alone.
+    """Downloads sets of files; files that exist and are correct are kept.
 
     Args:
         names: keys of ``SETS``.
-        output: folder, made if it is not there.
+        output: folder, made if it does not exist.
         base_url: Zenodo, or a mirror with the same paths.
-        keys: take the labels of black boxes too; without them an analysis stays blind.
+        keys: also fetch the labels of black boxes; without them an analysis stays blind.
         overwrite: replace other files of the same name.
-        patience: how long to try.
+        patience: how often and how long to try.
 
     Raises:
-        InputError: an unknown name, or another file of that name is there.
-        RunError: no connection, the server refuses, the file is wrong or cannot be written; what
-            was received is kept beside as ``<name>.part`` for the next try, unless it is wrong.
+        InputError: a name is unknown, or another file of that name exists.
+        RunError: no connection, the server refuses, or the file is wrong or cannot be written.
+            Received bytes are kept as ``<name>.part`` for the next try, unless they are wrong.
     """
-    files = [file for name in names for file in _files_of(name) if keys or file.kind != "masterkey"]
+    for name in names:
+        if name not in SETS:
+            raise InputError(f"'{name}' cannot be fetched; there are {', '.join(SETS)}")
+    files = [file for name in names for file in SETS[name] if keys or file.kind != "masterkey"]
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{output}: cannot be made: {error.strerror}") from None
     return [_fetch_file(file, output, base_url, overwrite, patience) for file in files]
-
-
-def _files_of(name: str) -> tuple[RemoteFile, ...]:
-    if name not in SETS:
-        raise InputError(f"'{name}' cannot be fetched; there are {', '.join(SETS)}")
-    return SETS[name]
 
 
 def _fetch_file(
@@ -191,7 +184,7 @@ def _fetch_file(
 
 
 def _is_right(path: Path, file: RemoteFile, expected: ExpectedFile) -> bool:
-    """Whether a file that is there already is the one that would be fetched."""
+    """Whether an existing file is the one that would be fetched."""
     try:
         _check(path, file, expected.checksum)
     except HepllmError:
@@ -200,30 +193,25 @@ def _is_right(path: Path, file: RemoteFile, expected: ExpectedFile) -> bool:
 
 
 def _check(path: Path, file: RemoteFile, checksum: str | None) -> None:
-    """Compares a file with its checksum, where one is known, and opens it as its kind."""
+    """Compares a file with its checksum, where one is known, and reads it as its kind."""
     if checksum is not None:
         algorithm, _, expected = checksum.partition(":")
         found = file_digest(path, algorithm)
         if found != expected:
             raise RunError(
                 f"{file.remote}: {algorithm} {found} does not match the known {expected}; "
-                "thrown away, run again to download it anew"
+                "deleted, run again to download it from scratch"
             )
-    _check_format(path, file)
-
-
-def _check_format(path: Path, file: RemoteFile) -> None:
-    """Opens a file as its kind."""
     try:
         if file.kind == "masterkey":
             read_masterkey(path, file.n_events)
             return
         frame = open_frame(path)
     except InputError as error:
-        raise RunError(f"{file.remote}: {error}; thrown away") from None
+        raise RunError(f"{file.remote}: {error}; deleted") from None
     least = LEAST_COLUMNS[file.kind]
     if frame.n_rows != file.n_events or frame.n_columns < least:
         raise RunError(
             f"{file.remote}: {frame.n_rows} rows of {frame.n_columns} columns, expected "
-            f"{file.n_events} of at least {least}; thrown away"
+            f"{file.n_events} of at least {least}; deleted"
         )

@@ -1,4 +1,4 @@
-"""``hepllm inspect``: what is in a dataset, as numbers and as a page of pictures."""
+"""``hepllm inspect``: the content of a dataset as numbers and as a page of pictures."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hepllm.data.dataset import read_dataset
 from hepllm.data.summary import DatasetSummary, summarise, summarise_feature, values_by_class
-from hepllm.errors import RunError
+from hepllm.files import write_errors
 from hepllm.pictures.features import FeatureHistograms, plot_features
 from hepllm.schema import FEATURES
 
@@ -18,11 +18,11 @@ def inspect_dataset(folder: Path, *, page: Path | None, split: str | None = None
 
     Args:
         folder: the dataset.
-        page: PNG file for the distributions; None draws nothing.
+        page: PNG file for the distributions; None: draw nothing.
         split: features of this split's events only.
 
     Raises:
-        InputError: no dataset, a damaged one, or no such split.
+        InputError: the dataset or the split does not exist, or the dataset is damaged.
         RunError: the page cannot be written.
     """
     dataset = read_dataset(folder)
@@ -33,10 +33,6 @@ def inspect_dataset(folder: Path, *, page: Path | None, split: str | None = None
             histograms.append(FeatureHistograms.of(FEATURES[name], classes))
     if page is not None:
         title = f"{folder.name}, {split} split" if split else folder.name
-        try:
+        with write_errors(page, "choose another --page"):
             plot_features(histograms, title, dataset.manifest.counts[split or "all"], page)
-        except OSError as error:
-            raise RunError(
-                f"{page}: cannot be written: {error.strerror or error}; choose another --page"
-            ) from None
     return summarise(dataset, features, None if page is None else str(page))

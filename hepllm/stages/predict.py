@@ -1,8 +1,8 @@
-"""``hepllm predict``: scores of any supported input in a file, chunk by chunk.
+"""``hepllm predict``: scores any supported input in chunks and writes the scores to a file.
 
-Scored chunks lie in ``<output>.partial`` until all are there; a run that was stopped goes on with
-those that are missing. The file appears under its own name only when it is complete. Of the
-input, one chunk at a time is in memory, beside what its reader needs.
+Scored chunks are in ``<output>.partial`` until all are done; a run that was stopped continues with
+the missing ones. The file appears under its final name only when it is complete. One chunk of the
+input is in memory at a time, besides what its reader needs.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ import pyarrow as pa
 from hepllm.arrays import Floats
 from hepllm.baselines.boosting import BOOSTING
 from hepllm.config import Config, EvaluationConfig, PreprocessConfig
-from hepllm.data.work_folder import WorkFolder
-from hepllm.errors import InputError, RunError
+from hepllm.data.work_folder import Parts, WorkFolder, work_folder
+from hepllm.errors import InputError
 from hepllm.evaluation.probabilities import Prior, choose_prior
-from hepllm.files import file_digest
+from hepllm.files import file_digest, write_errors
 from hepllm.learning.checkpoint import best_checkpoint
 from hepllm.logs import progress_bar
 from hepllm.model.inputs import ModelInputs
@@ -39,15 +39,15 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Prediction:
-    """A file of scores that was made.
+    """A new file of scores.
 
     Attributes:
-        path: where.
-        n_events: rows in it.
-        n_scored: events that this run scored; fewer when it resumed another.
+        path: the file.
+        n_events: its rows.
+        n_scored: events that this run scored; fewer when it continued another.
         seconds: wall-clock time of this run.
-        prior: what the probabilities assume, in words.
-        n_kept: events in it that a cascade left to the model; None without one.
+        prior: prior of the probabilities, in words.
+        n_kept: events that a cascade left to the model; None without a cascade.
     """
 
     path: Path
@@ -59,16 +59,15 @@ class Prediction:
 
 
 def prediction_config(run: Run) -> Config:
-    """The run's configuration, whose section ``preprocess`` is that of its training dataset.
+    """The run's configuration with the section ``preprocess`` of its training dataset.
 
-    Where the dataset is gone, as on another machine, the section is that of the run, with a
-    warning.
+    Without the dataset, as on another machine, the section is that of the run, with a warning.
     """
     section = run.config.preprocess.model_dump() | {"select": None}
     try:
         section |= run.dataset().manifest.config["preprocess"] | {"select": None}
     except InputError as error:
-        LOG.warning("%s; jets are taken from %s/config.yaml", error, run.folder)
+        LOG.warning("%s; jet settings are read from %s/config.yaml", error, run.folder)
     settings = PreprocessConfig.model_validate(section)
     return run.config.model_copy(update={"preprocess": settings})
 
@@ -80,9 +79,9 @@ def predict(
 
     Args:
         predictor: a loaded run.
-        source: an event file as ``preprocess`` takes it, a feature table, or a dataset.
+        source: an event file or feature table that ``preprocess`` accepts, or a dataset.
         output: ``.parquet``, ``.csv`` or ``.root``.
-        config: ``preprocess`` says how the input is read, ``evaluation`` which prior is meant.
+        config: ``preprocess`` for reading the input, ``evaluation`` for the prior.
         overwrite: replace an output, and discard an unfinished one.
 
     Raises:
@@ -94,16 +93,13 @@ def predict(
     opened = open_input(predictor.run, source, config.preprocess)
     fingerprint = _fingerprint(predictor, opened, config.preprocess.chunk_size)
     started = time.monotonic()
-    try:
+    with write_errors(output):
         output.parent.mkdir(parents=True, exist_ok=True)
-        with WorkFolder(output, fingerprint, overwrite) as work:
+        with work_folder(output, fingerprint, overwrite) as work:
             n_scored = _score_parts(predictor, opened, config.preprocess, work)
-            prior = _choose_prior(predictor, config.evaluation, config.seed, work, opened.parts)
-            n_events, n_kept = _assemble(predictor, prior, work, opened.parts, output)
-    except OSError as error:
-        raise RunError(
-            f"{error.filename or output}: cannot be written: {error.strerror or error}"
-        ) from None
+            tables = [str(part) for part in opened.parts]
+            prior = _choose_prior(predictor, config.evaluation, config.seed, work.parts, tables)
+            n_events, n_kept = _assemble(predictor, prior, work, tables)
     seconds = time.monotonic() - started
     return Prediction(output, n_events, n_scored, seconds, prior.name, n_kept)
 
@@ -116,13 +112,13 @@ def predict_texts(
     Args:
         predictor: a loaded run.
         texts: the events.
-        prior: signal fraction that the probability assumes, as ``evaluation.prior`` states it.
+        prior: signal fraction that the probability assumes, as in ``evaluation.prior``.
 
     Raises:
-        InputError: as for ``rows_of_texts``, or where a prior is to be estimated from them.
+        InputError: as for ``rows_of_texts``, or if the prior is ``estimate``.
     """
     if prior == "estimate":
-        raise InputError("a prior cannot be estimated from pasted events; state one")
+        raise InputError("a prior cannot be estimated from single events; give a number")
     scores = predictor.score(ModelInputs(rows_of_texts(texts, predictor.names)))
     fraction = prior if isinstance(prior, float) else None
     probabilities = predictor.probability(scores, fraction)
@@ -137,7 +133,7 @@ def rows_of_texts(texts: Sequence[str], names: Sequence[str]) -> Floats:
         names: the F features; NaN where a text lacks one.
 
     Raises:
-        InputError: for a text without any of these features, or with an impossible value.
+        InputError: a text has none of these features, or a value that is not valid.
     """
     rows = np.full((len(texts), len(names)), np.nan)
     for row, text in zip(rows, texts, strict=True):
@@ -147,27 +143,25 @@ def rows_of_texts(texts: Sequence[str], names: Sequence[str]) -> Floats:
             raise InputError(str(error)) from None
         missing = [name for name in names if name not in event]
         if len(missing) == len(names):
-            raise InputError(f"the text names {', '.join(event)}, but none of the model's features")
+            raise InputError(f"the text has {', '.join(event)}, but none of the model's features")
         if not any(np.isfinite(event[name]) for name in names if name in event):
-            raise InputError("the text gives none of the model's features a value")
+            raise InputError("the text has no values of the model's features")
         if missing:
-            LOG.warning("not in the text, so taken as missing: %s", ", ".join(missing))
+            LOG.warning("not in the text, so treated as missing: %s", ", ".join(missing))
         row[:] = [event.get(name, np.nan) for name in names]
     return rows
 
 
 def _check_output(output: Path, overwrite: bool) -> None:
     if output.suffix.lower() not in SUFFIXES:
-        raise InputError(
-            f"{output}: the ending says how scores are written: one of {', '.join(SUFFIXES)}"
-        )
+        raise InputError(f"{output}: the name must end with one of {', '.join(SUFFIXES)}")
     if output.is_dir() or (output.exists() and not overwrite):
         hint = "is a folder" if output.is_dir() else "exists; give --overwrite to replace it"
         raise InputError(f"{output}: {hint}")
 
 
 def _fingerprint(predictor: Predictor, opened: ScoredInput, chunk_size: int) -> dict[str, object]:
-    """What unfinished work must have in common with a run that takes it up."""
+    """Weights, input and settings that unfinished work and a run that continues it must share."""
     digest = hashlib.sha256()
     for file in sorted(best_checkpoint(predictor.run.checkpoints).glob("*.safetensors")):
         if not file.name.startswith("optimizer"):
@@ -181,12 +175,12 @@ def _fingerprint(predictor: Predictor, opened: ScoredInput, chunk_size: int) -> 
 def _score_parts(
     predictor: Predictor, source: ScoredInput, config: PreprocessConfig, work: WorkFolder
 ) -> int:
-    """Scores what is not scored yet; returns the number of events."""
-    missing = [part for part in source.parts if work.cut_flow(str(part)) is None]
+    """Scores the parts that are not scored yet; returns the number of events."""
+    missing = [part for part in source.parts if work.parts.cut_flow(str(part)) is None]
     total = source.parts[-1].stop if source.parts else 0
     n_missing = sum(part.stop - part.start for part in missing)
     if n_missing < total:
-        LOG.info("%s: goes on with %d of %d events", work.folder, n_missing, total)
+        LOG.info("%s: continues with %d of %d events", work.folder, n_missing, total)
     chunks = source.read(predictor.names, missing, config)
     n_scored = 0
     bar = progress_bar(total, "predict", initial=total - n_missing)
@@ -203,20 +197,20 @@ def _score_parts(
             }
             if predictor.cascade is not None:
                 columns[BOOSTING] = predictor.cascade.boosting.score(table.features)
-            work.save(str(part), pa.table(columns), [("scored", len(table))])
+            work.parts.save(str(part), pa.table(columns), [("scored", len(table))])
             n_scored += len(table)
             progress.update(part.stop - part.start)
     return n_scored
 
 
 def _check_features(predictor: Predictor, table: InputRows, part: Part) -> None:
-    """Tells of features that no event of the first piece has."""
+    """Warns of features that no event of the first part has."""
     absent = np.flatnonzero(np.isnan(table.features).all(axis=0))
     names = [predictor.names[column] for column in absent]
     if len(table) and len(names) == len(predictor.names):
         raise InputError(
             f"rows {part.start}-{part.stop - 1} have none of the model's features "
-            f"{', '.join(names)}; say which column holds what in preprocess.columns"
+            f"{', '.join(names)}; name their columns in preprocess.columns"
         )
     if len(table) and names:
         LOG.warning("missing in all of the first %d events: %s", len(table), ", ".join(names))
@@ -226,37 +220,29 @@ def _choose_prior(
     predictor: Predictor,
     config: EvaluationConfig,
     seed: int,
-    work: WorkFolder,
-    parts: Sequence[Part],
+    parts: Parts,
+    names: Sequence[str],
 ) -> Prior:
-    score = weight = np.empty(0)
+    sample = np.empty(0), np.empty(0)
     used, column = predictor.calibration, "score"
     if predictor.cascade is not None:
         used, column = predictor.cascade.prior_calibration, BOOSTING
     if config.prior == "estimate":
-        tables = [work.load(str(part)).select([column, "weight"]) for part in parts]
-        whole = pa.concat_tables(tables)
-        score, weight = whole[column].to_numpy(), whole["weight"].to_numpy()
-    return choose_prior(
-        config,
-        predictor.run.config.train.balance,
-        used.map,
-        used.validation,
-        (score, weight),
-        seed=seed,
-    )
+        table = pa.concat_tables(parts.load(name).select([column, "weight"]) for name in names)
+        sample = table[column].to_numpy(), table["weight"].to_numpy()
+    balance = predictor.run.config.train.balance
+    return choose_prior(config, balance, used.map, used.validation, sample, seed=seed)
 
 
 def _assemble(
-    predictor: Predictor, prior: Prior, work: WorkFolder, parts: Sequence[Part], output: Path
+    predictor: Predictor, prior: Prior, work: WorkFolder, names: Sequence[str]
 ) -> tuple[int, int | None]:
-    """Writes the file from its pieces and puts it in place; returns its events and those kept."""
-    aside = work.result / output.name
+    """Writes the file from its parts; returns its number of events and of those kept."""
     cascade = predictor.cascade
     n_events = n_cascaded = 0
-    with ScoreWriter(aside, prior.name, cascade is not None) as writer:
-        for part in parts:
-            table = work.load(str(part))
+    with ScoreWriter(work.result / work.output.name, prior.name, cascade is not None) as writer:
+        for name in names:
+            table = work.parts.load(name)
             score = table["score"].to_numpy()
             probability = predictor.probability(score, prior.fraction)
             table = table.append_column("probability", pa.array(probability))

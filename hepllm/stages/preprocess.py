@@ -1,7 +1,7 @@
-"""``hepllm preprocess``: event files in chunks to a dataset of features.
+"""``hepllm preprocess``: converts event files in chunks to a dataset of features.
 
-Finished chunks lie in ``<output>.partial`` until all are there; a run that was stopped goes on
-with those that are missing. The dataset appears under its own name only when it is complete.
+Finished chunks are in ``<output>.partial`` until all are done; a run that was stopped continues
+with the missing ones. The dataset appears under its final name only when it is complete.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from pathlib import Path
 
 from hepllm.config import Config, PreprocessConfig, dump_config
 from hepllm.data.dataset import MANIFEST, CutFlowStep, Dataset, SourceFile, read_dataset
-from hepllm.data.work_folder import Parts, WorkFolder
+from hepllm.data.work_folder import Parts, WorkFolder, work_folder
 from hepllm.data.writer import DatasetWriter, make_table
 from hepllm.errors import InputError, RunError, nearest_name
 from hepllm.executor import Retry, run_tasks
-from hepllm.files import write_text
+from hepllm.files import write_errors, write_text
 from hepllm.logs import progress_bar
 from hepllm.physics.chunks import READ, VALID, process_chunk
 from hepllm.physics.readers.content import SUFFIXES
@@ -33,17 +33,17 @@ RAW_FOLDER = Path("data/raw")
 PROCESSED_FOLDER = Path("data/processed")
 
 NOT_CONTENT = ("chunk_size", "workers", "executor", "dask_scheduler", "retries", "chunk_timeout")
-"""Settings of the section that decide how the work is done, not what comes out."""
+"""Settings of the section that do not change the dataset."""
 
 
 @dataclass(frozen=True)
 class PreprocessedDataset:
-    """A dataset that was made, and how quickly.
+    """A new dataset.
 
     Attributes:
-        dataset: what is on disk.
+        dataset: the dataset on disk.
         seconds: wall-clock time of this run.
-        n_read: events that this run read; fewer than the files hold when it resumed another.
+        n_read: events that this run read; fewer than the files have when it continued another.
     """
 
     dataset: Dataset
@@ -67,16 +67,15 @@ def preprocess(
     """Makes datasets from event files.
 
     Args:
-        inputs: files, or folders of which every event file is taken; none stands for
-            ``data/raw``.
-        output: one dataset for all files; None makes one a file, ``data/processed/<stem>``.
-        config: the section ``preprocess`` and, for the record, all others.
-        masterkey: labels of a file that has none itself; without it, ``<stem>.masterkey`` or
-            ``<file>.masterkey`` beside the file is taken where there is one.
-        overwrite: replace datasets and unfinished runs that are in the way.
+        inputs: files, or folders with event files; empty: ``data/raw``.
+        output: one dataset for all files; None: one per file, ``data/processed/<stem>``.
+        config: the section ``preprocess`` is used, all sections are recorded.
+        masterkey: labels of a file without labels; None: ``<stem>.masterkey`` or
+            ``<file>.masterkey`` beside the file if it exists.
+        overwrite: replace existing datasets and unfinished runs.
 
     Raises:
-        InputError: an input is missing, damaged or not what it should be, or an output exists.
+        InputError: an input is missing, damaged or of a wrong format, or an output exists.
         ChunkError: a worker failed; finished chunks are kept for the next run.
         RunError: the output cannot be written.
     """
@@ -97,11 +96,7 @@ def preprocess(
         folder: [open_source(path, masterkey, config.preprocess) for path in paths]
         for folder, paths in jobs.items()
     }
-    record = _Record(dump_config(config), content_settings(config))
-    return [
-        _make(folder, sources, config.preprocess, record, overwrite)
-        for folder, sources in opened.items()
-    ]
+    return [_make(folder, sources, config, overwrite) for folder, sources in opened.items()]
 
 
 def _input_files(inputs: Sequence[Path]) -> list[Path]:
@@ -120,7 +115,7 @@ def _input_files(inputs: Sequence[Path]) -> list[Path]:
 
 def _files_of_folder(folder: Path) -> list[Path]:
     if (folder / MANIFEST).exists():
-        raise InputError(f"{folder}: is a dataset already; give the files that it was made from")
+        raise InputError(f"{folder}: is already a dataset; give the files that it was made from")
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
     if not files:
         raise InputError(
@@ -133,7 +128,7 @@ def _refuse_equal_names(files: Sequence[Path], names: Sequence[str]) -> None:
     seen: dict[str, Path] = {}
     for file, name in zip(files, names, strict=True):
         if name in seen:
-            raise InputError(f"{file}: has the name of {seen[name]}; rename one, or give each once")
+            raise InputError(f"{file}: same name as {seen[name]}; rename one, or give each once")
         seen[name] = file
 
 
@@ -146,7 +141,7 @@ def _check_output(folder: Path, overwrite: bool) -> None:
     if not is_dataset and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: exists and is not a dataset; choose another output")
     if is_dataset and not overwrite:
-        raise InputError(f"{folder}: exists already; give --overwrite to replace it")
+        raise InputError(f"{folder}: already exists; give --overwrite to replace it")
 
 
 def _check_source_labels(files: Sequence[Path], config: PreprocessConfig) -> None:
@@ -157,35 +152,16 @@ def _check_source_labels(files: Sequence[Path], config: PreprocessConfig) -> Non
             raise InputError(f"preprocess.source_labels: no input file is called '{name}'{hint}")
 
 
-@dataclass(frozen=True)
-class _Record:
-    """What a dataset keeps of the configuration that made it.
-
-    Attributes:
-        yaml: all of it, for its ``config.yaml``.
-        content: what its content depends on, for its manifest.
-    """
-
-    yaml: str
-    content: dict[str, object]
-
-
 def _make(
-    folder: Path,
-    sources: Sequence[EventSource],
-    config: PreprocessConfig,
-    record: _Record,
-    overwrite: bool,
+    folder: Path, sources: Sequence[EventSource], config: Config, overwrite: bool
 ) -> PreprocessedDataset:
     started = time.monotonic()
     described = [source.describe() for source in sources]
-    try:
-        with WorkFolder(folder, _fingerprint(described, config), overwrite) as work:
-            tasks = make_tasks(sources, config.chunk_size)
-            n_read = _process(work, tasks, config)
-            _assemble(work, tasks, described, record)
-    except OSError as error:
-        raise _unwritable(folder, error) from None
+    fingerprint = _fingerprint(described, config.preprocess)
+    with write_errors(folder), work_folder(folder, fingerprint, overwrite) as work:
+        tasks = make_tasks(sources, config.preprocess.chunk_size)
+        n_read = _process(work, tasks, config.preprocess)
+        _assemble(work, tasks, described, config)
     result = PreprocessedDataset(read_dataset(folder), time.monotonic() - started, n_read)
     message = "%s: %d events in %.1f s, %.0f events/s"
     n_events = result.dataset.n_events
@@ -195,32 +171,22 @@ def _make(
     return result
 
 
-def content_settings(config: Config) -> dict[str, object]:
-    """The resolved configuration, less the settings that cannot change the dataset."""
-    tree = config.model_dump(mode="json")
-    section = tree["preprocess"]
-    tree["preprocess"] = {key: section[key] for key in section if key not in NOT_CONTENT}
-    return tree
-
-
 def _fingerprint(described: Sequence[SourceFile], config: PreprocessConfig) -> dict[str, object]:
-    """What unfinished work must have in common with a run that takes it up."""
-    section = config.model_dump(mode="json")
+    """Inputs and settings that unfinished work and a run that continues it must share."""
     free = set(NOT_CONTENT) - {"chunk_size"} | {"on_bad_event"}
-    settings = {key: value for key, value in section.items() if key not in free}
     return {
         "schema_version": SCHEMA_VERSION,
         "inputs": {source.name: source.model_dump() for source in described},
-        "preprocess": settings,
+        "preprocess": config.model_dump(mode="json", exclude=free),
     }
 
 
 def _process(work: WorkFolder, tasks: Sequence[ChunkTask], config: PreprocessConfig) -> int:
-    """Does the chunks that are not done yet; returns the number of events read."""
-    missing = [task for task in tasks if not _is_done(work, task, config)]
+    """Processes the chunks that are not done yet; returns the number of events read."""
+    missing = [task for task in tasks if not _is_done(work.parts, task, config)]
     total, n_missing = (sum(task.n_rows for task in some) for some in (tasks, missing))
     if n_missing < total:
-        logger.info("%s: goes on with %d of %d events", work.folder, n_missing, total)
+        logger.info("%s: continues with %d of %d events", work.folder, n_missing, total)
     results = run_tasks(
         functools.partial(do_chunk, parts=work.parts, config=config),
         missing,
@@ -237,37 +203,27 @@ def _process(work: WorkFolder, tasks: Sequence[ChunkTask], config: PreprocessCon
 
 
 def do_chunk(task: ChunkTask, parts: Parts, config: PreprocessConfig) -> None:
-    """Processes a chunk and keeps it as a part; done by a worker, so that no columns travel.
-
-    Args:
-        task: the chunk.
-        parts: where it is kept.
-        config: how it is read and clustered, and how its events are dealt out to splits.
+    """Processes a chunk and saves it as a part; workers do so, so that columns are not sent.
 
     Raises:
-        InputError: the file is damaged, or it has bad events and they are not to be skipped.
+        InputError: the file is damaged, or has bad events that are not to be skipped.
         RunError: the part cannot be written.
     """
     result = process_chunk(task.chunk, config)
     rows = {**result.rows, "label_raw": task.labels(result)}
     table = make_table(rows, result.features, task.source, config.splits, result.particles)
-    try:
-        parts.save(task.part, table, result.cut_flow)
-    except FileNotFoundError:
-        raise RunError(
-            f"{parts.folder}: not there; workers on other machines must share this folder"
-        ) from None
-    except OSError as error:
-        raise _unwritable(parts.folder, error) from None
+    with write_errors(parts.folder):
+        try:
+            parts.save(task.part, table, result.cut_flow)
+        except FileNotFoundError:
+            raise RunError(
+                f"{parts.folder}: does not exist; workers on other machines must share this folder"
+            ) from None
 
 
-def _unwritable(path: Path, error: OSError) -> RunError:
-    return RunError(f"{error.filename or path}: cannot be written: {error.strerror or error}")
-
-
-def _is_done(work: WorkFolder, task: ChunkTask, config: PreprocessConfig) -> bool:
-    """Whether an earlier run did this chunk; one that skipped bad events may not count now."""
-    cut_flow = work.cut_flow(task.part)
+def _is_done(parts: Parts, task: ChunkTask, config: PreprocessConfig) -> bool:
+    """Whether an earlier run did this chunk, without skipping bad events unless this run does."""
+    cut_flow = parts.cut_flow(task.part)
     if cut_flow is None:
         return False
     steps = dict(cut_flow)
@@ -275,18 +231,19 @@ def _is_done(work: WorkFolder, task: ChunkTask, config: PreprocessConfig) -> boo
 
 
 def _assemble(
-    work: WorkFolder, tasks: Sequence[ChunkTask], described: Sequence[SourceFile], record: _Record
+    work: WorkFolder, tasks: Sequence[ChunkTask], described: Sequence[SourceFile], config: Config
 ) -> None:
     """Writes the dataset from its parts, in the order of the events."""
     writer = DatasetWriter(work.result)
     steps: dict[str, int] = {}
     for task in tasks:
-        writer.write(work.load(task.part))
-        for name, events in work.cut_flow(task.part) or ():
+        writer.write(work.parts.load(task.part))
+        for name, events in work.parts.cut_flow(task.part) or ():
             steps[name] = steps.get(name, 0) + events
     if steps[READ] > steps[VALID]:
         logger.warning("%s: %d bad events skipped", work.result, steps[READ] - steps[VALID])
     cut_flow = [CutFlowStep(name=name, events=events) for name, events in steps.items()]
-    write_text(work.result / "config.yaml", record.yaml, durable=True)
-    writer.finish(record.content, described, cut_flow)
+    write_text(work.result / "config.yaml", dump_config(config), durable=True)
+    content = config.model_dump(mode="json", exclude={"preprocess": set(NOT_CONTENT)})
+    writer.finish(content, described, cut_flow)
     work.publish()

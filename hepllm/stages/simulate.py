@@ -1,4 +1,4 @@
-"""``hepllm simulate``: an R&D file and a black box from the event generator."""
+"""``hepllm simulate``: a labelled file and a black box from the event generator."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import logging
 import time
 from collections import Counter
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from hepllm.config import Config, SimulateConfig, dump_config
-from hepllm.errors import ConfigError, InputError
+from hepllm.errors import ConfigError
 from hepllm.executor import run_tasks
-from hepllm.files import write_together
+from hepllm.files import refuse_existing, write_together
 from hepllm.logs import progress_bar
 from hepllm.physics.lhco_writer import write_lhco
 from hepllm.physics.simulation import Block, Purpose, plan_blocks, simulate_block
@@ -29,7 +29,7 @@ MASTERKEY_FILE = "blackbox.masterkey"
 CONFIG_FILE = "simulate.yaml"
 
 _SAFE_PT_HAT = 0.75
-"""Of the trigger's pT: parton showers and jet resolution lift few events by more than a third."""
+"""Share of the trigger's pT; showers and jet resolution raise few pT by more than a third."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class SimulatedFile:
     """One file of simulated events.
 
     Attributes:
-        path: where it is.
-        n_events: its rows.
-        n_signal: those that are signal.
+        path: the file.
+        n_events: number of events.
+        n_signal: number of signal events.
         signal_efficiency: share of generated signal events that trigger; None without any.
-        background_efficiency: the same of QCD events above ``simulate.pt_hat_min``.
-        seconds: time it took.
+        background_efficiency: the same for QCD events above ``simulate.pt_hat_min``.
+        seconds: wall-clock time.
     """
 
     path: Path
@@ -60,13 +60,13 @@ def simulate(config: Config, output: Path, *, overwrite: bool = False) -> list[S
     workers or the executor. All files appear together when the last is complete.
 
     Args:
-        config: section ``simulate`` and the seed; a file of size 0 is left out.
-        output: folder, made if it is not there.
-        overwrite: replace files that are there already.
+        config: section ``simulate`` and the seed; a file of 0 events is left out.
+        output: folder, made if it does not exist.
+        overwrite: replace files that exist.
 
     Raises:
-        ConfigError: both files have size 0.
-        InputError: a file is there already, or Pythia is not installed.
+        ConfigError: both files have 0 events.
+        InputError: a file exists, or Pythia is not installed.
         RunError: the generator or a worker failed.
     """
     settings = config.simulate
@@ -74,17 +74,14 @@ def simulate(config: Config, output: Path, *, overwrite: bool = False) -> list[S
         raise ConfigError("simulate.rnd and simulate.blackbox are both 0: there is nothing to make")
     wanted = [RND_FILE] if settings.rnd else []
     wanted += [BLACKBOX_FILE, MASTERKEY_FILE] if settings.blackbox else []
-    present = [name for name in [*wanted, CONFIG_FILE] if (output / name).exists()]
-    if present and not overwrite:
-        raise InputError(
-            f"{output}: {', '.join(present)} there already; use --overwrite to replace"
-        )
-    if settings.pt_hat_min > _SAFE_PT_HAT * settings.trigger_pt:
+    refuse_existing(output, [*wanted, CONFIG_FILE], overwrite)
+    safe_pt_hat = _SAFE_PT_HAT * settings.trigger_pt
+    if settings.pt_hat_min > safe_pt_hat:
         logger.warning(
-            "simulate.pt_hat_min = %g GeV is so near the trigger that QCD events which would pass"
-            " it are never generated; at most %g GeV loses none to speak of",
+            "simulate.pt_hat_min = %g GeV is so close to the trigger that QCD events which would "
+            "trigger are not generated; set it to %g GeV or less to lose almost none",
             settings.pt_hat_min,
-            _SAFE_PT_HAT * settings.trigger_pt,
+            safe_pt_hat,
         )
     with write_together(output) as aside:
         records = []
@@ -93,7 +90,7 @@ def simulate(config: Config, output: Path, *, overwrite: bool = False) -> list[S
         if settings.blackbox:
             records.append(_make_file("blackbox", aside / BLACKBOX_FILE, settings, config.seed))
         (aside / CONFIG_FILE).write_text(dump_config(config), encoding="utf-8")
-    return [_moved(record, output) for record in records]
+    return [replace(record, path=output / record.path.name) for record in records]
 
 
 def _make_file(purpose: Purpose, path: Path, settings: SimulateConfig, seed: int) -> SimulatedFile:
@@ -110,19 +107,17 @@ def _make_file(purpose: Purpose, path: Path, settings: SimulateConfig, seed: int
     seconds = time.monotonic() - began
     n_signal = int(labels.sum())
     n_made = {SIGNAL: n_signal, BACKGROUND: n_events - n_signal}
-    efficiency = {
-        process: made / n_tried[process] if made else None for process, made in n_made.items()
-    }
-    logger.info("%s: %d events in %.0f s", path.name, n_events, seconds)
-    return SimulatedFile(
-        path, n_events, n_signal, efficiency[SIGNAL], efficiency[BACKGROUND], seconds
+    of_signal, of_background = (
+        made / n_tried[process] if made else None for process, made in n_made.items()
     )
+    logger.info("%s: %d events in %.0f s", path.name, n_events, seconds)
+    return SimulatedFile(path, n_events, n_signal, of_signal, of_background, seconds)
 
 
 def _write_blocks(
     blocks: tuple[Block, ...], path: Path, settings: SimulateConfig, *, labelled: bool
 ) -> Counter[int]:
-    """Makes the events of all blocks; returns how many had to be generated, by process."""
+    """Writes the events of all blocks; returns the number of generated events by process."""
     n_tried: Counter[int] = Counter()
     results = run_tasks(
         functools.partial(simulate_block, config=settings),
@@ -143,7 +138,3 @@ def _write_blocks(
             n_tried.update(result.n_tried)
             progress.update(len(labels))
     return n_tried
-
-
-def _moved(record: SimulatedFile, folder: Path) -> SimulatedFile:
-    return SimulatedFile(**{**vars(record), "path": folder / record.path.name})

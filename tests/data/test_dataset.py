@@ -171,7 +171,7 @@ def test_unknown_names(dataset: Dataset) -> None:
 
 def test_without_manifest_it_is_no_dataset(dataset: Dataset) -> None:
     (dataset.folder / "manifest.json").unlink()
-    with pytest.raises(InputError, match="not a dataset, or an unfinished one"):
+    with pytest.raises(InputError, match="not a complete dataset"):
         read_dataset(dataset.folder)
     with pytest.raises(InputError, match="no such dataset"):
         read_dataset(dataset.folder / "absent")
@@ -199,7 +199,7 @@ def test_damaged_manifests(dataset: Dataset) -> None:
 def test_missing_and_short_shards(dataset: Dataset) -> None:
     files = [dataset.folder / shard.file for shard in dataset.manifest.shards]
     files[1].write_bytes(files[3].read_bytes())
-    with pytest.raises(InputError, match="2 events, the manifest says 10"):
+    with pytest.raises(InputError, match="2 events, expected 10 by the manifest"):
         dataset.load(["m_jj"])
     files[1].unlink()
     with pytest.raises(InputError, match=r"events-00001.parquet: cannot be read"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from hepllm.data.work_folder import Parts, WorkFolder
+from hepllm.data.work_folder import Parts, WorkFolder, work_folder
 from hepllm.errors import RunError
 
 TABLE = pa.table({"m_jj": [3500.0, 2900.0]})
@@ -53,25 +53,25 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def _unfinished(output: Path, fingerprint: dict[str, float]) -> WorkFolder:
-    with WorkFolder(output, fingerprint, overwrite=False) as work:
-        work.save("rows", TABLE, [("events read", 2)])
+    with work_folder(output, fingerprint, overwrite=False) as work:
+        work.parts.save("rows", TABLE, [("events read", 2)])
     return work
 
 
 def test_a_worker_that_outlives_its_run_adds_nothing_to_another(tmp_path: Path) -> None:
     output = tmp_path / "rnd"
     work = _unfinished(output, {"radius": 0.5})
-    with WorkFolder(output, {"radius": 1.0}, overwrite=True) as again:
-        work.parts.save("rows", TABLE, [])  # what the old worker had at hand
-        assert again.cut_flow("rows") is None
+    with work_folder(output, {"radius": 1.0}, overwrite=True) as again:
+        work.parts.save("rows", TABLE, [])  # by the old worker
+        assert again.parts.cut_flow("rows") is None
         with pytest.raises(RunError, match=r"cannot be read back: .*run again"):
-            again.load("rows")
+            again.parts.load("rows")
 
 
 def test_what_was_being_written_is_put_away(tmp_path: Path) -> None:
     output = tmp_path / "rnd"
     work = _unfinished(output, {})
     (work.parts.folder / ".others-0.arrow.0123.partial").write_bytes(b"half")
-    with WorkFolder(output, {}, overwrite=False) as again:
+    with work_folder(output, {}, overwrite=False) as again:
         assert [file.suffix for file in again.parts.folder.iterdir()] == [".arrow"]
-        assert again.cut_flow("rows") == [("events read", 2)]
+        assert again.parts.cut_flow("rows") == [("events read", 2)]

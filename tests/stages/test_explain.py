@@ -111,8 +111,8 @@ def test_a_dataset_has_its_particles_and_its_used_events(
     used = events.event_id[seen & (events.split == "train")][0]
     fresh = events.event_id[events.split == "test"][0]
     first, second = run(predictor, f"rnd:{used}", f"{fresh}", output=tmp_path)
-    assert "flatters" in first.text
-    assert "flatters" not in second.text
+    assert "biases" in first.text
+    assert "biases" not in second.text
     assert (tmp_path / second.name / DISPLAY).is_file()
     row = int(np.flatnonzero(events.event_id == fresh)[0])
     (by_row,) = run(predictor, str(row), output=tmp_path / "rows", by_row=True)
@@ -145,7 +145,7 @@ def test_text_alone_is_explained_by_its_text(folder: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("events", "options", "message"),
     [
-        (["400"], {"source": "rnd.h5"}, r"no row 400; it has 240, 0 to 239"),
+        (["400"], {"source": "rnd.h5"}, r"no row 400; rows are from 0 to 239"),
         (["-1"], {"source": "rnd.h5"}, r"no row -1"),
         (["x"], {"source": "rnd.h5"}, "whole number, found 'x'"),
         (["999"], {}, "no event_id 999 among its 240 events"),
@@ -182,7 +182,7 @@ def test_an_output_that_cannot_be_written_is_told(predictor: Predictor, tmp_path
 
 def test_a_prior_of_one_event_is_not_estimated(predictor: Predictor) -> None:
     config = override_config(prediction_config(predictor.run), ["evaluation.prior=estimate"])
-    with pytest.raises(InputError, match="state one"):
+    with pytest.raises(InputError, match="give a number"):
         explain(predictor, config, ["3"])
 
 

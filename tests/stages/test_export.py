@@ -112,10 +112,10 @@ def test_one_split_replaces_an_earlier_export_only_when_asked(
 def test_a_full_disk_leaves_nothing(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(stage._Lines, "of", full)
+    monkeypatch.setattr(stage, "_lines", full)
     with pytest.raises(RunError, match="cannot be written: No space left on device"):
         export(dataset, tmp_path / "out", load_config())
     assert not (tmp_path / "out").exists()

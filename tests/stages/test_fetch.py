@@ -285,7 +285,7 @@ def test_a_wrong_checksum_leaves_nothing(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"<html>robots are not welcome</html>", "not an HDF5 file; thrown away"),
+        (b"<html>robots are not welcome</html>", "not an HDF5 file; deleted"),
         (None, r"61 rows of 2101 columns, expected 60"),
     ],
 )
@@ -348,7 +348,7 @@ def test_a_missing_file_and_an_unknown_name(
     del server.files["events.h5"], server.files["box.masterkey"]
     with pytest.raises(RunError, match="HTTP 404"):
         get("rnd")
-    with pytest.raises(RunError, match=r"has no file box\.masterkey; there are box\.h5"):
+    with pytest.raises(RunError, match=r"no file box\.masterkey; there are box\.h5"):
         get("bb1")
     with pytest.raises(InputError, match="'bb4' cannot be fetched; there are rnd, bb1"):
         get("bb4")

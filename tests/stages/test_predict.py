@@ -193,12 +193,12 @@ def test_a_pasted_prompt_is_the_event_that_it_was(
     with caplog.at_level("WARNING", "hepllm"):
         short = rows_of_texts(["event m=0123 t=0.45"], predictor.names)
     assert np.isfinite(short).sum() == 2
-    assert "taken as missing" in caplog.text
+    assert "treated as missing" in caplog.text
     with pytest.raises(InputError, match="no feature found"):
         rows_of_texts(["hello"], predictor.names)
     with pytest.raises(InputError, match="none of the model's features"):
         rows_of_texts(["m_jj: 3500.0000000000"], predictor.names)
-    with pytest.raises(InputError, match="none of the model's features a value"):
+    with pytest.raises(InputError, match="the text has no values of the model's features"):
         rows_of_texts(["event m=9999 t=9.99"], predictor.names)
 
 

@@ -184,7 +184,7 @@ def test_a_selection_that_leaves_nothing_is_told(
     (made,) = preprocess([lhco_file], output, _config("select=m_jj < 0"))
     assert made.dataset.n_events == 0
     assert "none of the 60 events that were read is kept" in caplog.text
-    with pytest.raises(InputError, match="holds no events"):
+    with pytest.raises(InputError, match="contains no events"):
         made.dataset.require_events()
 
 
@@ -233,7 +233,7 @@ def test_the_output_has_a_name(lhco_file: Path) -> None:
 def test_an_existing_dataset_is_not_replaced_unasked(lhco_file: Path, output: Path) -> None:
     preprocess([lhco_file], output, _config())
     before = _contents(output)
-    with pytest.raises(InputError, match="exists already; give --overwrite"):
+    with pytest.raises(InputError, match="already exists; give --overwrite"):
         preprocess([lhco_file], output, _config("jets.radius=0.5"))
     assert _contents(output) == before
     preprocess([lhco_file], output, _config("jets.radius=0.5"), overwrite=True)

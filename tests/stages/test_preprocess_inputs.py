@@ -283,7 +283,7 @@ def test_a_master_key_of_a_table(tmp_path: Path) -> None:
 
 def test_a_dataset_is_no_input(lhco_file: Path, tmp_path: Path) -> None:
     preprocess([lhco_file], tmp_path / "data", _config())
-    with pytest.raises(InputError, match="is a dataset already"):
+    with pytest.raises(InputError, match="is already a dataset"):
         preprocess([tmp_path / "data"], tmp_path / "out", _config())
 
 

@@ -174,4 +174,4 @@ def test_a_generator_cut_too_near_the_trigger_is_warned_of(
     config = small("simulate.rnd=1", "simulate.blackbox=0", "simulate.pt_hat_min=1100")
     with caplog.at_level(logging.WARNING, logger="hepllm"):
         simulate(config, tmp_path)
-    assert "at most 900 GeV" in caplog.text
+    assert "set it to 900 GeV or less" in caplog.text
