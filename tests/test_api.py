@@ -115,7 +115,7 @@ def test_a_file_has_the_scores_of_its_rows(
         ("nothing", "no feature found"),
         (ak.Array([[{"pt": 1.0}]]), "need three-momenta.*found pt"),
         (ak.Array([[{"pt": -1.0, "eta": 0.0, "phi": 0.0}]]), "pT < 0"),
-        (ak.Array([{"pt": 1.0, "eta": 0.0, "phi": 0.0}]), "two dimensions"),
+        (ak.Array([{"pt": 1.0, "eta": 0.0, "phi": 0.0}]), r"\(2 dimensions\), found 1"),
     ],
 )
 def test_what_is_no_event_is_told(given: object, message: str, classifier: EventClassifier) -> None:

@@ -32,12 +32,12 @@ class PickedEvent:
     """One event to be explained.
 
     Attributes:
-        name: of its folder.
-        title: what it is called in words.
-        features: all that are known, by name; NaN where missing.
+        name: name of its folder.
+        title: title for texts and pictures.
+        features: values by name; NaN where missing.
         label: 1, 0, or -1 where unknown.
-        digest: of its content; None for pasted text.
-        particles: where they are at hand.
+        digest: ``event_digest``; None for pasted text.
+        particles: its particles, if the source has them.
     """
 
     name: str
@@ -49,10 +49,10 @@ class PickedEvent:
 
 
 def pick_texts(texts: Sequence[str]) -> list[PickedEvent]:
-    """Events that are written as prompts.
+    """Reads events that are written as prompts.
 
     Raises:
-        InputError: for a text that names no feature.
+        InputError: a text has no feature.
     """
     picked = []
     for number, text in enumerate(texts, 1):
@@ -67,18 +67,18 @@ def pick_texts(texts: Sequence[str]) -> list[PickedEvent]:
 def pick_events(
     run: Run, source: Path, wanted: Sequence[str], config: PreprocessConfig, *, by_row: bool
 ) -> list[PickedEvent]:
-    """Events of a dataset or a file.
+    """Reads single events of a dataset or a file.
 
     Args:
-        run: whose jets a dataset must have.
+        run: the run whose jet settings a dataset must have.
         source: a dataset, an event file or a feature table.
-        wanted: event ids, which in a file are its rows; ``SOURCE:ID`` where a dataset has several
+        wanted: event ids, which are rows in a file; ``SOURCE:ID`` where a dataset has several
             sources.
-        config: how a file is read.
-        by_row: take ``wanted`` as rows of the dataset.
+        config: settings for reading a file.
+        by_row: whether ``wanted`` are rows of the dataset.
 
     Raises:
-        InputError: if an event is not there.
+        InputError: an event does not exist.
     """
     if source.is_dir():
         dataset = read_dataset(source)
@@ -92,9 +92,7 @@ def _from_file(path: Path, wanted: Sequence[str], config: PreprocessConfig) -> l
     rows = [_whole_number(event, path) for event in wanted]
     for row in rows:
         if not 0 <= row < file.n_events:
-            raise InputError(
-                f"{path}: no row {row}; it has {file.n_events}, 0 to {file.n_events - 1}"
-            )
+            raise InputError(f"{path}: no row {row}; rows are from 0 to {file.n_events - 1}")
     strict = config.model_copy(update={"on_bad_event": "fail", "select": None})
     picked = []
     for row in rows:
@@ -118,7 +116,7 @@ def _whole_number(text: str, source: Path) -> int:
     try:
         return int(text)
     except ValueError:
-        raise InputError(f"{source}: an event is named by a whole number, found '{text}'") from None
+        raise InputError(f"{source}: expected an event's whole number, found '{text}'") from None
 
 
 def _particles(content: Particles, config: PreprocessConfig) -> DisplayedParticles:
@@ -130,7 +128,7 @@ def _particles(content: Particles, config: PreprocessConfig) -> DisplayedParticl
 
 
 def _from_dataset(dataset: Dataset, wanted: Sequence[str], *, by_row: bool) -> list[PickedEvent]:
-    """Reads the shards one by one, of which only columns of names stay in memory."""
+    """Reads the shards one by one; of each, only ids and the wanted events are read."""
     names = [_split_name(dataset, text, by_row=by_row) for text in wanted]
     found: dict[int, PickedEvent] = {}
     start = 0
@@ -149,10 +147,8 @@ def _from_dataset(dataset: Dataset, wanted: Sequence[str], *, by_row: bool) -> l
         start += table.num_rows
     for index, text in enumerate(wanted):
         if index not in found:
-            what = "row" if by_row else "event_id"
-            raise InputError(
-                f"{dataset.folder}: no {what} {text} among its {dataset.n_events} events"
-            )
+            what = f"{'row' if by_row else 'event_id'} {text}"
+            raise InputError(f"{dataset.folder}: no {what} among its {dataset.n_events} events")
     return [found[index] for index in range(len(wanted))]
 
 
@@ -163,8 +159,8 @@ def _split_name(dataset: Dataset, text: str, *, by_row: bool) -> tuple[str | Non
         raise InputError(f"{dataset.folder}: no source '{source}'; there are {', '.join(sources)}")
     if not colon and not by_row and len(sources) > 1:
         raise InputError(
-            f"{dataset.folder}: its events come from {', '.join(sources)}; "
-            f"write which is meant, as {sources[0]}:{text}"
+            f"{dataset.folder}: its events are from {', '.join(sources)}; "
+            f"name the source, such as {sources[0]}:{text}"
         )
     return source or None, _whole_number(number, dataset.folder)
 
@@ -185,9 +181,8 @@ def _of_row(dataset: Dataset, row: dict[str, Any]) -> PickedEvent:
     features = {name: math.nan if row.get(name) is None else float(row[name]) for name in FEATURES}
     particles = None
     if row.get("particles_pt") is not None:
-        columns = {
-            name: np.asarray(row[f"particles_{name}"]) for name in ("pt", "eta", "phi", "jet")
-        }
+        names = ("pt", "eta", "phi", "jet")
+        columns = {name: np.asarray(row[f"particles_{name}"]) for name in names}
         particles = DisplayedParticles(**columns, complete=False)
     return PickedEvent(
         name=f"{row['source']}-{row['event_id']}",

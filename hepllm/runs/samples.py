@@ -1,10 +1,10 @@
-"""What a run is evaluated on: test split, datasets, black boxes; without events it has seen."""
+"""Samples for an evaluation: test split, datasets and black boxes, without events of training."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +22,11 @@ class EvaluationSet:
     """Events to evaluate on.
 
     Attributes:
-        name: of the output folder.
+        name: name of the output folder.
         table: the events.
-        dataset: that they are from.
-        is_blackbox: whether they come from a black box.
-        n_excluded: events left out because the run has seen them.
+        dataset: the dataset of the events.
+        is_blackbox: whether it is a black box.
+        n_excluded: events left out because they were used in training or validation.
     """
 
     name: str
@@ -44,17 +44,17 @@ def collect_sets(
     all_blackboxes: bool,
     seen_by: Sequence[Run],
 ) -> list[EvaluationSet]:
-    """Loads what a run is to be evaluated on, without events that it has seen.
+    """Loads the events for an evaluation, without those of training and validation.
 
     Args:
-        run: what is evaluated.
-        dataset: folder of a dataset, of which all events are taken.
+        run: the run to evaluate.
+        dataset: folder of a dataset, of which all events are used.
         blackbox: a black box.
-        all_blackboxes: take the test split, and every other dataset beside the training one.
-        seen_by: other runs whose events are left out too.
+        all_blackboxes: use the test split, and every other dataset beside the training dataset.
+        seen_by: other runs whose training and validation events are also left out.
 
     Raises:
-        InputError: if a set cannot be used.
+        InputError: a set cannot be used.
     """
     sets: list[EvaluationSet] = []
     if all_blackboxes or (dataset is None and blackbox is None):
@@ -88,11 +88,7 @@ def _other_set(run: Run, dataset: Dataset, *, is_blackbox: bool) -> EvaluationSe
 
 
 def check_jets(run: Run, dataset: Dataset) -> None:
-    """Refuses a dataset whose jets are not those that a run was trained on.
-
-    Raises:
-        InputError: if they differ.
-    """
+    """Raises ``InputError`` if a dataset has other jet settings than a run's training dataset."""
     ours, theirs = (made.manifest.config["preprocess"]["jets"] for made in (run.dataset(), dataset))
     if ours != theirs:
         raise InputError(
@@ -102,17 +98,13 @@ def check_jets(run: Run, dataset: Dataset) -> None:
 
 
 def _without_seen(run: Run, chosen: EvaluationSet, others: Sequence[Run]) -> EvaluationSet:
-    """Leaves out events that the runs were trained or validated on, by content."""
+    """Leaves out events with the same content as one of the runs' training or validation."""
     used = np.concatenate([one.used_events() for one in (run, *others)])
     seen = np.isin(chosen.table.event_digest, used)
     n_seen = int(seen.sum())
     if n_seen:
-        LOG.warning(
-            "%s: %d of %d events were seen in training or validation and are left out",
-            chosen.name,
-            n_seen,
-            len(seen),
-        )
+        message = "%s: %d of %d events were seen in training or validation and are left out"
+        LOG.warning(message, chosen.name, n_seen, len(seen))
     table = chosen.table.take(~seen)
     if not len(table):
         raise InputError(f"{chosen.name}: no event is left to evaluate on")
@@ -120,6 +112,6 @@ def _without_seen(run: Run, chosen: EvaluationSet, others: Sequence[Run]) -> Eva
     if unlabelled.any() and not is_search_safe(run.config.train.feature_names()):
         raise InputError(
             f"{chosen.name}: has no labels, and {run.folder} was trained on features that follow "
-            "m_jj; a cut on its score carves a bump into QCD: train with train.features=search"
+            "m_jj, so a cut on its score sculpts a bump in QCD; train with train.features=search"
         )
-    return EvaluationSet(chosen.name, table, chosen.dataset, chosen.is_blackbox, n_seen)
+    return replace(chosen, table=table, n_excluded=n_seen)

@@ -1,4 +1,4 @@
-"""Scores on disk, and the probabilities that a run's validation events give them."""
+"""Score files, and the calibration of scores with a run's validation events."""
 
 from __future__ import annotations
 
@@ -21,11 +21,8 @@ from hepllm.runs.folder import Run
 
 LOG = logging.getLogger(__name__)
 
-COLUMNS = ("event_id", "source", "label", "score", "probability")
-"""What a file of scores holds, one row per event."""
-
 CASCADED = "cascaded"
-"""Further column where a cascade was asked for: whether the score is the boosting's."""
+"""Additional column of a cascade: whether the score is that of the boosting."""
 
 SCHEMA = pa.schema(
     [
@@ -36,16 +33,12 @@ SCHEMA = pa.schema(
         pa.field("probability", pa.float64()),
     ]
 )
+"""Columns of a score file, one row per event."""
 
 
 @dataclass(frozen=True, eq=False)
 class RunCalibration:
-    """A run's map from scores to probabilities.
-
-    Attributes:
-        validation: the events that it was fitted on.
-        map: the calibration.
-    """
+    """A run's map from scores to probabilities, and the scores that it was fitted to."""
 
     validation: ValidationScores
     map: Calibration
@@ -54,11 +47,11 @@ class RunCalibration:
 def calibrate(run: Run, method: Method) -> RunCalibration:
     """Fits the calibration of a run to its validation scores.
 
-    Scores that cannot be calibrated, as those of a model that has learnt nothing, stay as they are,
-    with a warning.
+    Where this is not possible, for instance because the model has learnt nothing, scores are not
+    calibrated, with a warning.
 
     Raises:
-        InputError: if the run was not finished.
+        InputError: the training of the run did not finish.
     """
     validation = ValidationScores(run.validation_scores(), *run.validation_labels())
     n_signal, n_background = run.record.n_train["signal"], run.record.n_train["background"]
@@ -71,10 +64,10 @@ def calibrate(run: Run, method: Method) -> RunCalibration:
 
 
 def score_schema(prior_name: str, cascaded: bool = False) -> pa.Schema:
-    """The columns, where ``probability`` names its prior in the field's metadata.
+    """Columns of a score file, with the prior of ``probability`` in the field's metadata.
 
     Args:
-        prior_name: in words.
+        prior_name: the prior in words.
         cascaded: add the column ``CASCADED``.
     """
     probability = SCHEMA.field("probability").with_metadata({"prior": prior_name})
@@ -84,31 +77,31 @@ def score_schema(prior_name: str, cascaded: bool = False) -> pa.Schema:
 
 
 def write_scores(file: Path, columns: dict[str, object], prior_name: str) -> None:
-    """Writes scores as Parquet, whole or not at all."""
+    """Writes scores as Parquet, completely or not at all."""
     table = pa.table(columns, schema=score_schema(prior_name, CASCADED in columns))
     with write_aside(file) as aside:
         pq.write_table(table, aside, compression="zstd")
 
 
 SUFFIXES = (".parquet", ".csv", ".root")
-"""Endings of score files, each with its format."""
+"""Suffixes of score files, one per format."""
 
 
 class ScoreWriter:
-    """Writes scores piece by piece; a context manager.
+    """Writes scores in several steps; a context manager.
 
-    In ROOT files they are the tree ``scores``, where ``source`` is a place in the comma-separated
-    object ``sources``, and the prior is the object ``probability_prior``. A CSV file cannot name
-    it.
+    A ROOT file has the tree ``scores``, where ``source`` is a position in the comma-separated
+    object ``sources``, and the prior as object ``probability_prior``. A CSV file does not contain
+    the prior.
     """
 
     def __init__(self, file: Path, prior_name: str, cascaded: bool = False) -> None:
-        """Chooses the format by the ending of the file, one of ``SUFFIXES``.
+        """Chooses the format by the suffix of the file, one of ``SUFFIXES``; see ``score_schema``.
 
         Args:
-            file: to write.
-            prior_name: what the probabilities assume, in words.
-            cascaded: write the column ``CASCADED`` too.
+            file: the file to write.
+            prior_name: the prior of the probabilities in words.
+            cascaded: also write the column ``CASCADED``.
         """
         self._schema = score_schema(prior_name, cascaded)
         self._prior_name = prior_name
@@ -125,7 +118,7 @@ class ScoreWriter:
         self._stack.close()
 
     def write(self, table: pa.Table) -> None:
-        """Appends rows that have these columns, and maybe others, which are left out."""
+        """Appends rows of a table; other columns than those of the file are left out."""
         self._write(table.select(self._schema.names).cast(self._schema))
 
     def _parquet(self, file: Path) -> Callable[[pa.Table], None]:
@@ -140,15 +133,8 @@ class ScoreWriter:
         import uproot
 
         writer = self._stack.enter_context(uproot.recreate(file))
-        branches = {
-            "event_id": "int64",
-            "source": "int32",
-            "label": "int8",
-            "score": "float64",
-            "probability": "float64",
-        }
-        if CASCADED in self._schema.names:
-            branches[CASCADED] = "bool"
+        kinds = {field.name: np.dtype(field.type.to_pandas_dtype()) for field in self._schema}
+        branches = kinds | {"source": np.dtype(np.int32)}
         tree = writer.mktree("scores", branches)
         writer["probability_prior"] = self._prior_name
 

@@ -23,12 +23,12 @@ from hepllm.runs.samples import check_jets
 from hepllm.schema import UNKNOWN
 
 _CONTENT = {"format", "label", "weight", "energy_unit", "columns", "root", "jets", "on_bad_event"}
-"""Settings of the section ``preprocess`` that decide what is read from an event file."""
+"""Settings of the section ``preprocess`` that change what is read from an event file."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of the input, start included and stop not."""
+    """Rows of the input from ``start`` to ``stop``, which is excluded."""
 
     start: int
     stop: int
@@ -39,7 +39,7 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class InputRows:
-    """Events of a part; (N, F) features, NaN where missing, all else of length N."""
+    """Events of a part: features of shape (N, F), NaN where missing; all others of length N."""
 
     features: Floats
     event_id: Ints
@@ -53,12 +53,12 @@ class InputRows:
 
 @dataclass(frozen=True)
 class ScoredInput:
-    """An input that can be read and scored part by part.
+    """An input that is read and scored in parts.
 
     Attributes:
         content: the opened file or dataset.
         parts: its rows, at most ``chunk_size`` in each.
-        fingerprint: what its events depend on.
+        fingerprint: digest and settings that determine its events.
     """
 
     content: EventFile | Dataset
@@ -72,8 +72,8 @@ class ScoredInput:
 
         Args:
             names: the features to read.
-            parts: of this input.
-            config: as for ``open_input``, and how the work is shared out.
+            parts: parts of this input.
+            config: as for ``open_input``; also executor, workers and retries.
 
         Raises:
             InputError: the input is damaged or has bad events that are not to be skipped.
@@ -88,12 +88,12 @@ def open_input(run: Run, path: Path, config: PreprocessConfig) -> ScoredInput:
     """Opens an input.
 
     Args:
-        run: whose model scores it; a dataset must have its jets.
-        path: an event file as ``preprocess`` takes it, a feature table, or a dataset.
-        config: how a file is read, and the size of the parts.
+        run: the run that scores it; a dataset must have the same jet settings.
+        path: an event file or feature table that ``preprocess`` accepts, or a dataset.
+        config: settings for reading a file, and the size of the parts.
 
     Raises:
-        InputError: it is missing, damaged or not what it should be.
+        InputError: the input is missing, damaged or of a wrong format.
     """
     if path.is_dir():
         dataset = read_dataset(path)
@@ -118,10 +118,8 @@ def _read_dataset(
     start = 0
     for table in dataset.batches(names, size):
         if start in wanted:
-            rows = InputRows(
-                table.features, table.event_id, table.source.tolist(), table.label, table.weight
-            )
-            yield wanted[start], rows
+            columns = (table.event_id, table.source.tolist(), table.label, table.weight)
+            yield wanted[start], InputRows(table.features, *columns)
         start += len(table)
 
 
@@ -130,7 +128,7 @@ def _read_file(
 ) -> Generator[tuple[Part, InputRows], None, None]:
     wanted = {part.start: part for part in parts}
     chunks = [chunk for chunk in make_chunks([file], config.chunk_size) if chunk.start in wanted]
-    # What a table's features imply is quickly found; only clustering is worth processes.
+    # Further features of a table are computed quickly; only clustering needs several processes.
     results = run_tasks(
         functools.partial(process_chunk, config=config),
         chunks,
