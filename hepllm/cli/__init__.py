@@ -1,6 +1,6 @@
-"""The command line: parse, load the configuration, call one stage, print its result.
+"""The command line: parses options, loads the configuration, calls one stage, prints its result.
 
-Heavy libraries load inside the commands, so that ``--help`` answers at once.
+Commands import heavy libraries themselves, so that ``--help`` is fast.
 """
 
 from __future__ import annotations
@@ -29,11 +29,10 @@ def cli(context: click.Context) -> None:
         hepllm preprocess              # jets, features  -> data/processed/<source>/
         hepllm train --balance 1:1     # LoRA + NFA      -> runs/<name>/, runs/latest
         hepllm eval --blackbox         # SIC, tables     -> runs/latest/eval/<set>/
-    """  # noqa: D301 (click takes the control character for "do not reflow")
+    """  # noqa: D301 (click: \b means "do not wrap this paragraph")
     if launched().size > 1 and context.invoked_subcommand != models.train.name:
         raise click.UsageError(
-            f"'{context.invoked_subcommand}' is one process: torchrun can start several of "
-            "'train' only"
+            f"'{context.invoked_subcommand}' runs in one process; start only 'train' with torchrun"
         )
 
 
@@ -54,24 +53,24 @@ for _command in (
     cli.add_command(_command)
 
 
-def _gpu_trouble(error: RuntimeError) -> str | None:
-    """What to say of a GPU that failed; None where the error is another."""
+def _gpu_failure(error: RuntimeError) -> str | None:
+    """The message for a GPU that failed; None for another error."""
     kind, (reason, *_) = type(error).__name__, [*str(error).splitlines(), ""]
-    if kind == "OutOfMemoryError":  # torch's, which is not loaded here
+    if kind == "OutOfMemoryError":  # torch's, which is not imported here
         return (
             "the GPU's memory is full: lower train.micro_batch_size (to train) or "
-            "evaluation.batch_size (to score), or give train.memory_limit_gib what is really free; "
-            "a training goes on with --resume"
+            "evaluation.batch_size (to score), or set train.memory_limit_gib to what is really "
+            "free; continue a training with --resume"
         )
     if kind == "AcceleratorError" or reason.startswith("CUDA error"):
-        return f"the GPU failed: {reason}; 'hepllm doctor' tells what is wrong with it"
+        return f"the GPU failed: {reason}; find the cause with 'hepllm doctor'"
     return None
 
 
 def main() -> None:
     """Runs the command line; every known error becomes one line and an exit code."""
-    # Threads that wait by spinning slow training down a hundredfold as soon as another process
-    # wants one of the cores; OpenMP reads this when torch loads.
+    # Threads that spin while they wait make training a hundred times slower as soon as another
+    # process needs one of the cores. OpenMP reads this variable when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     place = launched()
     who = f"process {place.rank} of {place.size}: " if place.rank else ""
@@ -84,10 +83,10 @@ def main() -> None:
         click.echo(f"hepllm: error: {who}{error}", err=True)
         sys.exit(error.exit_code)
     except RuntimeError as error:
-        msg = _gpu_trouble(error)
-        if msg is None:
+        failure = _gpu_failure(error)
+        if failure is None:
             raise
-        click.echo(f"hepllm: error: {who}{msg}", err=True)
+        click.echo(f"hepllm: error: {who}{failure}", err=True)
         sys.exit(1)
     except click.exceptions.Abort:
         click.echo("hepllm: interrupted", err=True)

@@ -1,4 +1,4 @@
-"""The command that shows settings and what they mean."""
+"""The command that shows settings and their meaning."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from hepllm.config.reference import commented_yaml, settings_tree
 
 
 @click.command(name="config")
-@click.option("--defaults", is_flag=True, help="Show the defaults, whatever else is given.")
-@click.option("--section", default="", metavar="PATH", help="Only this, such as train.loss.")
+@click.option("--defaults", is_flag=True, help="Show the defaults, and ignore --config and --set.")
+@click.option("--section", default="", metavar="PATH", help="Show a part, such as train.loss.")
 @click.option("--init", "preset", metavar="PRESET", help=f"Begin from {', '.join(preset_files())}.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of YAML.")
 @common
@@ -36,5 +36,5 @@ def config(
         click.echo(json.dumps(settings_tree(shown, section), indent=1))
         return
     origin = f", from the preset {preset}" if preset is not None else ""
-    head = f"# Settings of hepllm {__version__}{origin}; what is left out has its default.\n"
+    head = f"# Settings of hepllm {__version__}{origin}; settings without a value have defaults.\n"
     click.echo(head + commented_yaml(shown, section), nl=False)

@@ -1,4 +1,4 @@
-"""Commands that make, fetch, read and show events."""
+"""Commands that make, download, convert and show events."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from hepllm.cli.options import DATASET, PATH, RAW, SPLIT, WORKERS, Settings, com
 from hepllm.config.inputs import FORMATS
 
 FETCHABLE = ("rnd", "rnd-v2", "rnd3", "features", "bb1", "bb2", "bb3")
-"""Names of the public files; listed here so that ``--help`` need not load the stage."""
+"""Names of the public files; listed here so that ``--help`` does not import the stage."""
 
 
 @click.command()
 @click.option("--output", type=PATH, default=RAW, show_default=True, help="Folder of the files.")
-@click.option("--rnd", type=click.IntRange(min=0), help="Labelled events; 0 makes none.")
-@click.option("--blackbox", type=click.IntRange(min=0), help="Black-box events; 0 makes none.")
+@click.option("--rnd", type=click.IntRange(min=0), help="Number of labelled events; 0: none.")
+@click.option("--blackbox", type=click.IntRange(min=0), help="Number of black-box events; 0: none.")
 @click.option(
     "--signal-fraction",
     type=click.FloatRange(0, 1),
-    help="Signal share of the labelled events; of the black box where only that is made.",
+    help="Signal share of the labelled events, or of the black box if only that is made.",
 )
-@click.option("--workers", type=WORKERS, help="Processes; 0 takes one a core.")
+@click.option("--workers", type=WORKERS, help="Worker processes; 0: one per core.")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @common
 def simulate(
@@ -64,7 +64,7 @@ def simulate(
 @click.argument("names", nargs=-1, required=True, type=click.Choice(FETCHABLE), metavar="NAME...")
 @click.option("--output", type=PATH, default=RAW, show_default=True, help="Folder of the files.")
 @click.option("--mirror", help="Base URL with Zenodo's paths [https://zenodo.org].")
-@click.option("--without-keys", is_flag=True, help="Leave the labels of black boxes out.")
+@click.option("--without-keys", is_flag=True, help="Do not download the labels of black boxes.")
 @click.option("--overwrite", is_flag=True, help="Replace other files of the same name.")
 @common
 def fetch(
@@ -78,33 +78,33 @@ def fetch(
     """Download public LHC Olympics files from Zenodo.
 
     NAMEs are rnd, rnd-v2 (R&D events), rnd3 (three-prong signal), features (R&D jet features), bb1,
-    bb2, bb3 (black boxes with their keys). A download that was cut goes on when it is run again.
+    bb2, bb3 (black boxes with their keys). An interrupted download continues when it is run again.
     """
     from hepllm.stages.fetch import ZENODO
     from hepllm.stages.fetch import fetch as run_stage
 
-    del settings  # logging is all that it sets here
+    del settings  # used for logging only
     base_url = (mirror or ZENODO).rstrip("/")
     made = run_stage(names, output, base_url=base_url, keys=not without_keys, overwrite=overwrite)
     for file in made:
-        there = "" if file.downloaded else "there already, "
-        click.echo(f"{file.path}: {file.size / 1e6:.1f} MB, {there}{file.verification}")
+        existing = "" if file.downloaded else "existed already, "
+        click.echo(f"{file.path}: {file.size / 1e6:.1f} MB, {existing}{file.verification}")
 
 
 @click.command()
 @click.argument("inputs", nargs=-1, type=PATH, metavar="[INPUT]...")
 @click.option("--output", type=PATH, help="One dataset for all inputs [data/processed/<source>].")
-@click.option("--masterkey", type=PATH, help="Labels of a black box, one a line.")
-@click.option("--format", type=click.Choice(FORMATS), help="Of the INPUTs [found out].")
-@click.option("--label", help="Column or branch of the labels; 'none' ignores it.")
+@click.option("--masterkey", type=PATH, help="Labels of a black box, one per line.")
+@click.option("--format", type=click.Choice(FORMATS), help="Format of the INPUTs [from content].")
+@click.option("--label", help="Column or branch of the labels; 'none': no labels.")
 @click.option("--preset", type=click.Choice(["lhco", "diary"]), help="Jet definition.")
 @click.option("--select", help="Keep events that pass, such as '3300 < m_jj < 3700'.")
-@click.option("--chunk-size", type=click.IntRange(min=1), help="Events a work item.")
-@click.option("--workers", type=WORKERS, help="Processes; 0 takes one a core.")
+@click.option("--chunk-size", type=click.IntRange(min=1), help="Events per work item.")
+@click.option("--workers", type=WORKERS, help="Worker processes; 0: one per core.")
 @click.option("--executor", type=click.Choice(["serial", "processes", "dask"]), help="How to run.")
 @click.option("--dask-scheduler", help="Address of a running Dask scheduler.")
 @click.option(
-    "--on-bad-event", type=click.Choice(["fail", "skip"]), help="What to do about NaN, pT < 0, ..."
+    "--on-bad-event", type=click.Choice(["fail", "skip"]), help="Action on NaN, pT < 0, ..."
 )
 @click.option("--overwrite", is_flag=True, help="Replace a dataset that exists.")
 @common
@@ -119,8 +119,8 @@ def preprocess(
     """Cluster events into jets and store their features as a dataset.
 
     INPUTs are LHC Olympics HDF5 files, ROOT files (Delphes, NanoAOD), feature tables (HDF5, CSV,
-    Parquet, NPY), or folders of them [data/raw]; docs/how-to/read-your-files.md tells about each.
-    A file's master key is found beside it under the same name with the ending .masterkey.
+    Parquet, NPY), or folders of them [data/raw]; docs/how-to/read-your-files.md describes them.
+    The master key of a file is read from the file of the same name with the suffix .masterkey.
     """
     config = settings.load(**{f"preprocess__{name}": value for name, value in options.items()})
     from hepllm.stages.preprocess import preprocess as run_stage
@@ -137,7 +137,7 @@ def preprocess(
 @click.command()
 @click.argument("dataset", type=PATH, default=DATASET, metavar="[DATASET]")
 @click.option("--split", type=SPLIT, help="Events of this split only.")
-@click.option("--page", type=PATH, help="PNG of the distributions [DATASET/features.png].")
+@click.option("--page", type=PATH, help="PNG file of the distributions [DATASET/features.png].")
 @click.option("--no-page", is_flag=True, help="Draw nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
 @common
@@ -149,15 +149,15 @@ def inspect(
     no_page: bool,
     as_json: bool,
 ) -> None:
-    """Tell what is in a DATASET [data/processed/rnd]: counts, features, what is missing.
+    """Show the content of a DATASET [data/processed/rnd]: counts, features, missing values.
 
-    Draws a page of feature distributions, signal against background.
+    Draws a page of feature distributions of signal and background.
     """
     from hepllm.report.data import dataset_section
     from hepllm.report.text import as_text
     from hepllm.stages.inspect import PAGE, inspect_dataset
 
-    del settings  # logging is all that it sets here
+    del settings  # used for logging only
     page = None if no_page else page or dataset / PAGE
     found = inspect_dataset(dataset, page=page, split=split)
     if as_json:
@@ -177,10 +177,10 @@ def inspect(
     type=click.Choice(["record", "completion", "messages"]),
     default="record",
     show_default=True,
-    help="What a line holds.",
+    help="Content of a line.",
 )
 @click.option("--prompt", type=click.Choice(["compact", "full"]), help="Prompt layout.")
-@click.option("--features", type=click.Choice(["search", "all", "cathode"]), help="The numbers.")
+@click.option("--features", type=click.Choice(["search", "all", "cathode"]), help="Feature set.")
 @click.option("--overwrite", is_flag=True, help="Replace files of an earlier export.")
 @common
 def export(
@@ -193,9 +193,9 @@ def export(
     features: str | None,
     overwrite: bool,
 ) -> None:
-    """Write a DATASET [data/processed/rnd] as JSON lines for other tool chains.
+    """Write a DATASET [data/processed/rnd] as JSON lines for other software.
 
-    One event a line, in signal.jsonl, background.jsonl and unknown.jsonl.
+    One event per line, in signal.jsonl, background.jsonl and unknown.jsonl.
     """
     config = settings.load(prompt__layout=prompt, train__features=features)
     from hepllm.stages.export import export as run_stage

@@ -1,4 +1,4 @@
-"""The command that says why an event has its score."""
+"""The command that explains the scores of single events."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ from hepllm.config.inputs import FORMATS
 @click.command()
 @click.argument("run", type=PATH)
 @click.argument("events", nargs=-1, metavar="[EVENT]...")
-@click.option("--input", "source", type=PATH, help="Dataset or file of the events [of the RUN].")
-@click.option("--text", multiple=True, help="An event as a prompt; '-' reads it.")
+@click.option("--input", "source", type=PATH, help="Dataset or file [dataset of the RUN].")
+@click.option("--text", multiple=True, help="An event as a prompt; '-': from standard input.")
 @click.option("--rows", "by_row", is_flag=True, help="EVENTs are rows of a dataset, not event ids.")
 @click.option("--output", type=PATH, help="Folder of the results [RUN/explain].")
 @click.option(
     "--threshold", type=float, help="Score from which an event is signal [from validation data]."
 )
-@click.option("--format", "form", type=click.Choice(FORMATS), help="Of the input [found out].")
-@click.option("--label", help="Column or branch of the labels; 'none' ignores it.")
+@click.option(
+    "--format", "form", type=click.Choice(FORMATS), help="Format of the input [from content]."
+)
+@click.option("--label", help="Column or branch of the labels; 'none': no labels.")
 @click.option("--prior", help="Signal fraction of the probability [training].")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 @common
@@ -42,16 +44,16 @@ def explain(
     prior: str | None,
     as_json: bool,
 ) -> None:
-    """Say what drove the score that a RUN gives an EVENT, and what would have changed it.
+    """Explain the score of each EVENT by a RUN, and what would change the decision.
 
-    An EVENT is an event_id as score files have it, which in a file is its row from 0 on;
-    SOURCE:ID where a dataset has several sources. Each gets a folder with the attribution to the
-    features, the smallest change that flips the decision, a paragraph and pictures.
+    An EVENT is an event_id of the score files, which in a file is its row, counted from 0;
+    SOURCE:ID where a dataset has several sources. The folder of each event contains the attribution
+    to the features, the smallest change that flips the decision, a paragraph and pictures.
     """
     if not events and not text:
         raise click.UsageError("name at least one EVENT, or give --text")
     if source is not None and not events:
-        raise click.UsageError("--input needs an EVENT of it")
+        raise click.UsageError("--input needs at least one EVENT")
     from hepllm.runs.folder import open_run
     from hepllm.runs.predictor import load_predictor
     from hepllm.stages.explain import explain as run_stage
@@ -59,7 +61,7 @@ def explain(
 
     options = as_overrides({"preprocess__format": form, "preprocess__label": label})
     options += [f"evaluation.prior={prior}"] if prior is not None else []
-    # What is explained is the model; a cascade before it would hide its score.
+    # The explanation is of the model; a cascade before it would hide its score.
     options.append("evaluation.cascade=null")
     config = override_config(settings.on_top_of(prediction_config(open_run(run))), options)
     reports = run_stage(

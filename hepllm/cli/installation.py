@@ -17,7 +17,7 @@ from hepllm.cli.options import Settings, common
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of lines.")
 @common
 def doctor(settings: Settings, dry_run: bool, as_json: bool) -> None:
-    """Check the installation for what the configuration wants, and tell what to do.
+    """Check that the installation fits the configuration, and say how to mend problems.
 
     Each check is ok, a warning or a problem; with a problem the exit code is 1.
     """

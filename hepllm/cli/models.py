@@ -1,4 +1,4 @@
-"""Commands that train a classifier, judge it and use it."""
+"""Commands that train, evaluate and apply a classifier."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from hepllm.launcher import launched
 from hepllm.runs import LATEST
 
 KEEP = click.FloatRange(0, 1, min_open=True)
-CASCADE_HELP = "Leave to the model what the boosting puts above KEEP of the background, e.g. 0.1."
+CASCADE_HELP = "Share of the background that the boosting leaves to the model, e.g. 0.1."
+PRIOR_HELP = "Signal fraction that probabilities assume, or 'estimate' [training]."
 
 
 @click.command()
@@ -26,7 +27,7 @@ CASCADE_HELP = "Leave to the model what the boosting puts above KEEP of the back
 @click.option("--balance", help="Signal to background in training: 1:1, 1:10, ... or natural.")
 @click.option("--fusion", type=click.Choice(["on", "off"]), help="Numeric fusion adapter.")
 @click.option("--prompt", type=click.Choice(["minimal", "compact", "full"]), help="Prompt layout.")
-@click.option("--resume", is_flag=True, help="Go on with the run in --output [runs/latest].")
+@click.option("--resume", is_flag=True, help="Continue the run in --output [runs/latest].")
 @click.option("--overwrite", is_flag=True, help="Replace a run that exists.")
 @common
 def train(
@@ -41,7 +42,7 @@ def train(
 ) -> None:
     """Train the language model and its adapter on a DATASET [data/processed/rnd].
 
-    Watch it with: tensorboard --logdir runs
+    Follow it with: tensorboard --logdir runs
 
     On several GPUs: torchrun --nproc-per-node 2 -m hepllm train ... (docs/how-to/several-gpus.md)
     """
@@ -51,9 +52,7 @@ def train(
         "prompt__layout": prompt,
     }
     if resume and settings.file:
-        raise click.UsageError(
-            "--resume goes on with the run's own configuration; change it with --set"
-        )
+        raise click.UsageError("--resume uses the run's own configuration; change it with --set")
     if resume:
         from hepllm.stages.train import resume as go_on
 
@@ -76,13 +75,13 @@ def train(
 
 @click.command(name="eval")
 @click.argument("runs", nargs=-1, type=PATH, metavar="[RUN]...")
-@click.option("--dataset", type=PATH, help="A dataset in place of the run's own test split.")
+@click.option("--dataset", type=PATH, help="A dataset instead of the run's own test split.")
 @click.option(
     "--blackbox",
     is_flag=False,
     flag_value="",
     metavar="[FILE|DATASET]",
-    help="A black box; without a value, the test split and all datasets beside the training one.",
+    help="A black box; without a value: the test split, and all datasets beside that of training.",
 )
 @click.option("--masterkey", type=PATH, help="Labels of the black box FILE.")
 @click.option(
@@ -90,11 +89,11 @@ def train(
     multiple=True,
     type=PATH,
     metavar="RUN",
-    help="A run of the same dataset, features and balance, trained on text or numbers only.",
+    help="A run with the same dataset, features and balance, trained on text or numbers only.",
 )
 @click.option("--stack", is_flag=True, default=None, help="Combine the model and the boosting.")
 @click.option("--cascade", type=KEEP, metavar="KEEP", help=CASCADE_HELP)
-@click.option("--prior", help="Signal fraction of the probabilities, or 'estimate' [training].")
+@click.option("--prior", help=PRIOR_HELP)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
 @common
 def evaluate(
@@ -111,10 +110,10 @@ def evaluate(
 ) -> None:
     """Score events with a RUN [runs/latest] and compare it with other classifiers.
 
-    Without options, on the test split of the training dataset. Writes metrics.json,
+    Without options, evaluates on the test split of the training dataset. Writes metrics.json,
     scores.parquet and pictures below RUN/eval/<set>/. Several RUNs, such as seeds of one recipe,
-    are evaluated one after another; then the median and the 16-84 % band over them are told and
-    drawn, below the first RUN.
+    are evaluated one after another; their median and 16-84 % band are printed, and drawn below
+    the first RUN.
     """
     from hepllm.runs.folder import open_run
     from hepllm.stages.evaluate import evaluate as run_stage
@@ -146,7 +145,7 @@ def evaluate(
 
 
 def _tell_spread(found: Mapping[str, Sequence[Any]], as_json: bool) -> None:
-    """Prints several runs together."""
+    """Prints the median and the band over several runs."""
     from hepllm.runs.spread import spread_of_runs
 
     spreads = spread_of_runs(found)
@@ -166,10 +165,12 @@ def _tell_spread(found: Mapping[str, Sequence[Any]], as_json: bool) -> None:
 @click.argument("run", type=PATH)
 @click.argument("source", type=PATH, required=False, metavar="[INPUT]")
 @click.option("--output", type=PATH, help="File of the scores: .parquet, .csv or .root.")
-@click.option("--text", multiple=True, help="An event as a prompt, not INPUT; '-' reads it.")
-@click.option("--format", "form", type=click.Choice(FORMATS), help="Of the INPUT [found out].")
-@click.option("--label", help="Column or branch of the labels; 'none' ignores it.")
-@click.option("--prior", help="Signal fraction of the probabilities, or 'estimate' [training].")
+@click.option("--text", multiple=True, help="An event as a prompt; '-': from standard input.")
+@click.option(
+    "--format", "form", type=click.Choice(FORMATS), help="Format of the INPUT [from content]."
+)
+@click.option("--label", help="Column or branch of the labels; 'none': no labels.")
+@click.option("--prior", help=PRIOR_HELP)
 @click.option("--cascade", type=KEEP, metavar="KEEP", help=CASCADE_HELP)
 @click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
 @common
@@ -187,9 +188,9 @@ def predict(
 ) -> None:
     """Score every event of an INPUT with a RUN and write the scores to a file.
 
-    INPUT is an event file or a feature table as preprocess takes it, or a dataset; events are
-    clustered as those that the RUN was trained on. A run that was stopped goes on where it was when
-    it is started again.
+    INPUT is an event file or a feature table that preprocess accepts, or a dataset. Events are
+    clustered with the jet settings of the training dataset. A command that was stopped continues
+    when it is run again.
     """
     if bool(text) == (source is not None) or (source is None) != (output is None):
         raise click.UsageError("give INPUT and --output, or --text alone")
@@ -216,5 +217,5 @@ def predict(
     if made.n_kept is not None:
         click.echo(
             f"cascade: the model scored {made.n_kept} of {made.n_events} events; "
-            "'hepllm eval --cascade' says what it may lose"
+            "see its loss with 'hepllm eval --cascade'"
         )

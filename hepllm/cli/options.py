@@ -1,4 +1,4 @@
-"""Options that several commands share, and the configuration that they add up to."""
+"""Options of several commands, and the configuration that results from them."""
 
 from __future__ import annotations
 
@@ -26,22 +26,18 @@ SPLIT = click.Choice(["train", "val", "test"])
 
 @dataclass(frozen=True)
 class Settings:
-    """Options that every command takes.
+    """Options of every command.
 
     Attributes:
         file: the configuration file, if one was given.
-        overrides: what ``--set``, ``--seed`` and the command's own options change.
+        overrides: changes by ``--set`` and ``--seed``, such as ``train.lr=1e-4``.
     """
 
     file: Path | None
     overrides: tuple[str, ...]
 
     def load(self, **options: Any) -> Config:
-        """The configuration with the command's own options on top, where they were given.
-
-        Args:
-            options: values by dotted path, with ``__`` for the dot; None was not given.
-        """
+        """The configuration with the command's own options on top; see ``as_overrides``."""
         return load_config(self.file, [*self.overrides, *as_overrides(options)])
 
     def on_top_of(self, config: Config) -> Config:
@@ -50,7 +46,7 @@ class Settings:
 
 
 def as_overrides(options: Mapping[str, Any]) -> list[str]:
-    """Options as texts like ``train.lr=1e-4``; ``__`` in a name is a dot, None was not given."""
+    """Options as texts like ``train.lr=1e-4``; ``__`` in a name is a dot, None is left out."""
     return [
         f"{path.replace('__', '.')}={json.dumps(value)}"
         for path, value in options.items()
@@ -71,15 +67,15 @@ def print_reports(reports: Sequence[Any], trees: Mapping[str, Any], *, as_json: 
 
 
 def common(command: Command) -> Command:
-    """Adds the options that every command takes, and hands them over as ``settings``."""
+    """Adds the options of every command and passes them as ``settings``."""
 
     @click.option("--config", "file", type=PATH, help="YAML configuration of all stages.")
     @click.option(
         "--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Change one setting."
     )
     @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Seed of everything random.")
-    @click.option("-v", "--verbose", count=True, help="Tell more.")
-    @click.option("-q", "--quiet", is_flag=True, help="Tell only warnings.")
+    @click.option("-v", "--verbose", count=True, help="Log more.")
+    @click.option("-q", "--quiet", is_flag=True, help="Log only warnings.")
     @wraps(command)
     def with_settings(
         *args: Any,

@@ -1,4 +1,4 @@
-"""The command that puts what is known about runs on one page."""
+"""The command that writes a report on runs."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ OUTPUT_HELP = (
 @click.option("--output", type=PATH, help=OUTPUT_HELP)
 @common
 def report(settings: Settings, runs: Sequence[Path], output: Path | None) -> None:
-    """Write what is known about a RUN [runs/latest] as one HTML page, Markdown or plain text.
+    """Write a report on a RUN [runs/latest] as one HTML page, Markdown or plain text.
 
     The page needs no other file and no network: results with intervals, curves, training, features,
-    settings and data. Several RUNs stand side by side; seeds of one recipe have a band too.
+    settings and data. Several RUNs are shown side by side, and seeds of one recipe with a band.
     """
     from hepllm.stages.report import report as run_stage
 
-    del settings  # logging is all that it sets here
+    del settings  # used for logging only
     folders = runs or (LATEST,)
     words = ["hepllm", "report", *map(str, folders)]
     words += ["--output", str(output)] if output else []

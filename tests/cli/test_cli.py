@@ -187,4 +187,4 @@ def test_results_go_to_standard_output_and_the_story_to_standard_error(
     )
     assert quiet.returncode == 0
     assert quiet.stderr == ""
-    assert "rnd-test sample" in quiet.stdout
+    assert "Classifiers on rnd-test" in quiet.stdout

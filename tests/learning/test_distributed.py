@@ -339,7 +339,7 @@ def test_only_train_runs_in_several_processes(command: str, tmp_path: Path) -> N
         env=os.environ | UNDER_TORCHRUN,
     )
     assert done.returncode == 2
-    assert f"'{command}' is one process: torchrun can start several of 'train' only" in done.stderr
+    assert f"'{command}' runs in one process; start only 'train' with torchrun" in done.stderr
 
 
 def _train(folder: Path, name: str, *options: str) -> list[str]:
