@@ -61,7 +61,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class PValue:
-    """A p-value: ``n_exceeding`` of ``n_toys`` are at least as extreme as the data."""
+    """A p-value: ``n_exceeding`` of ``n_toys`` toys are at least as extreme as the data."""
 
     n_exceeding: int
     n_toys: int
