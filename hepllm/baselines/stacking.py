@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
 from hepllm.arrays import Floats
-from hepllm.evaluation.bootstrap import Difference
+from hepllm.evaluation.records import DifferenceRecord
 
 STACK = "stack"
 """Name of the combination in tables."""
@@ -62,13 +62,17 @@ def fit_stack(
     return Stack(LogisticRegression().fit(scores, label, weights), out_of_fold)
 
 
-def describe_gain(parts: Mapping[str, Difference]) -> str:
-    """Describes the gain in AUC of the combination over each of its parts, by name."""
+def describe_gain(parts: Mapping[str, DifferenceRecord]) -> str:
+    """Whether the combination helps, in words.
+
+    Args:
+        parts: stack minus each of its parts, in AUC, by name of the part.
+    """
     shown = []
     for name, difference in parts.items():
-        low, high = difference.interval.pair or (float("nan"), float("nan"))
+        low, high = difference.interval or (float("nan"), float("nan"))
         text = "undefined" if difference.estimate is None else f"{difference.estimate:+.4f}"
         shown.append(f"{text} [{low:+.4f}, {high:+.4f}] over {name}")
-    helps = all((difference.interval.low or 0.0) > 0 for difference in parts.values())
+    helps = all((difference.low or 0.0) > 0 for difference in parts.values())
     verdict = "helps: it beats each part" if helps else "shows no gain over its best part"
     return textwrap.fill(f"The combination {verdict}. AUC {'; '.join(shown)}.", 120)

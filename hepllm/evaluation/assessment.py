@@ -1,26 +1,20 @@
-"""Judges the scores of one sample: cuts from validation data, metrics, paired uncertainties."""
+"""Measures the scores of one sample: cuts from validation data, metrics, paired uncertainties."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from hepllm.arrays import Floats
 from hepllm.config import EvaluationConfig
 from hepllm.errors import InputError
-from hepllm.evaluation.background import required_background
-from hepllm.evaluation.bootstrap import (
-    Difference,
-    Interval,
-    Replicas,
-    bootstrap,
-    interval,
-    no_interval,
-    sic_of,
-)
+from hepllm.evaluation.background import describe_rule, required_background
+from hepllm.evaluation.bootstrap import Interval, Replicas, bootstrap, interval
 from hepllm.evaluation.confusion import choose_balanced_accuracy, choose_eps_s, confusion
+from hepllm.evaluation.curves import ClassifierCurves, CurveRecord, CurvesRecord
 from hepllm.evaluation.metrics import (
     SIGNAL_EFFICIENCIES,
     RocCurve,
@@ -32,20 +26,46 @@ from hepllm.evaluation.metrics import (
     read_at,
     roc,
     sic_at,
+    sic_ceiling,
 )
-from hepllm.evaluation.results import (
-    Band,
-    CutResult,
-    EvaluationResults,
-    Role,
-    ScoreResult,
-    ScoreTable,
-    SicEstimate,
+from hepllm.evaluation.records import (
+    Accuracy,
+    AtCut,
+    BootstrapRecord,
+    CutRecord,
+    DifferenceRecord,
+    Estimate,
+    MaxSic,
+    PairedRecord,
+    ResultsRecord,
+    ScoreRecord,
+    Sic,
+    SicInSample,
 )
-from hepllm.evaluation.scores import ScoredEvents, scored_events
+from hepllm.evaluation.scores import ScoredEvents, ScoreTable, scored_events
 
 _BAND_EFFICIENCIES = tuple(percent / 100 for percent in range(1, 101))
 _BOOTSTRAPPED = (*SIGNAL_EFFICIENCIES, *_BAND_EFFICIENCIES)
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationResults:
+    """Results of all scores of one sample.
+
+    Attributes:
+        record: all numbers.
+        curves: SIC and background rejection against the signal efficiency.
+        events: scores with labels and weights, by classifier, the evaluated model first.
+    """
+
+    record: ResultsRecord
+    curves: CurvesRecord
+    events: Mapping[str, ScoredEvents]
+
+    @property
+    def model(self) -> ScoredEvents:
+        """Scores of the evaluated model."""
+        return self.events[self.record.classifier]
 
 
 def evaluate_scores(
@@ -60,228 +80,260 @@ def evaluate_scores(
 ) -> EvaluationResults:
     """Measures every score of a sample; all cuts are chosen on validation data.
 
-    An ablation is judged with the cuts of the model that it ablates, since it asks what the model
-    as it is used would lose.
+    An ablation is measured at the cuts of the model, because it asks what the model loses in use.
 
     Args:
-        test: the sample that is reported.
-        validation: other events, with a score for the model and each baseline.
+        test: the sample that is measured.
+        validation: other events, with scores of the model and of each baseline.
         config: rules and the number of bootstrap replicas.
-        seed: of the bootstrap.
-        sample: name of the sample for the report.
-        view: name of the view of the sample for the report.
-        pairs: names of scores of which the difference is wanted, besides those to the model.
+        seed: seed of the bootstrap.
+        sample: name of the sample.
+        view: name of the view of the sample.
+        pairs: pairs of scores whose difference is recorded, besides those with the model.
 
     Raises:
         InputError: for scores that are not finite, labels other than 0 and 1, arrays of different
-            lengths, or a validation score that is missing.
+            lengths, or a missing validation score.
     """
-    samples = _check_table(test)
-    chosen = _choose_thresholds(test, validation, config, samples)
-    roles = _roles(test)
-    cuts = {name: thresholds.values for name, thresholds in chosen.items()}
-    replicas = bootstrap(samples, cuts, _BOOTSTRAPPED, config.bootstrap, seed)
+    samples, roles = _check_table(test), _roles(test)
+    model, *others = samples
+    n_background = samples[model].n_background
+    n_min = required_background(config, n_background)
+    cuts = _choose_thresholds(test, validation, config, n_background)
+    values = {
+        name: [np.inf if cut.value is None else cut.value for cut in chosen]
+        for name, chosen in cuts.items()
+    }
+    replicas = bootstrap(samples, values, _BOOTSTRAPPED, config.bootstrap, seed)
     scores = {
-        name: _summarise(
-            name=name,
-            role=roles[name],
-            events=events,
-            chosen=chosen[name],
-            draws=replicas[name],
-            config=config,
+        name: _score(
+            events, cuts[name], n_min, replicas[name], config, retrained=roles[name] == "retrained"
         )
         for name, events in samples.items()
     }
-    model, *others = scores
-    differences = {
-        other: _differences(scores[model], scores[other], replicas, config) for other in others
+    by_role = {
+        role: {name: score for name, score in scores.items() if roles[name] == role}
+        for role in ("baseline", "ablation", "retrained")
     }
-    contrasts = {
-        (first, second): _differences(scores[first], scores[second], replicas, config)
-        for first, second in pairs
-    }
-    return EvaluationResults(sample, view, config, seed, scores, differences, contrasts)
+    record = ResultsRecord(
+        **dict(scores[model]),
+        sample=sample,
+        view=view,
+        classifier=model,
+        min_background=n_min,
+        background_rule=describe_rule(config, n_background),
+        sic_ceiling=sic_ceiling(n_background, n_min),
+        bootstrap=BootstrapRecord(
+            confidence=config.confidence,
+            n_replicas=config.bootstrap,
+            seed=seed,
+            method="percentile, stratified by class, paired between classifiers",
+        ),
+        baselines=by_role["baseline"],
+        ablation={**by_role["ablation"], **by_role["retrained"]},
+        paired={other: _differences((model, other), scores, replicas, config) for other in others},
+        contrasts={"-".join(pair): _differences(pair, scores, replicas, config) for pair in pairs},
+    )
+    curves = CurvesRecord(
+        sample=sample,
+        n_signal=record.n_signal,
+        n_background=record.n_background,
+        min_background=n_min,
+        confidence=config.confidence,
+        classifiers={
+            name: _curves(roles[name], roc(events), n_min, replicas[name], config)
+            for name, events in samples.items()
+        },
+    )
+    return EvaluationResults(record, curves, samples)
 
 
-@dataclass(frozen=True)
-class _Thresholds:
-    """The cuts of one score: that of the largest SIC, then those that call events signal."""
-
-    max_sic: Threshold
-    others: tuple[Threshold, ...]
-
-    @property
-    def values(self) -> tuple[float, ...]:
-        """All cuts; infinity, which nothing passes, where one could not be chosen."""
-        cuts = (self.max_sic, *self.others)
-        return tuple(np.inf if cut.value is None else cut.value for cut in cuts)
-
-
-def _check_table(table: ScoreTable, prefix: str = "") -> dict[str, ScoredEvents]:
+def _check_table(table: ScoreTable) -> dict[str, ScoredEvents]:
     shared = sorted(set(table.scores) & set(table.ablations))
-    if shared or not table.scores:
-        msg = f"names of scores and ablations must differ, found {shared} in both"
-        raise InputError(msg if shared else "no scores to evaluate")
+    if shared:
+        raise InputError(f"names of scores and ablations must differ, found {shared} in both")
+    if not table.scores:
+        raise InputError("no scores to evaluate")
     return {
-        name: scored_events(score, table.label, table.weight, f"{prefix}{name}")
+        name: scored_events(score, table.label, table.weight, name)
         for name, score in {**table.scores, **table.ablations}.items()
     }
 
 
-def _roles(table: ScoreTable) -> dict[str, Role]:
-    model, *baselines = table.scores
-    roles: dict[str, Role] = {model: "llm"}
-    roles |= dict.fromkeys(baselines, "baseline")
-    roles |= dict.fromkeys(table.retrained, "retrained")
-    roles |= dict.fromkeys(table.ablations, "ablation")
-    return roles
+def _roles(table: ScoreTable) -> dict[str, str]:
+    return (
+        dict.fromkeys(table.scores, "baseline")
+        | {next(iter(table.scores)): "llm"}
+        | dict.fromkeys(table.retrained, "retrained")
+        | dict.fromkeys(table.ablations, "ablation")
+    )
 
 
 def _choose_thresholds(
-    test: ScoreTable,
-    validation: ScoreTable,
-    config: EvaluationConfig,
-    samples: Mapping[str, ScoredEvents],
-) -> dict[str, _Thresholds]:
+    test: ScoreTable, validation: ScoreTable, config: EvaluationConfig, n_background: int
+) -> dict[str, tuple[Threshold, ...]]:
+    """Chooses the cuts of each score: largest SIC, balanced accuracy, stated efficiencies."""
     missing = [name for name in test.scores if name not in validation.scores]
     if missing:
         raise InputError(
             f"validation scores of {', '.join(missing)} are missing: cuts are chosen on them"
         )
-    chosen: dict[str, _Thresholds] = {}
+    chosen: dict[str, tuple[Threshold, ...]] = {}
     for name in test.scores:
         score, label, weight = validation.scores[name], validation.label, validation.weight
         curve = roc(scored_events(score, label, weight, f"validation {name}"))
-        n_there = samples[name].n_background
         n_here = int(curve.n_background_passing[-1]) if len(curve.n_background_passing) else 0
-        required = [required_background(config, number) for number in (n_here, n_there)]
-        stated = [choose_eps_s(curve, eps_s) for eps_s in SIGNAL_EFFICIENCIES]
-        chosen[name] = _Thresholds(
-            choose_max_sic(curve, required[0], n_there, required[1]),
-            (choose_balanced_accuracy(curve), *stated),
+        required = [required_background(config, number) for number in (n_here, n_background)]
+        chosen[name] = (
+            choose_max_sic(curve, required[0], n_background, required[1]),
+            choose_balanced_accuracy(curve),
+            *(choose_eps_s(curve, eps_s) for eps_s in SIGNAL_EFFICIENCIES),
         )
-    model = chosen[next(iter(test.scores))]
-    return chosen | dict.fromkeys(test.ablations, model)
+    return chosen | dict.fromkeys(test.ablations, chosen[next(iter(test.scores))])
 
 
-def _summarise(
-    *,
-    name: str,
-    role: Role,
+def _score(
     events: ScoredEvents,
-    chosen: _Thresholds,
+    cuts: Sequence[Threshold],
+    n_min: int,
     draws: Replicas,
     config: EvaluationConfig,
-) -> ScoreResult:
-    curve, n_min = roc(events), required_background(config, events.n_background)
-    area = auc(events)
-    at_maximum = read_at(curve, chosen.max_sic, n_min)
-    stated = {
-        eps_s: _estimate(
-            sic_at(curve, eps_s, n_min), draws.eps_s_at[:, i], draws.eps_b_at[:, i], config
-        )
-        for i, eps_s in enumerate(SIGNAL_EFFICIENCIES)
+    *,
+    retrained: bool,
+) -> ScoreRecord:
+    """Measures one score at the cuts that ``_choose_thresholds`` lists."""
+    of_sic, of_accuracy, *_ = cuts
+    curve, area = roc(events), auc(events)
+    in_sample = max_sic_in_sample(curve, n_min)
+    stated = {f"{eps_s:g}": sic_at(curve, eps_s, n_min) for eps_s in SIGNAL_EFFICIENCIES}
+    points = {"max_sic": read_at(curve, of_sic, n_min)}
+    points |= {f"sic_at_{eps_s}": point for eps_s, point in stated.items()}
+    called = None if of_accuracy.value is None else confusion(events, of_accuracy.value)
+    values = {"auc": area.value, "accuracy": None if called is None else called.accuracy}
+    values |= {key: point.sic for key, point in points.items()}
+    reasons = {"auc": area.reason, "max_sic_in_sample": in_sample.reason}
+    reasons |= {key: point.reason for key, point in points.items()}
+    reasons["accuracy"] = of_accuracy.reason
+    drawn, rejections = _drawn(draws), draws.rejection_at()
+    between = {key: _interval(values[key], reasons[key], drawn[key], config) for key in values}
+    undefined = reasons | {
+        f"{key}_interval": one.reason for key, one in between.items() if reasons[key] is None
     }
-    cuts = tuple(_read_cut(events, curve, cut, n_min) for cut in chosen.others)
-    best = cuts[0]
-    sic_band, rejection_band = _bands(curve, n_min, draws, config)
-    return ScoreResult(
-        name=name,
-        role=role,
-        events=events,
-        curve=curve,
-        sic_band=sic_band,
-        rejection_band=rejection_band,
-        auc=area,
-        auc_interval=_interval(area.value, area.reason, draws.auc, config),
-        max_sic=_estimate(at_maximum, draws.eps_s[:, 0], draws.eps_b[:, 0], config),
-        max_sic_chosen=chosen.max_sic,
-        max_sic_in_sample=max_sic_in_sample(curve, n_min),
-        sic_at=stated,
-        accuracy_interval=_interval(
-            best.accuracy, best.threshold.reason, draws.accuracy[:, 1], config
+
+    def sic(key: str) -> dict[str, Any]:
+        return {"value": values[key], "interval": between[key].pair, **_at_cut(points[key])}
+
+    return ScoreRecord(
+        n_signal=events.n_signal,
+        n_background=events.n_background,
+        auc=Estimate(value=area.value, interval=between["auc"].pair),
+        max_sic=MaxSic(**sic("max_sic"), chosen_by=of_sic.chosen_by),
+        max_sic_in_sample=SicInSample(value=in_sample.sic, **_at_cut(in_sample)),
+        sic_at={eps_s: Sic(**sic(f"sic_at_{eps_s}")) for eps_s in stated},
+        inverse_eps_b_at={
+            eps_s: Estimate(
+                value=point.inverse_eps_b,
+                interval=_interval(point.inverse_eps_b, None, rejections[:, i], config).pair,
+            )
+            for i, (eps_s, point) in enumerate(stated.items())
+        },
+        accuracy=Accuracy(
+            value=values["accuracy"],
+            interval=between["accuracy"].pair,
+            threshold=of_accuracy.value,
+            threshold_chosen_by=of_accuracy.chosen_by,
         ),
-        cuts=cuts,
+        balanced_accuracy=None if called is None else called.balanced_accuracy,
+        confusion=called,
+        working_points=tuple(_read_cut(events, curve, cut, n_min) for cut in cuts[1:]),
+        undefined={key: reason for key, reason in undefined.items() if reason is not None},
+        retrained=retrained,
     )
 
 
-def _read_cut(events: ScoredEvents, curve: RocCurve, cut: Threshold, n_min: int) -> CutResult:
-    table = None if cut.value is None else confusion(events, cut.value)
-    return CutResult(cut, table, read_at(curve, cut, n_min))
+def _read_cut(events: ScoredEvents, curve: RocCurve, cut: Threshold, n_min: int) -> CutRecord:
+    point = read_at(curve, cut, n_min)
+    called = None if cut.value is None else confusion(events, cut.value)
+    shares = ("precision", "recall", "f1", "accuracy")
+    return CutRecord(
+        chosen_by=cut.chosen_by,
+        threshold=cut.value,
+        **{name: None if called is None else getattr(called, name) for name in shares},
+        eps_b=point.eps_b,
+        n_signal_passing=point.n_signal_passing,
+        n_background_passing=point.n_background_passing,
+    )
+
+
+def _at_cut(point: WorkingPoint) -> dict[str, Any]:
+    return {name: getattr(point, name) for name in AtCut.model_fields}
+
+
+def _drawn(draws: Replicas) -> dict[str, Floats]:
+    """Replicas (R,) of each metric, by its key in the records."""
+    at = {f"sic_at_{x:g}": draws.sic_at()[:, i] for i, x in enumerate(SIGNAL_EFFICIENCIES)}
+    return {"auc": draws.auc, "accuracy": draws.accuracy[:, 1], "max_sic": draws.sic(0), **at}
 
 
 def _interval(
     value: float | None, reason: str | None, draws: Floats, config: EvaluationConfig
 ) -> Interval:
     if value is None:
-        return no_interval(config.confidence, config.bootstrap, reason)
+        return Interval(None, reason=reason)
     return interval(draws, config.confidence, config.max_undefined)
 
 
-def _estimate(
-    point: WorkingPoint, eps_s: Floats, eps_b: Floats, config: EvaluationConfig
-) -> SicEstimate:
-    rejection = sic_of(np.ones_like(eps_b), eps_b) ** 2
-    return SicEstimate(
-        point,
-        _interval(point.sic, point.reason, sic_of(eps_s, eps_b), config),
-        _interval(point.inverse_eps_b, point.reason, rejection, config),
-    )
-
-
-def _bands(
-    curve: RocCurve, n_min: int, draws: Replicas, config: EvaluationConfig
-) -> tuple[Band, Band]:
-    """SIC and background rejection at each efficiency."""
+def _curves(
+    role: str, curve: RocCurve, n_min: int, draws: Replicas, config: EvaluationConfig
+) -> ClassifierCurves:
     first = len(SIGNAL_EFFICIENCIES)
-    estimates = [
-        _estimate(sic_at(curve, eps_s, n_min), draws.eps_s_at[:, i], draws.eps_b_at[:, i], config)
-        for i, eps_s in enumerate(_BAND_EFFICIENCIES, first)
-    ]
-    sic = _as_band([(one.point.sic, one.sic) for one in estimates])
-    rejection = _as_band([(one.point.inverse_eps_b, one.inverse_eps_b) for one in estimates])
-    return sic, rejection
+    points = [sic_at(curve, eps_s, n_min) for eps_s in _BAND_EFFICIENCIES]
 
+    def band(values: list[float | None], draws_at: Floats) -> CurveRecord:
+        pairs = [
+            _interval(value, None, drawn, config).pair or (None, None)
+            for value, drawn in zip(values, draws_at[:, first:].T, strict=True)
+        ]
+        low, high = zip(*pairs, strict=True)
+        return CurveRecord(value=tuple(values), low=low, high=high)
 
-def _as_band(points: Sequence[tuple[float | None, Interval]]) -> Band:
-    def numbers(values: list[float | None]) -> Floats:
-        return np.array([np.nan if value is None else value for value in values])
-
-    return Band(
-        eps_s=np.array(_BAND_EFFICIENCIES),
-        value=numbers([value for value, _ in points]),
-        low=numbers([between.low for _, between in points]),
-        high=numbers([between.high for _, between in points]),
+    return ClassifierCurves(
+        role=role,
+        eps_s=_BAND_EFFICIENCIES,
+        sic=band([point.sic for point in points], draws.sic_at()),
+        inverse_eps_b=band([point.inverse_eps_b for point in points], draws.rejection_at()),
     )
 
 
 def _differences(
-    first: ScoreResult,
-    second: ScoreResult,
+    pair: tuple[str, str],
+    scores: Mapping[str, ScoreRecord],
     replicas: Mapping[str, Replicas],
     config: EvaluationConfig,
-) -> dict[str, Difference]:
-    """First minus second; each maximum at its own cut."""
-    ours, theirs = replicas[first.name], replicas[second.name]
+) -> PairedRecord:
+    """First minus second; each largest SIC at its own cut."""
+    first, second = (scores[name] for name in pair)
+    ours, theirs = (_drawn(replicas[name]) for name in pair)
 
-    def difference(
-        a: float | None, b: float | None, why: tuple[str | None, str | None], draws: Floats
-    ) -> Difference:
-        reason = why[0] or why[1]
+    def difference(key: str) -> DifferenceRecord:
+        a, b = first.metrics[key].value, second.metrics[key].value
+        reason = first.undefined.get(key) or second.undefined.get(key)
         estimate = None if a is None or b is None else a - b
-        return Difference(estimate, _interval(estimate, reason, draws, config), reason)
+        between = _interval(estimate, reason, ours[key] - theirs[key], config)
+        low, high = between.pair or (None, None)
+        return DifferenceRecord(
+            estimate=estimate,
+            low=low,
+            high=high,
+            confidence=config.confidence,
+            n_replicas=config.bootstrap,
+            n_undefined=between.n_undefined,
+            reason=between.reason,
+        )
 
-    points = {"max_sic": (first.max_sic.point, second.max_sic.point)}
-    drawn = {"max_sic": ours.sic(0) - theirs.sic(0)}
-    for index, eps_s in enumerate(SIGNAL_EFFICIENCIES):
-        key = f"sic_at_{eps_s:g}"
-        points[key] = (first.sic_at[eps_s].point, second.sic_at[eps_s].point)
-        drawn[key] = (ours.sic_at() - theirs.sic_at())[:, index]
-    areas = (first.auc.reason, second.auc.reason)
-    return {
-        "auc": difference(first.auc.value, second.auc.value, areas, ours.auc - theirs.auc),
-        **{
-            key: difference(a.sic, b.sic, (a.reason, b.reason), drawn[key])
-            for key, (a, b) in points.items()
-        },
-    }
+    return PairedRecord(
+        difference=" - ".join(pair),
+        auc=difference("auc"),
+        max_sic=difference("max_sic"),
+        sic_at={eps_s: difference(f"sic_at_{eps_s}") for eps_s in first.sic_at},
+    )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from hepllm.arrays import Floats
 from hepllm.evaluation.metrics import ROUNDING
 from hepllm.evaluation.scores import ScoredEvents
+from hepllm.records import Pair
 
 
 @dataclass(frozen=True)
@@ -23,39 +24,13 @@ class Interval:
     """A central bootstrap interval.
 
     Attributes:
-        low: lower end; None where the interval is undefined.
-        high: upper end.
-        confidence: its probability content.
-        n_replicas: replicas drawn.
-        n_undefined: replicas in which the metric did not exist (no background passed).
+        pair: lower and upper end; None where the interval is undefined.
+        n_undefined: number of replicas in which the metric is undefined (no background passes).
         reason: why the interval is undefined; None otherwise.
     """
 
-    low: float | None
-    high: float | None
-    confidence: float
-    n_replicas: int
+    pair: Pair | None
     n_undefined: int = 0
-    reason: str | None = None
-
-    @property
-    def pair(self) -> tuple[float, float] | None:
-        """Low and high; None where the interval is undefined."""
-        return None if self.low is None or self.high is None else (self.low, self.high)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The difference of a metric between two scores of the same events.
-
-    Attributes:
-        estimate: first minus second on the sample itself; None where either is undefined.
-        interval: from the paired replicas.
-        reason: why the estimate is None.
-    """
-
-    estimate: float | None
-    interval: Interval
     reason: str | None = None
 
 
@@ -81,14 +56,18 @@ class Replicas:
 
     def sic(self, index: int) -> Floats:
         """SIC in each replica at one of the fixed thresholds, shape (R,)."""
-        return sic_of(self.eps_s[:, index], self.eps_b[:, index])
+        return _sic_of(self.eps_s[:, index], self.eps_b[:, index])
 
     def sic_at(self) -> Floats:
         """SIC in each replica at each stated signal efficiency, shape (R, E)."""
-        return sic_of(self.eps_s_at, self.eps_b_at)
+        return _sic_of(self.eps_s_at, self.eps_b_at)
+
+    def rejection_at(self) -> Floats:
+        """1 / eps_b in each replica at each stated signal efficiency, shape (R, E)."""
+        return _sic_of(np.ones_like(self.eps_b_at), self.eps_b_at) ** 2
 
 
-def sic_of(eps_s: Floats, eps_b: Floats) -> Floats:
+def _sic_of(eps_s: Floats, eps_b: Floats) -> Floats:
     """eps_s / sqrt(eps_b), NaN where no background passes."""
     defined = eps_b > 0
     return np.where(defined, eps_s / np.sqrt(np.where(defined, eps_b, 1.0)), np.nan)
@@ -174,14 +153,9 @@ def interval(values: Floats, confidence: float, max_undefined: float) -> Interva
     n_undefined = len(values) - len(defined)
     if not len(defined) or n_undefined > max_undefined * len(values):
         reason = f"undefined in {n_undefined} of {len(values)} bootstrap replicas"
-        return Interval(None, None, confidence, len(values), n_undefined, reason)
+        return Interval(None, n_undefined, reason)
     low, high = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(float(low), float(high), confidence, len(values), n_undefined)
-
-
-def no_interval(confidence: float, n_replicas: int, reason: str | None) -> Interval:
-    """An interval that does not exist, since its metric does not."""
-    return Interval(None, None, confidence, n_replicas, 0, reason)
+    return Interval((float(low), float(high)), n_undefined)
 
 
 def _rank(events: ScoredEvents, thresholds: Sequence[float]) -> _Ranking:

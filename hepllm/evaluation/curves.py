@@ -8,20 +8,36 @@ from dataclasses import dataclass
 import numpy as np
 
 from hepllm.arrays import Floats
-from hepllm.evaluation.results import Band, EvaluationResults
 from hepllm.records import Events, FileRecord, Quantity, Record
 
 _PERCENTILES = (16, 50, 84)
 
 
 @dataclass(frozen=True, eq=False)
-class Curves:
-    """The curves of one classifier.
+class Band:
+    """A curve against the signal efficiency, with its interval; NaN where undefined.
 
     Attributes:
-        role: as in ``ScoreResult``.
-        sic: with its interval.
-        rejection: 1 / eps_b with its interval.
+        eps_s: (E,) signal efficiencies.
+        value: (E,) the curve.
+        low: (E,) lower end of the interval.
+        high: (E,) upper end of the interval.
+    """
+
+    eps_s: Floats
+    value: Floats
+    low: Floats
+    high: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Curves:
+    """The curves of one classifier as arrays.
+
+    Attributes:
+        role: as in ``ClassifierCurves``.
+        sic: SIC.
+        rejection: background rejection 1 / eps_b.
     """
 
     role: str
@@ -40,11 +56,6 @@ class CurveRecord(Quantity):
 
     high: tuple[float | None, ...]
     """Upper end of its bootstrap interval at each signal efficiency."""
-
-    @classmethod
-    def of(cls, band: Band) -> CurveRecord:
-        """A band as it is recorded."""
-        return cls(value=_nulls(band.value), low=_nulls(band.low), high=_nulls(band.high))
 
     def band(self, eps_s: Sequence[float]) -> Band:
         """The curve at these signal efficiencies as arrays."""
@@ -89,27 +100,6 @@ class CurvesRecord(FileRecord):
     classifiers: Mapping[str, ClassifierCurves]
     """Curves by classifier, the judged model first."""
 
-    @classmethod
-    def of(cls, results: EvaluationResults) -> CurvesRecord:
-        """The curves of an evaluation."""
-        events = results.model.events
-        return cls(
-            sample=results.sample,
-            n_signal=events.n_signal,
-            n_background=events.n_background,
-            min_background=results.n_min,
-            confidence=results.config.confidence,
-            classifiers={
-                name: ClassifierCurves(
-                    role=result.role,
-                    eps_s=tuple(result.sic_band.eps_s.tolist()),
-                    sic=CurveRecord.of(result.sic_band),
-                    inverse_eps_b=CurveRecord.of(result.rejection_band),
-                )
-                for name, result in results.scores.items()
-            },
-        )
-
     def curves(self) -> dict[str, Curves]:
         """The curves of each classifier as arrays."""
         return {
@@ -149,7 +139,3 @@ def curves_over_runs(runs: Sequence[CurvesRecord]) -> dict[str, Curves]:
         for name, found in first.items()
         if found.role != "ablation" and all(name in run for run in others)
     }
-
-
-def _nulls(values: Floats) -> tuple[float | None, ...]:
-    return tuple(None if np.isnan(value) else float(value) for value in values)

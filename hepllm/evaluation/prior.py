@@ -36,20 +36,20 @@ _N_BISECTIONS = 60
 
 @dataclass(frozen=True)
 class PriorEstimate:
-    """An estimated signal fraction.
+    """An estimated signal fraction of ``n_events`` events.
 
     Attributes:
-        fraction: of the events.
-        interval: from replicas of the events and of the validation data, so that it holds the
-            uncertainty of the calibration too.
-        n_events: events that it was estimated from.
-        sum_of_weights: of these events.
+        fraction: the estimate.
+        interval: from replicas of the events and of the validation data, so that it includes the
+            uncertainty of the calibration.
+        confidence: probability content of the interval.
+        n_events: number of events.
     """
 
     fraction: float
     interval: Interval
+    confidence: float
     n_events: int
-    sum_of_weights: float
 
 
 def maximum_likelihood_fraction(log_ratio: Floats, count: Floats) -> float:
@@ -113,8 +113,8 @@ def estimate_prior(
     return PriorEstimate(
         fraction=_fraction(calibration, places, sums),
         interval=interval(fractions, confidence, max_undefined=0.05),
+        confidence=confidence,
         n_events=len(score),
-        sum_of_weights=float(weight.sum()),
     )
 
 

@@ -170,10 +170,9 @@ class CalibrationRecord(Record):
         """
         more: dict[str, Any] = {}
         if prior.estimate is not None:
-            between = prior.estimate.interval
             more |= {
-                "prior_interval": between.pair,
-                "prior_confidence": between.confidence,
+                "prior_interval": prior.estimate.interval.pair,
+                "prior_confidence": prior.estimate.confidence,
                 "prior_n_events": prior.estimate.n_events,
                 "prior_assumption": ASSUMPTION,
             }

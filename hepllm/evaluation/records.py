@@ -3,18 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
 
-from hepllm.evaluation.bootstrap import Difference
 from hepllm.evaluation.confusion import Confusion
-from hepllm.evaluation.metrics import Metric, WorkingPoint
-from hepllm.evaluation.results import (
-    CutResult,
-    EvaluationResults,
-    Role,
-    ScoreResult,
-    SicEstimate,
-)
 from hepllm.records import At, Events, Pair, Quantity, Record
 
 
@@ -57,11 +47,6 @@ class SicInSample(AtCut, Value):
 
 class Sic(AtCut, Estimate):
     """A SIC with its uncertainty and its cut."""
-
-    @classmethod
-    def of(cls, found: SicEstimate, **more: Any) -> Self:
-        """An estimate as it is recorded."""
-        return cls(value=found.point.sic, interval=found.sic.pair, **_at_cut(found.point), **more)
 
 
 class MaxSic(Sic):
@@ -110,19 +95,6 @@ class CutRecord(Record):
 
     n_background_passing: Events | None
     """Background events that pass the cut, without weights."""
-
-    @classmethod
-    def of(cls, cut: CutResult) -> Self:
-        """A cut as it is recorded."""
-        shares = ("precision", "recall", "f1", "accuracy")
-        return cls(
-            chosen_by=cut.threshold.chosen_by,
-            threshold=cut.threshold.value,
-            **{name: None if cut.table is None else getattr(cut.table, name) for name in shares},
-            eps_b=cut.point.eps_b,
-            n_signal_passing=cut.point.n_signal_passing,
-            n_background_passing=cut.point.n_background_passing,
-        )
 
 
 class ScoreRecord(Record):
@@ -178,37 +150,6 @@ class ScoreRecord(Record):
             "accuracy": self.accuracy,
         }
 
-    @classmethod
-    def of(cls, result: ScoreResult, **more: Any) -> Self:
-        """A score as it is recorded."""
-        best = result.cuts[0]
-        sic_at = {f"{eps_s:g}": found for eps_s, found in result.sic_at.items()}
-        in_sample = result.max_sic_in_sample
-        return cls(
-            n_signal=result.events.n_signal,
-            n_background=result.events.n_background,
-            auc=Estimate(value=result.auc.value, interval=result.auc_interval.pair),
-            max_sic=MaxSic.of(result.max_sic, chosen_by=result.max_sic_chosen.chosen_by),
-            max_sic_in_sample=SicInSample(value=in_sample.sic, **_at_cut(in_sample)),
-            sic_at={eps_s: Sic.of(found) for eps_s, found in sic_at.items()},
-            inverse_eps_b_at={
-                eps_s: Estimate(value=found.point.inverse_eps_b, interval=found.inverse_eps_b.pair)
-                for eps_s, found in sic_at.items()
-            },
-            accuracy=Accuracy(
-                value=best.accuracy,
-                interval=result.accuracy_interval.pair,
-                threshold=best.threshold.value,
-                threshold_chosen_by=best.threshold.chosen_by,
-            ),
-            balanced_accuracy=None if best.table is None else best.table.balanced_accuracy,
-            confusion=best.table,
-            working_points=tuple(CutRecord.of(cut) for cut in result.cuts),
-            undefined=_reasons(result),
-            retrained=result.role == "retrained",
-            **more,
-        )
-
 
 class DifferenceRecord(Record):
     """The difference of a number between two classifiers on the same events."""
@@ -234,19 +175,10 @@ class DifferenceRecord(Record):
     reason: str | None
     """Why the estimate or its interval is null."""
 
-    @classmethod
-    def of(cls, found: Difference) -> Self:
-        """A difference as it is recorded."""
-        between = found.interval
-        return cls(
-            estimate=found.estimate,
-            low=between.low,
-            high=between.high,
-            confidence=between.confidence,
-            n_replicas=between.n_replicas,
-            n_undefined=between.n_undefined,
-            reason=found.reason or between.reason,
-        )
+    @property
+    def interval(self) -> Pair | None:
+        """Lower and upper end; None where the interval is undefined."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
 
 
 class PairedRecord(Record):
@@ -269,15 +201,6 @@ class PairedRecord(Record):
         """The differences by key."""
         at = {f"sic_at_{eps_s}": found for eps_s, found in self.sic_at.items()}
         return {"auc": self.auc, "max_sic": self.max_sic, **at}
-
-    @classmethod
-    def of(cls, first: str, second: str, found: Mapping[str, Difference]) -> Self:
-        """All differences of a pair as they are recorded."""
-        made = {key: DifferenceRecord.of(value) for key, value in found.items()}
-        at = {key.removeprefix("sic_at_"): made[key] for key in made if key.startswith("sic_at_")}
-        return cls(
-            difference=f"{first} - {second}", auc=made["auc"], max_sic=made["max_sic"], sic_at=at
-        )
 
 
 class BootstrapRecord(Record):
@@ -338,72 +261,3 @@ class ResultsRecord(ScoreRecord, _Sample):
     def classifiers(self) -> dict[str, ScoreRecord]:
         """The judged model, then all others, by name."""
         return {self.classifier: self, **self.baselines, **self.ablation}
-
-    @classmethod
-    def of_results(cls, results: EvaluationResults, **more: Any) -> Self:
-        """All scores of a sample as they are recorded.
-
-        Args:
-            results: of the sample.
-            more: further fields of a class below this one.
-
-        Raises:
-            ValueError: if a number is NaN or infinite, which JSON cannot hold.
-        """
-        return cls.of(
-            results.model,
-            sample=results.sample,
-            view=results.view,
-            classifier=results.model.name,
-            min_background=results.n_min,
-            background_rule=results.rule,
-            sic_ceiling=results.sic_ceiling,
-            bootstrap=BootstrapRecord(
-                confidence=results.config.confidence,
-                n_replicas=results.config.bootstrap,
-                seed=results.seed,
-                method="percentile, stratified by class, paired between classifiers",
-            ),
-            baselines=_by_role(results, "baseline"),
-            ablation={**_by_role(results, "ablation"), **_by_role(results, "retrained")},
-            paired={
-                name: PairedRecord.of(results.model.name, name, found)
-                for name, found in results.differences.items()
-            },
-            contrasts={
-                f"{first}-{second}": PairedRecord.of(first, second, found)
-                for (first, second), found in results.contrasts.items()
-            },
-            **more,
-        )
-
-
-def _by_role(results: EvaluationResults, role: Role) -> dict[str, ScoreRecord]:
-    found = {name: result for name, result in results.scores.items() if result.role == role}
-    return {name: ScoreRecord.of(result) for name, result in found.items()}
-
-
-def _at_cut(point: WorkingPoint) -> dict[str, Any]:
-    return {name: getattr(point, name) for name in AtCut.model_fields}
-
-
-def _reasons(result: ScoreResult) -> dict[str, str]:
-    """Why a value or its interval is null, by key; no entry where both exist."""
-    estimates = {"max_sic": result.max_sic}
-    estimates |= {f"sic_at_{eps_s:g}": value for eps_s, value in result.sic_at.items()}
-    found: dict[str, Metric | WorkingPoint] = {
-        "auc": result.auc,
-        "max_sic_in_sample": result.max_sic_in_sample,
-        **{key: estimate.point for key, estimate in estimates.items()},
-    }
-    reasons = {key: metric.reason for key, metric in found.items()}
-    reasons["accuracy"] = result.cuts[0].threshold.reason
-    intervals = {
-        "auc_interval": result.auc_interval,
-        "accuracy_interval": result.accuracy_interval,
-        **{f"{key}_interval": estimate.sic for key, estimate in estimates.items()},
-    }
-    for key, between in intervals.items():
-        if reasons[key.removesuffix("_interval")] is None:
-            reasons[key] = between.reason
-    return {key: reason for key, reason in reasons.items() if reason is not None}

@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from hepllm.arrays import Bools, Floats, Ints
 from hepllm.errors import InputError
 from hepllm.schema import BACKGROUND, SIGNAL
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreTable:
+    """One sample of N events with scores of several classifiers.
+
+    Attributes:
+        label: (N,) of 1 (signal) and 0 (background).
+        scores: (N,) of each classifier, larger for signal; the first is the evaluated model, the
+            others are its baselines.
+        ablations: (N,) scores of the model with part of its input destroyed.
+        weight: (N,); None for 1 each.
+        retrained: names of ``scores`` that are the model trained with part of its input.
+    """
+
+    label: ArrayLike
+    scores: Mapping[str, NDArray[np.floating]]
+    ablations: Mapping[str, NDArray[np.floating]] = field(default_factory=dict)
+    weight: ArrayLike | None = None
+    retrained: tuple[str, ...] = ()
+
+    def take(self, events: Ints) -> ScoreTable:
+        """The events at these positions."""
+        return ScoreTable(
+            np.asarray(self.label)[events],
+            {name: score[events] for name, score in self.scores.items()},
+            {name: score[events] for name, score in self.ablations.items()},
+            None if self.weight is None else np.asarray(self.weight)[events],
+            self.retrained,
+        )
 
 
 @dataclass(frozen=True, eq=False)

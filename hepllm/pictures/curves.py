@@ -9,8 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hepllm.evaluation.curves import CurvesRecord, curves_over_runs
-from hepllm.evaluation.results import Band
+from hepllm.evaluation.curves import Band, CurvesRecord, curves_over_runs
 from hepllm.pictures.style import COLOURS, legend_below, line_style, plain, wide_canvas
 
 _ROOM = 1.35

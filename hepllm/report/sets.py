@@ -21,6 +21,7 @@ from hepllm.report.tables import (
     result_table,
     view_table,
 )
+from hepllm.report.text import as_text
 
 _PICTURES: Mapping[str, tuple[str, str]] = {
     "sic.png": (
@@ -45,19 +46,24 @@ _PICTURES: Mapping[str, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class EvaluatedSet:
-    """What ``hepllm eval`` left about one set.
+    """Results of ``hepllm eval`` on one set.
 
     Attributes:
-        name: of the set.
-        metrics: the content of ``metrics.json``.
-        curves: the content of ``curves.json``; None where there is none.
-        pictures: PNG files.
+        name: name of the set.
+        metrics: content of ``metrics.json``.
+        curves: content of ``curves.json``; None where there is none.
+        files: written files; of these, a report shows the PNG files.
     """
 
     name: str
     metrics: SetMetrics
-    curves: CurvesRecord | None
-    pictures: Sequence[Path]
+    curves: CurvesRecord | None = None
+    files: Sequence[Path] = ()
+
+    @property
+    def text(self) -> str:
+        """The results as plain text."""
+        return as_text(result_section(self.name, self.metrics))
 
 
 def set_section(found: EvaluatedSet) -> Section:
@@ -66,9 +72,19 @@ def set_section(found: EvaluatedSet) -> Section:
     Raises:
         OSError: if a picture cannot be read.
     """
-    files = _in_order(found.pictures)
-    shown = [_picture(file, found.name) for file in files if not _of_search(file)]
-    of_search = [_picture(file, found.name) for file in files if _of_search(file)]
+    order = {name: place for place, name in enumerate((*_PICTURES, *SEARCH_PICTURES))}
+    files = sorted(
+        (file for file in found.files if file.suffix == ".png"),
+        key=lambda file: (order.get(file.name, len(order)), file.name),
+    )
+    shown, of_search = (
+        [
+            _picture(file, found.name)
+            for file in files
+            if (file.name in SEARCH_PICTURES) == is_search
+        ]
+        for is_search in (False, True)
+    )
     made = found.metrics.made
     return replace(
         result_section(found.name, found.metrics, of_search),
@@ -118,16 +134,6 @@ def _sentences(metrics: SetMetrics) -> list[str]:
     if isinstance(metrics, LabelledMetrics) and metrics.stack is not None:
         sentences.append(metrics.stack)
     return sentences
-
-
-def _in_order(files: Sequence[Path]) -> list[Path]:
-    """Pictures that are known first, in their order, then the others by name."""
-    place = {name: index for index, name in enumerate((*_PICTURES, *SEARCH_PICTURES))}
-    return sorted(files, key=lambda file: (place.get(file.name, len(place)), file.name))
-
-
-def _of_search(file: Path) -> bool:
-    return file.name in SEARCH_PICTURES
 
 
 def _picture(file: Path, sample: str) -> Picture:

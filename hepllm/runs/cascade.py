@@ -21,12 +21,14 @@ from hepllm.evaluation.cascade import (
     FEW_EVENTS,
     CascadeCalibration,
     CascadeCut,
-    CascadeLoss,
-    CascadeUse,
+    CascadeRecord,
+    CascadeScores,
     choose_cut,
+    cuts_beyond,
     measure_loss,
 )
-from hepllm.evaluation.efficiency import efficiencies
+from hepllm.evaluation.efficiency import Efficiency, efficiencies
+from hepllm.evaluation.records import ResultsRecord
 from hepllm.evaluation.scores import ScoredEvents, scored_events
 from hepllm.runs.folder import Run, training_events
 from hepllm.runs.score_files import RunCalibration, calibrate
@@ -36,23 +38,6 @@ LOG = logging.getLogger(__name__)
 
 MODEL = "llm"
 """What the run's own classifier is called in tables."""
-
-
-@dataclass(frozen=True, eq=False)
-class CascadeScores:
-    """Scores of N events and how long they took.
-
-    Attributes:
-        score: (N,), joined.
-        n_model: events that the model scored.
-        seconds: for all of it.
-        model_seconds: of the model.
-    """
-
-    score: Floats
-    n_model: int
-    seconds: float
-    model_seconds: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,19 +82,32 @@ class RunCascade:
         seconds = time.perf_counter() - started
         return CascadeScores(joined, int(np.count_nonzero(kept)), seconds, model_seconds)
 
-    def loss(self, config: EvaluationConfig, seed: int) -> CascadeLoss:
-        """What the cascade loses on validation data."""
-        compared = (self.calibration.validation.score, self.alone)
-        return measure_loss(self.cut, self.validation, compared, config, seed)
+    def record(
+        self,
+        scores: CascadeScores,
+        table: EventTable,
+        results: ResultsRecord | None,
+        config: EvaluationConfig,
+        seed: int,
+    ) -> CascadeRecord:
+        """Records what the cascade does on a set and loses on validation data.
 
-    def use(self, scored: CascadeScores, table: EventTable, confidence: float) -> CascadeUse:
-        """What it did on a set; efficiencies of its cut where all labels are known."""
-        use = CascadeUse(len(table), scored.n_model, scored.seconds, scored.model_seconds)
-        if (table.label == UNKNOWN).any():
-            return use
-        passes = ~self.cut.is_cascaded(scored.score)
-        found = efficiencies(passes, table.label == SIGNAL, table.weight, confidence)
-        return replace(use, eps_s=found["eps_s"], eps_b=found["eps_b"])
+        Args:
+            scores: scores of the set.
+            table: events of the set.
+            results: results on the set; None without labels.
+            config: confidence and number of replicas.
+            seed: seed of the bootstrap.
+        """
+        passing: dict[str, Efficiency | None] = {"eps_s": None, "eps_b": None}
+        beyond: tuple[str, ...] = ()
+        if results is not None:
+            passes, is_signal = ~self.cut.is_cascaded(scores.score), table.label == SIGNAL
+            passing = efficiencies(passes, is_signal, table.weight, config.confidence)
+            beyond = cuts_beyond(self.cut, results)
+        compared = (self.calibration.validation.score, self.alone)
+        loss = measure_loss(self.cut, self.validation, compared, config, seed)
+        return CascadeRecord.of(self.cut, scores, loss, passing, beyond)
 
 
 def fit_boosting_alone(run: Run, seed: int) -> Scorer:

@@ -19,13 +19,14 @@ from hepllm.baselines.stacking import STACK, fit_stack
 from hepllm.config import EvaluationConfig
 from hepllm.data.dataset import EventTable
 from hepllm.errors import InputError
-from hepllm.evaluation.results import ScoreTable
+from hepllm.evaluation.cascade import CascadeScores
+from hepllm.evaluation.scores import ScoreTable
 from hepllm.logs import progress_bar
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import PromptEncoder
 from hepllm.model.inputs import ModelInputs
 from hepllm.model.scoring import score_events
-from hepllm.runs.cascade import MODEL, CascadeScores, RunCascade, training_sample
+from hepllm.runs.cascade import MODEL, RunCascade, training_sample
 from hepllm.runs.folder import Run
 
 LOG = logging.getLogger(__name__)

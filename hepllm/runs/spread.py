@@ -12,9 +12,9 @@ from hepllm.evaluation.seeds import SpreadRecord, spread_over_runs
 from hepllm.pictures.curves import spread_figures
 from hepllm.pictures.style import save_figure
 from hepllm.report.records import LabelledMetrics
+from hepllm.report.sets import EvaluatedSet
 from hepllm.report.tables import spread_table
 from hepllm.report.text import as_text
-from hepllm.runs.set_report import SetReport
 
 SPREAD_FILES = ("spread.json", "spread-sic.png", "spread-roc.png")
 """What several runs leave in the folder of a set of the first of them."""
@@ -35,7 +35,7 @@ class SetSpread:
     files: tuple[Path, ...]
 
 
-def spread_of_runs(reports: Mapping[str, Sequence[SetReport]]) -> dict[str, SetSpread]:
+def spread_of_runs(reports: Mapping[str, Sequence[EvaluatedSet]]) -> dict[str, SetSpread]:
     """Medians and bands over runs, by name of the set; written beside the first run's results.
 
     Args:

@@ -1,10 +1,10 @@
-"""``hepllm eval``: scores of a run on one or more sets, with tables and pictures."""
+"""``hepllm eval``: scores a run on one or more sets, and writes tables and pictures."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,11 @@ import torch
 from hepllm.arrays import Floats
 from hepllm.baselines.boosting import BOOSTING
 from hepllm.baselines.stacking import STACK, describe_gain
-from hepllm.config import Config, PreprocessConfig
+from hepllm.config import Config, EvaluationConfig, PreprocessConfig
 from hepllm.data.dataset import Dataset, EventTable, read_dataset
 from hepllm.data.views import balanced_view
 from hepllm.errors import InputError
-from hepllm.evaluation.assessment import evaluate_scores
-from hepllm.evaluation.cascade import CascadeRecord, cuts_beyond
-from hepllm.evaluation.curves import CurvesRecord
+from hepllm.evaluation.assessment import EvaluationResults, evaluate_scores
 from hepllm.evaluation.probabilities import (
     CalibrationRecord,
     Prior,
@@ -28,7 +26,7 @@ from hepllm.evaluation.probabilities import (
     choose_prior,
 )
 from hepllm.evaluation.records import ResultsRecord
-from hepllm.evaluation.results import EvaluationResults, ScoreTable
+from hepllm.evaluation.scores import ScoreTable
 from hepllm.executor import resolve_workers
 from hepllm.files import write_text
 from hepllm.model.inputs import ModelInputs
@@ -36,10 +34,9 @@ from hepllm.pictures.reliability import plot_reliability
 from hepllm.pictures.results import plot_roc, plot_scores, plot_sic
 from hepllm.provenance import this_call
 from hepllm.report.records import LabelledMetrics, SetMetrics, TrainedOn, UnlabelledMetrics
-from hepllm.report.sets import result_section
-from hepllm.report.text import as_text
+from hepllm.report.sets import EvaluatedSet
 from hepllm.runs.box_search import forget_search, search_blackbox, wants_search
-from hepllm.runs.cascade import MODEL, CascadeScores, RunCascade, open_cascade
+from hepllm.runs.cascade import MODEL, RunCascade, open_cascade
 from hepllm.runs.comparison import (
     Contest,
     add_stack,
@@ -50,15 +47,14 @@ from hepllm.runs.comparison import (
 from hepllm.runs.folder import Run, open_run
 from hepllm.runs.samples import EvaluationSet, collect_sets
 from hepllm.runs.score_files import CASCADED, RunCalibration, calibrate, write_scores
-from hepllm.runs.set_report import SetReport
 from hepllm.schema import UNKNOWN
 from hepllm.stages.preprocess import preprocess
 
 METRICS, CURVES = "metrics.json", "curves.json"
-"""What an evaluated set is recorded in."""
+"""Files with the numbers and curves of an evaluated set."""
 
 _VALIDATION = " validation"
-"""Key of the validation events beside the sets; no folder begins with a space."""
+"""Key of the validation events among the sets, whose names never begin with a space."""
 
 
 def evaluate(
@@ -70,19 +66,18 @@ def evaluate(
     masterkey: Path | None = None,
     compare: Sequence[Path] = (),
     config: Config | None = None,
-) -> list[SetReport]:
-    """Evaluates a run.
-
-    Without ``dataset`` and ``blackbox``, on the test split of the dataset that it was trained on.
+) -> list[EvaluatedSet]:
+    """Evaluates a run, by default on the test split of the dataset that it was trained on.
 
     Args:
-        run_folder: made by ``hepllm train``.
-        dataset: another dataset, of which all events that the run has not seen are taken.
-        blackbox: a black box, as an event file or a dataset.
-        all_blackboxes: the test split, and every other dataset beside the training one.
+        run_folder: run made by ``hepllm train``.
+        dataset: another dataset, evaluated on all events that the run has not seen.
+        blackbox: black box, as an event file or a dataset.
+        all_blackboxes: evaluate on the test split and on every other dataset in the folder of the
+            training dataset.
         masterkey: labels of the black box, if it is an event file.
-        compare: runs of the same model trained with part of its input, to be reported beside it.
-        config: settings in place of the run's own, of which ``evaluation`` counts.
+        compare: runs of the same model trained with part of its input.
+        config: replaces the run's settings of ``evaluation``.
 
     Raises:
         InputError: if the run or a set cannot be used.
@@ -91,7 +86,7 @@ def evaluate(
     config = config or run.config
     if config.evaluation.stack and config.evaluation.cascade is not None:
         raise InputError(
-            "--stack needs the model's score of every event, which --cascade saves; drop one"
+            "--stack needs the model's score of every event, which --cascade avoids; drop one"
         )
     others = name_retrained(run, [open_run(folder) for folder in compare])
     sets = collect_sets(
@@ -112,14 +107,14 @@ def evaluate(
     contest = Contest(run, settings, seed, *run.load_classifier(), baselines, cascade)
     calibration = calibrate(run, settings.calibration) if cascade is None else cascade.calibration
     bench = _Bench(contest, validation, retrained, calibration, searched)
-    return [_report(bench, chosen) for chosen in sets]
+    return [_evaluate_set(bench, chosen) for chosen in sets]
 
 
 def _open_blackbox(run: Run, path: Path | None, masterkey: Path | None) -> Dataset | None:
-    """A dataset, or an event file that is clustered as the training events were."""
+    """Opens a dataset, or clusters an event file with the settings of the training events."""
     if path is None:
         if masterkey is not None:
-            raise InputError("--masterkey belongs to --blackbox FILE")
+            raise InputError("--masterkey needs --blackbox FILE")
         return None
     if path.is_dir():
         if masterkey is not None:
@@ -127,7 +122,7 @@ def _open_blackbox(run: Run, path: Path | None, masterkey: Path | None) -> Datas
         return read_dataset(path)
     if not path.exists():
         raise InputError(f"{path}: no such black box")
-    # What decides the contents comes from the training dataset, whatever the run's config says.
+    # Settings that decide the contents come from the training dataset, not from the run.
     content = run.dataset().manifest.config["preprocess"] | {"select": None}
     settings = run.config.preprocess.model_dump() | content
     config = run.config.model_copy(update={"preprocess": PreprocessConfig.model_validate(settings)})
@@ -138,9 +133,14 @@ def _open_blackbox(run: Run, path: Path | None, masterkey: Path | None) -> Datas
 
 @dataclass(frozen=True)
 class _Bench:
-    """All that a set meets: who competes, on what cuts are chosen, what scores mean.
+    """Everything that the evaluation of a set needs besides the set.
 
-    ``searched`` names the sets in which a resonance is looked for.
+    Attributes:
+        contest: the run's classifier, its baselines and its cascade.
+        validation: validation events, on which cuts are chosen.
+        retrained: scores of the runs to compare with, by name of the set and of the run.
+        calibration: map from scores to probabilities.
+        searched: names of the sets in which a resonance is searched for.
     """
 
     contest: Contest
@@ -150,73 +150,64 @@ class _Bench:
     searched: frozenset[str]
 
 
-def _report(bench: _Bench, chosen: EvaluationSet) -> SetReport:
-    contest, folder = bench.contest, bench.contest.run.folder / "eval" / chosen.name
+def _evaluate_set(bench: _Bench, chosen: EvaluationSet) -> EvaluatedSet:
+    contest = bench.contest
+    run, config, seed, cascade = contest.run, contest.config, contest.seed, contest.cascade
+    folder = run.folder / "eval" / chosen.name
     folder.mkdir(parents=True, exist_ok=True)
-    rows = chosen.table.features
-    measured = contest.measure(ModelInputs(rows), f"score {chosen.name}")
+    measured = contest.measure(ModelInputs(chosen.table.features), f"score {chosen.name}")
     scores = measured.score
     prior = _choose_prior(bench, chosen, scores)
-    files = [_write_scores(bench, chosen, scores, prior)]
-    results, curves = None, None
-    views: list[EvaluationResults] = []
+    files = [folder / METRICS, _write_scores(folder, bench, chosen, scores, prior)]
+    results = None
     if not (chosen.table.label == UNKNOWN).any():
-        results, views = _compare(bench, chosen, scores)
-        curves = CurvesRecord.of(results)
-        curves.write(folder / CURVES, indent=None)
-        files += [folder / CURVES, *_draw(folder, results, contest.cascade)]
-    calibration, pictures = _judge_probabilities(bench, chosen, results, prior)
-    known = _describe(contest.run, chosen, len(rows) / measured.seconds, prior)
+        test, cuts, pairs = _tables(bench, chosen, scores)
+        results = evaluate_scores(test, cuts, config, seed, sample=chosen.name, pairs=pairs)
+        results.curves.write(folder / CURVES, indent=None)
+        files += [folder / CURVES, *_draw(folder, results, cascade)]
+    calibration, pictures = _check_probabilities(folder, bench, results, prior)
+    known = _describe(run, chosen, len(scores) / measured.seconds, prior)
     known["calibration"] = calibration
-    if contest.cascade is not None:
-        known["cascade"] = _judge_cascade(contest, contest.cascade, chosen, measured, results)
+    if cascade is not None:
+        record = None if results is None else results.record
+        known["cascade"] = cascade.record(measured, chosen.table, record, config, seed)
     forget_search(folder)
     if chosen.name in bench.searched:
         known["search"], written = search_blackbox(
-            contest.run,
-            contest.config,
-            contest.seed,
+            run,
+            config,
+            seed,
             chosen,
             scores=scores,
             validation=bench.calibration.validation,
             folder=folder,
         )
         files += written
-    metrics = _metrics(chosen, results, views, known)
-    text = as_text(result_section(chosen.name, metrics))
-    metrics.write(folder / METRICS)
-    write_text(folder / "table.txt", f"{text}\n")
-    return SetReport(chosen.name, metrics, text, (folder / METRICS, *files, *pictures), curves)
-
-
-def _metrics(
-    chosen: EvaluationSet,
-    results: EvaluationResults | None,
-    views: Sequence[EvaluationResults],
-    known: Mapping[str, Any],
-) -> SetMetrics:
-    """The record of a set.
-
-    Args:
-        chosen: the set.
-        results: of the set as it is; None without labels.
-        views: of its other views.
-        known: what is recorded about any set.
-    """
     if results is None:
-        n_events = len(chosen.table)
-        return UnlabelledMetrics(n_events=n_events, n_signal=None, n_background=None, **known)
-    gain = {pair[1]: found["auc"] for pair, found in results.contrasts.items()}
-    return LabelledMetrics.of_results(
-        results,
-        views={view.view: ResultsRecord.of_results(view) for view in views},
-        stack=describe_gain(gain) if gain else None,
-        **known,
-    )
+        n_events = len(scores)
+        metrics: SetMetrics = UnlabelledMetrics(
+            n_events=n_events, n_signal=None, n_background=None, **known
+        )
+    else:
+        gain = {
+            key.removeprefix(f"{STACK}-"): found.auc
+            for key, found in results.record.contrasts.items()
+        }
+        metrics = LabelledMetrics(
+            **dict(results.record),
+            **known,
+            views=_views(test, cuts, results, config, seed),
+            stack=describe_gain(gain) if gain else None,
+        )
+    metrics.write(folder / METRICS)
+    curves = None if results is None else results.curves
+    found = EvaluatedSet(chosen.name, metrics, curves, (*files, *pictures))
+    write_text(folder / "table.txt", f"{found.text}\n")
+    return found
 
 
 def _describe(run: Run, chosen: EvaluationSet, rate: float, prior: Prior) -> dict[str, Any]:
-    """What the numbers belong to."""
+    """Which run and which events the numbers belong to."""
     config, n_train = run.config, run.record.n_train
     return {
         "run": run.folder.name,
@@ -233,8 +224,7 @@ def _describe(run: Run, chosen: EvaluationSet, rate: float, prior: Prior) -> dic
 
 
 def _choose_prior(bench: _Bench, chosen: EvaluationSet, scores: Floats) -> Prior:
-    contest, used = bench.contest, bench.calibration
-    cascade = contest.cascade
+    contest, used, cascade = bench.contest, bench.calibration, bench.contest.cascade
     if cascade is not None:
         used, scores = cascade.prior_calibration, cascade.boosting.score(chosen.table.features)
     return choose_prior(
@@ -247,19 +237,17 @@ def _choose_prior(bench: _Bench, chosen: EvaluationSet, scores: Floats) -> Prior
     )
 
 
-def _compare(
+def _tables(
     bench: _Bench, chosen: EvaluationSet, scores: Floats
-) -> tuple[EvaluationResults, list[EvaluationResults]]:
-    """Results of the set as it is, and of its other views."""
+) -> tuple[ScoreTable, ScoreTable, tuple[tuple[str, str], ...]]:
+    """All scores of a set and of the validation events, and further pairs to compare."""
     contest, table, validation = bench.contest, chosen.table, bench.validation
-    config, seed = contest.config, contest.seed
     others = bench.retrained[chosen.name]
+    is_ablated = contest.config.ablations and not chosen.is_blackbox
     test = ScoreTable(
         label=table.label,
         scores={MODEL: scores, **contest.score_baselines(table.features), **others},
-        ablations=contest.ablate(ModelInputs(table.features))
-        if config.ablations and not chosen.is_blackbox
-        else {},
+        ablations=contest.ablate(ModelInputs(table.features)) if is_ablated else {},
         weight=table.weight,
         retrained=tuple(others),
     )
@@ -272,58 +260,52 @@ def _compare(
         },
         weight=validation.weight,
     )
-    pairs: tuple[tuple[str, str], ...] = ()
-    if config.stack:
-        test, cuts = add_stack(test, cuts, seed)
-        pairs = ((STACK, MODEL), (STACK, BOOSTING))
-    whole = evaluate_scores(test, cuts, config, seed, sample=chosen.name, pairs=pairs)
-    views = [
-        evaluate_scores(
-            test.take(balanced_view(table.label, view, seed)),
-            cuts,
-            config,
-            seed,
-            sample=chosen.name,
-            view=view,
-        )
+    if not contest.config.stack:
+        return test, cuts, ()
+    return *add_stack(test, cuts, contest.seed), ((STACK, MODEL), (STACK, BOOSTING))
+
+
+def _views(
+    test: ScoreTable,
+    cuts: ScoreTable,
+    results: EvaluationResults,
+    config: EvaluationConfig,
+    seed: int,
+) -> dict[str, ResultsRecord]:
+    """Results on the other views of a set; none where an efficiency of the set is undefined."""
+    if results.model.problem is not None:
+        return {}
+    chosen = {
+        view: test.take(balanced_view(np.asarray(test.label), view, seed))
         for view in config.views
-        if view != "natural" and whole.model.events.problem is None
-    ]
-    return whole, views
+        if view != "natural"
+    }
+    sample = results.record.sample
+    return {
+        view: evaluate_scores(table, cuts, config, seed, sample=sample, view=view).record
+        for view, table in chosen.items()
+    }
 
 
-def _judge_probabilities(
-    bench: _Bench, chosen: EvaluationSet, results: EvaluationResults | None, prior: Prior
+def _check_probabilities(
+    folder: Path, bench: _Bench, results: EvaluationResults | None, prior: Prior
 ) -> tuple[CalibrationRecord, list[Path]]:
-    """How well the probabilities hold, and pictures of it."""
-    calibration, seed = bench.calibration.map, bench.contest.seed
-    events = None if results is None else results.model.events
-    own = None if events is None else float(np.mean(events.is_signal))
-    check = None if events is None else check_calibration(calibration, prior, events, seed)
-    pictures: list[Path] = []
+    """Checks the probabilities against labels, and draws the reliability."""
+    calibration, check, own = bench.calibration.map, None, None
+    if results is not None:
+        own = float(np.mean(results.model.is_signal))
+        check = check_calibration(calibration, prior, results.model, bench.contest.seed)
+    pictures = []
     if check is not None:
-        pictures = [bench.contest.run.folder / "eval" / chosen.name / "reliability.png"]
-        title = f"{chosen.name} sample, calibration: {calibration.method}"
+        pictures.append(folder / "reliability.png")
+        title = f"{folder.name} sample, calibration: {calibration.method}"
         plot_reliability(check, title, pictures[0])
     return CalibrationRecord.of(calibration, prior, check, own), pictures
 
 
-def _judge_cascade(
-    contest: Contest,
-    cascade: RunCascade,
-    chosen: EvaluationSet,
-    measured: CascadeScores,
-    results: EvaluationResults | None,
-) -> CascadeRecord:
-    """What the cascade saved and may have lost."""
-    use = cascade.use(measured, chosen.table, contest.config.confidence)
-    if results is not None:
-        use = replace(use, beyond=cuts_beyond(cascade.cut, results))
-    return CascadeRecord.of(cascade.cut, cascade.loss(contest.config, contest.seed), use)
-
-
-def _write_scores(bench: _Bench, chosen: EvaluationSet, scores: Floats, prior: Prior) -> Path:
-    file = bench.contest.run.folder / "eval" / chosen.name / "scores.parquet"
+def _write_scores(
+    folder: Path, bench: _Bench, chosen: EvaluationSet, scores: Floats, prior: Prior
+) -> Path:
     table, cascade = chosen.table, bench.contest.cascade
     columns: dict[str, object] = {
         "event_id": table.event_id,
@@ -334,8 +316,8 @@ def _write_scores(bench: _Bench, chosen: EvaluationSet, scores: Floats, prior: P
     }
     if cascade is not None:
         columns[CASCADED] = cascade.cut.is_cascaded(scores)
-    write_scores(file, columns, prior.name)
-    return file
+    write_scores(folder / "scores.parquet", columns, prior.name)
+    return folder / "scores.parquet"
 
 
 def _draw(folder: Path, results: EvaluationResults, cascade: RunCascade | None) -> Sequence[Path]:

@@ -122,7 +122,7 @@ def _read_set(run: Run, file: Path) -> EvaluatedSet:
         name=folder.name,
         metrics=SetMetrics.read(file, again),
         curves=CurvesRecord.read(curves, again) if curves.is_file() else None,
-        pictures=[one for one in folder.glob("*.png") if one.name not in SPREAD_FILES],
+        files=[one for one in folder.glob("*.png") if one.name not in SPREAD_FILES],
     )
 
 

@@ -11,8 +11,7 @@ from hepllm.baselines.stacking import describe_gain, fit_stack
 from hepllm.config import EvaluationConfig
 from hepllm.evaluation.assessment import evaluate_scores
 from hepllm.evaluation.metrics import auc
-from hepllm.evaluation.results import ScoreTable
-from hepllm.evaluation.scores import scored_events
+from hepllm.evaluation.scores import ScoreTable, scored_events
 
 Floats = NDArray[np.float64]
 
@@ -37,8 +36,8 @@ def gain(shared: bool) -> tuple[str, float]:
         label, {"llm": columns[:, 0], "boosting": columns[:, 1], "stack": stack.validation}
     )
     pairs = (("stack", "llm"), ("stack", "boosting"))
-    found = evaluate_scores(test, cuts, EvaluationConfig(bootstrap=100), 1, pairs=pairs)
-    text = describe_gain({second: d["auc"] for (_, second), d in found.contrasts.items()})
+    results = evaluate_scores(test, cuts, EvaluationConfig(bootstrap=100), 1, pairs=pairs)
+    text = describe_gain({pair: found.auc for pair, found in results.record.contrasts.items()})
     return text, auc(scored_events(combined, truth)).value or 0.0
 
 

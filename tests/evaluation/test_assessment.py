@@ -11,15 +11,14 @@ import pytest
 
 from hepllm.config import EvaluationConfig
 from hepllm.errors import InputError
-from hepllm.evaluation.assessment import evaluate_scores
-from hepllm.evaluation.records import ResultsRecord
-from hepllm.evaluation.results import EvaluationResults, ScoreTable
+from hepllm.evaluation.assessment import EvaluationResults, evaluate_scores
+from hepllm.evaluation.scores import ScoreTable
 
 CONFIG = EvaluationConfig(bootstrap=100)
 
 
 def results_tree(results: EvaluationResults) -> dict[str, Any]:
-    return ResultsRecord.of_results(results).tree()
+    return results.record.tree()
 
 
 def table(n_signal: int, n_background: int, seed: int) -> ScoreTable:

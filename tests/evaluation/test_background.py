@@ -9,8 +9,7 @@ from scipy.stats import norm
 from hepllm.config import EvaluationConfig
 from hepllm.evaluation.assessment import evaluate_scores
 from hepllm.evaluation.background import describe_rule, required_background
-from hepllm.evaluation.records import ResultsRecord
-from hepllm.evaluation.results import ScoreTable
+from hepllm.evaluation.scores import ScoreTable
 
 
 @pytest.mark.parametrize(
@@ -55,12 +54,11 @@ def gaussians(n_signal: int, n_background: int, seed: int) -> ScoreTable:
 def test_every_quoted_sic_keeps_the_minimum_and_prints_it(rule: str) -> None:
     config = EvaluationConfig(background_rule=rule, bootstrap=20, min_eps_b=2e-3)
     test, validation = gaussians(4000, 20_000, 1), gaussians(4000, 20_000, 2)
-    results = evaluate_scores(test, validation, config, 1)
-    found = ResultsRecord.of_results(results)
+    found = evaluate_scores(test, validation, config, 1).record
     n_min = required_background(config, 20_000)
     assert found.min_background == n_min
     assert found.sic_ceiling == pytest.approx(np.sqrt(20_000 / n_min))
-    best = results.model.max_sic_in_sample
+    best = found.max_sic_in_sample
     assert best.n_background_passing is not None
     assert best.n_background_passing >= n_min
     assert found.sic_at["0.5"].value == pytest.approx(0.5 / np.sqrt(norm.sf(2.0)), rel=0.1)
@@ -71,7 +69,7 @@ def test_a_stricter_rule_allows_no_larger_maximum() -> None:
     found = [
         evaluate_scores(
             test, validation, EvaluationConfig(background_rule=rule, bootstrap=5), 1
-        ).model.max_sic_in_sample.sic
+        ).record.max_sic_in_sample.value
         for rule in ("cathode", "events", "relative_error")
     ]
     assert found == sorted(found, reverse=True)

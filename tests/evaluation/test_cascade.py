@@ -19,15 +19,14 @@ from hepllm.evaluation.cascade import (
     CascadeCalibration,
     CascadeCut,
     CascadeRecord,
-    CascadeUse,
+    CascadeScores,
     choose_cut,
     cuts_beyond,
     measure_loss,
 )
 from hepllm.evaluation.efficiency import efficiency
 from hepllm.evaluation.metrics import auc, roc, sic_at
-from hepllm.evaluation.results import ScoreTable
-from hepllm.evaluation.scores import ScoredEvents, scored_events
+from hepllm.evaluation.scores import ScoredEvents, ScoreTable, scored_events
 from hepllm.report.cascade import cascade_section
 from hepllm.report.text import as_text
 
@@ -122,16 +121,17 @@ def test_values_below_the_cut_are_marked(tiny_config: Callable[..., Config]) -> 
     joined = cut.combine(boosting.score, alone.score[cut.keeps(boosting.score)])
     table = ScoreTable(LABEL, {"llm": joined})
     results = evaluate_scores(table, table, config, 1)
-    beyond = cuts_beyond(cut, results)
+    beyond = cuts_beyond(cut, results.record)
     eps_s = np.mean(cut.keeps(boosting.score)[LABEL == 1])
     assert [f"sic_at_{x:g}" in beyond for x in (0.1, 0.3, 0.5)] == [
         x > eps_s for x in (0.1, 0.3, 0.5)
     ]
     assert "sic_at_0.5" in beyond
     loss = measure_loss(cut, boosting, (joined, alone), config, seed=1)
-    use = CascadeUse(4000, 100, seconds=2.0, model_seconds=1.0, beyond=beyond)
-    assert use.speed_up == pytest.approx(20.0)
-    found = CascadeRecord.of(cut, loss, use)
+    scores = CascadeScores(joined, 100, seconds=2.0, model_seconds=1.0)
+    passing = {"eps_s": None, "eps_b": None}
+    found = CascadeRecord.of(cut, scores, loss, passing, beyond)
+    assert found.speed_up == pytest.approx(20.0)
     assert found.beyond == beyond
     assert found.events_per_second == 2000
     assert found.events_per_second_without == 100

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hepllm.config import EvaluationConfig
-from hepllm.evaluation.assessment import evaluate_scores
-from hepllm.evaluation.curves import CurvesRecord, band_over_runs, curves_over_runs
-from hepllm.evaluation.results import Band, EvaluationResults, ScoreTable
+from hepllm.evaluation.assessment import EvaluationResults, evaluate_scores
+from hepllm.evaluation.curves import Band, CurvesRecord, band_over_runs, curves_over_runs
+from hepllm.evaluation.scores import ScoreTable
 
 
 def results(seed: int, names: tuple[str, ...] = ("llm", "boosting")) -> EvaluationResults:
@@ -32,29 +32,31 @@ def band(*values: float) -> Band:
 
 
 def test_curves_are_read_back_as_written(tmp_path: Path) -> None:
-    before = results(1)
-    CurvesRecord.of(before).write(tmp_path / "curves.json", indent=None)
+    before = results(1).curves
+    before.write(tmp_path / "curves.json", indent=None)
     after = CurvesRecord.read(tmp_path / "curves.json", "")
     assert list(after.classifiers) == ["llm", "boosting", "nfa_zeroed"]
     assert (after.n_signal, after.n_background, after.min_background) == (300, 900, 10)
+    assert after == before
     for name, again in after.curves().items():
-        score = before.scores[name]
+        score = before.curves()[name]
         assert again.role == score.role
-        for one, other in ((score.sic_band, again.sic), (score.rejection_band, again.rejection)):
+        for one, other in ((score.sic, again.sic), (score.rejection, again.rejection)):
             for part in ("eps_s", "value", "low", "high"):
                 np.testing.assert_array_equal(getattr(one, part), getattr(other, part))
 
 
 def test_rejection_is_counted_background() -> None:
     found = results(2)
-    events = found.model.events
+    events = found.model
     signal = np.sort(events.score[events.is_signal])[::-1]
     background = events.score[~events.is_signal]
-    rejection, sic = found.model.rejection_band, found.model.sic_band
+    curves = found.curves.curves()["llm"]
+    rejection, sic = curves.rejection, curves.sic
     for place, eps_s in enumerate(rejection.eps_s):
         kept = round(eps_s * len(signal))
         passing = np.count_nonzero(background >= signal[kept - 1])
-        if passing < found.n_min:
+        if passing < found.record.min_background:
             assert np.isnan(rejection.value[place])
             continue
         assert rejection.value[place] == pytest.approx(len(background) / passing)
@@ -62,7 +64,7 @@ def test_rejection_is_counted_background() -> None:
 
 
 def test_rejection_lies_within_its_band() -> None:
-    rejection = results(3).model.rejection_band
+    rejection = results(3).curves.curves()["llm"].rejection
     shown = ~np.isnan(rejection.low)
     assert np.count_nonzero(shown) > 50
     inside = (rejection.low <= rejection.value) & (rejection.value <= rejection.high)
@@ -99,8 +101,8 @@ def test_other_efficiencies_are_refused() -> None:
 
 
 def test_runs_are_put_together_by_classifier_without_ablations() -> None:
-    runs = [CurvesRecord.of(results(seed)) for seed in range(3)]
-    runs.append(CurvesRecord.of(results(9, ("llm", "boosting", "cut"))))
+    runs = [results(seed).curves for seed in range(3)]
+    runs.append(results(9, ("llm", "boosting", "cut")).curves)
     found = curves_over_runs(runs)
     assert list(found) == ["llm", "boosting"]
     at_half = [run.curves()["boosting"].sic.value[49] for run in runs]

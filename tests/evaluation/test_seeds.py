@@ -8,7 +8,7 @@ import pytest
 from hepllm.config import EvaluationConfig
 from hepllm.evaluation.assessment import evaluate_scores
 from hepllm.evaluation.records import ResultsRecord
-from hepllm.evaluation.results import ScoreTable
+from hepllm.evaluation.scores import ScoreTable
 from hepllm.evaluation.seeds import spread, spread_over_runs
 
 
@@ -19,8 +19,7 @@ def results(seed: int, names: tuple[str, ...] = ("llm", "boosting")) -> ResultsR
     def table() -> ScoreTable:
         return ScoreTable(label, {n: generator.normal(size=1200) + 1.5 * label for n in names})
 
-    found = evaluate_scores(table(), table(), EvaluationConfig(bootstrap=10), 1)
-    return ResultsRecord.of_results(found)
+    return evaluate_scores(table(), table(), EvaluationConfig(bootstrap=10), 1).record
 
 
 def test_spread_is_percentiles_of_what_exists() -> None:

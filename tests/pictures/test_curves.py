@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from hepllm.evaluation.curves import ClassifierCurves, CurveRecord, CurvesRecord
-from hepllm.evaluation.results import Band
+from hepllm.evaluation.curves import Band, ClassifierCurves, CurveRecord, CurvesRecord
 from hepllm.pictures.curves import (
     Caption,
     rejection_figure,
@@ -48,6 +47,10 @@ def test_a_point_without_neighbours_is_seen() -> None:
     assert [list(line.get_ydata()) for line in dots] == [[5.0]]
 
 
+def recorded(curve: Band) -> CurveRecord:
+    return CurveRecord(value=tuple(curve.value), low=tuple(curve.low), high=tuple(curve.high))
+
+
 def test_spread_shows_the_median_of_each_classifier() -> None:
     runs = [
         CurvesRecord(
@@ -60,8 +63,8 @@ def test_spread_shows_the_median_of_each_classifier() -> None:
                 "llm": ClassifierCurves(
                     role="llm",
                     eps_s=tuple(band(sic).eps_s),
-                    sic=CurveRecord.of(band(sic)),
-                    inverse_eps_b=CurveRecord.of(band(sic**2)),
+                    sic=recorded(band(sic)),
+                    inverse_eps_b=recorded(band(sic**2)),
                 )
             },
         )

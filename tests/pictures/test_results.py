@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from hepllm.config import EvaluationConfig
-from hepllm.evaluation.assessment import evaluate_scores
-from hepllm.evaluation.results import EvaluationResults, ScoreTable
+from hepllm.evaluation.assessment import EvaluationResults, evaluate_scores
+from hepllm.evaluation.scores import ScoreTable
 from hepllm.pictures.results import plot_roc, plot_scores, plot_sic
 
 PLOTS = (plot_roc, plot_scores, plot_sic)

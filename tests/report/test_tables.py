@@ -10,7 +10,7 @@ import pytest
 from hepllm.config import EvaluationConfig
 from hepllm.evaluation.assessment import evaluate_scores
 from hepllm.evaluation.records import ResultsRecord
-from hepllm.evaluation.results import ScoreTable
+from hepllm.evaluation.scores import ScoreTable
 from hepllm.evaluation.seeds import spread_over_runs
 from hepllm.report.tables import cut_table, difference_table, result_table, spread_table
 from hepllm.report.text import as_text
@@ -28,7 +28,7 @@ def table(n_signal: int, n_background: int, seed: int) -> ScoreTable:
 
 def record(test: ScoreTable, validation: ScoreTable, config: EvaluationConfig) -> ResultsRecord:
     validation = dataclasses.replace(validation, ablations={})
-    return ResultsRecord.of_results(evaluate_scores(test, validation, config, 3))
+    return evaluate_scores(test, validation, config, 3).record
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ import pytest
 from hepllm.config import Config
 from hepllm.data.dataset import read_dataset
 from hepllm.errors import InputError
+from hepllm.report.sets import EvaluatedSet
 from hepllm.runs.box_search import cascade_warnings
-from hepllm.runs.set_report import SetReport
 from hepllm.search.records import Submission
 from hepllm.stages.evaluate import evaluate
 from hepllm.stages.preprocess import preprocess
@@ -88,12 +88,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory, config: Callable[..., Confi
 
 
 @pytest.fixture(scope="module")
-def report(folder: Path, config: Callable[..., Config]) -> SetReport:
+def report(folder: Path, config: Callable[..., Config]) -> EvaluatedSet:
     (made,) = evaluate(folder / "run", blackbox=folder / "hidden.csv", config=config(*QUICK))
     return made
 
 
-def test_submission_finds_the_resonance(report: SetReport, folder: Path) -> None:
+def test_submission_finds_the_resonance(report: EvaluatedSet, folder: Path) -> None:
     file = folder / "run" / "eval" / "hidden" / "submission.json"
     tree = json.loads(file.read_text())
     assert tree["schema_version"] == 1
@@ -117,7 +117,7 @@ def test_submission_finds_the_resonance(report: SetReport, folder: Path) -> None
     assert "truth" not in tree
 
 
-def test_submission_says_what_it_comes_from(report: SetReport, folder: Path) -> None:
+def test_submission_says_what_it_comes_from(report: EvaluatedSet, folder: Path) -> None:
     tree = report.metrics.tree()["search"]
     made = read_dataset(folder / "run" / "eval" / "hidden" / "hidden")
     assert tree["blackbox"]["digest"] == made.digest
@@ -147,7 +147,7 @@ def test_a_cascade_tighter_than_the_selections_is_told(
 
 
 def test_search_reads_no_labels(
-    report: SetReport, folder: Path, config: Callable[..., Config]
+    report: EvaluatedSet, folder: Path, config: Callable[..., Config]
 ) -> None:
     settings = config(*QUICK, "evaluation.search.run=always")
     (known,) = evaluate(folder / "run", blackbox=folder / "known", config=settings)

@@ -22,11 +22,11 @@ from hepllm.config import Config, override_config
 from hepllm.data.dataset import read_dataset
 from hepllm.errors import InputError
 from hepllm.evaluation.scores import scored_events
+from hepllm.report.sets import EvaluatedSet
 from hepllm.runs import cascade as cascading
 from hepllm.runs.cascade import fit_boosting_alone, open_cascade
 from hepllm.runs.folder import open_run
 from hepllm.runs.predictor import Predictor, load_predictor
-from hepllm.runs.set_report import SetReport
 from hepllm.stages.evaluate import evaluate
 from hepllm.stages.predict import Prediction, predict, prediction_config
 from hepllm.stages.preprocess import preprocess
@@ -80,12 +80,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory, config: Config) -> Path:
     return folder
 
 
-def report(folder: Path, config: Config, *overrides: str, **options: Path) -> SetReport:
+def report(folder: Path, config: Config, *overrides: str, **options: Path) -> EvaluatedSet:
     (made,) = evaluate(folder / "run", config=override_config(config, overrides), **options)
     return made
 
 
-def scores_of(made: SetReport) -> dict[str, NDArray[np.float64]]:
+def scores_of(made: EvaluatedSet) -> dict[str, NDArray[np.float64]]:
     table = pq.read_table(next(file for file in made.files if file.name == "scores.parquet"))
     return {name: table[name].to_numpy() for name in table.column_names if name != "source"}
 

@@ -15,8 +15,8 @@ from hepllm import cli
 from hepllm.config import Config, override_config
 from hepllm.errors import InputError
 from hepllm.report.records import UnlabelledMetrics
+from hepllm.report.sets import EvaluatedSet
 from hepllm.runs.folder import open_run
-from hepllm.runs.set_report import SetReport
 from hepllm.runs.spread import spread_of_runs
 from hepllm.stages.evaluate import evaluate
 
@@ -38,7 +38,7 @@ def config(folder: Path) -> Callable[..., Config]:
 
 
 @pytest.fixture(scope="module")
-def report(folder: Path, config: Callable[..., Config]) -> SetReport:
+def report(folder: Path, config: Callable[..., Config]) -> EvaluatedSet:
     settings = config("evaluation.stack=true", "evaluation.prior=estimate")
     compare = [folder / "text", folder / "numbers"]
     (made,) = evaluate(folder / "seed1", compare=compare, config=settings)
@@ -46,7 +46,7 @@ def report(folder: Path, config: Callable[..., Config]) -> SetReport:
 
 
 def test_runs_trained_with_less_stand_beside_the_ablations(
-    report: SetReport, folder: Path, config: Callable[..., Config]
+    report: EvaluatedSet, folder: Path, config: Callable[..., Config]
 ) -> None:
     ablation = report.metrics.ablation
     assert set(ablation) == {
@@ -70,7 +70,7 @@ def test_runs_trained_with_less_stand_beside_the_ablations(
     )
 
 
-def test_all_baselines_and_the_stack_have_the_same_events(report: SetReport) -> None:
+def test_all_baselines_and_the_stack_have_the_same_events(report: EvaluatedSet) -> None:
     baselines = report.metrics.baselines
     assert list(baselines) == ["boosting", "mlp", "logistic", "cut", "stack"]
     assert {one.n_background for one in baselines.values()} == {report.metrics.n_background}
@@ -78,7 +78,7 @@ def test_all_baselines_and_the_stack_have_the_same_events(report: SetReport) -> 
     assert " ".join(report.metrics.stack.split()) in " ".join(report.text.split())
 
 
-def test_views_are_ratios_of_the_same_scores(report: SetReport) -> None:
+def test_views_are_ratios_of_the_same_scores(report: EvaluatedSet) -> None:
     views = report.metrics.views
     assert list(views) == ["1:1", "1:10"]
     assert views["1:1"].n_signal == views["1:1"].n_background
@@ -89,7 +89,7 @@ def test_views_are_ratios_of_the_same_scores(report: SetReport) -> None:
         assert view.n_background <= report.metrics.n_background
 
 
-def test_probabilities_are_told(report: SetReport) -> None:
+def test_probabilities_are_told(report: EvaluatedSet) -> None:
     found = report.metrics.calibration
     assert found.prior_n_events == report.metrics.n_signal + report.metrics.n_background
     assert report.metrics.probability_prior == found.prior
@@ -125,6 +125,6 @@ UNLABELLED = UnlabelledMetrics.model_construct(n_events=3)
 
 
 def test_without_a_common_set_there_is_nothing_to_put_together() -> None:
-    lone = SetReport("bb", UNLABELLED, "", ())
+    lone = EvaluatedSet("bb", UNLABELLED)
     with pytest.raises(InputError, match="no set with labels"):
         spread_of_runs({"a": [lone], "b": [lone]})

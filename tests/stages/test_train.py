@@ -24,9 +24,9 @@ from hepllm.data.dataset import Dataset, EventTable, read_dataset
 from hepllm.errors import InputError, RunError
 from hepllm.model.inputs import ModelInputs
 from hepllm.model.scoring import score_events
+from hepllm.report.sets import EvaluatedSet
 from hepllm.runs.folder import open_run, training_events
 from hepllm.runs.record import RunRecord
-from hepllm.runs.set_report import SetReport
 from hepllm.schema import BACKGROUND
 from hepllm.stages.evaluate import evaluate
 from hepllm.stages.preprocess import preprocess
@@ -62,7 +62,7 @@ def trained(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def reports(folder: Path, trained: Path) -> dict[str, SetReport]:
+def reports(folder: Path, trained: Path) -> dict[str, EvaluatedSet]:
     return {report.name: report for report in evaluate(trained, all_blackboxes=True)}
 
 
@@ -121,7 +121,7 @@ def test_training_beats_chance(trained: Path) -> None:
     assert max(found["auc"] for found in validations(trained)) > 0.7
 
 
-def test_evaluation_writes_what_it_promises(reports: dict[str, SetReport]) -> None:
+def test_evaluation_writes_what_it_promises(reports: dict[str, EvaluatedSet]) -> None:
     assert set(reports) == {"rnd-test", "bb"}
     for report in reports.values():
         names = {file.name for file in report.files}
@@ -147,7 +147,7 @@ def test_evaluation_writes_what_it_promises(reports: dict[str, SetReport]) -> No
     }
 
 
-def test_scores_stand_beside_their_events(folder: Path, reports: dict[str, SetReport]) -> None:
+def test_scores_stand_beside_their_events(folder: Path, reports: dict[str, EvaluatedSet]) -> None:
     table = pq.read_table(reports["bb"].files[1])
     assert table.column_names == ["event_id", "source", "label", "score", "probability"]
     assert sorted(table["event_id"].to_pylist()) == list(range(60))
@@ -162,7 +162,7 @@ def test_scores_stand_beside_their_events(folder: Path, reports: dict[str, SetRe
 
 
 def test_a_fresh_process_gives_the_same_scores(
-    folder: Path, trained: Path, reports: dict[str, SetReport]
+    folder: Path, trained: Path, reports: dict[str, EvaluatedSet]
 ) -> None:
     expected = pq.read_table(reports["rnd-test"].files[1])["score"].to_numpy()
     reports["rnd-test"].files[1].unlink()
@@ -177,7 +177,7 @@ def test_a_fresh_process_gives_the_same_scores(
 
 
 def test_a_raw_black_box_gives_what_its_dataset_gives(
-    folder: Path, trained: Path, reports: dict[str, SetReport]
+    folder: Path, trained: Path, reports: dict[str, EvaluatedSet]
 ) -> None:
     (raw,) = evaluate(trained, blackbox=folder / "box.h5", masterkey=folder / "box.key")
     assert raw.metrics.auc.value == pytest.approx(reports["bb"].metrics.auc.value, abs=1e-6)

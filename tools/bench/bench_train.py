@@ -220,16 +220,18 @@ def _tabulate_areas(
         value, base = auc(events).value, auc(samples[first]).value
         if value is None or base is None:
             sys.exit("the validation events are all of one class")
+        low, high = own.pair or (np.nan, np.nan)
+        below, above = paired.pair or (np.nan, np.nan)
         rows[name] = {
             "auc": value,
-            "interval": (own.low, own.high),
+            "interval": (low, high),
             "difference": value - base,
-            "difference_interval": (paired.low, paired.high),
+            "difference_interval": (below, above),
             "note": notes[name],
         }
         click.echo(
-            f"  {name:22} {value:.3f} [{own.low:.3f}, {own.high:.3f}]   minus {first}: "
-            f"{value - base:+.3f} [{paired.low:+.3f}, {paired.high:+.3f}]   {notes[name]}"
+            f"  {name:22} {value:.3f} [{low:.3f}, {high:.3f}]   minus {first}: "
+            f"{value - base:+.3f} [{below:+.3f}, {above:+.3f}]   {notes[name]}"
         )
     counts = {"train": n_train, "signal": n_signal, "background": n_background}
     bench.report.results["auc"] = {"events": counts, "recipes": rows}

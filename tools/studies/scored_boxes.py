@@ -129,7 +129,7 @@ def open_scoring(run_folder: Path, options: dict[str, Any]) -> Scoring:
         measured = contest.measure(ModelInputs(rows), name)
         LOG.info(
             "%s: %d of %d events were scored by the language model, %.0f events/s",
-            name, measured.n_model, len(rows), len(rows) / measured.seconds,
+            name, measured.n_kept, len(rows), len(rows) / measured.seconds,
         )  # fmt: skip
         return measured.score
 
