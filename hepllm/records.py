@@ -1,13 +1,13 @@
-"""Results in JSON files: frozen records, each field with a sentence and, where it has one, a unit.
+"""Records of results in JSON files: frozen models, each field with a sentence and maybe a unit.
 
-A field's sentence is the string below it; its unit belongs to its type (``Gev``, ``Events``). A key
-that a record does not know is ignored, so that a file to which a later version has only added keys
-can still be read; a change of what a key means raises ``schema_version``, and then the file is
-refused. A field that has its default is not written.
+The sentence of a field is the string below it; its unit belongs to its type (``Gev``, ``Events``).
+Unknown keys are ignored, so that a file to which a later version has only added keys can be read.
+If the meaning of a key changes, ``schema_version`` is raised and older files are refused. A field
+with its default value is not written.
 
-Numbers that belong together are one field here and keys side by side in the file: the value of
-``auc: Quantity`` stands under ``auc`` and its interval under ``auc_interval``; ``sic_at`` is one
-such group for each signal efficiency, ``sic_at_0.3``, ``sic_at_0.3_interval`` and so on.
+A field of several numbers becomes several keys of the file: ``auc: Quantity`` is written as ``auc``
+and ``auc_interval``; ``sic_at`` is written for each signal efficiency, as ``sic_at_0.3``,
+``sic_at_0.3_interval`` and so on.
 """
 
 from __future__ import annotations
@@ -44,25 +44,25 @@ Pair = tuple[float, float]
 
 _BY_EFFICIENCY = "by signal efficiency"
 At = Annotated[Mapping[str, T], _BY_EFFICIENCY]
-"""Something for each signal efficiency, such as ``0.3``; its key in a file ends with that."""
+"""A value for each signal efficiency, such as ``0.3``, with which its key in a file ends."""
 
 Whole = Annotated[T, PlainSerializer(lambda section: section.model_dump(mode="json"))]
-"""A model of another kind, such as settings, written with all of its fields."""
+"""Another pydantic model, such as settings, written with all of its fields."""
 
 
 class Record(BaseModel):
-    """Base of all that results consist of."""
+    """Base of all records."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
     def tree(self) -> dict[str, Any]:
-        """The record as it stands in a JSON file."""
+        """The content of the JSON file."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
     @model_validator(mode="before")
     @classmethod
     def _gather(cls, tree: Any) -> Any:
-        """Makes one field of the keys that belong together."""
+        """Joins the keys of each field of several numbers."""
         if not isinstance(tree, dict):
             return tree
         gathered = dict(tree)
@@ -79,7 +79,7 @@ class Record(BaseModel):
 
     @model_serializer(mode="wrap")
     def _spread(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """The keys that a field consists of, side by side."""
+        """Writes each field of several numbers as several keys."""
         flat: dict[str, Any] = {}
         for name, part in handler(self).items():
             field = type(self).model_fields[name]
@@ -92,17 +92,17 @@ class Record(BaseModel):
 
 
 class Quantity(Record):
-    """Base of numbers of which the first is called ``value`` and has the key of the whole."""
+    """Base of a field of several numbers; its ``value`` has the key of the field."""
 
 
 class FileRecord(Record):
-    """Base of what a file holds."""
+    """Base of the content of a file."""
 
     schema_version: int = 1
-    """Version of this file's keys; larger where a key has changed its meaning."""
+    """Version of the keys of this file, raised when the meaning of a key changes."""
 
     def tree(self) -> dict[str, Any]:
-        """As for any record, with the version first."""
+        """The content of the JSON file, with the version first."""
         return {"schema_version": self.schema_version, **super().tree()}
 
     def write(self, file: Path, indent: int | None = 1) -> None:
@@ -114,11 +114,11 @@ class FileRecord(Record):
         """Reads the file.
 
         Args:
-            file: to be read.
-            mend: what to do about a file that cannot be read, for the error's message.
+            file: file to read.
+            mend: advice in the error message on a file that cannot be read.
 
         Raises:
-            InputError: if it is missing, broken, of another version, or lacks something.
+            InputError: if it is missing, damaged, incomplete or of another version.
         """
         try:
             tree = json.loads(file.read_text(encoding="utf-8"))
@@ -139,22 +139,22 @@ class FileRecord(Record):
             wrong = ", ".join(
                 f"{'.'.join(map(str, one['loc']))} ({one['msg']})" for one in error.errors()[:3]
             )
-            raise InputError(f"{file}: not as hepllm writes it: {wrong}; {mend}") from None
+            raise InputError(f"{file}: unexpected content: {wrong}; {mend}") from None
 
     @classmethod
     def kind_of(cls, tree: Mapping[str, Any]) -> type[Self]:
-        """Which record a file holds, where there are several kinds."""
+        """Chooses the record that the content of a file belongs to."""
         del tree
         return cls
 
     @classmethod
     def of_former_version(cls, tree: dict[str, Any]) -> dict[str, Any]:
-        """What a file of a former version holds in terms of this one; itself where that differs."""
+        """Converts the content of a former version to this one, if it can."""
         return tree
 
 
 def quantity_of(field: FieldInfo) -> type[Quantity] | None:
-    """Of what kind the numbers of a field are, if their keys stand side by side."""
+    """The type of a field of several numbers; None for other fields."""
     kind: Any = field.annotation
     if is_by_efficiency(field):
         kind = kind.__args__[1]
@@ -162,7 +162,7 @@ def quantity_of(field: FieldInfo) -> type[Quantity] | None:
 
 
 def is_by_efficiency(field: FieldInfo) -> bool:
-    """Whether a field holds something for each signal efficiency."""
+    """Whether a field has a value for each signal efficiency."""
     return _BY_EFFICIENCY in field.metadata
 
 

@@ -1,7 +1,7 @@
-"""The rule by which a SIC is quoted only where enough background passes its cut.
+"""The minimum of background events that must pass a cut for its SIC to be quoted.
 
-A rule and the size of a background sample give one number, the (effective) background events that
-must pass, which is printed beside every result.
+A rule and the size of the background sample give one (effective) number of events, which is printed
+with every result.
 """
 
 from __future__ import annotations
@@ -13,19 +13,15 @@ from hepllm.evaluation.metrics import ROUNDING
 
 
 def required_background(config: EvaluationConfig, n_background: int) -> int:
-    """The number of background events that must pass a cut for its SIC to be quoted.
+    """Computes the number of background events that must pass a cut for its SIC to be quoted.
 
     - ``events``: ``min_background`` events.
     - ``relative_error``: 1 / sqrt(N) of the passing background is at most ``max_relative_error``;
-      0.2 asks for 25 events, as the code of LaCATHODE does (Hallin et al., arXiv:2210.14924).
+      0.2 requires 25 events, as in the code of LaCATHODE (Hallin et al., arXiv:2210.14924).
     - ``eps_b``: eps_B > ``min_eps_b``; 1e-4 is the cut of the OmniLearn code (Mikuni and Nachman,
       arXiv:2404.16091).
-    - ``cathode``: eps_B > 0, one event, which is all that the code of CATHODE asks for (Hallin et
-      al., arXiv:2109.00546).
-
-    Args:
-        config: the rule and its parameters.
-        n_background: background events of the sample on which the cut is read.
+    - ``cathode``: eps_B > 0, one event, as in the code of CATHODE (Hallin et al.,
+      arXiv:2109.00546).
     """
     if config.background_rule == "events":
         return config.min_background
@@ -37,7 +33,7 @@ def required_background(config: EvaluationConfig, n_background: int) -> int:
 
 
 def describe_rule(config: EvaluationConfig, n_background: int) -> str:
-    """The rule in words, with the number of events that it means for this sample."""
+    """Words the rule, with the number of events that it requires of this sample."""
     required = required_background(config, n_background)
     condition = {
         "events": "",

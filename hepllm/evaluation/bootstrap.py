@@ -1,7 +1,7 @@
 """Bootstrap uncertainties of AUC and SIC, paired between scores of the same events.
 
-Each replica draws as many signal and as many background events as there are, with replacement
-(Efron, Ann. Statist. 7 (1979) 1); all scores see the same draws, so that the difference of two
+Each replica draws as many signal and as many background events as the sample has, with replacement
+(Efron, Ann. Statist. 7 (1979) 1). All scores use the same draws, so that the difference of two
 scores has the uncertainty of a paired comparison. Intervals are percentiles of the replicas.
 """
 
@@ -36,15 +36,15 @@ class Interval:
 
 @dataclass(frozen=True, eq=False)
 class Replicas:
-    """Metrics of one score in R replicas; NaN where a replica leaves one undefined.
+    """Metrics of one score in R replicas; NaN where a metric is undefined in a replica.
 
     Attributes:
         auc: (R,).
         eps_s: (R, K) signal efficiencies at the K fixed thresholds.
-        eps_b: (R, K) background efficiencies there.
+        eps_b: (R, K) background efficiencies at these thresholds.
         accuracy: (R, K) share of the weights on the right side of the K fixed thresholds.
-        eps_b_at: (R, E) background efficiencies where the E signal efficiencies are reached.
-        eps_s_at: (R, E) the signal efficiencies that were reached.
+        eps_s_at: (R, E) reached signal efficiencies, each at least the stated one.
+        eps_b_at: (R, E) background efficiencies at the same cuts.
     """
 
     auc: Floats
@@ -75,22 +75,23 @@ def _sic_of(eps_s: Floats, eps_b: Floats) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class _Ranking:
-    """The order of one score's events, from which any reweighting gives its metrics quickly.
+    """The order of the events of one score, which gives the metrics of any weights quickly.
 
-    Background is looked at in a few places only, those of signal scores and of fixed thresholds.
-    Sums of weights between them need no order of the events, so a million of them stay cheap.
+    Sums of background weights are needed only at P places in the order of the scores: those of the
+    signal scores and of the fixed thresholds. Sums between places do not depend on the order of the
+    events, so that a million background events cost little.
 
     Attributes:
         signal: order of the signal events, falling in score.
-        background: (B,) for each background event, the first of the P places that it is before; P
-            for none. A place stands for the number of events with the largest scores before it.
+        background: (B,) for each background event, the first place behind it; P for none. A place
+            is a number of events: those with the largest scores.
         n_places: P.
-        above: (S,) place behind background events with a higher score, for each signal event in
-            order.
-        reached: (S,) place behind background events with at least that score.
+        above: (S,) for each signal event in order, the place behind background events with a higher
+            score.
+        reached: (S,) the place behind background events with at least that score.
         group_end: (D,) number of signal events at or above each distinct signal score.
         cut_signal: (K,) signal events that pass each fixed threshold.
-        cut_background: (K,) place behind background events that do.
+        cut_background: (K,) the place behind background events that pass it.
     """
 
     signal: NDArray[np.intp]
@@ -110,17 +111,17 @@ def bootstrap(
     n_replicas: int,
     seed: int,
 ) -> dict[str, Replicas]:
-    """Draws replicas, the same for every score, and measures each score in each of them.
+    """Draws the same replicas for all scores, and measures each score in each of them.
 
     Args:
         samples: scores of the same events by name, with equal labels and weights.
         thresholds: K fixed cuts by name of the score.
-        eps_s: E signal efficiencies at which the background efficiency is wanted.
+        eps_s: E signal efficiencies.
         n_replicas: number of replicas R.
-        seed: of the draws; the same seed gives the same replicas.
+        seed: seed of the draws.
 
     Returns:
-        By name of the score; all NaN where a class is missing or cannot be normalised.
+        Replicas by name of the score; all NaN where a class is missing or cannot be normalised.
     """
     first = next(iter(samples.values()))
     weight_s, weight_b = first.weight[first.is_signal], first.weight[~first.is_signal]
@@ -135,19 +136,19 @@ def bootstrap(
         drawn_s = np.bincount(generator.integers(n_s, size=n_s), minlength=n_s) * weight_s
         drawn_b = np.bincount(generator.integers(n_b, size=n_b), minlength=n_b) * weight_b
         if drawn_s.sum() <= 0 or drawn_b.sum() <= 0:
-            continue  # possible with negative weights; the replica stays undefined
+            continue  # possible with negative weights; the replica remains undefined
         for name, ranking in rankings.items():
             _measure(ranking, drawn_s, drawn_b, targets, into=replicas[name], row=replica)
     return replicas
 
 
 def interval(values: Floats, confidence: float, max_undefined: float) -> Interval:
-    """The central percentile interval of replicas.
+    """Computes the central percentile interval of replicas.
 
     Args:
-        values: (R,), NaN where the metric is undefined.
-        confidence: probability content.
-        max_undefined: the share of undefined replicas above which there is no interval.
+        values: (R,) replicas; NaN where the metric is undefined.
+        confidence: probability content of the interval.
+        max_undefined: largest share of undefined replicas for which there is an interval.
     """
     defined = values[np.isfinite(values)]
     n_undefined = len(values) - len(defined)
@@ -220,8 +221,8 @@ def _measure(
     into.eps_b[row] = kept_b / total_b
     into.accuracy[row] = (kept_s + total_b - kept_b) / (total_s + total_b)
 
-    # A cut reaches an efficiency first at a signal score; the running maximum keeps "first" true
-    # with negative weights too.
+    # A cut first reaches an efficiency at a signal score; the running maximum finds the first one
+    # also with negative weights.
     reached_s = passing_s[ranking.group_end] / total_s
     group = np.searchsorted(np.maximum.accumulate(reached_s), targets, side="left")
     into.eps_s_at[row] = reached_s[group]

@@ -1,8 +1,8 @@
 """Scores as probabilities: a map fitted on validation data, then a shift to another prior.
 
-Calibrated logits hold in the balance of the training events. Where a share p of the events is
-signal instead, the logit moves by logit(p) - logit(p_training), if the distribution of the score
-within each class stays what it is in the validation data.
+Calibrated logits are valid in the balance of the training events. For another signal fraction p the
+logit is shifted by logit(p) - logit(p_training), which assumes that the score of each class is
+distributed as in the validation data.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ logger = logging.getLogger(__name__)
 _NO_PENALTY = 1e9
 
 _LEAST_PRIOR = 1e-12
-"""An estimate may be 0, for which there is no logit."""
+"""Lower limit of a prior, because an estimate may be 0, which has no logit."""
 
 
 @dataclass(frozen=True, eq=False)
 class ValidationScores:
-    """Scores of events of known class, on which nothing was trained.
+    """Scores of V events of known class that were not used in training.
 
     Attributes:
         score: (V,) logits.
         label: (V,) of 1 and 0, both present.
-        weight: (V,).
+        weight: (V,) weights.
     """
 
     score: Floats
@@ -54,11 +54,11 @@ class Calibration:
     """A rising map of scores to logits; made by ``fit_calibration``.
 
     Attributes:
-        method: how it was fitted.
-        prior: the signal fraction in which its logits hold.
-        slope: of a linear map.
-        offset: of a linear map.
-        steps: scores and logits between which an isotonic map is interpolated; empty for others.
+        method: method of the fit.
+        prior: signal fraction for which the logits are valid.
+        slope: slope of a linear map.
+        offset: offset of a linear map.
+        steps: scores and logits of an isotonic map, interpolated linearly; empty for other maps.
     """
 
     method: Method
@@ -68,10 +68,10 @@ class Calibration:
     steps: tuple[Floats, Floats] = field(default_factory=lambda: (np.empty(0), np.empty(0)))
 
     def logits(self, score: Floats, prior: float | None = None) -> Floats:
-        """Calibrated logits, shape (N,).
+        """Computes calibrated logits (N,).
 
         Args:
-            score: (N,) as the classifier gives them.
+            score: (N,) scores of the classifier.
             prior: signal fraction of the events; None for that of the training events.
         """
         places, values = self.steps
@@ -85,7 +85,7 @@ class Calibration:
         return calibrated + shift
 
     def probabilities(self, score: Floats, prior: float | None = None) -> Floats:
-        """Probabilities of signal, shape (N,), as for ``logits``."""
+        """Computes probabilities of signal (N,), with the arguments of ``logits``."""
         return expit(self.logits(score, prior))
 
 
@@ -100,22 +100,22 @@ def expit(logits: Floats) -> Floats:
 
 
 def fit_calibration(validation: ValidationScores, method: Method, prior: float) -> Calibration:
-    """Fits a map by the likelihood of the validation events.
+    """Fits a map by maximum likelihood of the validation events.
 
     - ``temperature``: one slope (Guo et al., arXiv:1706.04599);
     - ``platt``: slope and offset (Platt 1999);
-    - ``isotonic``: any rising steps (Zadrozny and Elkan, KDD 2002), kept from 0 and 1 by one event.
+    - ``isotonic``: rising steps (Zadrozny and Elkan, KDD 2002), kept from 0 and 1 by one event.
 
-    The classes are weighted so that they stand to one another as in the training events, since the
-    validation data may have another balance.
+    The classes are weighted to the balance of the training events, because the validation data may
+    have another one.
 
     Args:
-        validation: scores that the classifier was not trained on.
-        method: ``none`` leaves scores as they are.
+        validation: scores of validation events.
+        method: method; ``none`` leaves the scores unchanged.
         prior: signal fraction of the training events.
 
     Raises:
-        InputError: if a class is missing, or the scores fall where the signal grows.
+        InputError: if a class is missing, or background events have the larger scores.
     """
     is_signal = validation.label == SIGNAL
     if is_signal.all() or not is_signal.any():
@@ -131,8 +131,8 @@ def fit_calibration(validation: ValidationScores, method: Method, prior: float) 
     slope = float(regression.coef_[0, 0] / scale)
     if slope <= 0:
         raise InputError(
-            f"the validation scores of background events are the larger ones ({method} slope "
-            f"{slope:.3g}): there is nothing to calibrate; take evaluation.calibration=none"
+            f"background events have the larger validation scores ({method} slope {slope:.3g}): "
+            "there is nothing to calibrate; set evaluation.calibration=none"
         )
     offset = float(np.ravel(regression.intercept_)[0]) if method == "platt" else 0.0
     return Calibration(method, prior, slope, float(offset - slope * centre))
@@ -141,10 +141,10 @@ def fit_calibration(validation: ValidationScores, method: Method, prior: float) 
 def _regress(
     score: Floats, is_signal: Bools, weight: Floats, intercept: bool
 ) -> LogisticRegression:
-    """Logistic regression, which without an intercept is the likelihood of a temperature.
+    """Fits a logistic regression, which without an intercept fits a temperature.
 
     Its targets are Platt's, (N_s + 1) / (N_s + 2) and 1 / (N_b + 2), so that classes that do not
-    overlap get a finite slope: each event enters as signal and as background, with these shares.
+    overlap have a finite slope: each event enters as signal and as background, with these shares.
     """
     n_signal = np.count_nonzero(is_signal)
     n_background = len(is_signal) - n_signal
@@ -160,7 +160,7 @@ def _regress(
 
 
 def _class_weights(validation: ValidationScores, prior: float) -> Floats:
-    """Weights under which the signal has the share ``prior``, with a mean of 1."""
+    """Computes weights of mean 1 that give the signal the share ``prior``."""
     is_signal = validation.label == SIGNAL
     weight = validation.weight
     if (weight < 0).any():

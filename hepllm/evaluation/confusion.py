@@ -1,4 +1,4 @@
-"""Events called signal or background by a cut: confusion table, accuracy, precision, recall."""
+"""Classification by a cut: confusion table, accuracy, precision, recall."""
 
 from __future__ import annotations
 
@@ -11,41 +11,38 @@ from hepllm.records import Record
 
 
 class Confusion(Record):
-    """Sums of weights by true class and by what a cut calls the event."""
+    """Sums of weights by true class and by the class that a cut assigns."""
 
     signal_as_signal: float
     """Signal above the cut: true positives."""
-
     signal_as_background: float
     """Signal below the cut: false negatives."""
-
     background_as_signal: float
     """Background above the cut: false positives."""
-
     background_as_background: float
     """Background below the cut: true negatives."""
 
     @property
     def accuracy(self) -> float | None:
-        """Share of events called what they are, in the sample's signal:background ratio."""
+        """Share of correctly classified events, in the sample's signal:background ratio."""
         right = self.signal_as_signal + self.background_as_background
         wrong = self.signal_as_background + self.background_as_signal
         return _share(right, right + wrong)
 
     @property
     def recall(self) -> float | None:
-        """Share of the signal that is called signal: eps_s."""
+        """Share of the signal above the cut: eps_s."""
         return _share(self.signal_as_signal, self.signal_as_signal + self.signal_as_background)
 
     @property
     def specificity(self) -> float | None:
-        """Share of the background that is called background: 1 - eps_b."""
+        """Share of the background below the cut: 1 - eps_b."""
         right = self.background_as_background
         return _share(right, right + self.background_as_signal)
 
     @property
     def precision(self) -> float | None:
-        """Share of signal among what is called signal: the purity, in this sample's own ratio."""
+        """Share of signal above the cut (purity), in this sample's signal:background ratio."""
         return _share(self.signal_as_signal, self.signal_as_signal + self.background_as_signal)
 
     @property
@@ -63,7 +60,7 @@ class Confusion(Record):
 
 
 def confusion(events: ScoredEvents, threshold: float) -> Confusion:
-    """Counts weights by true class and by whether the score reaches a threshold."""
+    """Sums weights by true class and by whether the score reaches a threshold."""
     passes = events.score >= threshold
     signal = events.is_signal
 

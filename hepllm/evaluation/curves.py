@@ -1,4 +1,4 @@
-"""SIC and rejection curves of one sample, recorded so that reports can be drawn from them."""
+"""SIC and rejection curves of one sample, recorded so that reports can draw them."""
 
 from __future__ import annotations
 
@@ -50,15 +50,13 @@ class CurveRecord(Quantity):
 
     value: tuple[float | None, ...]
     """The curve."""
-
     low: tuple[float | None, ...]
     """Lower end of its bootstrap interval at each signal efficiency."""
-
     high: tuple[float | None, ...]
     """Upper end of its bootstrap interval at each signal efficiency."""
 
     def band(self, eps_s: Sequence[float]) -> Band:
-        """The curve at these signal efficiencies as arrays."""
+        """The curve as arrays, at these signal efficiencies."""
         parts = (eps_s, self.value, self.low, self.high)
         return Band(*(np.array(part, dtype=np.float64) for part in parts))
 
@@ -67,14 +65,11 @@ class ClassifierCurves(Record):
     """The curves of one classifier."""
 
     role: str
-    """What it is: llm for the judged model, baseline, retrained or ablation."""
-
+    """Role: llm for the evaluated model, baseline, retrained or ablation."""
     eps_s: tuple[float, ...]
     """The signal efficiencies of all curves."""
-
     sic: CurveRecord
     """Significance improvement eps_S / sqrt(eps_B)."""
-
     inverse_eps_b: CurveRecord
     """Background rejection 1 / eps_B."""
 
@@ -84,21 +79,16 @@ class CurvesRecord(FileRecord):
 
     sample: str
     """Name of the set."""
-
     n_signal: Events
     """Signal events of the sample."""
-
     n_background: Events
     """Background events of the sample."""
-
     min_background: Events
-    """Background events that must pass for a value."""
-
+    """Background events that must pass a cut for the curve to have a value."""
     confidence: float
     """Probability content of the intervals."""
-
     classifiers: Mapping[str, ClassifierCurves]
-    """Curves by classifier, the judged model first."""
+    """Curves by classifier, the evaluated model first."""
 
     def curves(self) -> dict[str, Curves]:
         """The curves of each classifier as arrays."""
@@ -109,16 +99,13 @@ class CurvesRecord(FileRecord):
 
 
 def band_over_runs(bands: Sequence[Band]) -> Band:
-    """Median and 16-84 % band of a curve over several runs.
+    """Computes median and 16-84 % band of a curve over several runs, without their intervals.
 
-    Blank where any run has too little background: those with a value there are the runs that
-    reject less, and their median would be too low.
-
-    Args:
-        bands: of the same efficiencies; their own intervals do not count.
+    The band is NaN where any run has too little background: the runs that have a value reject less
+    background than the others, so that their median would be too low.
 
     Raises:
-        ValueError: if the efficiencies differ.
+        ValueError: if the signal efficiencies differ.
     """
     grid = bands[0].eps_s
     if any(not np.array_equal(band.eps_s, grid) for band in bands):
@@ -128,7 +115,7 @@ def band_over_runs(bands: Sequence[Band]) -> Band:
 
 
 def curves_over_runs(runs: Sequence[CurvesRecord]) -> dict[str, Curves]:
-    """Median and band over runs for each classifier that all of them have, but for ablations."""
+    """Computes median and band for each classifier that all runs have, without ablations."""
     first, *others = (run.curves() for run in runs)
     return {
         name: Curves(

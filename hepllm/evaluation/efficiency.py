@@ -14,29 +14,26 @@ class Efficiency(Record):
 
     value: float
     """Share of the sum of weights."""
-
     interval: Pair
     """Clopper-Pearson interval [low, high]."""
-
     n_passing: Events
     """Events that pass, without weights."""
-
     n_events: Events
     """Events, without weights."""
 
 
 def efficiency(passes: Bools, weight: Floats, confidence: float) -> Efficiency | None:
-    """Efficiency with its Clopper-Pearson interval (Biometrika 26 (1934) 404).
+    """Computes the efficiency with its Clopper-Pearson interval (Biometrika 26 (1934) 404).
 
     With weights, the interval is that of (sum w)^2 / sum w^2 events.
 
     Args:
-        passes: (N,) of one class.
-        weight: (N,).
+        passes: (N,) mask of the events of one class that pass.
+        weight: (N,) weights.
         confidence: probability content of the interval.
 
     Returns:
-        None where the weights do not sum to a positive number.
+        The efficiency; None where the weights do not sum to a positive number.
     """
     total = float(weight.sum())
     if total <= 0:
@@ -61,7 +58,7 @@ def efficiency(passes: Bools, weight: Floats, confidence: float) -> Efficiency |
 def efficiencies(
     passes: Bools, is_signal: Bools, weight: Floats, confidence: float
 ) -> dict[str, Efficiency | None]:
-    """``eps_s`` and ``eps_b`` of the cut on events of known class."""
+    """Computes ``eps_s`` and ``eps_b`` of the cut on events of known class."""
     return {
         name: efficiency(passes[chosen], weight[chosen], confidence)
         for name, chosen in (("eps_s", is_signal), ("eps_b", ~is_signal))

@@ -1,8 +1,8 @@
 """Efficiencies, AUC and the significance improvement characteristic of a score.
 
-SIC = eps_S / sqrt(eps_B) (Gallicchio et al., arXiv:1001.4818). An event passes when its score is
-at or above a threshold, and thresholds fall at distinct scores only, so that tied events pass
-together. What cannot be measured is None with the reason beside it.
+SIC = eps_S / sqrt(eps_B) (Gallicchio et al., arXiv:1001.4818). An event passes a cut when its score
+is at or above the threshold. Thresholds are distinct scores only, so that tied events pass
+together. A number that cannot be measured is None, with a reason.
 """
 
 from __future__ import annotations
@@ -15,20 +15,15 @@ from hepllm.arrays import Floats, Ints
 from hepllm.evaluation.scores import ScoredEvents
 
 SIGNAL_EFFICIENCIES = (0.1, 0.3, 0.5)
-"""The signal efficiencies at which a SIC is quoted."""
+"""Signal efficiencies at which a SIC is quoted."""
 
 ROUNDING = 1e-9
-"""Relative slack for sums of weights: 3 of 10 equal weights reach an efficiency of 0.3."""
+"""Relative tolerance for sums of weights: 3 of 10 equal weights reach an efficiency of 0.3."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A number, or the reason for its absence.
-
-    Attributes:
-        value: None where it is undefined.
-        reason: why it is; None otherwise.
-    """
+    """A number, or the reason why it is undefined."""
 
     value: float | None
     reason: str | None = None
@@ -36,13 +31,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Threshold:
-    """A cut on the score, or the reason why none could be chosen.
-
-    Attributes:
-        value: events at or above pass; None where no cut could be chosen.
-        chosen_by: rule and sample in words.
-        reason: why there is none.
-    """
+    """A cut on the score with the rule that chose it, or the reason why there is none."""
 
     value: float | None
     chosen_by: str
@@ -51,15 +40,15 @@ class Threshold:
 
 @dataclass(frozen=True, eq=False)
 class RocCurve:
-    """Efficiencies at each distinct score, from the tightest cut to none.
+    """Efficiencies at each distinct score, from the tightest to the loosest cut.
 
     Attributes:
         threshold: (T,) distinct scores, falling; empty when a class is missing.
         eps_s: (T,) weighted signal efficiency.
         eps_b: (T,) weighted background efficiency.
-        n_signal_passing: (T,) events, without weights.
-        n_background_passing: (T,) events, without weights.
-        n_background_effective: (T,) (sum w)^2 / sum w^2 of the background that passes, the number
+        n_signal_passing: (T,) signal events that pass, without weights.
+        n_background_passing: (T,) background events that pass, without weights.
+        n_background_effective: (T,) (sum w)^2 / sum w^2 of the background that passes: the number
             of unweighted events with the same relative uncertainty.
         reason: why the curve is empty; None otherwise.
     """
@@ -73,11 +62,7 @@ class RocCurve:
     reason: str | None = None
 
     def sic(self, min_background: int) -> Floats:
-        """SIC at each threshold, shape (T,), NaN where too little background passes.
-
-        Args:
-            min_background: the effective number of background events that must pass.
-        """
+        """Computes the SIC (T,), NaN where fewer effective background events pass."""
         enough = self.n_background_effective >= min_background * (1 - ROUNDING)
         defined = enough & (self.eps_b > 0)
         root = np.sqrt(np.where(defined, self.eps_b, 1.0))
@@ -86,14 +71,14 @@ class RocCurve:
 
 @dataclass(frozen=True)
 class WorkingPoint:
-    """One cut read on a sample.
+    """One cut on a sample.
 
     Attributes:
-        threshold: events at or above pass; None where no cut was found.
+        threshold: the cut; None where there is none.
         eps_s: signal efficiency.
         eps_b: background efficiency.
-        n_signal_passing: events, without weights.
-        n_background_passing: events, without weights.
+        n_signal_passing: signal events that pass, without weights.
+        n_background_passing: background events that pass, without weights.
         sic: eps_s / sqrt(eps_b); None where too little background passes.
         reason: why ``sic`` is None.
     """
@@ -108,12 +93,12 @@ class WorkingPoint:
 
     @property
     def inverse_eps_b(self) -> float | None:
-        """Background rejection 1 / eps_b, None wherever the SIC is."""
+        """Background rejection 1 / eps_b; None where the SIC is None."""
         return None if self.sic is None or not self.eps_b else 1 / self.eps_b
 
 
 def roc(events: ScoredEvents) -> RocCurve:
-    """Efficiencies of both classes at every distinct score."""
+    """Computes the efficiencies of both classes at every distinct score."""
     if events.problem is not None:
         nothing, none = np.empty(0), np.empty(0, dtype=np.int64)
         return RocCurve(nothing, nothing, nothing, none, none, nothing, events.problem)
@@ -140,7 +125,7 @@ def roc(events: ScoredEvents) -> RocCurve:
 
 
 def auc(events: ScoredEvents) -> Metric:
-    """Area under the ROC curve: the Mann-Whitney statistic, where ties count one half."""
+    """Computes the area under the ROC curve, in which ties count one half (Mann-Whitney)."""
     curve = roc(events)
     if curve.reason is not None:
         return Metric(None, curve.reason)
@@ -151,17 +136,17 @@ def auc(events: ScoredEvents) -> Metric:
 
 
 def sic_ceiling(n_background: int, min_background: int) -> float:
-    """The largest SIC that a sample can show, sqrt(N_b / N_min), reached with all signal kept."""
+    """Computes the largest SIC that a sample can show, sqrt(N_b / N_min), with all signal kept."""
     return float(np.sqrt(n_background / min_background))
 
 
 def read_at(curve: RocCurve, threshold: Threshold, min_background: int) -> WorkingPoint:
-    """Reads a cut that was chosen elsewhere.
+    """Reads a cut that was chosen on another sample.
 
     Args:
-        curve: of the sample that is judged.
-        threshold: chosen on another sample.
-        min_background: the effective number of background events that must pass.
+        curve: curve of the sample that is measured.
+        threshold: the cut.
+        min_background: effective number of background events that must pass for a SIC.
     """
     if curve.reason is not None or threshold.value is None:
         return WorkingPoint(threshold=threshold.value, reason=curve.reason or threshold.reason)
@@ -173,13 +158,7 @@ def read_at(curve: RocCurve, threshold: Threshold, min_background: int) -> Worki
 
 
 def sic_at(curve: RocCurve, eps_s: float, min_background: int) -> WorkingPoint:
-    """The tightest cut that keeps at least a stated share of the signal.
-
-    Args:
-        curve: of the sample that is judged.
-        eps_s: the signal efficiency to reach.
-        min_background: the effective number of background events that must pass.
-    """
+    """Finds the tightest cut with at least the signal efficiency ``eps_s``, as ``read_at``."""
     if curve.reason is not None:
         return WorkingPoint(reason=curve.reason)
     index = int(np.argmax(curve.eps_s >= eps_s * (1 - ROUNDING)))
@@ -187,7 +166,7 @@ def sic_at(curve: RocCurve, eps_s: float, min_background: int) -> WorkingPoint:
 
 
 def max_sic_in_sample(curve: RocCurve, min_background: int) -> WorkingPoint:
-    """The largest SIC of a sample, at the cut that this same sample prefers: biased upwards."""
+    """Finds the largest SIC of a sample, at a cut chosen on this sample: biased upwards."""
     if curve.reason is not None:
         return WorkingPoint(reason=curve.reason)
     sic = curve.sic(min_background)
@@ -203,16 +182,16 @@ def choose_max_sic(
     n_background: int | None = None,
     min_there: int | None = None,
 ) -> Threshold:
-    """Chooses the cut of the largest SIC on validation data, to be read on other data.
+    """Chooses the cut of the largest SIC on validation data, to be read on another sample.
 
-    Only cuts are considered after which the sample that will be judged is likely to keep the
-    minimum: its expectation less one Poisson standard deviation must reach it.
+    Only cuts are considered that are likely to keep the minimum of background events of the other
+    sample: the expected number less one Poisson standard deviation must reach it.
 
     Args:
-        validation: of the sample that may be looked at.
-        min_background: the effective number of background events that must pass.
-        n_background: size of the background sample on which the cut will be read.
-        min_there: what must pass there; None for ``min_background`` too.
+        validation: curve of the validation data.
+        min_background: effective number of background events that must pass.
+        n_background: number of background events of the other sample.
+        min_there: number that must pass on the other sample; None for ``min_background``.
     """
     min_there = min_background if min_there is None else min_there
     rule = "largest SIC on validation data"

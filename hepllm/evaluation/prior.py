@@ -1,12 +1,12 @@
-"""The signal fraction of events without labels, from their calibrated scores.
+"""Estimates the signal fraction of events without labels from their calibrated scores.
 
 The fixed point of the EM algorithm of Saerens, Latinne and Decaestecker (Neural Computation 14
 (2002) 21) is the maximum of the likelihood of the fraction p,
 
     log L(p) = sum_i log(p r_i + 1 - p),   r_i = p(score_i | signal) / p(score_i | background),
 
-which is concave in p, so that it is found here by bisection. It assumes that each class has the
-same score distribution as in the validation data.
+which is concave in p and therefore found by bisection. It assumes that each class has the same
+distribution of the score as in the validation data.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ASSUMPTION = (
     "assumes that the scores of each class are distributed as in the validation data, which a "
     "signal or background of another kind violates"
 )
-"""What every estimate of a prior stands on; printed with it."""
+"""The assumption of every estimate of a prior, printed with it."""
 
 N_REPLICAS = 200
 
@@ -53,11 +53,11 @@ class PriorEstimate:
 
 
 def maximum_likelihood_fraction(log_ratio: Floats, count: Floats) -> float:
-    """The signal fraction of the largest likelihood, within [0, 1].
+    """Finds the signal fraction in [0, 1] of the largest likelihood.
 
     Args:
         log_ratio: (B,) log p(score | signal) - log p(score | background).
-        count: (B,) events with this ratio, at least 0.
+        count: (B,) numbers of events with this ratio, at least 0.
     """
     excess = np.expm1(np.clip(log_ratio, -_MAX_LOG_RATIO, _MAX_LOG_RATIO))
 
@@ -87,12 +87,13 @@ def estimate_prior(
     """Estimates the signal fraction of events from their scores.
 
     Args:
-        score: (N,) of the events, uncalibrated.
-        weight: (N,) of the events, at least 0.
-        validation: what the calibration was fitted on; fitted anew in each replica.
-        calibration: its method must not be ``none``, whose logits are no likelihood ratios.
+        score: (N,) uncalibrated scores.
+        weight: (N,) weights, at least 0.
+        validation: scores that the calibration was fitted to; it is fitted again in each replica.
+        calibration: calibration by a method other than ``none``, whose logits are no likelihood
+            ratios.
         confidence: probability content of the interval.
-        seed: of the replicas.
+        seed: seed of the replicas.
 
     Raises:
         InputError: without events or calibration, or for negative weights.
@@ -126,7 +127,7 @@ def _fraction(calibration: Calibration, places: Floats, count: Floats) -> float:
 def _refit(
     validation: ValidationScores, calibration: Calibration, generator: np.random.Generator
 ) -> Calibration | None:
-    """The calibration of as many signal and background events drawn anew; None where it fails."""
+    """Fits the calibration to a bootstrap replica of its events; None where the fit fails."""
     is_signal = validation.label == SIGNAL
     drawn = [
         generator.choice(events, len(events))
@@ -140,7 +141,7 @@ def _refit(
 
 
 def _binned(score: Floats, weight: Floats) -> tuple[Floats, Floats]:
-    """Centres and contents of so many bins that their width does not matter."""
+    """Centres and contents of bins so narrow that their width does not matter."""
     count, edges = np.histogram(score, _N_BINS, weights=weight)
     centres: Floats = (edges[1:] + edges[:-1]) / 2
     return centres, count.astype(np.float64)

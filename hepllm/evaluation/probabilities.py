@@ -1,4 +1,4 @@
-"""Scores of a sample as probabilities under a stated or estimated prior, and how well they hold."""
+"""Probabilities under a stated or estimated prior, and their agreement with the labels."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Prior:
     """The signal fraction that probabilities assume.
 
     Attributes:
-        name: where it comes from, in words.
-        fraction: None for that of the training events.
-        estimate: where it was estimated.
+        name: origin of the fraction, in words.
+        fraction: the fraction; None for that of the training events.
+        estimate: its estimate; None where it was not estimated.
     """
 
     name: str
@@ -33,12 +33,12 @@ class Prior:
 
 @dataclass(frozen=True, eq=False)
 class CalibrationCheck:
-    """How well probabilities hold on events of known class.
+    """Agreement of probabilities with the labels of a sample.
 
     Attributes:
-        calibrated: in the signal:background ratio of the sample.
-        uncalibrated: the same for the scores as they are.
-        top: the highest scores, under the prior that was asked for.
+        calibrated: reliability in the signal:background ratio of the sample.
+        uncalibrated: the same without calibration.
+        top: signal among the highest scores, under the assumed prior.
         top_prior: signal fraction to which ``top`` refers.
     """
 
@@ -57,15 +57,15 @@ def choose_prior(
     *,
     seed: int,
 ) -> Prior:
-    """Settles the prior that the configuration asks for.
+    """Takes the prior that the configuration states, or estimates it.
 
     Args:
         config: ``prior`` and the confidence of an estimate.
-        balance: of the training events, for the name.
-        calibration: of the scores.
-        validation: what it was fitted on.
+        balance: balance of the training events, for the name.
+        calibration: calibration of the scores.
+        validation: scores that the calibration was fitted to.
         sample: scores and weights of the events, from which a prior is estimated.
-        seed: of the estimate.
+        seed: seed of the estimate.
     """
     if config.prior == "training":
         return Prior(f"training balance {balance}", None)
@@ -86,7 +86,7 @@ def choose_prior(
 def check_calibration(
     calibration: Calibration, prior: Prior, events: ScoredEvents, seed: int
 ) -> CalibrationCheck | None:
-    """Judges probabilities on a labelled sample; None where it has one class only."""
+    """Compares probabilities with labels; None where a sample has one class only."""
     own = float(np.mean(events.is_signal)) if len(events.label) else 0.0
     if not 0 < own < 1:
         return None
@@ -102,53 +102,38 @@ def check_calibration(
 
 
 class CalibrationRecord(Record):
-    """How scores become probabilities, and how well these hold."""
+    """How scores become probabilities, and how well these agree with the labels."""
 
     method: str
     """How the map from scores to logits was fitted on the validation data."""
-
     training_fraction: float
-    """Signal fraction of the training events, in which the calibrated logits hold."""
-
+    """Signal fraction of the training events, for which the calibrated logits are valid."""
     slope: float | None
     """Slope of the map; null where it is not linear."""
-
     offset: float | None
     """Offset of the map; null where it is not linear."""
-
     prior: str
-    """What signal fraction the probabilities assume, in words."""
-
+    """Signal fraction that the probabilities assume, in words."""
     prior_fraction: float
-    """That signal fraction."""
-
+    """Signal fraction that the probabilities assume."""
     sample_fraction: float | None
     """Signal fraction of the set by its labels; null without labels."""
-
     prior_interval: Pair | None = None
-    """Interval [low, high] of an estimated signal fraction; absent where none was estimated."""
-
+    """Interval [low, high] of an estimated signal fraction; absent without an estimate."""
     prior_confidence: float | None = None
     """Probability content of that interval."""
-
     prior_n_events: Events | None = None
-    """Events that the fraction was estimated from."""
-
+    """Events from which the fraction was estimated."""
     prior_assumption: str | None = None
     """What the estimate assumes, in words."""
-
     ece: float | None = None
     """Expected calibration error in the set's own signal:background ratio; absent where unknown."""
-
     ece_uncalibrated: float | None = None
-    """The same without calibration."""
-
+    """Expected calibration error without calibration."""
     ece_if_perfect: float | None = None
-    """What it would be on average if the probabilities held exactly."""
-
+    """Mean expected calibration error of as many events if the probabilities were exact."""
     top_prior_fraction: float | None = None
     """Signal fraction to which ``top`` refers."""
-
     top: tuple[TopBin, ...] = ()
     """Observed and expected signal among the highest scores."""
 
@@ -160,14 +145,7 @@ class CalibrationRecord(Record):
         check: CalibrationCheck | None,
         own: float | None,
     ) -> CalibrationRecord:
-        """Calibration, prior and check as they are recorded.
-
-        Args:
-            calibration: of the scores.
-            prior: that the probabilities assume.
-            check: on the labels of the set; None without.
-            own: signal fraction of the set; None without labels.
-        """
+        """Makes the record; ``check`` and ``own``, the set's signal fraction, need labels."""
         more: dict[str, Any] = {}
         if prior.estimate is not None:
             more |= {

@@ -1,4 +1,4 @@
-"""What is recorded about the scores of one sample; a number that does not exist is null."""
+"""Records of the scores of one sample; an undefined number is null."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Value(Quantity):
     """A number."""
 
     value: float | None
-    """In full; null where it is undefined."""
+    """The number, not rounded; null where it is undefined."""
 
 
 class Estimate(Value):
@@ -23,26 +23,22 @@ class Estimate(Value):
 
 
 class AtCut(Quantity):
-    """A cut on the score and what passes it."""
+    """A cut on the score and the events that pass it."""
 
     n_signal_passing: Events | None
     """Signal events that pass the cut, without weights."""
-
     n_background_passing: Events | None
     """Background events that pass the cut, without weights."""
-
     threshold: float | None
     """The cut: events with this score (logit difference) or a larger one pass."""
-
     eps_s: float | None
     """Signal efficiency of the cut."""
-
     eps_b: float | None
     """Background efficiency of the cut."""
 
 
 class SicInSample(AtCut, Value):
-    """A SIC at a cut that the sample itself prefers."""
+    """A SIC at a cut chosen on the sample itself."""
 
 
 class Sic(AtCut, Estimate):
@@ -50,7 +46,7 @@ class Sic(AtCut, Estimate):
 
 
 class MaxSic(Sic):
-    """The SIC at the cut that was chosen for the largest."""
+    """The SIC at the cut chosen for the largest SIC."""
 
     chosen_by: str
     """Rule and sample by which the cut was chosen."""
@@ -61,38 +57,29 @@ class Accuracy(Estimate):
 
     threshold: float | None
     """The cut: events with this score (logit difference) or a larger one are called signal."""
-
     threshold_chosen_by: str
     """Rule and sample by which the cut was chosen."""
 
 
 class CutRecord(Record):
-    """A cut chosen on validation data, and what it does to the sample."""
+    """A cut chosen on validation data, and its effect on the sample."""
 
     chosen_by: str
     """Rule and sample by which the cut was chosen."""
-
     threshold: float | None
     """The cut on the score; null where none could be chosen."""
-
     precision: float | None
     """Share of signal among the events above the cut, in this sample's signal:background ratio."""
-
     recall: float | None
     """Share of the signal above the cut."""
-
     f1: float | None
     """Harmonic mean of precision and recall."""
-
     accuracy: float | None
     """Share of events on the right side of the cut, in this sample's signal:background ratio."""
-
     eps_b: float | None
     """Background efficiency of the cut."""
-
     n_signal_passing: Events | None
     """Signal events that pass the cut, without weights."""
-
     n_background_passing: Events | None
     """Background events that pass the cut, without weights."""
 
@@ -102,46 +89,34 @@ class ScoreRecord(Record):
 
     n_signal: Events
     """Signal events of the sample."""
-
     n_background: Events
     """Background events of the sample."""
-
     auc: Estimate
     """Area under the ROC curve: the probability that a signal event has the larger score."""
-
     max_sic: MaxSic
     """SIC = eps_S / sqrt(eps_B) at the cut of the largest SIC on validation data."""
-
     max_sic_in_sample: SicInSample
     """The largest SIC at a cut chosen on this sample itself, which is biased upwards."""
-
     sic_at: At[Sic]
     """SIC at the tightest cut that keeps this share of the signal."""
-
     inverse_eps_b_at: At[Estimate]
     """Background rejection 1 / eps_B at the same cut."""
-
     accuracy: Accuracy
     """Share of events on the right side of the cut of largest balanced accuracy."""
-
     balanced_accuracy: float | None
     """Mean of the shares of signal and of background on the right side of that cut."""
-
     confusion: Confusion | None
-    """Sums of weights at that cut; null where none could be chosen."""
-
+    """Sums of weights at that cut; null where no cut could be chosen."""
     working_points: tuple[CutRecord, ...]
-    """That cut first, then the cuts for stated signal efficiencies."""
-
+    """That cut, then the cuts for the stated signal efficiencies."""
     undefined: Mapping[str, str]
     """Why a number above or its interval is null, by key."""
-
     retrained: bool = False
     """True for a model that was trained with part of its input; absent otherwise."""
 
     @property
     def metrics(self) -> dict[str, Estimate]:
-        """All numbers with an interval, by key."""
+        """All numbers that have an interval, by key."""
         return {
             "auc": self.auc,
             "max_sic": self.max_sic,
@@ -156,22 +131,16 @@ class DifferenceRecord(Record):
 
     estimate: float | None
     """First minus second; null where either is undefined."""
-
     low: float | None
     """Lower end of the paired bootstrap interval."""
-
     high: float | None
     """Upper end of the paired bootstrap interval."""
-
     confidence: float
     """Probability content of the interval."""
-
     n_replicas: int
-    """Bootstrap replicas that were drawn."""
-
+    """Number of bootstrap replicas."""
     n_undefined: int
-    """Replicas in which the difference does not exist."""
-
+    """Number of replicas in which the difference is undefined."""
     reason: str | None
     """Why the estimate or its interval is null."""
 
@@ -185,79 +154,64 @@ class PairedRecord(Record):
     """The differences between two classifiers on the same events."""
 
     difference: str
-    """Which two, as ``first - second``."""
-
+    """Names of the two, as ``first - second``."""
     auc: DifferenceRecord
-    """In AUC."""
-
+    """Difference of the AUC."""
     max_sic: DifferenceRecord
-    """In the SIC at the cut chosen on validation data, each at its own cut."""
-
+    """Difference of the SIC at the cut chosen on validation data, each at its own cut."""
     sic_at: At[DifferenceRecord]
-    """In the SIC at this signal efficiency."""
+    """Difference of the SIC at this signal efficiency."""
 
     @property
     def metrics(self) -> dict[str, DifferenceRecord]:
-        """The differences by key."""
+        """All differences, by key."""
         at = {f"sic_at_{eps_s}": found for eps_s, found in self.sic_at.items()}
         return {"auc": self.auc, "max_sic": self.max_sic, **at}
 
 
 class BootstrapRecord(Record):
-    """How the intervals were made."""
+    """How the intervals were computed."""
 
     confidence: float
     """Probability content of the intervals."""
-
     n_replicas: int
-    """Replicas that were drawn."""
-
+    """Number of replicas."""
     seed: int
-    """Of the draws."""
-
+    """Seed of the draws."""
     method: str
-    """In words."""
+    """Method in words."""
 
 
 class _Sample(Record):
     sample: str
     """Name of the set."""
-
     view: str
-    """Which of its events are used: natural for all, or a signal:background ratio such as 1:10."""
-
+    """Events of the set that are used: natural for all, or a signal:background ratio, as 1:10."""
     classifier: str
-    """Name of the judged model, to which the numbers on this level belong."""
+    """Name of the evaluated model, to which the numbers on this level belong."""
 
 
 class ResultsRecord(ScoreRecord, _Sample):
-    """The judged model on one view of a set, beside all that it is compared with."""
+    """The evaluated model on one view of a set, and the classifiers that it is compared with."""
 
     min_background: Events
     """Background events that must pass a cut for its SIC to be quoted."""
-
     background_rule: str
-    """The rule behind that number, in words."""
-
+    """The rule that gives this number, in words."""
     sic_ceiling: float
-    """The largest SIC that so many background events can show, sqrt(N_b / N_min)."""
-
+    """The largest SIC that this number of background events can show, sqrt(N_b / N_min)."""
     bootstrap: BootstrapRecord
-    """How the intervals were made."""
-
+    """How the intervals were computed."""
     baselines: Mapping[str, ScoreRecord]
-    """The same for other classifiers trained on the same events, by name."""
-
+    """Numbers of other classifiers trained on the same events, by name."""
     ablation: Mapping[str, ScoreRecord]
-    """The same for the judged model with part of its input destroyed, or trained without it."""
-
+    """Numbers of the evaluated model with part of its input destroyed, or trained without it."""
     paired: Mapping[str, PairedRecord]
-    """Judged model minus each other classifier and ablation, by its name."""
-
+    """Evaluated model minus each other classifier and ablation, by its name."""
     contrasts: Mapping[str, PairedRecord] = {}
-    """Differences of further pairs; absent where none was asked for."""
+    """Differences of further pairs; absent unless asked."""
 
     @property
     def classifiers(self) -> dict[str, ScoreRecord]:
-        """The judged model, then all others, by name."""
+        """The evaluated model, then all others, by name."""
         return {self.classifier: self, **self.baselines, **self.ablation}

@@ -1,4 +1,4 @@
-"""Whether probabilities hold: reliability, calibration error, and signal in the highest scores."""
+"""Probabilities against labels: reliability, calibration error, signal in the highest scores."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hepllm.records import Events, Record
 
 N_BINS = 15
 TOP_SHARES = (0.1, 0.01, 0.001)
-"""The highest scores that are looked at, as shares of the events."""
+"""Groups of the highest scores, as shares of the events."""
 
 _ONE_SIGMA = 0.6827
 _N_PERFECT = 200
@@ -31,8 +31,7 @@ class Reliability:
         high: (K,) upper end.
         ece: expected calibration error, the mean of |observed - predicted| over the events
             (Naeini et al., AAAI 2015, with bins of equal size).
-        ece_if_perfect: what it would be on average for as many events if the probabilities held
-            exactly; it is not 0.
+        ece_if_perfect: its mean for as many events with exact probabilities, which is not 0.
     """
 
     predicted: Floats
@@ -48,22 +47,16 @@ class TopBin(Record):
 
     share: float
     """Their share of all events."""
-
     n_events: Events
     """Their number."""
-
     expected: float
     """Signal by the sum of the probabilities."""
-
     observed: float
     """Signal by the labels, in the same signal:background ratio."""
-
     ratio: float | None
     """Observed over expected; null where nothing is expected."""
-
     low: float | None
     """Lower end of the 68 % Poisson interval of the ratio (Garwood, Biometrika 28 (1936) 437)."""
-
     high: float | None
     """Upper end of the 68 % Poisson interval of the ratio."""
 
@@ -72,9 +65,9 @@ def reliability(probability: Floats, is_signal: Bools, seed: int) -> Reliability
     """Compares probabilities with labels.
 
     Args:
-        probability: (N,) in the signal:background ratio of these very events.
-        is_signal: (N,).
-        seed: of the calibration error that perfect probabilities would have.
+        probability: (N,) probabilities in the signal:background ratio of these events.
+        is_signal: (N,) mask of the signal.
+        seed: seed of the calibration error of perfect probabilities.
     """
     order = np.argsort(probability, kind="stable")
     bins = np.array_split(order, min(N_BINS, max(1, len(order))))
@@ -111,12 +104,12 @@ def _error(predicted: Floats, observed: Floats, n_events: Ints) -> float:
 
 
 def top_bins(probability: Floats, events: ScoredEvents, prior: float | None) -> list[TopBin]:
-    """Observed over expected signal among the highest scores, where a search looks.
+    """Compares observed with expected signal among the highest scores, which a search selects.
 
     Args:
-        probability: (N,) at the signal fraction ``prior``.
-        events: labels; their score gives the order.
-        prior: signal fraction to which the classes are weighted; None takes the events as they are.
+        probability: (N,) probabilities at the signal fraction ``prior``.
+        events: scores, which give the order, and labels.
+        prior: signal fraction to which the classes are weighted; None for no weights.
     """
     is_signal = events.is_signal
     weight = np.ones(len(probability))

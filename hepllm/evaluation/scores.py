@@ -1,4 +1,4 @@
-"""Scores with their labels and weights: what every metric takes."""
+"""Scores with labels and weights, the input of every metric."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class ScoredEvents:
     """Events of known class with one score each; made by ``scored_events``.
 
     Attributes:
-        score: (N,), larger for signal; only its order matters to the metrics.
-        label: (N,), 1 for signal and 0 for background.
-        weight: (N,), may be negative.
+        score: (N,) scores, larger for signal; the metrics depend only on their order.
+        label: (N,) labels, 1 for signal and 0 for background.
+        weight: (N,) weights, which may be negative.
     """
 
     score: Floats
@@ -74,7 +74,7 @@ class ScoredEvents:
 
     @property
     def problem(self) -> str | None:
-        """Why no efficiency exists, in words; None when both classes can be normalised."""
+        """Why efficiencies are undefined, in words; None when both classes can be normalised."""
         for name, chosen in (("signal", self.is_signal), ("background", ~self.is_signal)):
             if not chosen.any():
                 return f"no {name} events"
@@ -86,13 +86,13 @@ class ScoredEvents:
 def scored_events(
     score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None, name: str = "score"
 ) -> ScoredEvents:
-    """Checks scores once, so that no metric has to.
+    """Checks scores, labels and weights for all metrics.
 
     Args:
-        score: (N,) real numbers, larger for signal.
+        score: (N,) scores, larger for signal.
         label: (N,) of 1 (signal) and 0 (background).
-        weight: (N,); None for 1 each.
-        name: what the scores are called in an error message.
+        weight: (N,) weights; None for 1 each.
+        name: name of the scores in an error message.
 
     Raises:
         InputError: for lengths that differ, values that are not finite, or other labels.

@@ -1,1 +1,1 @@
-"""One self-contained HTML page from numbers and pictures that were made elsewhere."""
+"""Results as tables and pages: plain text, Markdown and self-contained HTML."""

@@ -1,4 +1,4 @@
-"""The part of a report about a cascade: what it kept, and what it can lose."""
+"""The section about a cascade: events that it keeps, signal that it loses."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ from hepllm.report.page import Cell, Group, Row, Section, Table
 
 
 def cascade_section(found: CascadeRecord) -> Section:
-    """What a cascade kept, lost and saved."""
-    scored = f"The language model scored {found.n_kept} of {found.n_events} events"
-    texts = [
-        f"{scored}, those above the boosting's cut for {found.keep:g} of the validation background."
-    ]
+    """Makes the section from the record of a cascade."""
+    kept = f"{found.n_kept} of {found.n_events} events"
+    cut = f"the boosting's cut for {found.keep:g} of the validation background"
+    texts = [f"The language model scored {kept}, those above {cut}."]
     if found.beyond:
         texts.append(
-            f"{', '.join(found.beyond)}: these cuts lie below the cascade's, so part of what "
-            "passes is the boosting's choice. So is part of the AUC."
+            f"{', '.join(found.beyond)}: these cuts lie below the cascade's, so the boosting "
+            "selects part of the events that pass. It also decides part of the AUC."
         )
     if found.speed_up is not None:
         texts.append(
-            f"{found.events_per_second:.0f} events/s, {found.speed_up:.1f} times what the model "
-            "alone reaches."
+            f"{found.events_per_second:.0f} events/s, {found.speed_up:.1f} times the rate of "
+            "the model alone."
         )
     return Section("Cascade", texts=texts, tables=[_passing_table(found), _loss_table(found)])
 
@@ -36,7 +35,9 @@ def _passing_table(found: CascadeRecord) -> Table:
         caption="Share that passes the cut of the cascade",
         heads=("", "validation", "this set"),
         groups=[Group("", [Row(name, [*map(_share, both)]) for name, both in shares.items()])],
-        notes=["No cut on the score can have a larger signal efficiency."],
+        notes=[
+            "This is the largest signal efficiency of any cut on the score above the cascade's."
+        ],
     )
 
 

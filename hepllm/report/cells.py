@@ -1,4 +1,4 @@
-"""Numbers as cells of tables: digits, intervals and the events that they rest on."""
+"""Cells of tables: numbers with their digits, intervals and numbers of passing events."""
 
 from __future__ import annotations
 
@@ -11,12 +11,7 @@ from hepllm.report.page import Cell
 
 @dataclass(frozen=True)
 class Column:
-    """A number that tables show.
-
-    Attributes:
-        head: above the column.
-        digits: after the decimal point.
-    """
+    """Heading of a number in tables, and its digits after the decimal point."""
 
     head: str
     digits: int
@@ -31,13 +26,13 @@ COLUMNS = {
     "inverse_eps_b_at_0.3": Column("1/ε_B(0.3)", 0),
     "accuracy": Column("accuracy", 3),
 }
-"""By key in the records."""
+"""Columns by key in the records."""
 
 _TOO_FEW = "fewer background events than N_min pass the cut"
 
 
 def score_cell(score: ScoreRecord, key: str) -> Cell:
-    """A number with its interval and the background events that pass its cut."""
+    """Shows a number with its interval and the background events that pass its cut."""
     found, digits = score.metrics[key], COLUMNS[key].digits
     at_cut = score.metrics[key.replace("inverse_eps_b", "sic")]  # both are read at the same cut
     passing = at_cut.n_background_passing if isinstance(at_cut, Sic) else None
@@ -50,17 +45,15 @@ def score_cell(score: ScoreRecord, key: str) -> Cell:
 
 
 def difference_cell(found: DifferenceRecord, key: str) -> Cell:
-    """The difference of a number between two classifiers."""
+    """Shows the difference of a number between two classifiers."""
     if found.estimate is None:
         return Cell(reason=found.reason or "undefined")
-    between = None if found.low is None or found.high is None else (found.low, found.high)
-    return quantity_cell(
-        found.estimate, between, COLUMNS[key].digits, sign="+", reason=found.reason or ""
-    )
+    digits, reason = COLUMNS[key].digits, found.reason or ""
+    return quantity_cell(found.estimate, found.interval, digits, sign="+", reason=reason)
 
 
 def spread_cell(found: Spread, key: str, n_runs: int) -> Cell:
-    """A number over several runs."""
+    """Shows a number over several runs."""
     if found.median is None or found.low is None or found.high is None:
         return Cell(reason="no run has a value")
     few = "" if found.n_runs == n_runs else f"in {found.n_runs} of {n_runs}"
@@ -77,14 +70,14 @@ def quantity_cell(
     note: str = "",
     reason: str = "",
 ) -> Cell:
-    """A number and its interval, with a digit less where one of them has two before the point.
+    """Shows a number and its interval, with one digit less if one of them is 10 or larger.
 
     Args:
         value: the number.
-        between: its interval; None where there is none.
-        digits: after the decimal point.
+        between: its interval; None where it is undefined.
+        digits: digits after the decimal point.
         sign: ``+`` shows the sign of positive numbers.
-        note: beside the number.
+        note: note beside the number.
         reason: why there is no interval.
     """
     if max(abs(number) for number in (value, *(between or ()))) >= 10:
@@ -97,10 +90,10 @@ def quantity_cell(
 
 
 def number_cell(value: float | None, digits: int) -> Cell:
-    """A number without an interval."""
+    """Shows a number without an interval."""
     return Cell(reason="undefined") if value is None else Cell(f"{value:.{digits}f}", value)
 
 
 def count_cell(value: int | None) -> Cell:
-    """A number of events."""
+    """Shows a number of events."""
     return Cell("" if value is None else str(value), value)

@@ -1,4 +1,4 @@
-"""A dataset as a part of a report: where it came from, its counts and its features."""
+"""The section about a dataset: its sources, counts and features."""
 
 from __future__ import annotations
 
@@ -21,17 +21,11 @@ from hepllm.report.page import Cell, Group, Picture, Row, Section, Table
 from hepllm.schema import FEATURES, SPLITS
 
 _ALWAYS = "m_jj"
-"""A feature that is shown even where the model does not see it."""
+"""A feature that is shown even if the model does not read it."""
 
 
 def dataset_section(summary: DatasetSummary, title: str, split: str | None = None) -> Section:
-    """Sources, cut flow, counts and features.
-
-    Args:
-        summary: of the dataset.
-        title: of the section.
-        split: whose events the features are of; None for all splits.
-    """
+    """Makes the section of a dataset, with the features of one split or of all (None)."""
     facts = [
         ("dataset", summary.dataset),
         ("digest", summary.digest),
@@ -48,17 +42,13 @@ def dataset_section(summary: DatasetSummary, title: str, split: str | None = Non
 
 
 def data_section(dataset: Dataset, features: Sequence[str]) -> Section:
-    """The dataset of a run, with a picture of each feature.
-
-    Args:
-        dataset: that the run was trained on.
-        features: that the run reads.
+    """Makes the section of a run's dataset, with a picture of each feature that the run reads.
 
     Raises:
         InputError: if the dataset is damaged.
     """
     present = [name for name in FEATURES if name in dataset.manifest.features]
-    names = [name for name in present if name in features or name == _ALWAYS]
+    names = [name for name in present if name in (*features, _ALWAYS)]
     summaries, panels = {}, []
     for name, classes in values_by_class(dataset, names):
         summaries[name] = summarise_feature(name, classes)

@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 
 def drawn(figure: Figure, alt: str, caption: str) -> Picture:
-    """A figure as vectors, which stay sharp in print."""
+    """Draws a figure as SVG, which stays sharp in print."""
     return Picture(_uri("image/svg+xml", drawn_as(figure, "svg")), alt, caption)
 
 
 def drawn_small(figure: Figure, alt: str, caption: str) -> Picture:
-    """A figure as pixels, where there are many."""
+    """Draws a figure as PNG, for pages with many figures."""
     return Picture(_uri("image/png", drawn_as(figure, "png")), alt, caption)
 
 
 def stored(file: Path, alt: str, caption: str) -> Picture:
-    """A PNG file.
+    """Reads a PNG file.
 
     Raises:
         OSError: if it cannot be read.

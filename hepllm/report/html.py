@@ -1,7 +1,7 @@
 """A page as HTML.
 
-The template escapes everything that it is given. The page's own policy forbids scripts and anything
-that would be fetched, so that a name in a configuration can do nothing.
+The template escapes all text, and the page's content security policy forbids scripts and any
+download, so that no text of a configuration can act.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from hepllm.report.page import Page
 
 
 def as_html(page: Page) -> str:
-    """The page as HTML that needs no other file."""
+    """Writes the page as HTML that needs no other file."""
     loader = PackageLoader(__package__ or __name__.rpartition(".")[0])
     environment = Environment(
         loader=loader,

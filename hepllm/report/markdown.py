@@ -11,7 +11,7 @@ _SPECIAL = re.compile(r"([\\`*\[<|~$&]|(?<!\w)_|_(?!\w)|^[#>]|^[-+](?=\s)|(?<=^\
 
 
 def as_markdown(part: Page | Section | Table) -> str:
-    """Paragraphs, lists and pipe tables, without a line break at the end."""
+    """Writes paragraphs, lists and pipe tables, without a line break at the end."""
     if isinstance(part, Table):
         return "\n\n".join(_table(part))
     if isinstance(part, Section):
@@ -32,7 +32,7 @@ def _section(section: Section, level: int) -> Iterator[str]:
 
 
 def _facts(facts: Sequence[tuple[str, str]]) -> Iterator[str]:
-    """A list of names with values; nothing without any."""
+    """Writes a list of names with values; nothing if it is empty."""
     if facts:
         yield "\n".join(f"- {_escaped(name)}: {_escaped(value)}" for name, value in facts)
 
@@ -65,5 +65,5 @@ def _row(cells: Sequence[str] | Iterator[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text in which nothing is markup, in one line."""
+    """Escapes all markup and joins lines."""
     return _SPECIAL.sub(r"\\\1", " ".join(text.split()))

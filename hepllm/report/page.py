@@ -1,4 +1,4 @@
-"""What a result or a whole report consists of, before it becomes HTML, Markdown or plain text."""
+"""Parts of a result or a report, independent of HTML, Markdown and plain text."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ class Cell:
     """A number in a table.
 
     Attributes:
-        text: as it is shown; empty where there is none.
-        value: in full; None where there is none.
-        interval: its uncertainty.
-        note: such as the background events that it rests on; may stand without a number.
-        reason: why there is no number, or no interval of it.
+        text: rounded number; empty where it is undefined.
+        value: exact number; None where it is undefined.
+        interval: uncertainty of the number.
+        note: note, such as the background events that pass; shown also without a number.
+        reason: why the number or its interval is undefined.
     """
 
     text: str = ""
@@ -27,7 +27,7 @@ class Cell:
 
     @property
     def is_missing(self) -> bool:
-        """Whether the number or its interval does not exist, for a reason."""
+        """Whether the number or its interval is undefined."""
         return bool(self.reason) and not (self.text and self.interval)
 
 
@@ -41,7 +41,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Group:
-    """Rows under a heading of their own, which may be empty."""
+    """Rows under a common heading, which may be empty."""
 
     title: str
     rows: Sequence[Row]
@@ -49,13 +49,13 @@ class Group:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with what its numbers mean.
+    """A table with its conventions.
 
     Attributes:
-        caption: what it tells.
-        heads: of the columns, that of the names included.
-        groups: of rows.
-        notes: conventions, below it.
+        caption: title.
+        heads: headings of the columns, including that of the names.
+        groups: groups of rows.
+        notes: conventions, shown below the table.
     """
 
     caption: str
@@ -64,7 +64,7 @@ class Table:
     notes: Sequence[str] = ()
 
     def marks(self) -> dict[str, str]:
-        """What is shown beside a dash, by the reason for it; empty where there is one reason."""
+        """Letters shown beside a dash, by its reason; empty texts if there is one reason only."""
         cells = [cell for group in self.groups for row in group.rows for cell in row.cells]
         reasons = dict.fromkeys(cell.reason for cell in cells if cell.is_missing)
         if len(reasons) < 2:
@@ -75,20 +75,14 @@ class Table:
         }
 
     def remarks(self) -> list[str]:
-        """The notes, and why numbers are missing."""
+        """The notes, and why numbers are undefined."""
         reasons = [f"-{mark}: {reason}" for reason, mark in self.marks().items()]
         return [*self.notes, *([f"{'; '.join(reasons)}."] if reasons else [])]
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture with its words.
-
-    Attributes:
-        uri: the picture itself, as a data URI.
-        alt: what it shows, for those who do not see it.
-        caption: below it.
-    """
+    """A picture as a data URI, with its alternative text and caption."""
 
     uri: str
     alt: str
@@ -97,12 +91,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Listing:
-    """A long text that is shown on request.
-
-    Attributes:
-        title: what it is.
-        text: as it stands in a file.
-    """
+    """A long text that is shown on request."""
 
     title: str
     text: str
@@ -110,18 +99,18 @@ class Listing:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page, in the order in which it is shown.
+    """A part of a page; its parts are shown in this order.
 
     Attributes:
-        title: its heading.
+        title: heading.
         texts: paragraphs.
         facts: names with values.
-        tables: of numbers.
-        pictures: each of the full width.
+        tables: tables.
+        pictures: pictures of full width.
         panels: small pictures side by side.
-        panels_title: above them.
+        panels_title: title above the panels.
         listings: long texts.
-        sections: parts of the part.
+        sections: subsections.
     """
 
     title: str
@@ -137,13 +126,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A report.
-
-    Attributes:
-        title: of the page.
-        facts: when, by what and from what it was made.
-        sections: its parts.
-    """
+    """A report: title, facts about its origin, and sections."""
 
     title: str
     facts: Sequence[tuple[str, str]]

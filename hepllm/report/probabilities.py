@@ -1,4 +1,4 @@
-"""The part of a report about probabilities: their prior, their errors, the highest scores."""
+"""The section about probabilities: prior, calibration errors, highest scores."""
 
 from __future__ import annotations
 
@@ -8,28 +8,22 @@ from hepllm.report.page import Cell, Group, Row, Section, Table
 
 
 def probability_section(found: CalibrationRecord) -> Section:
-    """What probabilities assume, and how well they hold."""
+    """Makes the section from the record of a calibration."""
     facts = [("calibration", found.method), ("prior", found.prior)]
     if found.prior_assumption is not None:
-        facts.append(
-            ("the estimate", f"from {found.prior_n_events} events; {found.prior_assumption}")
-        )
+        facts.append(("estimate", f"from {found.prior_n_events} events; {found.prior_assumption}"))
         if found.sample_fraction is not None:
             facts.append(("signal fraction by the labels", f"{found.sample_fraction:.3g}"))
     errors = {
         "expected calibration error": found.ece,
-        "the same uncalibrated": found.ece_uncalibrated,
-        "if probabilities held exactly": found.ece_if_perfect,
+        "without calibration": found.ece_uncalibrated,
+        "of exact probabilities": found.ece_if_perfect,
     }
     facts += [(name, f"{value:.4f}") for name, value in errors.items() if value is not None]
-    table = _top_table(found)
-    return Section("Probabilities", facts=facts, tables=[] if table is None else [table])
+    return Section("Probabilities", facts=facts, tables=[_top_table(found)] if found.top else [])
 
 
-def _top_table(calibration: CalibrationRecord) -> Table | None:
-    """Observed over expected signal in the highest scores; None where that is not known."""
-    if not calibration.top:
-        return None
+def _top_table(calibration: CalibrationRecord) -> Table:
     rows = [
         Row(
             f"highest {part.share:.1%}",
@@ -37,7 +31,7 @@ def _top_table(calibration: CalibrationRecord) -> Table | None:
                 count_cell(part.n_events),
                 number_cell(part.expected, 2),
                 number_cell(part.observed, 2),
-                Cell(reason="nothing is expected")
+                Cell(reason="no signal is expected")
                 if part.ratio is None or part.low is None or part.high is None
                 else quantity_cell(part.ratio, (part.low, part.high), 2),
             ],

@@ -1,8 +1,9 @@
-"""``metrics.json``: what ``hepllm eval`` has found on one set, and from what."""
+"""Records of ``run.json``, by ``hepllm train``, and of ``metrics.json``, by ``hepllm eval``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Self
 
 from hepllm.evaluation.cascade import CascadeRecord
@@ -13,86 +14,91 @@ from hepllm.records import Events, EventsPerSecond, FileRecord, Record
 from hepllm.search.records import NoSearch, Submission
 
 
+class RunRecord(FileRecord):
+    """What a run was trained on."""
+
+    hepllm: str
+    """Version of the package that wrote the file."""
+    dataset: Path
+    """Absolute path of the dataset."""
+    dataset_digest: str
+    """Digest of the dataset's contents (SHA-256)."""
+    n_train: Mapping[str, Events]
+    """Training events by class."""
+    n_validation: Mapping[str, Events]
+    """Validation events by class."""
+    starts: tuple[Call, ...] = ()
+    """When and by which command the training was started and resumed, oldest first."""
+
+    @classmethod
+    def of_former_version(cls, tree: dict[str, Any]) -> dict[str, Any]:
+        """Adds what a file without a version lacks; its keys are those of version 1."""
+        return {"schema_version": 1, "hepllm": "unknown", **tree}
+
+
 class TrainedOn(Record):
     """What the run was trained on."""
 
     dataset: str
     """Name of the dataset's folder."""
-
     signal: Events
     """Signal events in training."""
-
     background: Events
     """Background events in training."""
 
 
 class SetMetrics(FileRecord):
-    """What is recorded about every evaluated set."""
+    """Keys of every evaluated set."""
 
     run: str
     """Name of the run's folder."""
-
     trained_on: TrainedOn
     """What the run was trained on."""
-
     backbone: str
     """Name of the language model."""
-
     features: tuple[str, ...]
     """Features that the run reads."""
-
     prompt: str
     """Layout of the prompt."""
-
     fusion: bool
     """Whether the run has a numeric fusion adapter."""
-
     n_excluded_as_seen: Events
     """Events of the set that were left out because the run was trained or validated on them."""
-
     events_per_second: EventsPerSecond
     """Rate at which the set was scored."""
-
     probability_prior: str
     """What signal fraction the probabilities in scores.parquet assume, in words."""
-
     made: Call
     """When, by which command and with which versions the set was evaluated."""
-
     calibration: CalibrationRecord
-    """How scores became probabilities, and how well these hold."""
-
+    """How scores became probabilities, and how well these agree with the labels."""
     cascade: CascadeRecord | None = None
-    """The cascade at work; absent where none was asked for."""
-
+    """The cascade at work; absent without a cascade."""
     search: Submission | NoSearch | None = None
-    """The content of submission.json; absent where no search was made."""
+    """The content of submission.json; absent without a search."""
 
     @classmethod
     def kind_of(cls, tree: Mapping[str, Any]) -> type[Self]:
-        """With or without labels."""
+        """The record of a set with labels, or of one without."""
         kind: Any = LabelledMetrics if "auc" in tree else UnlabelledMetrics
         return kind  # type: ignore[no-any-return]
 
 
 class LabelledMetrics(SetMetrics, ResultsRecord):
-    """A set of which all labels are known: what its classifiers reach."""
+    """A set of which all labels are known."""
 
     views: Mapping[str, ResultsRecord]
     """The same for other views of the set, by their signal:background ratio."""
-
     stack: str | None = None
     """Whether model and boosting together are better than each, in words; absent unless asked."""
 
 
 class UnlabelledMetrics(SetMetrics):
-    """A set without labels: there is nothing to compare its scores with."""
+    """A set without labels, whose scores cannot be compared with anything."""
 
     n_events: Events
     """Events of the set."""
-
     n_signal: None
-    """Not known."""
-
+    """Unknown."""
     n_background: None
-    """Not known."""
+    """Unknown."""

@@ -1,66 +1,50 @@
-"""The parts of a report about runs: what is missing, training, configuration, several together."""
+"""Sections of a report about runs: missing evaluations, training, settings, comparison."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hepllm.config import Config, settings_by_path
 from hepllm.evaluation.curves import CurvesRecord
 from hepllm.evaluation.seeds import spread_over_runs
 from hepllm.pictures.curves import Caption, rejection_figure, sic_figure, spread_figures
-from hepllm.pictures.training import (
-    History,
-    group_figure,
-    loss_figure,
-    validation_figure,
-)
-from hepllm.provenance import Call, shown_date
+from hepllm.pictures.training import History, group_figure, loss_figure, validation_figure
+from hepllm.provenance import shown_date
 from hepllm.report.data_uris import drawn
 from hepllm.report.page import Cell, Group, Listing, Picture, Row, Section, Table
-from hepllm.report.records import LabelledMetrics
+from hepllm.report.records import LabelledMetrics, RunRecord
 from hepllm.report.sets import EvaluatedSet
 from hepllm.report.tables import overview_table, spread_table
 
 _NO_RECIPE = ("seed", "name")
-"""Settings in which runs of one recipe may differ."""
+"""Settings that may differ between runs of one recipe."""
 
 
 @dataclass(frozen=True)
 class ReportedRun:
-    """A run and what is known about it.
+    """A run and everything that a report shows of it.
 
     Attributes:
-        name: on the page, unlike that of any other run there.
-        folder: of the run.
-        config: its settings.
-        config_text: its configuration file.
-        dataset: that it was trained on.
-        dataset_digest: of its contents.
-        n_train: training events by class.
-        n_validation: validation events by class.
-        starts: when and by which command it was trained and resumed.
-        history: of its training; empty where there is none.
-        sets: what it was evaluated on.
+        name: unique name on the page.
+        folder: folder of the run.
+        config: settings of the run.
+        record: content of ``run.json``.
+        history: history of its training; empty where there is none.
+        sets: sets that it was evaluated on.
     """
 
     name: str
     folder: Path
     config: Config
-    config_text: str
-    dataset: Path
-    dataset_digest: str
-    n_train: Mapping[str, int]
-    n_validation: Mapping[str, int]
-    starts: Sequence[Call]
+    record: RunRecord
     history: History
     sets: Sequence[EvaluatedSet]
 
 
 def overview_section(runs: Sequence[ReportedRun]) -> Section:
-    """All runs on all sets, and what has not been evaluated yet."""
+    """Makes the section of all runs on all sets, and of the evaluations that are missing."""
     rows = [(run.name, found.name, found.metrics) for run in runs for found in run.sets]
     return Section(
         "Overview",
@@ -70,52 +54,55 @@ def overview_section(runs: Sequence[ReportedRun]) -> Section:
 
 
 def training_section(run: ReportedRun) -> Section:
-    """What the run was trained on and how it went."""
+    """Makes the section of a run's training data and training curves."""
+    record = run.record
     facts = [
-        ("training events", _classes(run.n_train)),
-        ("validation events", _classes(run.n_validation)),
+        ("training events", _classes(record.n_train)),
+        ("validation events", _classes(record.n_validation)),
     ]
-    for place, start in enumerate(run.starts):
-        facts.append(("resumed" if place else "begun", shown_date(start.date)))
+    for place, start in enumerate(record.starts):
+        facts.append(("resumed" if place else "started", shown_date(start.date)))
         facts.append(("command", start.command))
     if not run.history:
-        text = f"There is no {run.folder / 'history.jsonl'}, so there are no training curves."
+        text = f"{run.folder / 'history.jsonl'} is missing, so there are no training curves."
         return Section("Training", texts=[text], facts=facts)
     facts.append(("optimizer steps", str(run.history[-1]["step"])))
     return Section("Training", facts=facts, pictures=training_pictures({run.name: run.history}))
 
 
 def training_pictures(histories: Mapping[str, History]) -> list[Picture]:
-    """Curves of one training, or of several in the same axes."""
-    who = ", ".join(histories)
-    return [
-        drawn(
+    """Draws the curves of one training, or of several in the same axes."""
+    pictures = (
+        (
             loss_figure(histories),
-            f"Training and validation loss against optimizer steps; {who}",
+            "Training and validation loss",
             "Loss on training batches and on validation data.",
         ),
-        drawn(
+        (
             validation_figure(histories),
-            f"AUC and accuracy on validation data against optimizer steps; {who}",
+            "AUC and accuracy on validation data",
             "AUC and accuracy on validation data.",
         ),
-        drawn(
+        (
             group_figure(histories, "lr", "learning rate"),
-            f"Learning rate of each optimizer group against optimizer steps; {who}",
+            "Learning rate of each optimizer group",
             "Learning rates: lora, the language model's adapters; nfa, the numeric fusion adapter.",
         ),
-        drawn(
+        (
             group_figure(histories, "gradient_norm", "gradient norm"),
-            f"Gradient norm of each optimizer group against optimizer steps; {who}",
+            "Gradient norm of each optimizer group",
             "Norms of the gradients.",
         ),
+    )
+    return [
+        drawn(figure, f"{alt} against optimizer steps; {', '.join(histories)}", caption)
+        for figure, alt, caption in pictures
     ]
 
 
 def config_section(run: ReportedRun) -> Section:
-    """The settings of a run and the command that trains it again."""
-    config = run.config
-    file = run.folder / "config.yaml"
+    """Makes the section of a run's settings and of the command that trains it again."""
+    config, file = run.config, run.folder / "config.yaml"
     return Section(
         "Configuration",
         facts=[
@@ -125,19 +112,22 @@ def config_section(run: ReportedRun) -> Section:
             ("prompt", config.prompt_layout),
             ("numeric fusion adapter", "on" if config.fusion.enabled else "off"),
             ("features", ", ".join(config.train.feature_names())),
-            ("train it again", f"hepllm train {run.dataset} --config {file} --output NEW_RUN"),
+            (
+                "train it again",
+                f"hepllm train {run.record.dataset} --config {file} --output NEW_RUN",
+            ),
         ],
-        listings=[Listing("All settings, as YAML", run.config_text)],
+        listings=[Listing("All settings, as YAML", file.read_text(encoding="utf-8"))],
     )
 
 
 def comparison_section(runs: Sequence[ReportedRun]) -> Section:
-    """Several runs side by side; seeds of one recipe as median and band too."""
-    together = same_recipe(runs)
-    told = (
-        "These runs differ in their seed alone: medians and bands over them are shown."
+    """Makes the section of several runs, with median and band over seeds of one recipe."""
+    together = _is_one_recipe(runs)
+    text = (
+        "These runs differ only in their seed: medians and bands over them are shown."
         if together
-        else "These runs differ in more than their seed, so they stand side by side."
+        else "These runs differ in more than their seed, so they are shown side by side."
     )
     common = [
         name
@@ -145,39 +135,38 @@ def comparison_section(runs: Sequence[ReportedRun]) -> Section:
         if all(_labelled(run, name) for run in runs)
     ]
     if not common:
-        told += " No set with labels was evaluated with all of them."
+        text += " No set with labels was evaluated with all of them."
     histories = {run.name: run.history for run in runs if run.history}
     return Section(
         "Comparison",
-        texts=[told],
+        texts=[text],
         tables=[_settings_table(runs)],
         pictures=training_pictures(histories) if histories else [],
         sections=[_common_set(runs, name, together) for name in common],
     )
 
 
-def same_recipe(runs: Sequence[ReportedRun]) -> bool:
-    """Whether runs differ in nothing but their seed and name, the events included."""
-    first, *others = ((run.dataset_digest, _recipe(run.config)) for run in runs)
-    return all(other == first for other in others)
-
-
-def _recipe(config: Config) -> dict[str, Any]:
-    settings = settings_by_path(config).items()
-    return {path: value for path, value in settings if path not in _NO_RECIPE}
+def _is_one_recipe(runs: Sequence[ReportedRun]) -> bool:
+    """Whether runs have the same data and the same settings except seed and name."""
+    recipes = [
+        {"dataset": run.record.dataset_digest, **settings_by_path(run.config)}
+        | dict.fromkeys(_NO_RECIPE)
+        for run in runs
+    ]
+    return all(recipe == recipes[0] for recipe in recipes)
 
 
 def _missing(run: ReportedRun) -> list[str]:
-    """What has not been evaluated yet, with the command that does it."""
-    names, test = {found.name for found in run.sets}, f"{run.dataset.name}-test"
+    """Names the evaluations that are missing, with the commands that make them."""
+    names, test = {found.name for found in run.sets}, f"{run.record.dataset.name}-test"
     if not names:
-        return [f"{run.name} has not been evaluated; do so with: hepllm eval {run.folder}"]
+        return [f"{run.name} has not been evaluated; evaluate it with: hepllm eval {run.folder}"]
     texts = []
     if test not in names:
         texts.append(f"{run.name} has no test result; make it with: hepllm eval {run.folder}")
     if names == {test}:
         texts.append(
-            f"{run.name} was evaluated on its test split alone; for black boxes: "
+            f"{run.name} was evaluated on its test split only; for black boxes: "
             f"hepllm eval {run.folder} --blackbox"
         )
     return texts
@@ -194,8 +183,10 @@ def _labelled(run: ReportedRun, name: str) -> bool:
 
 
 def _settings_table(runs: Sequence[ReportedRun]) -> Table:
-    """The settings in which runs differ, with their data."""
-    trees = [{"dataset": run.dataset_digest[:12], **settings_by_path(run.config)} for run in runs]
+    """The settings and datasets in which runs differ."""
+    trees = [
+        {"dataset": run.record.dataset_digest[:12], **settings_by_path(run.config)} for run in runs
+    ]
     paths = dict.fromkeys(path for tree in trees for path in tree)
     rows = [
         Row(path, [Cell(_setting(tree.get(path))) for tree in trees])
@@ -215,44 +206,41 @@ def _setting(value: object) -> str:
 
 def _common_set(runs: Sequence[ReportedRun], name: str, together: bool) -> Section:
     sets = [next(found for found in run.sets if found.name == name) for run in runs]
-    without = [run.folder for run, found in zip(runs, sets, strict=True) if found.curves is None]
-    title = f"All runs on {name}"
-    texts = [f"No curves of {folder}; make them with: hepllm eval {folder}" for folder in without]
-    tables, pictures = [], []
-    if together:
-        metrics = [found.metrics for found in sets if isinstance(found.metrics, LabelledMetrics)]
-        tables.append(spread_table(name, spread_over_runs(metrics), len(runs)))
     curves = {
         run.name: found.curves
         for run, found in zip(runs, sets, strict=True)
         if found.curves is not None
     }
-    if together and not without:
-        pictures += _spread_pictures(list(curves.values()), name)
-    if curves:
-        pictures += _overlaid_pictures(curves, name)
-    return Section(title, texts=texts, tables=tables, pictures=pictures)
+    texts = [
+        f"{run.folder} has no curves; make them with: hepllm eval {run.folder}"
+        for run in runs
+        if run.name not in curves
+    ]
+    tables, pictures = [], []
+    if together:
+        metrics = [found.metrics for found in sets if isinstance(found.metrics, LabelledMetrics)]
+        tables.append(spread_table(name, spread_over_runs(metrics), len(runs)))
+        pictures += _spread_pictures(list(curves.values()), name) if not texts else []
+    pictures += _overlaid_pictures(curves, name) if curves else []
+    return Section(f"All runs on {name}", texts=texts, tables=tables, pictures=pictures)
 
 
 def _spread_pictures(curves: Sequence[CurvesRecord], name: str) -> list[Picture]:
     figures = spread_figures(curves)
     end = f"median and band of 16-84 % over {len(curves)} runs; {name}"
+    what = {"sic": ("SIC", "SIC"), "roc": ("Background rejection", "ROC curves")}
     return [
         drawn(
-            figures["sic"],
-            f"SIC of every classifier against signal efficiency, {end}",
-            "SIC, over seeds. Blank where a run has too little background.",
-        ),
-        drawn(
-            figures["roc"],
-            f"Background rejection of every classifier against signal efficiency, {end}",
-            "ROC curves, over seeds. Blank where a run has too little background.",
-        ),
+            figures[key],
+            f"{quantity} of every classifier against signal efficiency, {end}",
+            f"{title}, over seeds. Blank where a run has too little background.",
+        )
+        for key, (quantity, title) in what.items()
     ]
 
 
 def _overlaid_pictures(curves: Mapping[str, CurvesRecord], name: str) -> list[Picture]:
-    """The judged model of every run in the same axes."""
+    """Draws the language model of every run in the same axes."""
     models = {run: next(iter(found.curves().values())) for run, found in curves.items()}
     one = next(iter(curves.values()))
     counts = {(found.n_signal, found.n_background) for found in curves.values()}

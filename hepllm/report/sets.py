@@ -1,4 +1,4 @@
-"""The part of a report about one evaluated set: its numbers and the pictures beside them."""
+"""The section about one evaluated set: its numbers and pictures."""
 
 from __future__ import annotations
 
@@ -15,12 +15,7 @@ from hepllm.report.probabilities import probability_section
 from hepllm.report.records import LabelledMetrics, SetMetrics, UnlabelledMetrics
 from hepllm.report.search import PICTURES as SEARCH_PICTURES
 from hepllm.report.search import search_section
-from hepllm.report.tables import (
-    cut_table,
-    difference_table,
-    result_table,
-    view_table,
-)
+from hepllm.report.tables import cut_table, difference_table, result_table, view_table
 from hepllm.report.text import as_text
 
 _PICTURES: Mapping[str, tuple[str, str]] = {
@@ -41,7 +36,7 @@ _PICTURES: Mapping[str, tuple[str, str]] = {
         "Reliability of the probabilities, in this sample's own signal:background ratio.",
     ),
 }
-"""What is seen in a picture, and what stands below it; others are named after their file."""
+"""Alternative text and caption by file; other pictures have the name of their file."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +62,7 @@ class EvaluatedSet:
 
 
 def set_section(found: EvaluatedSet) -> Section:
-    """Everything about one set, pictures included.
+    """Makes the section of one set, with its pictures.
 
     Raises:
         OSError: if a picture cannot be read.
@@ -96,13 +91,7 @@ def set_section(found: EvaluatedSet) -> Section:
 def result_section(
     name: str, metrics: SetMetrics, search_pictures: Sequence[Picture] = ()
 ) -> Section:
-    """What was found on one set.
-
-    Args:
-        name: of the set.
-        metrics: what is recorded about it.
-        search_pictures: of the search in it.
-    """
+    """Makes the section of one set from its record."""
     parts, tables = [], []
     if metrics.search is not None:
         parts.append(search_section(metrics.search, name, search_pictures))
@@ -110,9 +99,10 @@ def result_section(
         parts.append(cascade_section(metrics.cascade))
     if isinstance(metrics, LabelledMetrics):
         tables.append(result_table(metrics))
-        details = (difference_table(metrics), view_table(metrics), cut_table(metrics))
-        shown = [table for table in details if table is not None]
-        parts.append(Section("Differences, views and cuts", tables=shown))
+        details = [difference_table(metrics)] if metrics.paired or metrics.contrasts else []
+        details += [view_table(metrics)] if metrics.views else []
+        details.append(cut_table(metrics))
+        parts.append(Section("Differences, views and cuts", tables=details))
     parts.append(probability_section(metrics.calibration))
     return Section(
         title=f"Results on {name}", texts=_sentences(metrics), tables=tables, sections=parts
@@ -123,8 +113,7 @@ def _sentences(metrics: SetMetrics) -> list[str]:
     sentences = []
     if isinstance(metrics, UnlabelledMetrics):
         sentences.append(
-            f"{metrics.n_events} events without labels: "
-            "there is nothing to compare the scores with."
+            f"{metrics.n_events} events without labels, so the scores cannot be compared with them."
         )
     if metrics.n_excluded_as_seen:
         sentences.append(

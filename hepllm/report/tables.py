@@ -1,4 +1,4 @@
-"""Tables of what an evaluation has found."""
+"""Tables of the results of an evaluation."""
 
 from __future__ import annotations
 
@@ -21,31 +21,37 @@ _OVERVIEW = ("auc", "sic_at_0.3", "sic_at_0.5", "max_sic", "accuracy")
 _DIFFERENCES = ("auc", "sic_at_0.1", "sic_at_0.3", "sic_at_0.5", "max_sic")
 
 _CUT_NOTE = (
-    "N_s, N_b: events that pass. Precision, F1 and accuracy hold for this sample's "
-    "signal:background ratio only."
+    "N_s, N_b: events that pass. Precision, F1 and accuracy are valid only for this sample's "
+    "signal:background ratio."
 )
 
 
 def events_text(score: ScoreRecord) -> str:
-    """How many events of which class a sample has."""
+    """Words the number of events of each class."""
     return f"N_s = {score.n_signal} signal and N_b = {score.n_background} background events"
 
 
 def result_table(results: ResultsRecord) -> Table:
-    """Every classifier and ablation of one sample, with intervals and numbers of events."""
-    judged, ablations = results.classifier, results.ablation
+    """Tabulates every classifier and ablation, with intervals and numbers of events."""
+    model, ablations = results.classifier, results.ablation
     retrained = {name: one for name, one in ablations.items() if one.retrained}
     destroyed = {name: one for name, one in ablations.items() if not one.retrained}
     groups = (
-        ("", {judged: results, **results.baselines}),
-        (f"{judged} trained without part of its input", retrained),
-        (f"{judged} with part of its input destroyed", destroyed),
+        ("", {model: results, **results.baselines}),
+        (f"{model} trained without part of its input", retrained),
+        (f"{model} with part of its input destroyed", destroyed),
     )
     return Table(
         caption=f"Classifiers on {results.sample}: {events_text(results)}",
         heads=("", *(column.head for column in COLUMNS.values())),
         groups=[
-            Group(title, [_score_row(name, one, COLUMNS) for name, one in rows.items()])
+            Group(
+                title,
+                [
+                    Row(name, [score_cell(one, key) for key in COLUMNS])
+                    for name, one in rows.items()
+                ],
+            )
             for title, rows in groups
             if rows
         ],
@@ -53,27 +59,22 @@ def result_table(results: ResultsRecord) -> Table:
     )
 
 
-def difference_table(results: ResultsRecord) -> Table | None:
-    """The judged model minus each other classifier; None where there is no other."""
-    pairs = [*results.paired.values(), *results.contrasts.values()]
-    if not pairs:
-        return None
+def difference_table(results: ResultsRecord) -> Table:
+    """Tabulates the evaluated model minus each other classifier, and further pairs."""
     rows = [
         Row(pair.difference, [difference_cell(pair.metrics[key], key) for key in _DIFFERENCES])
-        for pair in pairs
+        for pair in (*results.paired.values(), *results.contrasts.values())
     ]
     return Table(
         caption="Paired differences of the same events",
         heads=("", *_heads(_DIFFERENCES)),
         groups=[Group("", rows)],
-        notes=["An interval without 0 is a difference that these events can tell."],
+        notes=["A difference is significant if its interval does not contain 0."],
     )
 
 
-def view_table(metrics: LabelledMetrics) -> Table | None:
-    """The judged model on several views of the same events; None where there is one."""
-    if not metrics.views:
-        return None
+def view_table(metrics: LabelledMetrics) -> Table:
+    """Tabulates the evaluated model on all views of the same events."""
     views: dict[str, ResultsRecord] = {metrics.view: metrics, **metrics.views}
     rows = [
         Row(
@@ -94,7 +95,7 @@ def view_table(metrics: LabelledMetrics) -> Table | None:
 
 
 def cut_table(results: ResultsRecord) -> Table:
-    """Precision, recall and confusion of the judged model at its cuts."""
+    """Tabulates precision, recall and confusion of the evaluated model at its cuts."""
     rows = [
         Row(
             cut.chosen_by,
@@ -117,11 +118,7 @@ def cut_table(results: ResultsRecord) -> Table:
 
 
 def overview_table(rows: Iterable[tuple[str, str, SetMetrics]]) -> Table:
-    """The judged model of every run on every set.
-
-    Args:
-        rows: name of the run, name of the set and what was found.
-    """
+    """Tabulates the language model of every run on every set, from names of both and metrics."""
     by_set: dict[str, list[Row]] = {}
     for run, name, metrics in rows:
         by_set.setdefault(name, []).append(Row(run, _overview_cells(metrics)))
@@ -129,12 +126,12 @@ def overview_table(rows: Iterable[tuple[str, str, SetMetrics]]) -> Table:
         caption="The language model at a glance",
         heads=("run", "events", "N_s", "N_b", *_heads(_OVERVIEW)),
         groups=[Group(name, found) for name, found in by_set.items()],
-        notes=["The conventions stand below the table of each set."],
+        notes=["The conventions are given below the table of each set."],
     )
 
 
 def spread_table(sample: str, found: Mapping[str, Mapping[str, Spread]], n_runs: int) -> Table:
-    """Median and 16-84 % band over runs, by classifier and metric."""
+    """Tabulates median and 16-84 % band over runs, by classifier and metric."""
     keys = [key for key in COLUMNS if key in next(iter(found.values()), {})]
     rows = [
         Row(name, [spread_cell(metrics[key], key, n_runs) for key in keys])
@@ -149,10 +146,6 @@ def spread_table(sample: str, found: Mapping[str, Mapping[str, Spread]], n_runs:
 
 def _heads(keys: Iterable[str]) -> list[str]:
     return [COLUMNS[key].head for key in keys]
-
-
-def _score_row(name: str, score: ScoreRecord, keys: Iterable[str]) -> Row:
-    return Row(name, [score_cell(score, key) for key in keys])
 
 
 def _overview_cells(metrics: SetMetrics) -> list[Cell]:
@@ -173,7 +166,7 @@ def _confusion_text(results: ResultsRecord) -> str:
     return (
         f"Confusion at the first cut (sums of weights): signal {found.signal_as_signal:g} kept, "
         f"{found.signal_as_background:g} lost; background {found.background_as_background:g} "
-        f"rejected, {found.background_as_signal:g} taken for signal."
+        f"rejected, {found.background_as_signal:g} called signal."
     )
 
 
@@ -188,13 +181,13 @@ def _conventions(results: ResultsRecord) -> list[str]:
         "the cut."
     )
     definition = (
-        "SIC(x) = ε_S / √(ε_B) at the tightest cut with ε_S ≥ x; 1/ε_B likewise. Cuts fall at "
-        "distinct scores, so that ties pass together. The cuts of max SIC and of the accuracy are "
-        f"chosen on validation data; those of {name} hold for its ablations too. Chosen on this "
+        "SIC(x) = ε_S / √(ε_B) and 1/ε_B(x) are read at the tightest cut with ε_S ≥ x. Events with "
+        "equal scores pass together. The cuts of max SIC and of the accuracy are chosen on "
+        f"validation data; those of {name} also apply to its ablations. With a cut chosen on this "
         f"sample itself, which is biased upwards, max SIC of {name} is {in_sample}."
     )
     limits = (
-        f"{results.background_rule} must pass a cut; else there is no value. "
+        f"{results.background_rule} must pass a cut; otherwise there is no value. "
         f"{results.n_background} background events can show no SIC above "
         f"√(N_b / {results.min_background}) = {results.sic_ceiling:.1f}."
     )

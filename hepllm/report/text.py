@@ -1,7 +1,7 @@
 """Pages, sections and tables as plain text for the terminal, at most 120 columns wide.
 
-Pictures and listings are left out. A table that is wider becomes several blocks of columns, each
-with the names of the rows.
+Pictures and listings are left out. A wider table is split into several blocks of columns, each with
+the names of the rows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ASCII = str.maketrans({"ε": "eps", "√": "sqrt", "≥": ">=", "≤": "<=", "�
 
 
 def as_text(part: Page | Section | Table) -> str:
-    """Lines of at most 120 characters, without a line break at the end."""
+    """Writes lines of at most 120 characters, without a line break at the end."""
     if isinstance(part, Table):
         return _table(part)
     if isinstance(part, Section):
@@ -47,7 +47,7 @@ def _heading(title: str, level: int) -> str:
 
 
 def _facts(facts: Sequence[tuple[str, str]]) -> Iterator[str]:
-    """Names with values in one block; nothing without any."""
+    """Writes names with values as one block; nothing if there are none."""
     if not facts:
         return
     indent = min(_NAME_WIDTH, max(len(_plain(name)) for name, _ in facts)) + _GAP
@@ -61,13 +61,7 @@ def _facts(facts: Sequence[tuple[str, str]]) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class _Column:
-    """A column in which every cell consists of lines.
-
-    Attributes:
-        head: above it.
-        cells: lines of the cell of each row.
-        is_left: whether the lines begin at the left.
-    """
+    """A column of cells, each of several lines, aligned to the left or to the right."""
 
     head: str
     cells: Sequence[Sequence[str]]
@@ -95,7 +89,7 @@ def _table(table: Table) -> str:
 
 
 def _names(table: Table) -> _Column:
-    """The names of all rows; those under a heading are indented."""
+    """Makes the column of the names of rows, indented under a heading."""
     cells = [
         textwrap.wrap(
             _plain(row.name), _NAME_WIDTH, initial_indent=indent, subsequent_indent=indent
@@ -109,7 +103,7 @@ def _names(table: Table) -> _Column:
 
 
 def _columns(table: Table, place: int, head: str, limit: int) -> list[_Column]:
-    """A column of numbers with their intervals, and one of their notes if there are any."""
+    """Makes a column of numbers with their intervals, and one of their notes if there are any."""
     cells = [row.cells[place] for group in table.groups for row in group.rows]
     words = [_plain(cell.note) for cell in cells]
     unit = _common_word(words)
@@ -123,20 +117,20 @@ def _columns(table: Table, place: int, head: str, limit: int) -> list[_Column]:
 
 
 def _shown(cell: Cell, marks: Mapping[str, str]) -> str:
-    """A number with its interval, and dashes for what is missing."""
+    """Writes a number with its interval, and a dash for each that is undefined."""
     dash = f"-{marks.get(cell.reason, '')}"
     interval = f"[{dash}]" if cell.text and cell.is_missing else cell.interval
     return f"{_plain(cell.text) or dash} {interval}".rstrip()
 
 
 def _common_word(notes: Sequence[str]) -> str:
-    """The first word of all notes that are not empty, such as N_b; else nothing."""
+    """Finds the common first word of all notes, such as N_b; empty if there is none."""
     words = {note.partition(" ")[0] for note in notes if " " in note}
     return words.pop() if len(words) == 1 and all(" " in note for note in notes if note) else ""
 
 
 def _fitting(columns: Iterable[list[_Column]], room: int) -> Iterator[list[_Column]]:
-    """Columns that stand side by side within so many characters."""
+    """Groups columns that fit side by side in ``room`` characters."""
     chosen: list[_Column] = []
     for parts in columns:
         if chosen and sum(one.width + _GAP for one in (*chosen, *parts)) > room:

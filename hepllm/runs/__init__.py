@@ -1,11 +1,11 @@
-"""What a run folder holds, and what the later commands do with it."""
+"""Run folders, and the use of trained runs by the later commands."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 RUNS_FOLDER = Path("runs")
-"""Where ``hepllm train`` makes runs unless told otherwise."""
+"""Default folder of the runs that ``hepllm train`` makes."""
 
 LATEST = RUNS_FOLDER / "latest"
-"""A link to the run that was finished last."""
+"""Link to the run that was finished last."""

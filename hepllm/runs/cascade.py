@@ -1,4 +1,4 @@
-"""The cascade of a run: its boosting, the cut between both, and the probabilities of the whole."""
+"""The cascade of a run: its boosting, its cut and its probabilities."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from hepllm.schema import SIGNAL, UNKNOWN
 LOG = logging.getLogger(__name__)
 
 MODEL = "llm"
-"""What the run's own classifier is called in tables."""
+"""Name of the run's own classifier in tables."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,11 +45,11 @@ class RunCascade:
     """A cascade before the model of a run; made by ``open_cascade``.
 
     Attributes:
-        boosting: trained on the events and features of the run.
-        cut: from the validation split.
-        calibration: of joined scores; its validation scores are joined too.
-        prior_calibration: of the boosting's logits, from which a prior is estimated, since all
-            events have them.
+        boosting: boosting trained on the events and features of the run.
+        cut: cut from the validation split.
+        calibration: calibration of joined scores, with joined validation scores.
+        prior_calibration: calibration of the boosting's logits. A prior is estimated from these
+            logits, because all events have them.
         validation: the boosting's logits of the whole validation split.
         alone: the model's own scores of the validation events of the run.
     """
@@ -62,15 +62,15 @@ class RunCascade:
     alone: ScoredEvents
 
     def before(self, model: Floats) -> RunCascade:
-        """The same before another model, from its (V,) validation scores."""
+        """The same cascade before another model, from (V,) validation scores of that model."""
         return replace(self, cut=self.cut.with_floor_of(model))
 
     def score(self, rows: Floats, score_model: Callable[[Bools], Floats]) -> CascadeScores:
-        """Scores events.
+        """Scores events by the boosting, and those that pass its cut by the model.
 
         Args:
             rows: (N, F) features.
-            score_model: the model's (K,) scores of those events that a mask (N,) names.
+            score_model: computes the model's (K,) scores of the events in a mask (N,).
         """
         started = time.perf_counter()
         boosting = self.boosting.score(rows)
@@ -111,12 +111,12 @@ class RunCascade:
 
 
 def fit_boosting_alone(run: Run, seed: int) -> Scorer:
-    """Fits the boosting as the baselines have it, without the others."""
+    """Fits only the boosting of the baselines."""
     return fit_baselines(training_sample(run, seed), [BOOSTING])[BOOSTING]
 
 
 def training_sample(run: Run, seed: int) -> TrainingSample:
-    """The very events and features that a run was trained on."""
+    """Loads the events and features that a run was trained on."""
     events = training_events(run.dataset(), run.config.train, run.config.seed)
     return TrainingSample(
         features=events.features,
@@ -131,13 +131,13 @@ def training_sample(run: Run, seed: int) -> TrainingSample:
 def open_cascade(
     run: Run, config: EvaluationConfig, seed: int, boosting: Scorer | None = None
 ) -> RunCascade | None:
-    """Prepares the cascade that ``evaluation.cascade`` asks for; None where it asks for none.
+    """Prepares the cascade that ``evaluation.cascade`` sets; None if it sets none.
 
     Args:
-        run: finished.
+        run: finished run.
         config: settings of the evaluation.
-        seed: of the boosting.
-        boosting: the baseline, if it is trained already.
+        seed: seed of the boosting.
+        boosting: the baseline, if it is already trained.
 
     Raises:
         InputError: if the training dataset is gone, or its validation split has one class only.
@@ -151,9 +151,9 @@ def open_cascade(
     validation = scored_events(logits[known], table.label[known], table.weight[known], BOOSTING)
     alone = scored_events(run.validation_scores(), *run.validation_labels(), MODEL)
     cut = choose_cut(validation, alone.score, config.cascade)
-    _tell_uncertain(cut, validation)
-    view = run.validation_rows(table)  # what the model has scored
-    joined = cut.combine(logits[view], alone.score[cut.keeps(logits[view])])
+    _warn_if_uncertain(cut, validation)
+    scored = run.validation_rows(table)  # events that the model has scored
+    joined = cut.combine(logits[scored], alone.score[cut.keeps(logits[scored])])
     of_boosting = ValidationScores(validation.score, validation.label, validation.weight)
     rest = _platt(of_boosting, calibrate(run, "none").map)
     return RunCascade(
@@ -169,12 +169,12 @@ def open_cascade(
     )
 
 
-def _tell_uncertain(cut: CascadeCut, validation: ScoredEvents) -> None:
+def _warn_if_uncertain(cut: CascadeCut, validation: ScoredEvents) -> None:
     n_passing = int(np.count_nonzero(cut.keeps(validation.score) & ~validation.is_signal))
     if n_passing < FEW_EVENTS:
         LOG.warning(
-            "%d of %d validation background events set the cascade's cut; the share that it keeps "
-            "elsewhere is uncertain",
+            "%d of %d validation background events determine the cascade's cut; the share that it "
+            "keeps of other samples is uncertain",
             n_passing,
             validation.n_background,
         )
@@ -205,7 +205,7 @@ def _calibrate_joined(
             fitted = fit_calibration(passing, method, _passing_prior(ours.prior, kept, alone))
             ours = replace(fitted, prior=ours.prior)
         except InputError as error:
-            LOG.warning("calibrated on all validation events, not on those kept: %s", error)
+            LOG.warning("calibrated on all validation events, not only on kept ones: %s", error)
     return CascadeCalibration(
         method=ours.method,
         prior=ours.prior,
@@ -218,7 +218,7 @@ def _calibrate_joined(
 
 
 def _passing_prior(prior: float, kept: Bools, events: ScoredEvents) -> float:
-    """The signal fraction among events that pass, at the prior of the whole.
+    """Computes the signal fraction among events that pass, from that among all events.
 
     Raises:
         InputError: if no event passes.
@@ -231,10 +231,10 @@ def _passing_prior(prior: float, kept: Bools, events: ScoredEvents) -> float:
 
 
 def _passing_shares(kept: Bools, events: ScoredEvents) -> tuple[float, float]:
-    """Shares of signal and background weights that are kept; negative ones count as 0.
+    """Computes the kept shares of signal and background; negative weights count as 0.
 
     Raises:
-        InputError: if a class has no positive weight, so that there is nothing to share.
+        InputError: if a class has no positive weight.
     """
     weight = np.clip(events.weight, 0, None)
     totals = {}

@@ -1,4 +1,4 @@
-"""The run's classifier and all that it is compared with, ready to score."""
+"""The run's classifier and the classifiers that it is compared with, ready to score."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class Contest:
     """The run's classifier and those that it is compared with.
 
     Attributes:
-        run: what is judged.
+        run: evaluated run.
         config: settings of the evaluation.
-        seed: of the exchange of inputs between events.
-        classifier: of the run.
-        encoder: of the run.
-        baselines: trained on the same events and features, by name.
-        cascade: what is before the model; None where it scores all events.
+        seed: seed of the exchange of inputs between events.
+        classifier: classifier of the run.
+        encoder: prompt encoder of the run.
+        baselines: baselines trained on the same events and features, by name.
+        cascade: cascade before the model; None where the model scores all events.
     """
 
     run: Run
@@ -57,13 +57,13 @@ class Contest:
     def measure(
         self, inputs: ModelInputs, description: str, *, cut_on: Floats | None = None
     ) -> CascadeScores:
-        """Scores of the language model, after the cascade if there is one, and their time.
+        """Scores events by the language model, or by the cascade, and measures the time.
 
         Args:
-            inputs: of N events.
-            description: of the progress bar.
-            cut_on: (N, F) features by which the cascade keeps events; None for those of
-                ``inputs``, which ablations exchange.
+            inputs: inputs of N events.
+            description: text of the progress bar.
+            cut_on: (N, F) features for the cascade's cut; None for those of ``inputs``, which
+                ablations exchange.
         """
 
         def score(kept: Bools) -> Floats:
@@ -77,19 +77,19 @@ class Contest:
         return CascadeScores(scores, len(scores), seconds, seconds)
 
     def validation_scores(self) -> Floats:
-        """Scores of the run's validation events, as ``measure`` would give them."""
+        """Scores of the run's validation events, equal to those of ``measure``."""
         if self.cascade is None:
             return self.run.validation_scores()
         return self.cascade.calibration.validation.score
 
     def score_baselines(self, rows: Floats) -> dict[str, Floats]:
-        """Scores of the others."""
+        """Scores events by each baseline."""
         return {name: fitted.score(rows) for name, fitted in self.baselines.items()}
 
     def ablate(self, inputs: ModelInputs) -> dict[str, Floats]:
-        """Scores with one part of the input exchanged between events or taken away.
+        """Scores events with one part of the input exchanged between events or removed.
 
-        A part that the model does not have is not ablated. A cascade keeps what it keeps.
+        A part that the model does not have is not ablated. The cascade keeps the same events.
         """
 
         def score(ablated: ModelInputs, description: str) -> Floats:
@@ -118,7 +118,7 @@ class Contest:
 
 
 def fit_baselines_of(run: Run, names: Sequence[str], seed: int) -> dict[str, Scorer]:
-    """Fits baselines to the very events and features that the run was trained on, by name."""
+    """Fits baselines, by name, to the events and features that the run was trained on."""
     return fit_baselines(training_sample(run, seed), names) if names else {}
 
 
@@ -126,16 +126,16 @@ def name_retrained(run: Run, others: Sequence[Run]) -> dict[str, Run]:
     """Names runs of the same model that were trained with part of its input.
 
     A run without the numeric fusion adapter is ``text_only``, one with it and a minimal prompt is
-    ``numbers_only``; any other, and a second of a kind, has the name of its folder.
+    ``numbers_only``; any other, and a second of either, has the name of its folder.
 
     Raises:
-        InputError: for a run of another dataset, other features or another balance, which would
-            compare more than the input; for the run itself, or one that is named twice.
+        InputError: for a run of another dataset, other features or another balance, which differs
+            in more than the input; for the run itself, or a run that is given twice.
     """
     named: dict[str, Run] = {}
     for other in others:
         if other.folder.resolve() == run.folder.resolve():
-            raise InputError(f"{other.folder}: is the run itself; compare it with another")
+            raise InputError(f"{other.folder}: is the run itself; compare it with another run")
         differing = [
             what
             for what, ours, theirs in (
@@ -156,7 +156,7 @@ def name_retrained(run: Run, others: Sequence[Run]) -> dict[str, Run]:
         elif other.config.prompt.layout == "minimal" and "numbers_only" not in named:
             name = "numbers_only"
         if name in (MODEL, STACK, *named):
-            raise InputError(f"{other.folder}: '{name}' is compared already; name each run once")
+            raise InputError(f"{other.folder}: '{name}' is compared already; give each run once")
         named[name] = other
     return named
 
@@ -168,17 +168,17 @@ def score_retrained(
     tables: Mapping[str, EventTable],
     cascade: RunCascade | None = None,
 ) -> dict[str, dict[str, Floats]]:
-    """Scores of other runs for several tables, with one model in memory at a time.
+    """Scores several tables by other runs, with one model in memory at a time.
 
     Args:
         others: runs by name.
         config: settings of the evaluation.
-        seed: of the evaluation.
+        seed: seed of the evaluation.
         tables: events by name.
-        cascade: of the run that they are compared with, to be put before them too.
+        cascade: cascade of the evaluated run, which is used for the other runs too.
 
     Returns:
-        By name of the table, then of the run.
+        Scores by name of the table and of the run.
     """
     scores: dict[str, dict[str, Floats]] = {key: {} for key in tables}
     for name, other in others.items():
@@ -195,7 +195,7 @@ def score_retrained(
 
 
 def add_stack(test: ScoreTable, validation: ScoreTable, seed: int) -> tuple[ScoreTable, ScoreTable]:
-    """Adds the combination of model and boosting to both tables.
+    """Adds the scores of the combination of model and boosting to both tables.
 
     Raises:
         InputError: if there is no boosting.
@@ -207,11 +207,5 @@ def add_stack(test: ScoreTable, validation: ScoreTable, seed: int) -> tuple[Scor
     weight = None if validation.weight is None else np.asarray(validation.weight)
     stack = fit_stack(columns[1], np.asarray(validation.label), weight, seed)
     combined = {**test.scores, STACK: stack.score(columns[0])}
-    return (
-        ScoreTable(test.label, combined, test.ablations, test.weight, test.retrained),
-        ScoreTable(
-            validation.label,
-            {**validation.scores, STACK: stack.validation},
-            weight=validation.weight,
-        ),
-    )
+    chosen = {**validation.scores, STACK: stack.validation}
+    return replace(test, scores=combined), replace(validation, scores=chosen)

@@ -1,7 +1,7 @@
-"""A run on disk: what ``hepllm train`` leaves behind and the later commands open.
+"""The folder of a run, which ``hepllm train`` writes and the later commands read.
 
 runs/<name>/  config.yaml  run.json  history.jsonl  tensorboard/  checkpoints/
-              events.parquet (what was trained and validated on)  validation.parquet (scores)
+              events.parquet (events of training and validation)  validation.parquet (scores)
               eval/<set>/
 """
 
@@ -27,7 +27,7 @@ from hepllm.learning.checkpoint import best_checkpoint, load_weights
 from hepllm.model.backbone import load_backbone
 from hepllm.model.classifier import EventClassifier, build_classifier
 from hepllm.model.encoding import PromptEncoder
-from hepllm.runs.record import RunRecord
+from hepllm.report.records import RunRecord
 from hepllm.schema import BACKGROUND, SIGNAL
 
 _CONFIG, _RECORD, _EVENTS, _VALIDATION = (
@@ -40,7 +40,7 @@ _CONFIG, _RECORD, _EVENTS, _VALIDATION = (
 
 @dataclass(frozen=True)
 class Run:
-    """An existing run folder, not yet loaded into memory."""
+    """A run folder; its model is not loaded."""
 
     folder: Path
     config: Config
@@ -48,14 +48,14 @@ class Run:
 
     @property
     def checkpoints(self) -> Path:
-        """Where its checkpoints lie."""
+        """Folder of the checkpoints."""
         return self.folder / "checkpoints"
 
     def dataset(self) -> Dataset:
-        """The dataset that it was trained on.
+        """Opens the training dataset.
 
         Raises:
-            InputError: if it is gone or has other contents now.
+            InputError: if it is missing or its contents have changed.
         """
         dataset = read_dataset(self.record.dataset)
         if dataset.digest != self.record.dataset_digest:
@@ -66,17 +66,17 @@ class Run:
         return dataset
 
     def used_events(self) -> Digests:
-        """Digests of all events that it was trained or validated on."""
+        """Digests of all events that were used in training or validation."""
         return _read(self.folder / _EVENTS).event_digest
 
     def validation_rows(self, table: EventTable) -> Ints:
-        """Where the events with validation scores stand in their split, in the scores' order.
+        """Finds the rows of the events with validation scores, in the order of the scores.
 
         Args:
-            table: the validation split of the run's dataset.
+            table: validation split of the run's dataset.
 
         Raises:
-            InputError: if it lacks some of them.
+            InputError: if an event is missing in the table.
         """
         notes = _read(self.folder / _VALIDATION)
         rows = find_events(notes.event_digest, table.event_digest)
@@ -87,21 +87,21 @@ class Run:
         return rows
 
     def validation_table(self, names: Sequence[str]) -> EventTable:
-        """The events with validation scores, in their order."""
+        """Loads the events with validation scores, in the order of the scores."""
         table = self.dataset().load(names, "val")
         return table.take(self.validation_rows(table))
 
     def validation_scores(self) -> Floats:
-        """Scores of the validation events, in the order of ``validation_events``."""
+        """Scores of the validation events, in the order of ``validation_table``."""
         return _read(self.folder / _VALIDATION).column("score")
 
     def validation_labels(self) -> tuple[Labels, Floats]:
-        """Labels and weights of the validation events, beside their scores."""
+        """Labels and weights of the validation events, in the order of their scores."""
         notes = _read(self.folder / _VALIDATION)
         return notes.column("label"), notes.column("weight")
 
     def load_classifier(self) -> tuple[EventClassifier, PromptEncoder]:
-        """Loads the backbone and the weights that did best on validation data."""
+        """Loads the backbone and the weights that are best on validation data."""
         checkpoint = best_checkpoint(self.checkpoints)
         classifier, encoder = make_classifier(self.config)
         load_weights(checkpoint, classifier)
@@ -112,7 +112,7 @@ def open_run(folder: Path) -> Run:
     """Opens a run folder.
 
     Raises:
-        InputError: if it is none, or a file is missing or broken.
+        InputError: if it is no run, or a file is missing or damaged.
     """
     record_file = folder / _RECORD
     if not folder.is_dir():
@@ -129,7 +129,7 @@ def open_run(folder: Path) -> Run:
 
 
 def make_classifier(config: Config) -> tuple[EventClassifier, PromptEncoder]:
-    """Loads the backbone and joins it with fresh LoRA and NFA weights."""
+    """Loads the backbone and adds new LoRA and NFA weights."""
     backbone = load_backbone(config.backbone, config.seed)
     names, fusion = config.train.feature_names(), config.fusion
     encoder = PromptEncoder(backbone.tokenizer, names, config.prompt, fusion)
@@ -137,19 +137,19 @@ def make_classifier(config: Config) -> tuple[EventClassifier, PromptEncoder]:
 
 
 def training_events(dataset: Dataset, config: TrainConfig, seed: int) -> EventTable:
-    """The training split in the balance asked for."""
+    """Loads the training split in the balance that the settings ask for."""
     table = dataset.load(config.feature_names(), "train")
     return table.take(balanced_view(table.label, config.balance, seed))
 
 
 def validation_events(dataset: Dataset, config: TrainConfig, limit: int, seed: int) -> EventTable:
-    """The validation split, or so many events of it at most."""
+    """Loads at most ``limit`` events of the validation split."""
     table = dataset.load(config.feature_names(), "val")
     return table.take(validation_view(table.label, limit, seed))
 
 
 def count_classes(table: EventTable) -> dict[str, int]:
-    """Events by class name."""
+    """Counts events by name of the class."""
     return {
         "signal": int((table.label == SIGNAL).sum()),
         "background": int((table.label == BACKGROUND).sum()),
@@ -157,14 +157,9 @@ def count_classes(table: EventTable) -> dict[str, int]:
 
 
 def write_used_events(folder: Path, dataset_digest: str, *tables: EventTable) -> None:
-    """Records which events a run has seen, so that no evaluation counts them.
+    """Records the events of its dataset that a run has seen, so that evaluations leave them out.
 
-    Those recorded before stay: a resumed run may go on with another balance.
-
-    Args:
-        folder: of the run.
-        dataset_digest: of the dataset that it is trained on.
-        tables: events of it.
+    Events recorded before are kept, because a resumed run may use another balance.
     """
     digests = np.unique(np.concatenate([table.event_digest for table in tables]))
     if (folder / _EVENTS).exists():
@@ -176,14 +171,7 @@ def write_used_events(folder: Path, dataset_digest: str, *tables: EventTable) ->
 def write_validation_scores(
     folder: Path, dataset_digest: str, table: EventTable, scores: Floats
 ) -> None:
-    """Keeps the validation scores, on which thresholds are chosen later.
-
-    Args:
-        folder: of the run.
-        dataset_digest: of the dataset that it is trained on.
-        table: N validation events of it.
-        scores: shape (N,).
-    """
+    """Writes (N,) validation scores, on which later evaluations choose cuts."""
     columns: dict[str, NDArray[Any]] = {
         "label": table.label,
         "weight": table.weight,
@@ -194,7 +182,7 @@ def write_validation_scores(
 
 
 def write_run_files(folder: Path, config_text: str, record: RunRecord) -> None:
-    """Makes a folder a run."""
+    """Writes the configuration and ``run.json``."""
     write_text(folder / _CONFIG, config_text)
     record.write(folder / _RECORD)
 
@@ -205,4 +193,6 @@ def _notes_record(holds: str, dataset_digest: str) -> NotesRecord:
 
 
 def _read(file: Path) -> Notes:
-    return read_notes(file, "the training was not finished, go on with: hepllm train --resume")
+    return read_notes(
+        file, "the training was not finished; continue it with: hepllm train --resume"
+    )

@@ -1,4 +1,4 @@
-"""``hepllm eval RUN RUN...``: what several runs have found on the same sets."""
+"""``hepllm eval RUN RUN...``: medians and bands over several runs on the same sets."""
 
 from __future__ import annotations
 
@@ -17,18 +17,12 @@ from hepllm.report.tables import spread_table
 from hepllm.report.text import as_text
 
 SPREAD_FILES = ("spread.json", "spread-sic.png", "spread-roc.png")
-"""What several runs leave in the folder of a set of the first of them."""
+"""Files about several runs, in the set's folder of the first run."""
 
 
 @dataclass(frozen=True)
 class SetSpread:
-    """Several runs on one set.
-
-    Attributes:
-        record: the content of ``spread.json``.
-        text: the same for a person.
-        files: what was written.
-    """
+    """Several runs on one set: content of ``spread.json``, its text and all written files."""
 
     record: SpreadRecord
     text: str
@@ -36,10 +30,10 @@ class SetSpread:
 
 
 def spread_of_runs(reports: Mapping[str, Sequence[EvaluatedSet]]) -> dict[str, SetSpread]:
-    """Medians and bands over runs, by name of the set; written beside the first run's results.
+    """Computes and writes medians and bands over runs, by name of the set.
 
     Args:
-        reports: of each run, by its folder.
+        reports: results of each run, by its folder; the first folder receives the files.
 
     Raises:
         InputError: if no set with labels is common to all runs.
@@ -55,18 +49,16 @@ def spread_of_runs(reports: Mapping[str, Sequence[EvaluatedSet]]) -> dict[str, S
     common = [name for name in by_run[0] if all(name in sets for sets in by_run)]
     if not common:
         raise InputError(
-            f"no set with labels is common to {', '.join(reports)}: nothing to put together"
+            f"no set with labels is common to {', '.join(reports)}: there is nothing to combine"
         )
     first = Path(next(iter(reports)))
     return {
-        name: _put_together(
-            name, list(reports), [sets[name] for sets in by_run], first / "eval" / name
-        )
+        name: _combine(name, list(reports), [sets[name] for sets in by_run], first / "eval" / name)
         for name in common
     }
 
 
-def _put_together(
+def _combine(
     name: str,
     runs: Sequence[str],
     found: Sequence[tuple[LabelledMetrics, CurvesRecord]],

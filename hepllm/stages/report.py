@@ -1,4 +1,4 @@
-"""``hepllm report``: what is known about runs in one file that needs no other."""
+"""``hepllm report``: writes one self-contained file about runs and their evaluations."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ from hepllm.stages.evaluate import CURVES, METRICS
 REPORT = "report.html"
 
 _FORMS: Mapping[str, Callable[[Page], str]] = {".md": as_markdown, ".txt": as_text}
-"""How a page is written, by the file's ending; HTML for all others."""
+"""Formats of a page by ending of the file; HTML for all other endings."""
 
 
 def report(folders: Sequence[Path], output: Path | None = None, command: str = "") -> Path:
     """Writes the report of one or more runs.
 
     Args:
-        folders: of the runs.
-        output: file: Markdown if it ends in ``.md``, plain text if in ``.txt``, else HTML; None for
-            ``report.html`` in the folder of a single run, else here.
-        command: what the page is said to be made by.
+        folders: folders of the runs.
+        output: file: Markdown if it ends in ``.md``, plain text if in ``.txt``, otherwise HTML.
+            None: ``report.html``, in the folder of a single run or in the current folder.
+        command: command that is shown on the page.
 
     Returns:
-        The page.
+        The written file.
 
     Raises:
-        InputError: if a folder is no run, or a file of it is damaged.
+        InputError: if a folder is no run, or a file in it is damaged.
         RunError: if the page cannot be written.
     """
     opened = [open_run(folder) for folder in folders]
@@ -68,36 +68,27 @@ def report(folders: Sequence[Path], output: Path | None = None, command: str = "
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """The runs' own names, or their whole paths where these are not unique.
+    """The names of the run folders, or their whole paths where the names are not unique.
 
     Raises:
-        InputError: if a run is named twice.
+        InputError: if a run is given twice.
     """
     whole = [folder.resolve() for folder in folders]
-    twice = [
-        str(folder) for folder, path in zip(folders, whole, strict=True) if whole.count(path) > 1
-    ]
-    if twice:
-        raise InputError(f"{twice[0]}: named twice; give each run once")
+    for folder, path in zip(folders, whole, strict=True):
+        if whole.count(path) > 1:
+            raise InputError(f"{folder}: named twice; give each run once")
     names = [path.name for path in whole]
     return names if len(set(names)) == len(names) else [str(path) for path in whole]
 
 
 def _read(name: str, run: Run) -> ReportedRun:
-    record = run.record
     files = sorted((run.folder / "eval").glob(f"*/{METRICS}"))
-    # The test split first, then the others by name.
-    files.sort(key=lambda file: file.parent.name != f"{record.dataset.name}-test")
+    files.sort(key=lambda file: file.parent.name != f"{run.record.dataset.name}-test")
     return ReportedRun(
         name=name,
         folder=run.folder,
         config=run.config,
-        config_text=(run.folder / "config.yaml").read_text(encoding="utf-8"),
-        dataset=record.dataset,
-        dataset_digest=record.dataset_digest,
-        n_train=record.n_train,
-        n_validation=record.n_validation,
-        starts=record.starts,
+        record=run.record,
         history=_read_history(run.folder / "history.jsonl"),
         sets=[_read_set(run, file) for file in files],
     )
@@ -140,7 +131,8 @@ def _page(runs: Mapping[str, Run], command: str) -> Page:
         sections += [
             Section(run.name, sections=part) for run, part in zip(read, parts, strict=True)
         ]
-    sections.append(_versions())
+    packages = list(versions().items())
+    sections.append(Section("Versions", texts=["Software that wrote this page."], facts=packages))
     title = ", ".join(run.name for run in read)
     return Page(f"hepllm report: {title}", facts, sections)
 
@@ -153,23 +145,18 @@ def _run_sections(reported: ReportedRun, run: Run, before: Sequence[ReportedRun]
             f"{error.filename}: not readable: {error.strerror}; "
             f"evaluate again with: hepllm eval {run.folder}"
         ) from None
-    data = _data_section(reported, run, before)
+    data = _data_section(run, before)
     return [*sets, training_section(reported), data, config_section(reported)]
 
 
-def _data_section(reported: ReportedRun, run: Run, before: Sequence[ReportedRun]) -> Section:
-    """The training dataset, once on a page; what is known about it where it is gone."""
-    digest, features = reported.dataset_digest, reported.config.train.feature_names()
-    facts = [("dataset", str(reported.dataset)), ("digest", digest)]
+def _data_section(run: Run, before: Sequence[ReportedRun]) -> Section:
+    """The training dataset, unless a run ``before`` shows it; its path and digest if it is gone."""
+    digest, features = run.record.dataset_digest, run.config.train.feature_names()
+    facts = [("dataset", str(run.record.dataset)), ("digest", digest)]
     for other in before:
-        if (other.dataset_digest, other.config.train.feature_names()) == (digest, features):
+        if (other.record.dataset_digest, other.config.train.feature_names()) == (digest, features):
             return Section("Data", texts=[f"The same data as {other.name}."], facts=facts)
     try:
         return data_section(run.dataset(), features)
     except InputError as error:
         return Section("Data", texts=[f"The dataset cannot be shown: {error}"], facts=facts)
-
-
-def _versions() -> Section:
-    facts = list(versions().items())
-    return Section("Versions", texts=["Of what wrote this page."], facts=facts)

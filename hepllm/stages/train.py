@@ -33,6 +33,7 @@ from hepllm.model.encoding import PromptEncoder
 from hepllm.model.inputs import ModelInputs
 from hepllm.model.scoring import score_events
 from hepllm.provenance import this_call
+from hepllm.report.records import RunRecord
 from hepllm.runs import LATEST, RUNS_FOLDER
 from hepllm.runs.folder import (
     count_classes,
@@ -44,7 +45,6 @@ from hepllm.runs.folder import (
     write_used_events,
     write_validation_scores,
 )
-from hepllm.runs.record import RunRecord
 
 LOG = logging.getLogger(__name__)
 

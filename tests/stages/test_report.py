@@ -229,7 +229,7 @@ def test_what_is_not_there_is_told_with_its_command(copied: Path, tmp_path: Path
     record["dataset"] = str(tmp_path / "gone")
     (copied / "run.json").write_text(json.dumps(record), encoding="utf-8")
     page = parse(report([copied]))
-    assert f"has not been evaluated; do so with: hepllm eval {copied}" in page.text
+    assert f"has not been evaluated; evaluate it with: hepllm eval {copied}" in page.text
     assert "no training curves" in page.text
     assert "The dataset cannot be shown" in page.text
     assert not page.all("img")
@@ -434,7 +434,7 @@ def test_evaluating_several_runs_leaves_medians_and_pictures(made: tuple[Path, s
 
 def test_seeds_of_a_recipe_are_put_together(folder: Path, several: Path) -> None:
     page = parse(several)
-    assert "differ in their seed alone" in page.text
+    assert "differ only in their seed" in page.text
     spread = page.named("Median of 2 runs")
     values = [metrics(folder, name)["auc"] for name in ("seed1", "seed2")]
     assert spread["llm"][0][1] == pytest.approx(np.mean(values))
@@ -490,7 +490,7 @@ def test_command_says_where_the_page_is(copied: Path) -> None:
     [
         ("eval/rnd-test/metrics.json", '{"half', "evaluate again with: hepllm eval"),
         ("eval/rnd-test/metrics.json", '{"auc": 1}', "is none, expected 1; evaluate again with"),
-        ("eval/rnd-test/metrics.json", '{"schema_version": 1, "auc": 1}', "not as hepllm writes"),
+        ("eval/rnd-test/metrics.json", '{"schema_version": 1, "auc": 1}', "unexpected content"),
         ("eval/rnd-test/curves.json", "{}", "another version of hepllm.* evaluate again with"),
         ("history.jsonl", "nonsense\n", "restore it, or remove it"),
     ],

@@ -24,9 +24,9 @@ from hepllm.data.dataset import Dataset, EventTable, read_dataset
 from hepllm.errors import InputError, RunError
 from hepllm.model.inputs import ModelInputs
 from hepllm.model.scoring import score_events
+from hepllm.report.records import RunRecord
 from hepllm.report.sets import EvaluatedSet
 from hepllm.runs.folder import open_run, training_events
-from hepllm.runs.record import RunRecord
 from hepllm.schema import BACKGROUND
 from hepllm.stages.evaluate import evaluate
 from hepllm.stages.preprocess import preprocess

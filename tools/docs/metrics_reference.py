@@ -16,8 +16,7 @@ from pydantic.fields import FieldInfo
 from hepllm.evaluation.curves import CurvesRecord
 from hepllm.evaluation.seeds import SpreadRecord
 from hepllm.records import FileRecord, Quantity, Record, is_by_efficiency, quantity_of
-from hepllm.report.records import LabelledMetrics, UnlabelledMetrics
-from hepllm.runs.record import RunRecord
+from hepllm.report.records import LabelledMetrics, RunRecord, UnlabelledMetrics
 from hepllm.search.records import Submission
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"

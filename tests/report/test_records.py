@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hepllm.errors import InputError
-from hepllm.runs.record import RunRecord
+from hepllm.report.records import RunRecord
 
 FORMER = {
     "hepllm": "0.1.0",
