@@ -63,11 +63,7 @@ def fit_stack(
 
 
 def describe_gain(parts: Mapping[str, DifferenceRecord]) -> str:
-    """Whether the combination helps, in words.
-
-    Args:
-        parts: stack minus each of its parts, in AUC, by name of the part.
-    """
+    """Describes the gain in AUC of the combination over each of its parts, by name."""
     shown = []
     for name, difference in parts.items():
         low, high = difference.interval or (float("nan"), float("nan"))

@@ -79,11 +79,8 @@ def plot_roc(results: EvaluationResults, path: Path) -> None:
     record = results.record
     n_min, n_background = record.min_background, record.n_background
     for index, (name, found) in enumerate(_curves(results).items()):
-        colour, band, curve = (
-            COLOURS[index % len(COLOURS)],
-            found.rejection,
-            roc(results.events[name]),
-        )
+        colour, band = COLOURS[index % len(COLOURS)], found.rejection
+        curve = roc(results.events[name])
         axes.fill_between(band.eps_s, band.low, band.high, color=colour, alpha=0.18, linewidth=0)
         shown = ~np.isnan(curve.sic(n_min))
         eps_s, rejection = curve.eps_s[shown], 1 / curve.eps_b[shown]
@@ -120,10 +117,8 @@ def plot_scores(results: EvaluationResults, path: Path) -> None:
         axes.stairs(counts, edges, fill=True, color=colour, alpha=0.18 if hatch is None else 0.0)
         axes.stairs(counts, edges, color=colour, linewidth=1.6, hatch=hatch, label=text)
         centres, filled = (edges[1:] + edges[:-1]) / 2, counts > 0
-        errors = np.sqrt(squares[filled])
-        axes.errorbar(
-            centres[filled], counts[filled], errors, fmt="none", ecolor=colour, elinewidth=1
-        )
+        x, y, errors = centres[filled], counts[filled], np.sqrt(squares[filled])
+        axes.errorbar(x, y, errors, fmt="none", ecolor=colour, elinewidth=1)
     if cut.threshold is not None:
         label = f"cut: {cut.threshold_chosen_by}"
         axes.axvline(cut.threshold, ymax=0.8, color="0.3", linestyle="--", label=label)

@@ -218,29 +218,19 @@ def _calibrate_joined(
 
 
 def _passing_prior(prior: float, kept: Bools, events: ScoredEvents) -> float:
-    """Computes the signal fraction among events that pass, from that among all events.
+    """Computes the signal fraction of kept events from that of all; negative weights count as 0.
 
     Raises:
-        InputError: if no event passes.
+        InputError: if a class has no positive weight, or no event passes.
     """
-    signal, background = _passing_shares(kept, events)
-    odds = prior * signal, (1 - prior) * background
+    weight = np.clip(events.weight, 0, None)
+    classes = {"signal": (prior, events.is_signal), "background": (1 - prior, ~events.is_signal)}
+    odds = []
+    for name, (fraction, chosen) in classes.items():
+        total = float(weight[chosen].sum())
+        if not total > 0:
+            raise InputError(f"no {name} event of positive weight is among the validation events")
+        odds.append(fraction * (float(weight[chosen & kept].sum()) / total))
     if not sum(odds) > 0:
         raise InputError("no validation event passes the cascade's cut")
     return odds[0] / sum(odds)
-
-
-def _passing_shares(kept: Bools, events: ScoredEvents) -> tuple[float, float]:
-    """Computes the kept shares of signal and background; negative weights count as 0.
-
-    Raises:
-        InputError: if a class has no positive weight.
-    """
-    weight = np.clip(events.weight, 0, None)
-    totals = {}
-    for name, chosen in (("signal", events.is_signal), ("background", ~events.is_signal)):
-        totals[name] = float(weight[chosen].sum()), float(weight[chosen & kept].sum())
-        if not totals[name][0] > 0:
-            raise InputError(f"no {name} event of positive weight is among the validation events")
-    signal, background = (passing / total for total, passing in totals.values())
-    return signal, background

@@ -14,7 +14,7 @@ import torch
 from hepllm.arrays import Floats
 from hepllm.baselines.boosting import BOOSTING
 from hepllm.baselines.stacking import STACK, describe_gain
-from hepllm.config import Config, EvaluationConfig, PreprocessConfig
+from hepllm.config import Config, PreprocessConfig
 from hepllm.data.dataset import Dataset, EventTable, read_dataset
 from hepllm.data.views import balanced_view
 from hepllm.errors import InputError
@@ -159,11 +159,11 @@ def _evaluate_set(bench: _Bench, chosen: EvaluationSet) -> EvaluatedSet:
     scores = measured.score
     prior = _choose_prior(bench, chosen, scores)
     files = [folder / METRICS, _write_scores(folder, bench, chosen, scores, prior)]
-    results = None
+    results, curves, views = None, None, dict[str, ResultsRecord]()
     if not (chosen.table.label == UNKNOWN).any():
-        test, cuts, pairs = _tables(bench, chosen, scores)
-        results = evaluate_scores(test, cuts, config, seed, sample=chosen.name, pairs=pairs)
-        results.curves.write(folder / CURVES, indent=None)
+        results, views = _compare(bench, chosen, scores)
+        curves = results.curves
+        curves.write(folder / CURVES, indent=None)
         files += [folder / CURVES, *_draw(folder, results, cascade)]
     calibration, pictures = _check_probabilities(folder, bench, results, prior)
     known = _describe(run, chosen, len(scores) / measured.seconds, prior)
@@ -183,27 +183,26 @@ def _evaluate_set(bench: _Bench, chosen: EvaluationSet) -> EvaluatedSet:
             folder=folder,
         )
         files += written
-    if results is None:
-        n_events = len(scores)
-        metrics: SetMetrics = UnlabelledMetrics(
-            n_events=n_events, n_signal=None, n_background=None, **known
-        )
-    else:
-        gain = {
-            key.removeprefix(f"{STACK}-"): found.auc
-            for key, found in results.record.contrasts.items()
-        }
-        metrics = LabelledMetrics(
-            **dict(results.record),
-            **known,
-            views=_views(test, cuts, results, config, seed),
-            stack=describe_gain(gain) if gain else None,
-        )
+    metrics = _metrics(results, views, known, len(scores))
     metrics.write(folder / METRICS)
-    curves = None if results is None else results.curves
     found = EvaluatedSet(chosen.name, metrics, curves, (*files, *pictures))
     write_text(folder / "table.txt", f"{found.text}\n")
     return found
+
+
+def _metrics(
+    results: EvaluationResults | None,
+    views: Mapping[str, ResultsRecord],
+    known: Mapping[str, Any],
+    n_events: int,
+) -> SetMetrics:
+    """Makes the record of a set from its results and what is ``known`` about any set."""
+    if results is None:
+        return UnlabelledMetrics(n_events=n_events, n_signal=None, n_background=None, **known)
+    contrasts = results.record.contrasts.items()
+    gain = {pair.removeprefix(f"{STACK}-"): found.auc for pair, found in contrasts}
+    stack = describe_gain(gain) if gain else None
+    return LabelledMetrics(**dict(results.record), **known, views=views, stack=stack)
 
 
 def _describe(run: Run, chosen: EvaluationSet, rate: float, prior: Prior) -> dict[str, Any]:
@@ -237,10 +236,29 @@ def _choose_prior(bench: _Bench, chosen: EvaluationSet, scores: Floats) -> Prior
     )
 
 
-def _tables(
+def _compare(
     bench: _Bench, chosen: EvaluationSet, scores: Floats
-) -> tuple[ScoreTable, ScoreTable, tuple[tuple[str, str], ...]]:
-    """All scores of a set and of the validation events, and further pairs to compare."""
+) -> tuple[EvaluationResults, dict[str, ResultsRecord]]:
+    """Evaluates all classifiers on the set, and on its other views if the classes allow it."""
+    config, seed, sample = bench.contest.config, bench.contest.seed, chosen.name
+    test, cuts = _tables(bench, chosen, scores)
+    pairs: tuple[tuple[str, str], ...] = ()
+    if config.stack:
+        test, cuts = add_stack(test, cuts, seed)
+        pairs = ((STACK, MODEL), (STACK, BOOSTING))
+    results = evaluate_scores(test, cuts, config, seed, sample=sample, pairs=pairs)
+    names = config.views if results.model.problem is None else ()
+    views = {}
+    for view in names:
+        if view != "natural":
+            table = test.take(balanced_view(chosen.table.label, view, seed))
+            found = evaluate_scores(table, cuts, config, seed, sample=sample, view=view)
+            views[view] = found.record
+    return results, views
+
+
+def _tables(bench: _Bench, chosen: EvaluationSet, scores: Floats) -> tuple[ScoreTable, ScoreTable]:
+    """Scores the set and the validation events by all classifiers."""
     contest, table, validation = bench.contest, chosen.table, bench.validation
     others = bench.retrained[chosen.name]
     is_ablated = contest.config.ablations and not chosen.is_blackbox
@@ -260,31 +278,7 @@ def _tables(
         },
         weight=validation.weight,
     )
-    if not contest.config.stack:
-        return test, cuts, ()
-    return *add_stack(test, cuts, contest.seed), ((STACK, MODEL), (STACK, BOOSTING))
-
-
-def _views(
-    test: ScoreTable,
-    cuts: ScoreTable,
-    results: EvaluationResults,
-    config: EvaluationConfig,
-    seed: int,
-) -> dict[str, ResultsRecord]:
-    """Results on the other views of a set; none where an efficiency of the set is undefined."""
-    if results.model.problem is not None:
-        return {}
-    chosen = {
-        view: test.take(balanced_view(np.asarray(test.label), view, seed))
-        for view in config.views
-        if view != "natural"
-    }
-    sample = results.record.sample
-    return {
-        view: evaluate_scores(table, cuts, config, seed, sample=sample, view=view).record
-        for view, table in chosen.items()
-    }
+    return test, cuts
 
 
 def _check_probabilities(
