@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
@@ -87,7 +87,8 @@ class Record(BaseModel):
             parts = part if is_by_efficiency(field) else {"": part}
             for at, one in parts.items():
                 key = f"{name}_{at}" if at else name
-                flat |= dict(_flat(key, one)) if kind else {key: one}
+                numbers = one if kind else {"value": one}
+                flat |= {key if end == "value" else f"{key}_{end}": n for end, n in numbers.items()}
         return flat
 
 
@@ -171,8 +172,3 @@ def _nested(tree: Mapping[str, Any], key: str, kind: type[Quantity] | None) -> A
         return tree[key]
     keys = {part: key if part == "value" else f"{key}_{part}" for part in kind.model_fields}
     return {part: tree[name] for part, name in keys.items() if name in tree}
-
-
-def _flat(key: str, parts: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for part, value in parts.items():
-        yield (key if part == "value" else f"{key}_{part}"), value

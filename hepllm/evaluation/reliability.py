@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import beta, chi2
 
 from hepllm.arrays import Bools, Floats, Ints
@@ -73,13 +72,17 @@ def reliability(probability: Floats, is_signal: Bools, seed: int) -> Reliability
     bins = np.array_split(order, min(N_BINS, max(1, len(order))))
     predicted = np.array([probability[events].mean() for events in bins])
     n_events = np.array([len(events) for events in bins])
-    n_signal = np.array([np.count_nonzero(is_signal[events]) for events in bins])
+
+    def count(chosen: Bools) -> Ints:
+        return np.array([np.count_nonzero(chosen[events]) for events in bins])
+
+    n_signal = count(is_signal)
     tail = (1 - _ONE_SIGMA) / 2
     low = beta.ppf(tail, n_signal, n_events - n_signal + 1)
     high = beta.ppf(1 - tail, n_signal + 1, n_events - n_signal)
     generator = np.random.default_rng([seed, 7])
     perfect = [
-        _error(predicted, _draw_signal(probability, bins, generator) / n_events, n_events)
+        _error(predicted, count(generator.random(len(order)) < probability) / n_events, n_events)
         for _ in range(_N_PERFECT)
     ]
     return Reliability(
@@ -90,13 +93,6 @@ def reliability(probability: Floats, is_signal: Bools, seed: int) -> Reliability
         ece=_error(predicted, n_signal / n_events, n_events),
         ece_if_perfect=float(np.mean(perfect)),
     )
-
-
-def _draw_signal(
-    probability: Floats, bins: list[NDArray[np.intp]], generator: np.random.Generator
-) -> Ints:
-    drawn = generator.random(len(probability)) < probability
-    return np.array([np.count_nonzero(drawn[events]) for events in bins])
 
 
 def _error(predicted: Floats, observed: Floats, n_events: Ints) -> float:

@@ -17,7 +17,7 @@ from hepllm.data.summary import (
 from hepllm.pictures.features import FeatureHistograms, plot_feature
 from hepllm.report.cells import count_cell
 from hepllm.report.data_uris import drawn_small
-from hepllm.report.page import Cell, Group, Picture, Row, Section, Table
+from hepllm.report.page import Cell, Group, Row, Section, Table
 from hepllm.schema import FEATURES, SPLITS
 
 _ALWAYS = "m_jj"
@@ -53,7 +53,9 @@ def data_section(dataset: Dataset, features: Sequence[str]) -> Section:
     for name, classes in values_by_class(dataset, names):
         summaries[name] = summarise_feature(name, classes)
         histogram = FeatureHistograms.of(FEATURES[name], classes)
-        panels += [_panel(histogram)] if histogram.densities else []
+        if histogram.densities:
+            alt = f"Distribution of {name} for signal and background"
+            panels.append(drawn_small(plot_feature(histogram), alt, FEATURES[name].axis_label))
     section = dataset_section(summarise(dataset, summaries), "Data")
     packages = ", ".join(f"{name} {number}" for name, number in dataset.manifest.packages.items())
     return replace(
@@ -114,11 +116,3 @@ def _feature_cell(found: FeatureSummary | None) -> Cell:
     if found.median is None:
         return Cell(note=note, reason="no event has a value")
     return Cell(f"{found.median:.5g}", found.median, f"[{found.low:.5g}, {found.high:.5g}]", note)
-
-
-def _panel(histogram: FeatureHistograms) -> Picture:
-    return drawn_small(
-        plot_feature(histogram),
-        f"Distribution of {histogram.feature.name} for signal and background",
-        histogram.feature.axis_label,
-    )

@@ -13,7 +13,6 @@ import torch
 
 from hepllm.arrays import Bools, Floats
 from hepllm.baselines.boosting import BOOSTING
-from hepllm.baselines.fitting import fit_baselines
 from hepllm.baselines.scorer import Scorer
 from hepllm.baselines.stacking import STACK, fit_stack
 from hepllm.config import EvaluationConfig
@@ -26,7 +25,7 @@ from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import PromptEncoder
 from hepllm.model.inputs import ModelInputs
 from hepllm.model.scoring import score_events
-from hepllm.runs.cascade import MODEL, RunCascade, training_sample
+from hepllm.runs.cascade import MODEL, RunCascade
 from hepllm.runs.folder import Run
 
 LOG = logging.getLogger(__name__)
@@ -115,11 +114,6 @@ class Contest:
                 batch_size=self.config.batch_size,
                 on_batch=bar.update,
             )
-
-
-def fit_baselines_of(run: Run, names: Sequence[str], seed: int) -> dict[str, Scorer]:
-    """Fits baselines, by name, to the events and features that the run was trained on."""
-    return fit_baselines(training_sample(run, seed), names) if names else {}
 
 
 def name_retrained(run: Run, others: Sequence[Run]) -> dict[str, Run]:

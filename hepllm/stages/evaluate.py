@@ -13,6 +13,7 @@ import torch
 
 from hepllm.arrays import Floats
 from hepllm.baselines.boosting import BOOSTING
+from hepllm.baselines.fitting import fit_baselines
 from hepllm.baselines.stacking import STACK, describe_gain
 from hepllm.config import Config, PreprocessConfig
 from hepllm.data.dataset import Dataset, EventTable, read_dataset
@@ -36,14 +37,8 @@ from hepllm.provenance import this_call
 from hepllm.report.records import LabelledMetrics, SetMetrics, TrainedOn, UnlabelledMetrics
 from hepllm.report.sets import EvaluatedSet
 from hepllm.runs.box_search import forget_search, search_blackbox, wants_search
-from hepllm.runs.cascade import MODEL, RunCascade, open_cascade
-from hepllm.runs.comparison import (
-    Contest,
-    add_stack,
-    fit_baselines_of,
-    name_retrained,
-    score_retrained,
-)
+from hepllm.runs.cascade import MODEL, RunCascade, open_cascade, training_sample
+from hepllm.runs.comparison import Contest, add_stack, name_retrained, score_retrained
 from hepllm.runs.folder import Run, open_run
 from hepllm.runs.samples import EvaluationSet, collect_sets
 from hepllm.runs.score_files import CASCADED, RunCalibration, calibrate, write_scores
@@ -101,7 +96,8 @@ def evaluate(
     torch.set_num_threads(resolve_workers(config.train.threads))
     validation = run.validation_table(run.config.train.feature_names())
     tables = {_VALIDATION: validation, **{chosen.name: chosen.table for chosen in sets}}
-    baselines = fit_baselines_of(run, settings.baselines, seed)
+    names = settings.baselines
+    baselines = fit_baselines(training_sample(run, seed), names) if names else {}
     cascade = open_cascade(run, settings, seed, baselines.get(BOOSTING))
     retrained = score_retrained(others, settings, seed, tables, cascade)
     contest = Contest(run, settings, seed, *run.load_classifier(), baselines, cascade)

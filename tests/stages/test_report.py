@@ -456,7 +456,7 @@ def test_other_recipes_stand_side_by_side(folder: Path, copied: Path) -> None:
     assert "differ in more than their seed" in page.text
     assert page.named("Settings in which")["train.nfa_lr"] == [("0.01", None), ("0.02", None)]
     assert not page.named("Median of")
-    assert f"No curves of {copied}; make them with: hepllm eval {copied}" in page.text
+    assert f"{copied} has no curves; make them with: hepllm eval {copied}" in page.text
     alts = [attrs["alt"] or "" for attrs in page.all("img")]
     assert not any("over 2 runs" in alt for alt in alts)
 
