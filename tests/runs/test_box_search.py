@@ -183,7 +183,7 @@ def test_features_that_follow_the_mass_are_refused(
 ) -> None:
     sees_mass = config("train.features=[m_jj,tau21_light,tau21_heavy]")
     train(folder / "rnd", tmp_path / "run", sees_mass, overwrite=False)
-    with pytest.raises(InputError, match="carves a bump into QCD") as raised:
+    with pytest.raises(InputError, match="sculpts a bump in QCD") as raised:
         evaluate(tmp_path / "run", blackbox=folder / "hidden.csv", config=sees_mass)
     assert "train.features=search" in str(raised.value)
     assert raised.value.exit_code == 2

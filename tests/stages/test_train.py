@@ -226,7 +226,7 @@ def test_a_model_that_follows_m_jj_takes_no_box_without_labels(
 ) -> None:
     config = tiny_config("train.features=all", "train.epochs=1")
     train(folder / "data" / "rnd", tmp_path / "run", config, overwrite=False)
-    with pytest.raises(InputError, match="carves a bump"):
+    with pytest.raises(InputError, match="sculpts a bump"):
         evaluate(tmp_path / "run", blackbox=folder / "box.h5")
 
 
