@@ -90,15 +90,13 @@ class EventClassifier:
             return rows_of_texts([events], self.features)
         if isinstance(events, ak.Array):
             return self._cluster(events)
-        if _is_table(events):
+        if hasattr(events, "keys"):  # a mapping or a data frame, which is not a ``Mapping``
             return self._columns(events)
         if isinstance(events, Sequence) and events and isinstance(events[0], str):
             return rows_of_texts([str(text) for text in events], self.features)
         rows = np.atleast_2d(np.asarray(events, dtype=np.float64))
         if rows.ndim != 2 or rows.shape[1] != len(self.features):
-            raise InputError(
-                f"expected rows of {len(self.features)} features, found shape {rows.shape}"
-            )
+            raise InputError(f"expected rows of {len(self.features)} features, found {rows.shape}")
         return rows
 
     def score(self, events: Events) -> Floats:
@@ -163,11 +161,6 @@ class EventClassifier:
         _refuse_defects(particles)
         features = compute_features(particles, self._config.preprocess.jets)
         return np.stack([features[name] for name in self.features], axis=1)
-
-
-def _is_table(events: object) -> bool:
-    """Whether this is a mapping of columns or a data frame, which is not a ``Mapping``."""
-    return hasattr(events, "keys") and hasattr(events, "__getitem__")
 
 
 def _refuse_defects(particles: Particles) -> None:

@@ -28,9 +28,5 @@ def launched(environ: Mapping[str, str] = os.environ) -> Launch:
     """Reads torchrun's environment variables; without torchrun, this process is the only one."""
     if "TORCHELASTIC_RUN_ID" not in environ:  # other programs set WORLD_SIZE too
         return Launch()
-    return Launch(
-        rank=int(environ["RANK"]),
-        size=int(environ["WORLD_SIZE"]),
-        local_rank=int(environ["LOCAL_RANK"]),
-        local_size=int(environ["LOCAL_WORLD_SIZE"]),
-    )
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    return Launch(*(int(environ[name]) for name in names))

@@ -63,11 +63,10 @@ class Feature:
 
 def _jet_features(jet: str, ordinal: str) -> Iterator[Feature]:
     who = f"{ordinal} jet in pT"
+    azimuth = f"phi of the {who}"
     yield Feature(f"{jet}_pt", "GeV", f"pT of the {who}", "log", 5, mass_like=True)
     yield Feature(f"{jet}_eta", "", f"eta of the {who}", "identity", 1, 2, True, mass_like=True)
-    yield Feature(
-        f"{jet}_phi", "rad", f"phi of the {who}", "identity", 1, 2, True, model_input=False
-    )
+    yield Feature(f"{jet}_phi", "rad", azimuth, "identity", 1, 2, True, model_input=False)
     yield Feature(f"{jet}_mass", "GeV", f"mass of the {who}", "log", 4)
     if jet != "jet3":
         yield from _substructure_features(jet, who)
@@ -103,10 +102,9 @@ def _event_features() -> Iterator[Feature]:
 
 def _mass_ordered_features() -> Iterator[Feature]:
     light, heavy = "lighter of the two leading jets", "heavier of the two leading jets"
+    lighter = f"mass of the {light}"
     difference = "heavier minus lighter mass of the two leading jets"
-    yield Feature(
-        "jet_mass_light", "GeV", f"mass of the {light}", "log", 4, in_prompt=True, symbol="m"
-    )
+    yield Feature("jet_mass_light", "GeV", lighter, "log", 4, in_prompt=True, symbol="m")
     yield Feature("jet_mass_delta", "GeV", difference, "log", 4, in_prompt=True, symbol="dm")
     for name, who, symbol in (("light", light, "t"), ("heavy", heavy, "T")):
         ratio = f"tau2 / tau1 of the {who}"

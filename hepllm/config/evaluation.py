@@ -22,7 +22,7 @@ from hepllm.config.section import (
 _MIN_BINS = 10
 """Minimum number of bins of a spectrum for a fit of five parameters."""
 
-_Efficiency = Annotated[float, Field(gt=0, le=0.2)]
+_SmallShare = Annotated[float, Field(gt=0, le=0.2)]
 
 
 class SearchConfig(Section):
@@ -31,24 +31,18 @@ class SearchConfig(Section):
     run: Literal["unlabelled", "always", "never"] = setting(
         "unlabelled", "Which black boxes are searched; always: also those with a master key"
     )
-    efficiencies: Annotated[tuple[_Efficiency, ...], Field(min_length=1)] = setting(
+    efficiencies: Annotated[tuple[_SmallShare, ...], Field(min_length=1)] = setting(
         (0.1, 0.03, 0.01, 0.003, 0.001),
         "Shares of the events that the selections keep; several count as trials",
     )
-    min_selected: Count = setting(
-        25, "Minimum number of events that a selection keeps; others are left out"
-    )
+    min_selected: Count = setting(25, "Minimum events in a selection; others are left out")
     min_events: Count = setting(1000, "Minimum number of events in the m_jj range for a search")
     m_jj_min: Positive = setting(
         2600.0, "Lower end of the m_jj range, above the turn-on of a trigger at 1.2 TeV", "GeV"
     )
     m_jj_max: Positive = setting(8000.0, "Upper end of the m_jj range", "GeV")
-    sqrt_s: Positive = setting(
-        13000.0, "Collision energy; the dijet function depends on m_jj / sqrt_s", "GeV"
-    )
-    bin_width: Annotated[float, Field(gt=0, le=0.2)] = setting(
-        0.025, "Width of the m_jj bins over their mass"
-    )
+    sqrt_s: Positive = setting(13000.0, "Collision energy, which the dijet function needs", "GeV")
+    bin_width: _SmallShare = setting(0.025, "Width of the m_jj bins over their mass")
     narrowest: Count = setting(2, "Bins of the narrowest window that is searched")
     widest: Count = setting(8, "Bins of the widest window that is searched")
     background: Literal["template", "dijet"] = setting(
@@ -60,7 +54,7 @@ class SearchConfig(Section):
     )
     toys: Count = setting(1000, "Initial number of pseudo-experiments")
     max_toys: Count = setting(
-        10_000, "Maximum number of pseudo-experiments, drawn while fewer than 20 exceed the data"
+        10_000, "Maximum of pseudo-experiments, drawn until 20 exceed the data"
     )
     workers: WholeNumber = setting(1, "Worker processes; 0: one per usable core")
 
@@ -92,14 +86,12 @@ class EvaluationConfig(Section):
         "events", "How much background must pass a cut for its SIC to be quoted; cathode: one event"
     )
     min_background: Count = setting(
-        10, "Rule events: minimum number of background events; 10 keep 1 / sqrt(N) below 1/3"
+        10, "Rule events: minimum background; 10 keep 1 / sqrt(N) < 1/3"
     )
     max_relative_error: Annotated[float, Field(gt=0, le=1)] = setting(
         0.2, "Rule relative_error: maximum error of eps_B; 0.2 as LaCATHODE (arXiv:2210.14924)"
     )
-    min_eps_b: Probability = setting(
-        1e-4, "Rule eps_b: eps_B must be larger than this; 1e-4 as OmniLearn (arXiv:2404.16091)"
-    )
+    min_eps_b: Probability = setting(1e-4, "Rule eps_b: minimum; as OmniLearn (arXiv:2404.16091)")
     max_undefined: Fraction = setting(
         0.05, "Share of bootstrap replicas without a value above which no interval is quoted"
     )
@@ -115,9 +107,7 @@ class EvaluationConfig(Section):
         ("boosting", "mlp", "logistic", "cut"),
         "Classifiers trained on the same events and features; an empty list: none",
     )
-    stack: bool = setting(
-        False, "Combine the model and the boosting, by a fit to validation events"
-    )
+    stack: bool = setting(False, "Combine the model and the boosting, fitted to validation events")
     cascade: Annotated[float, Field(gt=0, le=1)] | None = setting(
         None, "Share of the background that the boosting leaves to the model; null: all events"
     )

@@ -32,9 +32,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _model_has_inputs(self) -> Self:
         if not self.fusion.enabled and self.prompt_layout == "minimal":
-            raise ValueError(
-                "prompt.layout 'minimal' contains no numbers: it needs fusion.enabled: true"
-            )
+            raise ValueError("prompt.layout 'minimal' contains no numbers; set fusion.enabled")
         unseen = set(self.prompt.features or ()) - set(self.train.feature_names())
         if unseen:
             names = ", ".join(sorted(unseen))
@@ -48,18 +46,14 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _training_options_have_their_parts(self) -> Self:
-        has_dropout = self.backbone.lora.dropout > 0 or (
-            self.fusion.enabled and self.fusion.dropout > 0
-        )
-        if self.train.loss.r_drop and not has_dropout:
+        fusion_dropout = self.fusion.enabled and self.fusion.dropout
+        if self.train.loss.r_drop and not (self.backbone.lora.dropout or fusion_dropout):
             raise ValueError(
                 "train.loss.r_drop compares two dropout masks, and there is no dropout: "
                 "set backbone.lora.dropout or fusion.dropout"
             )
         if self.train.warmup_fusion_steps and not self.fusion.enabled:
-            raise ValueError(
-                "train.warmup_fusion_steps trains the adapter first: it needs fusion.enabled"
-            )
+            raise ValueError("train.warmup_fusion_steps trains the adapter; set fusion.enabled")
         return self
 
     @property

@@ -49,12 +49,8 @@ class ParticleBranches(Section):
     pt: str = required("Branch of pT, or of the transverse energy, in energy_unit")
     eta: str = required("Branch of the pseudorapidity")
     phi: str = required("Branch of the azimuth in radians")
-    status: str | None = setting(
-        None, "Branch of the generator status; only 1 (final) is kept; null: all are kept"
-    )
-    pid: str | None = setting(
-        None, "Branch of the PDG code, to drop neutrinos; null: none are dropped"
-    )
+    status: str | None = setting(None, "Branch of generator status; only 1 is kept; null: keep all")
+    pid: str | None = setting(None, "Branch of the PDG code, to drop neutrinos; null: drop none")
 
 
 class JetBranches(Section):
@@ -90,9 +86,7 @@ class RootConfig(Section):
     particles: Annotated[list[ParticleBranches], Field(min_length=1)] | None = setting(
         None, "Branches of collections of particles, which are joined and clustered"
     )
-    jets: JetBranches | None = setting(
-        None, "Branches of one collection of jets, which are not clustered again"
-    )
+    jets: JetBranches | None = setting(None, "Branches of one collection of jets, used as they are")
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:

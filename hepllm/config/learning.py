@@ -69,9 +69,7 @@ class FusionConfig(Section):
     n_tokens: Annotated[int, Field(ge=1, le=64)] = setting(
         1, "Soft tokens of an event, or of each group with per_jet; more make prompts longer"
     )
-    per_jet: bool = setting(
-        False, "Separate soft tokens for the features of each jet, and for those of the whole event"
-    )
+    per_jet: bool = setting(False, "Separate soft tokens for each jet and for the whole event")
     n_frequencies: Count = setting(24, "Frequencies of each number in a periodic embedding")
     frequency_scale: Positive = setting(
         0.3, "Standard deviation of the initial frequencies, for standardised numbers"
@@ -92,7 +90,7 @@ class PromptConfig(Section):
         None, "Features that are printed; null: those marked in_prompt (compact) or all (full)"
     )
     chat_template: bool = setting(
-        False, "Put the text into the tokenizer's chat template, which adds 2 to 30 tokens"
+        False, "Use the tokenizer's chat template, which adds 2-30 tokens"
     )
 
     _check_features = field_validator("features")(known_features)
@@ -134,9 +132,7 @@ class LossConfig(Section):
     focal_gamma: NonNegative = setting(
         0.0, "Exponent of the focal loss (arXiv:1708.02002); 0: cross-entropy"
     )
-    label_smoothing: Dropout = setting(
-        0.0, "Share of each target that is spread evenly over both classes"
-    )
+    label_smoothing: Dropout = setting(0.0, "Share of each target, spread evenly over both classes")
     r_drop: NonNegative = setting(
         0.0, "Weight of the divergence between two dropout masks (arXiv:2106.14448); 0: one pass"
     )
@@ -168,9 +164,7 @@ class TrainConfig(Section):
         None, "Memory of the device that training may use; null: what is free", "GiB"
     )
     loss: LossConfig = LossConfig()
-    lr: Positive = setting(
-        2e-4, "Peak learning rate of the LoRA weights; 2e-4 as QLoRA (arXiv:2305.14314)"
-    )
+    lr: Positive = setting(2e-4, "Peak learning rate of LoRA weights; as QLoRA (arXiv:2305.14314)")
     nfa_lr: Positive = setting(
         2e-3, "Peak learning rate of the adapter; ten times lr, since it starts from random weights"
     )
@@ -178,20 +172,16 @@ class TrainConfig(Section):
         "auto", "Optimizer of LoRA; auto: 8-bit states (arXiv:2110.02861) on a GPU, 32-bit on a CPU"
     )
     weight_decay: NonNegative = setting(0.0, "Decoupled weight decay of the LoRA weights")
-    nfa_weight_decay: NonNegative = setting(
-        0.01, "Decoupled weight decay of the adapter; 0.01 as AdamW in PyTorch"
-    )
+    nfa_weight_decay: NonNegative = setting(0.01, "Weight decay of the adapter; 0.01 as in PyTorch")
     schedule: Schedule = setting(
         "one_cycle", "Learning rate after the warm-up: one_cycle falls to 0 along half a cosine"
     )
     nfa_schedule: Schedule | None = setting(
-        None, "Learning rate of the adapter after the warm-up; null: as schedule"
+        None, "Schedule of the adapter's rate; null: as schedule"
     )
-    warmup_fraction: Fraction = setting(
-        0.1, "Share of the steps in which the learning rate rises linearly to its peak"
-    )
+    warmup_fraction: Fraction = setting(0.1, "Share of steps with a linearly rising learning rate")
     nfa_warmup_fraction: Fraction | None = setting(
-        None, "Share of the steps in which the adapter's rate rises; null: as warmup_fraction"
+        None, "Share of steps with a rising rate of the adapter; null: as warmup_fraction"
     )
     warmup_fusion_steps: WholeNumber = setting(0, "First steps, in which only the adapter learns")
     layerwise_lr_decay: Annotated[float, Field(gt=0, le=1)] = setting(
@@ -203,12 +193,8 @@ class TrainConfig(Section):
     ema_decay: Probability | None = setting(
         None, "Decay of a moving average of the weights, which is validated and kept; null: none"
     )
-    validations_per_epoch: Count = setting(
-        2, "Validations in each epoch; the weights of the best are kept"
-    )
-    validation_events: Count = setting(
-        2000, "Maximum number of events that a validation during training scores"
-    )
+    validations_per_epoch: Count = setting(2, "Validations per epoch; the best weights are kept")
+    validation_events: Count = setting(2000, "Maximum number of events of a validation in training")
     final_validation_events: Count = setting(
         20_000, "Maximum number of validation events scored at the end, for cuts and calibration"
     )

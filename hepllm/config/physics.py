@@ -25,16 +25,10 @@ Executor = Literal["serial", "processes", "dask"]
 class DetectorConfig(Section):
     """The fast detector simulation, similar to Delphes with its CMS card."""
 
-    enabled: bool = setting(
-        True, "Simulate the detector; false: keep the visible generated particles"
-    )
+    enabled: bool = setting(True, "Simulate the detector; false: keep visible generated particles")
     magnetic_field: NonNegative = setting(3.8, "Field along the beam; that of CMS", "T")
-    radius: Positive = setting(
-        1.29, "Radius of the cylinder in front of the calorimeters; that of CMS", "m"
-    )
-    half_length: Positive = setting(
-        3.0, "Half length of the cylinder in front of the calorimeters; that of CMS", "m"
-    )
+    radius: Positive = setting(1.29, "Radius of the cylinder in front of the CMS calorimeters", "m")
+    half_length: Positive = setting(3.0, "Half length of the same cylinder; as in CMS", "m")
     ecal_energy_min: NonNegative = setting(
         0.5, "Minimum energy of an ECAL tower, and of a neutral candidate in it", "GeV"
     )
@@ -76,9 +70,7 @@ class SimulateConfig(Section):
     """Events of ``hepllm simulate``, similar to those of the R&D sample (arXiv:2101.08320)."""
 
     rnd: WholeNumber = setting(6000, "Events in rnd.h5, with labels; 0: no such file")
-    blackbox: WholeNumber = setting(
-        5000, "Events in blackbox.h5, with a master key; 0: no such file"
-    )
+    blackbox: WholeNumber = setting(5000, "Events in blackbox.h5, with master key; 0: no such file")
     signal_fraction: Fraction = setting(0.5, "Share of signal in rnd.h5")
     blackbox_signal_fraction: Fraction = setting(0.02, "Share of signal in blackbox.h5")
     signal: SignalConfig = SignalConfig()
@@ -115,9 +107,7 @@ class SoftDropConfig(Section):
 class JetsConfig(Section):
     """Clustering of particles with anti-kT (Cacciari et al., arXiv:0802.1189)."""
 
-    radius: Positive = setting(
-        1.0, "Radius of the jets; 1.0 as in the LHC Olympics (arXiv:2101.08320)"
-    )
+    radius: Positive = setting(1.0, "Radius of the jets; as in the LHC Olympics (arXiv:2101.08320)")
     pt_min: Positive = setting(20.0, "Minimum pT of a jet that counts", "GeV")
     eta_max: Positive | None = setting(
         None, "Maximum |eta| of a jet that counts; particles are not cut; null: no limit"
@@ -179,7 +169,7 @@ class PreprocessConfig(Section):
     workers: WholeNumber = setting(0, "Worker processes; 0: one per usable core")
     executor: Executor = setting("processes", "Where work items run; see docs/how-to/preprocess.md")
     dask_scheduler: str | None = setting(
-        None, "Address of a running Dask scheduler; null: start a cluster on this machine"
+        None, "Address of a Dask scheduler; null: start a local one"
     )
     retries: WholeNumber = setting(1, "Further tries of a chunk after its worker failed")
     chunk_timeout: Positive | None = setting(

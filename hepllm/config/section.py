@@ -32,9 +32,7 @@ class Form:
 
 def _as_balance(text: str) -> str:
     if not re.fullmatch(r"natural|[1-9]\d*:[1-9]\d*", text):
-        raise ValueError(
-            f"expected signal to background such as 1:1 or 1:10, or natural, found {text!r}"
-        )
+        raise ValueError(f"expected a ratio such as 1:1 or 1:10, or natural, found {text!r}")
     return text
 
 
