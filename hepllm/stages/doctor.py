@@ -1,4 +1,4 @@
-"""``hepllm doctor``: what this installation can do, what it lacks, and what to do about it."""
+"""``hepllm doctor``: checks the installation and says how to mend problems."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from hepllm.config import BackboneConfig, Config, TrainConfig, override_config
+from hepllm.config import Config, TrainConfig, override_config
 from hepllm.data.dataset import EventTable
 from hepllm.errors import HepllmError
 from hepllm.executor import resolve_workers
@@ -38,7 +39,7 @@ from hepllm.installation.system import (
 _WORK_FOLDERS = (Path(), Path("data"), Path("runs"))
 
 _QUANTIZED_SHARE = 0.3
-"""Size of NF4 weights, with embeddings in 16 bits, over that of 16-bit weights."""
+"""Size of NF4 weights, with embeddings in 16 bits, relative to 16-bit weights."""
 
 
 def examine(
@@ -48,40 +49,35 @@ def examine(
     probe: Callable[[], TorchBuild] = probe_torch,
     dry_run: bool = True,
 ) -> Iterator[Finding]:
-    """Checks the installation for what a configuration wants; each finding comes when it is made.
+    """Checks that the installation fits a configuration, and yields each finding at once.
 
     Args:
-        config: of the whole experiment.
-        machine: to ask; None for this one.
-        probe: asks torch for its devices.
-        dry_run: train one step, too.
+        config: the whole configuration.
+        machine: the machine to check; None: this one.
+        probe: finds the devices of torch.
+        dry_run: also train one step.
     """
     machine = machine or Machine()
     system = check_system(machine)
     yield system
     if not system.found.startswith("Linux"):
-        return  # there is nothing else that could be asked in the same words
+        return  # the other checks are for Linux
     yield _guarded("packages", check_packages)
     for extra in OPTIONAL:
-        yield _guarded(f"optional {extra}", partial(check_extra, extra))
-    yield _guarded("cores", partial(check_cores, machine))
-    yield _guarded("shared memory", partial(check_shared_memory, machine))
+        yield _guarded(f"optional {extra}", check_extra, extra)
+    yield _guarded("cores", check_cores, machine)
+    yield _guarded("shared memory", check_shared_memory, machine)
     yield _guarded("fastjet", check_fastjet)
     with tempfile.TemporaryDirectory() as folder:
-        yield _guarded("tensorboard", partial(check_tensorboard, Path(folder)))
-    train_one_step = partial(check_dry_run, config) if dry_run else None
-    optimizer = config.train.lora_optimizer
-    yield from _examine_model(config.backbone, optimizer, machine, probe, train_one_step)
+        yield _guarded("tensorboard", check_tensorboard, Path(folder))
+    yield from _examine_model(config, machine, probe, dry_run)
 
 
 def _examine_model(
-    backbone: BackboneConfig,
-    optimizer: str,
-    machine: Machine,
-    probe: Callable[[], TorchBuild],
-    train_one_step: Callable[[Weights], Finding] | None,
+    config: Config, machine: Machine, probe: Callable[[], TorchBuild], dry_run: bool
 ) -> Iterator[Finding]:
     """The checks that need torch and the language model."""
+    backbone = config.backbone
     try:
         from huggingface_hub.constants import HF_HUB_CACHE
 
@@ -93,29 +89,28 @@ def _examine_model(
         yield _failed("model libraries", error)
         return
     device = "cuda" if build.gpus and backbone.device != "cpu" else "cpu"
-    yield _guarded("gpu", partial(check_gpu, machine, build, backbone.device))
-    yield _guarded("precision", partial(check_precision, backbone, build))
-    quantization = partial(check_quantization, backbone.quantization, optimizer, device)
-    yield _guarded("bitsandbytes", quantization)
-    yield _guarded("model", partial(check_model, weights))
+    yield _guarded("gpu", check_gpu, machine, build, backbone.device)
+    yield _guarded("precision", check_precision, backbone, build)
+    optimizer = config.train.lora_optimizer
+    yield _guarded("bitsandbytes", check_quantization, backbone.quantization, optimizer, device)
+    yield _guarded("model", check_model, weights)
     hub, weights = check_hub(weights)
     yield hub
-    yield _guarded("memory", partial(check_memory, machine, weights.n_bytes))
-    folders = [*_WORK_FOLDERS, cache, hub_cache]
-    yield _guarded("mounts", partial(check_mounts, machine, folders))
+    yield _guarded("memory", check_memory, machine, weights.n_bytes)
+    yield _guarded("mounts", check_mounts, machine, [*_WORK_FOLDERS, cache, hub_cache])
     share = _QUANTIZED_SHARE if backbone.quantization == "nf4" else 0.0
     disk = partial(check_disk, download=weights.to_download, converted=share * weights.n_bytes)
-    yield _guarded("disk", partial(disk, machine, hub_cache, cache))
-    if train_one_step is not None:
-        yield _guarded("dry run", partial(train_one_step, weights))
+    yield _guarded("disk", disk, machine, hub_cache, cache)
+    if dry_run:
+        yield _guarded("dry run", check_dry_run, config, weights)
 
 
 def check_dry_run(config: Config, weights: Weights) -> Finding:
-    """Trains one step on made-up events, in the way of ``hepllm train``.
+    """Trains one step on random events, as ``hepllm train`` does.
 
     Args:
-        config: of the whole experiment.
-        weights: of its model; where they are not here, two random layers take their place.
+        config: the whole configuration.
+        weights: the model's weights; without them, a model of two random layers is trained.
     """
     from torch.cuda import OutOfMemoryError
 
@@ -125,7 +120,7 @@ def check_dry_run(config: Config, weights: Weights) -> Finding:
     name = TINY_RANDOM if is_stand_in else config.backbone.name
     changes = [f"backbone.name={json.dumps(name)}", "train.epochs=1", "train.warmup_fusion_steps=0"]
     try:
-        told = _train_one_step(override_config(config, changes))
+        found = f"one step of {name}: {_train_one_step(override_config(config, changes))}"
     except OutOfMemoryError as error:
         reason = str(error).partition("\n")[0]
         remedy = (
@@ -135,19 +130,18 @@ def check_dry_run(config: Config, weights: Weights) -> Finding:
         return Finding("dry run", "problem", f"one step of {name}: {reason}", remedy)
     except HepllmError as error:
         return Finding("dry run", "problem", f"one step of {name}: {error}")
-    found = f"one step of {name}: {told}"
     if is_stand_in:
         remedy = f"get the weights of {weights.name} (see 'model' and 'hub'), then check again"
-        found += f"; the weights of {weights.name} are not here"
+        found += f"; the weights of {weights.name} are missing"
         return Finding("dry run", "warning", found, remedy)
     return Finding("dry run", "ok", found)
 
 
 def _train_one_step(config: Config) -> str:
-    """Does it and tells how it went.
+    """Trains one step, and describes its size, time and memory.
 
     Raises:
-        HepllmError: if there is no such model, or a group of weights does not learn.
+        HepllmError: the model does not exist, or a group of weights does not learn.
     """
     import torch
 
@@ -169,7 +163,7 @@ def _train_one_step(config: Config) -> str:
     trainer = Trainer.fresh(classifier, encoder, data, plan)
     for _ in range(PROVING_STEPS):
         outcome = trainer.step(0, measure=True)
-        # In float16, the first ones may be left out until the scale is found.
+        # In float16, the first steps may be skipped until the loss scale is found.
         if not trainer.scaler.is_enabled() or all(g.update_ratio for g in trainer.groups):
             break
     for group in trainer.groups:
@@ -184,7 +178,7 @@ def _train_one_step(config: Config) -> str:
 
 
 def _made_up_events(config: TrainConfig, seed: int) -> EventTable:
-    """One batch of both classes, with values that tell nothing."""
+    """One batch of both classes with random values."""
     names, size = config.feature_names(), max(2, config.batch_size)
     random = np.random.default_rng(seed)
     label = (np.arange(size) % 2).astype(np.int8)
@@ -201,10 +195,10 @@ def _made_up_events(config: TrainConfig, seed: int) -> EventTable:
     )
 
 
-def _guarded(name: str, check: Callable[[], Finding]) -> Finding:
-    """The finding, also where the installation is so broken that the check itself fails."""
+def _guarded(name: str, check: Callable[..., Finding], *arguments: Any) -> Finding:
+    """The finding of a check; a problem if the check itself fails."""
     try:
-        return check()
+        return check(*arguments)
     except Exception as error:  # a broken library raises anything
         return _failed(name, error)
 

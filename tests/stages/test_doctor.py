@@ -117,7 +117,7 @@ def test_the_dry_run_says_when_another_model_stood_in(tiny_config: MakeConfig) -
     finding = check_dry_run(config, Weights(config.backbone.name, None, 14.5e9))
     assert finding.level == "warning"
     assert "one step of tiny-random" in finding.found
-    assert "Mistral-7B-Instruct-v0.3 are not here" in finding.found
+    assert "Mistral-7B-Instruct-v0.3 are missing" in finding.found
 
 
 def test_the_dry_run_tells_of_a_group_that_does_not_learn(
