@@ -36,5 +36,7 @@ def config(
         click.echo(json.dumps(settings_tree(shown, section), indent=1))
         return
     origin = f", from the preset {preset}" if preset is not None else ""
-    head = f"# Settings of hepllm {__version__}{origin}; settings without a value have defaults.\n"
+    head = (
+        f"# Settings of hepllm {__version__}{origin}; settings that are left out have defaults.\n"
+    )
     click.echo(head + commented_yaml(shown, section), nl=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from hepllm.cli.options import PATH, Settings, as_overrides, common, print_reports
+from hepllm.cli.options import PATH, Settings, common, print_reports
 from hepllm.config import override_config
 from hepllm.config.inputs import FORMATS
 
@@ -23,11 +23,9 @@ from hepllm.config.inputs import FORMATS
 @click.option(
     "--threshold", type=float, help="Score from which an event is signal [from validation data]."
 )
-@click.option(
-    "--format", "form", type=click.Choice(FORMATS), help="Format of the input [from content]."
-)
+@click.option("--format", "form", type=click.Choice(FORMATS), help="Input format [from content].")
 @click.option("--label", help="Column or branch of the labels; 'none': no labels.")
-@click.option("--prior", help="Signal fraction of the probability [training].")
+@click.option("--prior", type=float, help="Signal fraction of the probability [training].")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 @common
 def explain(
@@ -41,7 +39,7 @@ def explain(
     threshold: float | None,
     form: str | None,
     label: str | None,
-    prior: str | None,
+    prior: float | None,
     as_json: bool,
 ) -> None:
     """Explain the score of each EVENT by a RUN, and what would change the decision.
@@ -59,11 +57,14 @@ def explain(
     from hepllm.stages.explain import explain as run_stage
     from hepllm.stages.predict import prediction_config
 
-    options = as_overrides({"preprocess__format": form, "preprocess__label": label})
-    options += [f"evaluation.prior={prior}"] if prior is not None else []
+    config = settings.on_top_of(
+        prediction_config(open_run(run)),
+        preprocess__format=form,
+        preprocess__label=label,
+        evaluation__prior=prior,
+    )
     # The explanation is of the model; a cascade before it would hide its score.
-    options.append("evaluation.cascade=null")
-    config = override_config(settings.on_top_of(prediction_config(open_run(run))), options)
+    config = override_config(config, ["evaluation.cascade=null"])
     reports = run_stage(
         load_predictor(run, config),
         config,

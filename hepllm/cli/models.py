@@ -10,15 +10,32 @@ from typing import Any
 
 import click
 
-from hepllm.cli.options import DATASET, PATH, Settings, as_overrides, common, print_reports
-from hepllm.config import load_config, override_config
+from hepllm.cli.options import (
+    DATASET,
+    PATH,
+    Settings,
+    as_overrides,
+    common,
+    number_or_word,
+    print_reports,
+)
+from hepllm.config import load_config
 from hepllm.config.inputs import FORMATS
 from hepllm.launcher import launched
 from hepllm.runs import LATEST
 
-KEEP = click.FloatRange(0, 1, min_open=True)
-CASCADE_HELP = "Share of the background that the boosting leaves to the model, e.g. 0.1."
-PRIOR_HELP = "Signal fraction that probabilities assume, or 'estimate' [training]."
+cascade_option = click.option(
+    "--cascade",
+    type=click.FloatRange(0, 1, min_open=True),
+    metavar="KEEP",
+    help="Share of the background that the boosting leaves to the model, e.g. 0.1.",
+)
+prior_option = click.option(
+    "--prior",
+    type=number_or_word,
+    metavar="PRIOR",
+    help="Signal fraction that probabilities assume, or 'estimate' [training].",
+)
 
 
 @click.command()
@@ -92,8 +109,8 @@ def train(
     help="A run with the same dataset, features and balance, trained on text or numbers only.",
 )
 @click.option("--stack", is_flag=True, default=None, help="Combine the model and the boosting.")
-@click.option("--cascade", type=KEEP, metavar="KEEP", help=CASCADE_HELP)
-@click.option("--prior", help=PRIOR_HELP)
+@cascade_option
+@prior_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
 @common
 def evaluate(
@@ -105,7 +122,7 @@ def evaluate(
     compare: Sequence[Path],
     stack: bool | None,
     cascade: float | None,
-    prior: str | None,
+    prior: float | str | None,
     as_json: bool,
 ) -> None:
     """Score events with a RUN [runs/latest] and compare it with other classifiers.
@@ -120,12 +137,11 @@ def evaluate(
 
     if len({run.resolve() for run in runs}) < len(runs):
         raise click.UsageError("a RUN is named twice; give each once")
-    options = as_overrides({"evaluation__stack": stack, "evaluation__cascade": cascade})
-    options += [f"evaluation.prior={prior}"] if prior is not None else []
+    options = {"stack": stack, "cascade": cascade, "prior": prior}
     found = {}
     for run in runs or (LATEST,):
         opened = open_run(run)
-        config = settings.on_top_of(load_config(settings.file) if settings.file else opened.config)
+        config = load_config(settings.file) if settings.file else opened.config
         found[str(run)] = run_stage(
             run,
             dataset=dataset,
@@ -133,7 +149,9 @@ def evaluate(
             all_blackboxes=blackbox == "",
             masterkey=masterkey,
             compare=compare,
-            config=override_config(config, options),
+            config=settings.on_top_of(
+                config, **{f"evaluation__{name}": value for name, value in options.items()}
+            ),
         )
     if len(found) > 1:
         _tell_spread(found, as_json)
@@ -166,12 +184,10 @@ def _tell_spread(found: Mapping[str, Sequence[Any]], as_json: bool) -> None:
 @click.argument("source", type=PATH, required=False, metavar="[INPUT]")
 @click.option("--output", type=PATH, help="File of the scores: .parquet, .csv or .root.")
 @click.option("--text", multiple=True, help="An event as a prompt; '-': from standard input.")
-@click.option(
-    "--format", "form", type=click.Choice(FORMATS), help="Format of the INPUT [from content]."
-)
+@click.option("--format", "form", type=click.Choice(FORMATS), help="Format [from content].")
 @click.option("--label", help="Column or branch of the labels; 'none': no labels.")
-@click.option("--prior", help=PRIOR_HELP)
-@click.option("--cascade", type=KEEP, metavar="KEEP", help=CASCADE_HELP)
+@prior_option
+@cascade_option
 @click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
 @common
 def predict(
@@ -182,7 +198,7 @@ def predict(
     text: Sequence[str],
     form: str | None,
     label: str | None,
-    prior: str | None,
+    prior: float | str | None,
     cascade: float | None,
     overwrite: bool,
 ) -> None:
@@ -199,10 +215,13 @@ def predict(
     from hepllm.stages.predict import predict as run_stage
     from hepllm.stages.predict import predict_texts, prediction_config
 
-    named = {"preprocess__format": form, "preprocess__label": label}
-    options = as_overrides({**named, "evaluation__cascade": cascade})
-    options += [f"evaluation.prior={prior}"] if prior is not None else []
-    config = override_config(settings.on_top_of(prediction_config(open_run(run))), options)
+    config = settings.on_top_of(
+        prediction_config(open_run(run)),
+        preprocess__format=form,
+        preprocess__label=label,
+        evaluation__cascade=cascade,
+        evaluation__prior=prior,
+    )
     predictor = load_predictor(run, config)
     if source is None or output is None:
         texts = [sys.stdin.read() if one == "-" else one for one in text]

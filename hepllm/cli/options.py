@@ -40,9 +40,17 @@ class Settings:
         """The configuration with the command's own options on top; see ``as_overrides``."""
         return load_config(self.file, [*self.overrides, *as_overrides(options)])
 
-    def on_top_of(self, config: Config) -> Config:
-        """Another configuration with ``--set`` and ``--seed`` applied."""
-        return override_config(config, self.overrides)
+    def on_top_of(self, config: Config, **options: Any) -> Config:
+        """Another configuration with ``--set``, ``--seed`` and the command's own options."""
+        return override_config(config, [*self.overrides, *as_overrides(options)])
+
+
+def number_or_word(text: str) -> float | str:
+    """The value of an option that may be a number or a word."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def as_overrides(options: Mapping[str, Any]) -> list[str]:
