@@ -118,9 +118,7 @@ def refuse_existing(folder: Path, names: Iterable[str], overwrite: bool) -> None
     """Raises ``InputError`` where files exist that may not be replaced."""
     present = [name for name in names if (folder / name).exists()]
     if present and not overwrite:
-        raise InputError(
-            f"{folder}: already contains {', '.join(present)}; give --overwrite to replace"
-        )
+        raise InputError(f"{folder}: contains {', '.join(present)}; give --overwrite to replace")
 
 
 def write_text(file: Path, text: str, *, durable: bool = False) -> None:

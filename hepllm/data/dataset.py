@@ -144,7 +144,7 @@ class EventTable:
 
     def take(self, events: NDArray[Any]) -> EventTable:
         """The events of a mask, shape (N,), or of an array of positions."""
-        rows = {name: getattr(self, name)[events] for name in _row_fields()}
+        rows = {name: getattr(self, name)[events] for name in _ARRAYS}
         return EventTable(names=self.names, **rows)
 
     def column(self, name: str) -> Floats:
@@ -153,15 +153,12 @@ class EventTable:
         return values
 
 
-def _row_fields() -> list[str]:
-    return [field.name for field in fields(EventTable) if field.name != "names"]
+_ARRAYS = [field.name for field in fields(EventTable) if field.name != "names"]
 
 
 def concatenate(tables: Sequence[EventTable]) -> EventTable:
     """Events of several tables with the same features, in order."""
-    rows = {
-        name: np.concatenate([getattr(table, name) for table in tables]) for name in _row_fields()
-    }
+    rows = {name: np.concatenate([getattr(table, name) for table in tables]) for name in _ARRAYS}
     return EventTable(names=tables[0].names, **rows)
 
 
@@ -257,9 +254,7 @@ def read_dataset(folder: Path) -> Dataset:
     """
     file = folder / MANIFEST
     if folder.is_file():
-        raise InputError(
-            f"{folder}: a file, expected the folder of a dataset; make it with 'hepllm preprocess'"
-        )
+        raise InputError(f"{folder}: expected the folder of a dataset, found a file")
     if not folder.is_dir():
         raise InputError(f"{folder}: no such dataset; make it with 'hepllm preprocess'")
     if not file.is_file():

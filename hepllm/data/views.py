@@ -26,14 +26,10 @@ def balanced_view(labels: Labels, balance: str, seed: int) -> Ints:
     background = np.flatnonzero(labels == BACKGROUND)
     if balance == "natural":
         return np.sort(np.concatenate([signal, background]))
-    share_signal, share_background = (int(part) for part in balance.split(":"))
-    unit = min(len(signal) / share_signal, len(background) / share_background)
-    generator = np.random.default_rng([seed, 0])
-    chosen = [
-        generator.choice(indices, size=min(len(indices), round(unit * share)), replace=False)
-        for indices, share in ((signal, share_signal), (background, share_background))
-    ]
-    return np.sort(np.concatenate(chosen))
+    n_signal, n_background = (int(part) for part in balance.split(":"))
+    unit = min(len(signal) / n_signal, len(background) / n_background)
+    sizes = [round(unit * n_signal), round(unit * n_background)]
+    return _sample([signal, background], sizes, [seed, 0])
 
 
 def validation_view(labels: Labels, limit: int, seed: int) -> Ints:
@@ -52,10 +48,14 @@ def validation_view(labels: Labels, limit: int, seed: int) -> Ints:
     classes = [np.flatnonzero(labels == SIGNAL), np.flatnonzero(labels == BACKGROUND)]
     rarer, commoner = sorted(classes, key=len)
     n_rarer = min(len(rarer), limit // 2)
-    n_commoner = min(len(commoner), limit - n_rarer)
-    generator = np.random.default_rng([seed, 3])
+    return _sample([rarer, commoner], [n_rarer, limit - n_rarer], [seed, 3])
+
+
+def _sample(classes: list[Ints], sizes: list[int], seed: list[int]) -> Ints:
+    """Samples up to the given number of each class without replacement."""
+    generator = np.random.default_rng(seed)
     chosen = [
-        generator.choice(indices, size=size, replace=False)
-        for indices, size in ((rarer, n_rarer), (commoner, n_commoner))
+        generator.choice(indices, size=min(len(indices), size), replace=False)
+        for indices, size in zip(classes, sizes, strict=True)
     ]
     return np.sort(np.concatenate(chosen))

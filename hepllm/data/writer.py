@@ -158,6 +158,7 @@ class DatasetWriter:
     ) -> Manifest:
         """Writes the last shard, then the manifest, which makes the folder a dataset."""
         self._flush(last=True)
+        digests = map(np.concatenate, self._digests.values())
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
             config=dict(config),
@@ -165,7 +166,7 @@ class DatasetWriter:
             cut_flow=list(cut_flow),
             n_events=sum(shard.events for shard in self._shards),
             counts=self._table_of_counts(),
-            duplicate_events=self._n_duplicates(),
+            duplicate_events=sum(len(one) - len(np.unique(one)) for one in digests),
             packages={name: importlib.metadata.version(name) for name in _PACKAGES},
             features=list(FEATURES),
             shards=self._shards,
@@ -216,7 +217,3 @@ class DatasetWriter:
         }
         total = sum(map(Counter, by_split.values()), Counter())
         return {"all": {name: total[name] for name in LABEL_NAMES.values()}, **by_split}
-
-    def _n_duplicates(self) -> int:
-        of_source = [np.concatenate(parts) for parts in self._digests.values()]
-        return sum(len(digests) - len(np.unique(digests)) for digests in of_source)

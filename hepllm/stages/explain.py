@@ -127,10 +127,8 @@ class _Bench:
     def of(cls, predictor: Predictor, threshold: float | None, prior: float | str) -> _Bench:
         run = predictor.run
         training = run.dataset().load(predictor.names, "train")
-        background = training.take(np.flatnonzero(training.label == BACKGROUND))
-        reference = np.array(
-            [median(column, background.weight) for column in background.features.T]
-        )
+        of_qcd = training.take(training.label == BACKGROUND)
+        reference = np.array([median(column, of_qcd.weight) for column in of_qcd.features.T])
         if threshold is None:
             scores = scored_events(run.validation_scores(), *run.validation_labels(), "validation")
             chosen = choose_balanced_accuracy(roc(scores))
@@ -154,13 +152,11 @@ def _explain(bench: _Bench, event: PickedEvent, row: Floats) -> Explanation:
     (score,) = predictor.score(ModelInputs(row[np.newaxis]))
     (probability,) = predictor.probability(np.array([score]), fraction)
     balance = predictor.run.config.train.balance
-    found = None
-    if bench.threshold.value is not None:
-
-        def score_rows(rows: Floats) -> Floats:
-            return predictor.score(ModelInputs(rows))
-
-        found = find_counterfactuals(score_rows, row, bench.threshold.value, bench.space)
+    found, threshold = None, bench.threshold.value
+    if threshold is not None:
+        found = find_counterfactuals(
+            lambda rows: predictor.score(ModelInputs(rows)), row, threshold, bench.space
+        )
     return Explanation(
         event=event.title,
         score=float(score),

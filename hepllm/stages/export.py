@@ -74,17 +74,14 @@ def export(
     if config.prompt.layout == "auto":
         config = override_config(config, ["prompt.layout=compact"])
     if config.prompt_layout == "minimal":
-        raise InputError(
-            "prompt.layout 'minimal' prints no numbers; export compact or full prompts"
-        )
+        raise InputError("prompt.layout 'minimal' prints no numbers; choose compact or full")
     names = {label: f"{name}.jsonl" for label, name in LABEL_NAMES.items()}
     refuse_existing(output, names.values(), overwrite)
     with write_errors(output), write_together(output) as aside:
         batches = dataset.batches(config.train.feature_names(), BATCH, split)
         total = sum(dataset.manifest.counts.get(split or "all", {}).values())
-        lines = partial(
-            _lines, style=style, printed=config.prompt_features(), layout=config.prompt_layout
-        )
+        printed, layout = config.prompt_features(), config.prompt_layout
+        lines = partial(_lines, style=style, printed=printed, layout=layout)
         counts = _write(batches, total, lines, aside)
         for label, name in names.items():
             if not counts[label]:  # an earlier export may have had other classes

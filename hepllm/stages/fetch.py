@@ -60,38 +60,21 @@ def _blackbox(number: int, kind: Literal["events", "masterkey"]) -> RemoteFile:
 
 
 # Checksums are those in the loaders of other analyses.
+_RND_V2 = "sha256:5da8fda2ca78edf8fa5acc0af92fcb6a2d464ba7bf0fd75e3944a169b88cecc6"
+_RND3 = "md5:54e123a86143b668f9cb76905152a124"
+_FEATURES = "md5:271cf5e71fc756b2a8d2b32730689bdb"
+
+
+def _rnd(name: str, remote: str, n_events: int, checksum: str, kind: Kind = "events") -> RemoteFile:
+    remote = f"events_anomalydetection_{remote}.h5"
+    return RemoteFile(f"{name}.h5", 6466204, remote, kind, n_events, checksum)
+
+
 SETS: Mapping[str, tuple[RemoteFile, ...]] = {
     "rnd": (RemoteFile("rnd.h5", 4536377, "events_anomalydetection.h5", "events", 1_100_000),),
-    "rnd-v2": (
-        RemoteFile(
-            "rnd-v2.h5",
-            6466204,
-            "events_anomalydetection_v2.h5",
-            "events",
-            1_100_000,
-            "sha256:5da8fda2ca78edf8fa5acc0af92fcb6a2d464ba7bf0fd75e3944a169b88cecc6",
-        ),
-    ),
-    "rnd3": (
-        RemoteFile(
-            "rnd3.h5",
-            6466204,
-            "events_anomalydetection_Z_XY_qqq.h5",
-            "events",
-            100_000,
-            "md5:54e123a86143b668f9cb76905152a124",
-        ),
-    ),
-    "features": (
-        RemoteFile(
-            "features.h5",
-            6466204,
-            "events_anomalydetection_v2.features.h5",
-            "features",
-            1_100_000,
-            "md5:271cf5e71fc756b2a8d2b32730689bdb",
-        ),
-    ),
+    "rnd-v2": (_rnd("rnd-v2", "v2", 1_100_000, _RND_V2),),
+    "rnd3": (_rnd("rnd3", "Z_XY_qqq", 100_000, _RND3),),
+    "features": (_rnd("features", "v2.features", 1_100_000, _FEATURES, "features"),),
     "bb1": (_blackbox(1, "masterkey"), _blackbox(1, "events")),
     "bb2": (_blackbox(2, "events"),),  # contains no signal and has no key
     "bb3": (_blackbox(3, "masterkey"), _blackbox(3, "events")),

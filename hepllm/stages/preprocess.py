@@ -81,9 +81,7 @@ def preprocess(
     """
     files = _input_files(inputs or [RAW_FOLDER])
     if masterkey is not None and len(files) > 1:
-        raise InputError(
-            f"{masterkey}: one master key belongs to one file, found {len(files)} files"
-        )
+        raise InputError(f"{masterkey}: a master key is for one file, found {len(files)} files")
     _refuse_equal_names(files, [file.stem for file in files])
     _check_source_labels(files, config.preprocess)
     if output is not None:
@@ -118,9 +116,7 @@ def _files_of_folder(folder: Path) -> list[Path]:
         raise InputError(f"{folder}: is already a dataset; give the files that it was made from")
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
     if not files:
-        raise InputError(
-            f"{folder}: no event file in this folder: none ends in {', '.join(SUFFIXES)}"
-        )
+        raise InputError(f"{folder}: no event file in this folder ({', '.join(SUFFIXES)})")
     return files
 
 

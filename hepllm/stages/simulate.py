@@ -106,12 +106,10 @@ def _make_file(purpose: Purpose, path: Path, settings: SimulateConfig, seed: int
     n_tried = _write_blocks(blocks, path, settings, labelled=labelled)
     seconds = time.monotonic() - began
     n_signal = int(labels.sum())
-    n_made = {SIGNAL: n_signal, BACKGROUND: n_events - n_signal}
-    of_signal, of_background = (
-        made / n_tried[process] if made else None for process, made in n_made.items()
-    )
+    n_made = ((SIGNAL, n_signal), (BACKGROUND, n_events - n_signal))
+    signal, background = (n / n_tried[process] if n else None for process, n in n_made)
     logger.info("%s: %d events in %.0f s", path.name, n_events, seconds)
-    return SimulatedFile(path, n_events, n_signal, of_signal, of_background, seconds)
+    return SimulatedFile(path, n_events, n_signal, signal, background, seconds)
 
 
 def _write_blocks(

@@ -175,7 +175,7 @@ def test_without_manifest_it_is_no_dataset(dataset: Dataset) -> None:
         read_dataset(dataset.folder)
     with pytest.raises(InputError, match="no such dataset"):
         read_dataset(dataset.folder / "absent")
-    with pytest.raises(InputError, match="a file, expected the folder of a dataset"):
+    with pytest.raises(InputError, match="expected the folder of a dataset, found a file"):
         read_dataset(next(dataset.folder.glob("*.parquet")))
 
 
