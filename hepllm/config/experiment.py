@@ -53,7 +53,7 @@ class Config(Section):
                 "set backbone.lora.dropout or fusion.dropout"
             )
         if self.train.warmup_fusion_steps and not self.fusion.enabled:
-            raise ValueError("train.warmup_fusion_steps trains the adapter; set fusion.enabled")
+            raise ValueError("train.warmup_fusion_steps needs fusion.enabled to train the adapter")
         return self
 
     @property
