@@ -100,11 +100,7 @@ def evaluate_scores(
     n_background = samples[model].n_background
     n_min = required_background(config, n_background)
     cuts = _choose_thresholds(test, validation, config, n_background)
-    values = {
-        name: [np.inf if cut.value is None else cut.value for cut in chosen]
-        for name, chosen in cuts.items()
-    }
-    replicas = bootstrap(samples, values, _BOOTSTRAPPED, config.bootstrap, seed)
+    replicas = _draw(samples, cuts, config, seed)
     scores = {
         name: _score(
             events, cuts[name], n_min, replicas[name], config, retrained=roles[name] == "retrained"
@@ -123,12 +119,7 @@ def evaluate_scores(
         min_background=n_min,
         background_rule=describe_rule(config, n_background),
         sic_ceiling=sic_ceiling(n_background, n_min),
-        bootstrap=BootstrapRecord(
-            confidence=config.confidence,
-            n_replicas=config.bootstrap,
-            seed=seed,
-            method="percentile, stratified by class, paired between classifiers",
-        ),
+        bootstrap=_describe_bootstrap(config, seed),
         baselines=by_role["baseline"],
         ablation={**by_role["ablation"], **by_role["retrained"]},
         paired={other: _differences((model, other), scores, replicas, config) for other in others},
@@ -190,6 +181,29 @@ def _choose_thresholds(
             *(choose_eps_s(curve, eps_s) for eps_s in SIGNAL_EFFICIENCIES),
         )
     return chosen | dict.fromkeys(test.ablations, chosen[next(iter(test.scores))])
+
+
+def _draw(
+    samples: Mapping[str, ScoredEvents],
+    cuts: Mapping[str, Sequence[Threshold]],
+    config: EvaluationConfig,
+    seed: int,
+) -> dict[str, Replicas]:
+    """Draws the replicas of all scores; no event passes a cut that could not be chosen."""
+    values = {
+        name: [np.inf if cut.value is None else cut.value for cut in chosen]
+        for name, chosen in cuts.items()
+    }
+    return bootstrap(samples, values, _BOOTSTRAPPED, config.bootstrap, seed)
+
+
+def _describe_bootstrap(config: EvaluationConfig, seed: int) -> BootstrapRecord:
+    return BootstrapRecord(
+        confidence=config.confidence,
+        n_replicas=config.bootstrap,
+        seed=seed,
+        method="percentile, stratified by class, paired between classifiers",
+    )
 
 
 def _score(
