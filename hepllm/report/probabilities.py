@@ -16,8 +16,8 @@ def probability_section(found: CalibrationRecord) -> Section:
             facts.append(("signal fraction by the labels", f"{found.sample_fraction:.3g}"))
     errors = {
         "expected calibration error": found.ece,
-        "without calibration": found.ece_uncalibrated,
-        "of exact probabilities": found.ece_if_perfect,
+        "error without calibration": found.ece_uncalibrated,
+        "error of exact probabilities": found.ece_if_perfect,
     }
     facts += [(name, f"{value:.4f}") for name, value in errors.items() if value is not None]
     return Section("Probabilities", facts=facts, tables=[_top_table(found)] if found.top else [])
