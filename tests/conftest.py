@@ -214,6 +214,8 @@ def quick_trainings() -> Iterator[None]:
     """
     empty = np.full((2, 2, 3), 255, dtype=np.uint8)
     with pytest.MonkeyPatch.context() as patch:
+        for figure in ("roc_figure", "sic_figure", "score_figure"):
+            patch.setattr(f"hepllm.learning.monitor.{figure}", lambda *_: None)
         patch.setattr("hepllm.learning.monitor.pixels", lambda _: empty)
         yield
 

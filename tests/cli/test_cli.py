@@ -151,6 +151,7 @@ def test_a_gpu_in_trouble_is_one_line(
     assert told in done.stderr
 
 
+@pytest.mark.usefixtures("quick_trainings", "undrawn_figures")
 def test_results_go_to_standard_output_and_the_story_to_standard_error(
     tmp_path: Path,
     run: Callable[..., Ended],

@@ -15,7 +15,7 @@ from hepllm.learning.plan import TrainingPlan
 from hepllm.learning.steps import TrainingData
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import PromptEncoder
-from hepllm.pictures.validation import pixels
+from hepllm.pictures import validation
 from hepllm.runs.folder import make_classifier
 
 Made = tuple[EventClassifier, PromptEncoder]
@@ -72,5 +72,6 @@ def data(
 def drawn_pictures() -> Iterator[None]:
     """Trainings draw their pictures, as they do outside the tests; see ``quick_trainings``."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hepllm.learning.monitor.pixels", pixels)
+        for name in ("roc_figure", "sic_figure", "score_figure", "pixels"):
+            patch.setattr(f"hepllm.learning.monitor.{name}", getattr(validation, name))
         yield

@@ -23,7 +23,6 @@ from hepllm.config import Config, load_config
 from hepllm.data.dataset import EventTable
 from hepllm.errors import HepllmError, InputError
 from hepllm.learning.distributed import ALONE, Team, join
-from hepllm.learning.plan import TrainingPlan
 
 CONFIG = Path(__file__).parents[2] / "configs" / "tiny.yaml"
 
@@ -91,6 +90,7 @@ def gradients(
     name: str, folder: Path, team: Team = ALONE, changes: Sequence[str] = ()
 ) -> tuple[float, dict[str, Tensor]]:
     """Loss and gradient of the first batch, with LoRA weights that have left their zeros."""
+    from hepllm.learning.plan import TrainingPlan
     from hepllm.learning.schedule import batch_of_step
     from hepllm.learning.steps import Trainer
 
@@ -124,6 +124,7 @@ def training(
 ) -> Any:
     """Trains on the folder's events into another folder; the classifier and what came of it."""
     from hepllm.learning.loop import fit
+    from hepllm.learning.plan import TrainingPlan
 
     config = tiny(*TRAINING, *overrides)
     classifier, encoder = make(config)
