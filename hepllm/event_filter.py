@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -35,6 +35,11 @@ _ARITHMETIC: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Div: operator.truediv,
 }
 
+_SIGNS: Mapping[type[ast.unaryop], Callable[[Any], Any]] = {
+    ast.UAdd: operator.pos,
+    ast.USub: operator.neg,
+}
+
 
 @dataclass(frozen=True)
 class EventFilter:
@@ -42,11 +47,11 @@ class EventFilter:
 
     Attributes:
         text: the filter on one line.
-        condition: its checked syntax tree.
+        condition: says where it is known to hold and where it is known to fail.
     """
 
     text: str
-    condition: ast.expr
+    condition: Callable[[Columns], _Truth]
 
     def mask(self, columns: Columns) -> Bools:
         """The events that are known to pass, shape (N,).
@@ -56,7 +61,7 @@ class EventFilter:
         """
         length = len(next(iter(columns.values())))
         with np.errstate(all="ignore"):
-            passes = _truth(self.condition, columns).yes
+            passes = self.condition(columns).yes
         return np.array(np.broadcast_to(passes, (length,)))
 
 
@@ -73,46 +78,7 @@ def parse_event_filter(text: str) -> EventFilter:
         raise InputError(
             f"event filter '{line}': not a valid condition; write e.g. '3300 < m_jj < 3700'"
         ) from None
-    _check_condition(condition, line)
-    return EventFilter(line, condition)
-
-
-def _check_condition(node: ast.expr, text: str) -> None:
-    match node:
-        case ast.BoolOp(values=values):
-            for value in values:
-                _check_condition(value, text)
-        case ast.UnaryOp(op=ast.Not(), operand=operand):
-            _check_condition(operand, text)
-        case ast.Compare(left=left, ops=ops, comparators=comparators) if all(
-            type(op) in _COMPARISONS for op in ops
-        ):
-            for number in (left, *comparators):
-                _check_number(number, text)
-        case _:
-            raise InputError(
-                f"event filter '{text}': '{ast.unparse(node)}' is not a condition; "
-                "write e.g. '3300 < m_jj < 3700'"
-            )
-
-
-def _check_number(node: ast.expr, text: str) -> None:
-    match node:
-        case ast.Constant(value=value) if type(value) in (int, float):
-            return
-        case ast.Name(id=name):
-            if name not in FEATURES:
-                hint = nearest_name(name, FEATURES, cutoff=0.4)
-                raise InputError(f"event filter '{text}': unknown feature '{name}'{hint}")
-        case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
-            _check_number(operand, text)
-        case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
-            _check_number(left, text)
-            _check_number(right, text)
-        case _:
-            raise InputError(
-                f"event filter '{text}': '{ast.unparse(node)}' is not a number or a feature"
-            )
+    return EventFilter(line, _condition(condition, line))
 
 
 @dataclass(frozen=True)
@@ -132,36 +98,53 @@ class _Truth:
         return ~(~self & ~other)
 
 
-def _truth(node: ast.expr, columns: Columns) -> _Truth:
+def _condition(node: ast.expr, text: str) -> Callable[[Columns], _Truth]:
     match node:
-        case ast.BoolOp(op=ast.And(), values=values):
-            return reduce(operator.and_, (_truth(value, columns) for value in values))
-        case ast.BoolOp(values=values):
-            return reduce(operator.or_, (_truth(value, columns) for value in values))
-        case ast.UnaryOp(operand=operand):
-            return ~_truth(operand, columns)
-        case ast.Compare(left=left, ops=ops, comparators=comparators):
-            numbers = [_number(side, columns) for side in (left, *comparators)]
-            return reduce(operator.and_, map(_compare, numbers[:-1], ops, numbers[1:]))
-    raise TypeError(f"'{ast.unparse(node)}' was not checked")
+        case ast.BoolOp(op=op, values=values):
+            parts = [_condition(value, text) for value in values]
+            joint = operator.and_ if isinstance(op, ast.And) else operator.or_
+            return lambda columns: reduce(joint, (part(columns) for part in parts))
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            part = _condition(operand, text)
+            return lambda columns: ~part(columns)
+        case ast.Compare(left=left, ops=ops, comparators=comparators) if all(
+            type(op) in _COMPARISONS for op in ops
+        ):
+            sides = [_number(side, text) for side in (left, *comparators)]
+            return lambda columns: _compare(ops, [side(columns) for side in sides])
+    raise InputError(
+        f"event filter '{text}': '{ast.unparse(node)}' is not a condition; "
+        "write e.g. '3300 < m_jj < 3700'"
+    )
 
 
-def _compare(left: Floats, op: ast.cmpop, right: Floats) -> _Truth:
-    known = ~(np.isnan(left) | np.isnan(right))
-    holds = _COMPARISONS[type(op)](left, right)
-    return _Truth(holds & known, ~holds & known)
+def _compare(ops: Sequence[ast.cmpop], numbers: Sequence[Floats]) -> _Truth:
+    """Compares each number with the next one."""
+    truths = []
+    for left, op, right in zip(numbers[:-1], ops, numbers[1:], strict=True):
+        known = ~(np.isnan(left) | np.isnan(right))
+        holds = _COMPARISONS[type(op)](left, right)
+        truths.append(_Truth(holds & known, ~holds & known))
+    return reduce(operator.and_, truths)
 
 
-def _number(node: ast.expr, columns: Columns) -> Floats:
+def _number(node: ast.expr, text: str) -> Callable[[Columns], Floats]:
     match node:
-        case ast.Constant(value=value) if isinstance(value, int | float):
-            return np.asarray(value, dtype=np.float64)
+        case ast.Constant(value=value) if type(value) in (int, float):
+            return lambda _: np.asarray(value, dtype=np.float64)
+        case ast.Name(id=name) if name in FEATURES:
+            return lambda columns: columns[name]
         case ast.Name(id=name):
-            return columns[name]
-        case ast.UnaryOp(op=op, operand=operand):
-            number = _number(operand, columns)
-            return -number if isinstance(op, ast.USub) else number
-        case ast.BinOp(left=left, op=op, right=right):
-            result: Floats = _ARITHMETIC[type(op)](_number(left, columns), _number(right, columns))
-            return result
-    raise TypeError(f"'{ast.unparse(node)}' was not checked")
+            hint = nearest_name(name, FEATURES, cutoff=0.4)
+            raise InputError(f"event filter '{text}': unknown feature '{name}'{hint}")
+        case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
+            number, sign = _number(operand, text), _SIGNS[type(node.op)]
+            return lambda columns: sign(number(columns))
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
+            first, compute, second = (
+                _number(left, text),
+                _ARITHMETIC[type(op)],
+                _number(right, text),
+            )
+            return lambda columns: compute(first(columns), second(columns))
+    raise InputError(f"event filter '{text}': '{ast.unparse(node)}' is not a number or a feature")
