@@ -17,11 +17,7 @@ from hepllm.errors import ConfigError, nearest_name
 
 
 def load_config(file: Path | None = None, overrides: Sequence[str] = ()) -> Config:
-    """Reads a configuration file and applies overrides to it.
-
-    Args:
-        file: YAML; None for the defaults.
-        overrides: texts like ``train.lr=1e-4``, whose values are YAML.
+    """Reads a YAML file (None: the defaults) and applies overrides like ``train.lr=1e-4``.
 
     Raises:
         ConfigError: lists all unknown keys and all wrong values.

@@ -42,9 +42,15 @@ class Setting:
     is_required: bool
 
 
-def section_paths() -> Iterator[tuple[str, type[Section]]]:
+def section_paths(
+    section: type[Section] = Config, path: str = ""
+) -> Iterator[tuple[str, type[Section]]]:
     """All sections with dotted paths, ``[]`` for items of a list and ``*`` for any key."""
-    yield from _sections_below(Config, "")
+    yield path, section
+    for name, field in section.model_fields.items():
+        here = f"{path}.{name}" if path else name
+        for place, child in _sections_in(field.annotation):
+            yield from section_paths(child, here + place)
 
 
 def settings_of(section: type[Section]) -> list[Setting]:
@@ -62,11 +68,7 @@ def summary_of(section: type[Section]) -> str:
 
 
 def commented_yaml(config: Config, path: str = "") -> str:
-    """A configuration as YAML that loads again, with a comment on each setting.
-
-    Args:
-        config: the whole configuration.
-        path: dotted path of the section or setting to show; empty for everything.
+    """A configuration, or its part at a dotted path, as YAML that loads again, with comments.
 
     Raises:
         ConfigError: there is no such section or setting.
@@ -169,14 +171,6 @@ def _is_section(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, Section)
 
 
-def _sections_below(section: type[Section], path: str) -> Iterator[tuple[str, type[Section]]]:
-    yield path, section
-    for name, field in section.model_fields.items():
-        here = f"{path}.{name}" if path else name
-        for place, child in _sections_in(field.annotation):
-            yield from _sections_below(child, here + place)
-
-
 def _sections_in(annotation: Any) -> Iterator[tuple[str, type[Section]]]:
     """Sections that a type may contain, each with the next part of its path."""
     if _is_section(annotation):
@@ -208,7 +202,12 @@ def _kind(annotation: Any, metadata: Sequence[Any]) -> str:
             return part.text
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is None:
-        return _plain_kind(annotation, metadata)
+        words = (
+            f"{{{', '.join(annotation.model_fields)}}}"
+            if _is_section(annotation)
+            else _WORDS[annotation]
+        )
+        return f"{words} {_limits(metadata)}".rstrip()
     if origin is Literal:
         return " | ".join(_flow(value) for value in arguments)
     if origin is Annotated:
@@ -218,12 +217,6 @@ def _kind(annotation: Any, metadata: Sequence[Any]) -> str:
     if origin in (Union, UnionType):
         return " | ".join(kinds)
     return f"mapping to {kinds[1]}" if origin is dict else f"list of {kinds[0]}"
-
-
-def _plain_kind(annotation: Any, metadata: Sequence[Any]) -> str:
-    if _is_section(annotation):
-        return f"{{{', '.join(annotation.model_fields)}}}"
-    return " ".join(filter(None, [_WORDS[annotation], _limits(metadata)]))
 
 
 def _limits(metadata: Sequence[Any]) -> str:

@@ -64,12 +64,7 @@ def calibrate(run: Run, method: Method) -> RunCalibration:
 
 
 def score_schema(prior_name: str, cascaded: bool = False) -> pa.Schema:
-    """Columns of a score file, with the prior of ``probability`` in the field's metadata.
-
-    Args:
-        prior_name: the prior in words.
-        cascaded: add the column ``CASCADED``.
-    """
+    """Columns of a score file, with the prior of ``probability`` in words as metadata."""
     probability = SCHEMA.field("probability").with_metadata({"prior": prior_name})
     place = SCHEMA.get_field_index("probability")
     schema = SCHEMA.set(place, probability).with_metadata({"probability_prior": prior_name})
@@ -96,20 +91,21 @@ class ScoreWriter:
     """
 
     def __init__(self, file: Path, prior_name: str, cascaded: bool = False) -> None:
-        """Chooses the format by the suffix of the file, one of ``SUFFIXES``; see ``score_schema``.
-
-        Args:
-            file: the file to write.
-            prior_name: the prior of the probabilities in words.
-            cascaded: also write the column ``CASCADED``.
-        """
+        """Chooses the format by the suffix of the file, one of ``SUFFIXES``."""
         self._schema = score_schema(prior_name, cascaded)
         self._prior_name = prior_name
         self._sources: list[str] = []
         self._stack = ExitStack()
-        self._write = {".parquet": self._parquet, ".csv": self._csv, ".root": self._root}[
-            file.suffix.lower()
-        ](file)
+        self._write: Callable[[pa.Table], None]
+        match file.suffix.lower():
+            case ".parquet":
+                parquet = pq.ParquetWriter(file, self._schema, compression="zstd")
+                self._write = self._stack.enter_context(parquet).write_table
+            case ".csv":
+                table = pacsv.CSVWriter(file, self._schema)
+                self._write = self._stack.enter_context(table).write_table
+            case _:
+                self._write = self._root(file)
 
     def __enter__(self) -> Self:
         return self
@@ -120,14 +116,6 @@ class ScoreWriter:
     def write(self, table: pa.Table) -> None:
         """Appends rows of a table; other columns than those of the file are left out."""
         self._write(table.select(self._schema.names).cast(self._schema))
-
-    def _parquet(self, file: Path) -> Callable[[pa.Table], None]:
-        writer = pq.ParquetWriter(file, self._schema, compression="zstd")
-        return self._stack.enter_context(writer).write_table  # type: ignore[no-any-return]
-
-    def _csv(self, file: Path) -> Callable[[pa.Table], None]:
-        writer = pacsv.CSVWriter(file, self._schema)
-        return self._stack.enter_context(writer).write_table  # type: ignore[no-any-return]
 
     def _root(self, file: Path) -> Callable[[pa.Table], None]:
         import uproot

@@ -15,26 +15,9 @@ from hepllm.config import Config, TrainConfig, override_config
 from hepllm.data.dataset import EventTable
 from hepllm.errors import HepllmError
 from hepllm.executor import resolve_workers
+from hepllm.installation import gpu, hub, packages, quantization, system
 from hepllm.installation.findings import Finding
-from hepllm.installation.gpu import TorchBuild, check_gpu, check_precision, probe_torch
-from hepllm.installation.hub import Weights, check_hub, check_model, find_weights
 from hepllm.installation.machine import Machine
-from hepllm.installation.packages import (
-    OPTIONAL,
-    check_extra,
-    check_fastjet,
-    check_packages,
-    check_tensorboard,
-)
-from hepllm.installation.quantization import check_quantization
-from hepllm.installation.system import (
-    check_cores,
-    check_disk,
-    check_memory,
-    check_mounts,
-    check_shared_memory,
-    check_system,
-)
 
 _WORK_FOLDERS = (Path(), Path("data"), Path("runs"))
 
@@ -46,7 +29,7 @@ def examine(
     config: Config,
     *,
     machine: Machine | None = None,
-    probe: Callable[[], TorchBuild] = probe_torch,
+    probe: Callable[[], gpu.TorchBuild] = gpu.probe_torch,
     dry_run: bool = True,
 ) -> Iterator[Finding]:
     """Checks that the installation fits a configuration, and yields each finding at once.
@@ -58,23 +41,23 @@ def examine(
         dry_run: also train one step.
     """
     machine = machine or Machine()
-    system = check_system(machine)
-    yield system
-    if not system.found.startswith("Linux"):
+    platform = system.check_system(machine)
+    yield platform
+    if not platform.found.startswith("Linux"):
         return  # the other checks are for Linux
-    yield _guarded("packages", check_packages)
-    for extra in OPTIONAL:
-        yield _guarded(f"optional {extra}", check_extra, extra)
-    yield _guarded("cores", check_cores, machine)
-    yield _guarded("shared memory", check_shared_memory, machine)
-    yield _guarded("fastjet", check_fastjet)
+    yield _guarded("packages", packages.check_packages)
+    for extra in packages.OPTIONAL:
+        yield _guarded(f"optional {extra}", packages.check_extra, extra)
+    yield _guarded("cores", system.check_cores, machine)
+    yield _guarded("shared memory", system.check_shared_memory, machine)
+    yield _guarded("fastjet", packages.check_fastjet)
     with tempfile.TemporaryDirectory() as folder:
-        yield _guarded("tensorboard", check_tensorboard, Path(folder))
+        yield _guarded("tensorboard", packages.check_tensorboard, Path(folder))
     yield from _examine_model(config, machine, probe, dry_run)
 
 
 def _examine_model(
-    config: Config, machine: Machine, probe: Callable[[], TorchBuild], dry_run: bool
+    config: Config, machine: Machine, probe: Callable[[], gpu.TorchBuild], dry_run: bool
 ) -> Iterator[Finding]:
     """The checks that need torch and the language model."""
     backbone = config.backbone
@@ -84,34 +67,33 @@ def _examine_model(
         from hepllm.model.backbone import cache_folder
 
         build, hub_cache, cache = probe(), Path(HF_HUB_CACHE), cache_folder()
-        weights = find_weights(backbone.name, hub_cache)
+        weights = hub.find_weights(backbone.name, hub_cache)
     except Exception as error:  # a broken library raises anything
         yield _failed("model libraries", error)
         return
     device = "cuda" if build.gpus and backbone.device != "cpu" else "cpu"
-    yield _guarded("gpu", check_gpu, machine, build, backbone.device)
-    yield _guarded("precision", check_precision, backbone, build)
+    yield _guarded("gpu", gpu.check_gpu, machine, build, backbone.device)
+    yield _guarded("precision", gpu.check_precision, backbone, build)
     optimizer = config.train.lora_optimizer
-    yield _guarded("bitsandbytes", check_quantization, backbone.quantization, optimizer, device)
-    yield _guarded("model", check_model, weights)
-    hub, weights = check_hub(weights)
-    yield hub
-    yield _guarded("memory", check_memory, machine, weights.n_bytes)
-    yield _guarded("mounts", check_mounts, machine, [*_WORK_FOLDERS, cache, hub_cache])
+    yield _guarded(
+        "bitsandbytes", quantization.check_quantization, backbone.quantization, optimizer, device
+    )
+    yield _guarded("model", hub.check_model, weights)
+    reachable, weights = hub.check_hub(weights)
+    yield reachable
+    yield _guarded("memory", system.check_memory, machine, weights.n_bytes)
+    yield _guarded("mounts", system.check_mounts, machine, [*_WORK_FOLDERS, cache, hub_cache])
     share = _QUANTIZED_SHARE if backbone.quantization == "nf4" else 0.0
-    disk = partial(check_disk, download=weights.to_download, converted=share * weights.n_bytes)
+    disk = partial(
+        system.check_disk, download=weights.to_download, converted=share * weights.n_bytes
+    )
     yield _guarded("disk", disk, machine, hub_cache, cache)
     if dry_run:
         yield _guarded("dry run", check_dry_run, config, weights)
 
 
-def check_dry_run(config: Config, weights: Weights) -> Finding:
-    """Trains one step on random events, as ``hepllm train`` does.
-
-    Args:
-        config: the whole configuration.
-        weights: the model's weights; without them, a model of two random layers is trained.
-    """
+def check_dry_run(config: Config, weights: hub.Weights) -> Finding:
+    """Trains one step on random events; without weights, a model of two random layers."""
     from torch.cuda import OutOfMemoryError
 
     from hepllm.model.backbone import TINY_RANDOM

@@ -200,25 +200,20 @@ def _notes(bench: _Bench, event: PickedEvent, row: Floats) -> tuple[str, ...]:
 
 
 def _write(folder: Path, event: PickedEvent, found: Explanation, radius: float) -> EventReport:
-    with write_errors(folder, "choose another --output"):
-        folder.mkdir(parents=True, exist_ok=True)
-        return _write_into(folder, event, found, radius)
-
-
-def _write_into(folder: Path, event: PickedEvent, found: Explanation, radius: float) -> EventReport:
     paragraph = textwrap.fill(describe(found), width=100)
     content = json.dumps(explanation_tree(found), indent=1, allow_nan=False)
-    plot_attribution(found, folder / BARS)
-    files = [folder / BARS]
-    jets = jets_of(event.features)
-    (folder / DISPLAY).unlink(missing_ok=True)
-    if jets:
-        title = f"{event.title}: score {found.score:+.2f}"
-        plot_event(jets, event.particles, radius, title, folder / DISPLAY)
-        files.append(folder / DISPLAY)
-    else:
-        LOG.info("%s: no event display, because eta and phi of its jets are unknown", event.title)
-    write_text(folder / TEXT, paragraph + "\n")
-    write_text(folder / JSON, content + "\n")
-    files = [folder / JSON, folder / TEXT, *files]
+    files = [folder / name for name in (JSON, TEXT, BARS)]
+    jets, display = jets_of(event.features), folder / DISPLAY
+    with write_errors(folder, "choose another --output"):
+        folder.mkdir(parents=True, exist_ok=True)
+        plot_attribution(found, folder / BARS)
+        display.unlink(missing_ok=True)
+        if jets:
+            title = f"{event.title}: score {found.score:+.2f}"
+            plot_event(jets, event.particles, radius, title, display)
+            files.append(display)
+        else:
+            LOG.info("%s: no event display: eta and phi of its jets are unknown", event.title)
+        write_text(folder / TEXT, paragraph + "\n")
+        write_text(folder / JSON, content + "\n")
     return EventReport(event.name, json.loads(content), paragraph, tuple(files))

@@ -91,7 +91,7 @@ def test_a_library_that_cannot_be_loaded_stops_nothing(
     def broken_fastjet() -> Finding:
         raise OSError("libfastjet.so: cannot open shared object file")
 
-    monkeypatch.setattr(doctor, "check_fastjet", broken_fastjet)
+    monkeypatch.setattr(doctor.packages, "check_fastjet", broken_fastjet)
     found = {f.name: f for f in examine(tiny_config(), machine=laptop, probe=broken)}
     assert found["fastjet"].level == "problem"
     assert found["tensorboard"].level == "ok"
@@ -103,7 +103,7 @@ def test_elsewhere_than_on_linux_it_says_so_and_ends(
     laptop: Machine, tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     windows = Finding("system", "problem", "Windows 11, Python 3.12.1", "wsl --install")
-    monkeypatch.setattr(doctor, "check_system", lambda _: windows)
+    monkeypatch.setattr(doctor.system, "check_system", lambda _: windows)
     assert list(examine(tiny_config(), machine=laptop)) == [windows]
 
 
