@@ -106,9 +106,7 @@ class EventClassifier:
     def predict_proba(self, events: Events, *, prior: float | None = None) -> Floats:
         """Calibrated probabilities of background and signal, in scikit-learn's order, shape (N, 2).
 
-        Args:
-            events: N events in any form that ``rows`` takes.
-            prior: signal fraction of the events; None: that of the training events.
+        The ``prior`` is the signal fraction of the events; None: that of the training events.
         """
         if prior is not None and not 0 < prior < 1:
             raise InputError(f"prior: expected a fraction between 0 and 1, found {prior}")
@@ -118,15 +116,10 @@ class EventClassifier:
     def score_file(
         self, path: str | Path, output: str | Path, *, overwrite: bool = False
     ) -> Prediction:
-        """Scores an input of ``hepllm predict`` in chunks: an event file, a table or a dataset.
-
-        Args:
-            path: the input.
-            output: ``.parquet``, ``.csv`` or ``.root``.
-            overwrite: replace an output that exists.
+        """Scores an event file, a table or a dataset to a ``.parquet``, ``.csv`` or ``.root`` file.
 
         Raises:
-            InputError: the input cannot be read, or the output exists.
+            InputError: the input cannot be read, or the output exists and is not to be replaced.
         """
         return predict(self._predictor, Path(path), Path(output), self._config, overwrite=overwrite)
 

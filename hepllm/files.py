@@ -98,15 +98,7 @@ def locked(path: Path, refusal: str) -> Iterator[None]:
 
 @contextmanager
 def write_errors(output: Path, hint: str = "") -> Iterator[None]:
-    """Turns an ``OSError`` of the block into an error message that names the file.
-
-    Args:
-        output: named where the error does not name a file.
-        hint: how to mend it, after ``; ``.
-
-    Raises:
-        RunError: a file cannot be written.
-    """
+    """Raises ``RunError`` with the file, or else the output, where the block cannot write."""
     try:
         yield
     except OSError as error:

@@ -12,11 +12,7 @@ _FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
 
 
 def configure_logging(verbosity: int = 0) -> None:
-    """Sends the package's log records to standard error.
-
-    Args:
-        verbosity: -1 for warnings only, 0 for progress as well, 1 or more for details.
-    """
+    """Sends log records to standard error; -1: only warnings, 0: also progress, 1: details."""
     level = {-1: logging.WARNING, 0: logging.INFO}.get(max(verbosity, -1), logging.DEBUG)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(_FORMAT, datefmt="%H:%M:%S"))
@@ -36,11 +32,7 @@ def configure_logging(verbosity: int = 0) -> None:
 def progress_bar(total: int, description: str, unit: str = "events", *, initial: int = 0) -> tqdm:
     """Makes a one-line progress bar with rate and time left, shown on terminals only.
 
-    Args:
-        total: number of units until the work is complete.
-        description: a word or two before the bar.
-        unit: what is counted.
-        initial: units that an earlier run did; they do not count for the rate.
+    The ``initial`` units of an earlier run do not count for the rate.
     """
     quiet = logging.getLogger("hepllm").getEffectiveLevel() > logging.INFO
     return tqdm(

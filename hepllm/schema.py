@@ -138,12 +138,7 @@ CATHODE_FEATURES = ("jet_mass_light", "jet_mass_delta", "tau21_light", "tau21_he
 
 
 def feature_names(selection: FeatureSet) -> tuple[str, ...]:
-    """Names of a feature set, in registry order.
-
-    Args:
-        selection: ``all`` for every model input, ``search`` for those that do not follow m_jj,
-            ``cathode`` for the four of CATHODE.
-    """
+    """Names of a feature set in registry order; ``search``: those that do not follow m_jj."""
     if selection == "cathode":
         return CATHODE_FEATURES
     return tuple(

@@ -137,7 +137,7 @@ def evaluate(
 
     if len({run.resolve() for run in runs}) < len(runs):
         raise click.UsageError("a RUN is named twice; give each once")
-    options = {"stack": stack, "cascade": cascade, "prior": prior}
+    options = {"evaluation__stack": stack, "evaluation__cascade": cascade}
     found = {}
     for run in runs or (LATEST,):
         opened = open_run(run)
@@ -149,9 +149,7 @@ def evaluate(
             all_blackboxes=blackbox == "",
             masterkey=masterkey,
             compare=compare,
-            config=settings.on_top_of(
-                config, **{f"evaluation__{name}": value for name, value in options.items()}
-            ),
+            config=settings.on_top_of(config, evaluation__prior=prior, **options),
         )
     if len(found) > 1:
         _tell_spread(found, as_json)

@@ -11,16 +11,9 @@ from hepllm.schema import BACKGROUND, SIGNAL
 def balanced_view(labels: Labels, balance: str, seed: int) -> Ints:
     """Chooses events with a ratio of signal to background.
 
-    Takes all events of the class that is rarer than the ratio asks, and samples the other class
-    without replacement.
-
-    Args:
-        labels: shape (N,); events of unknown label are never chosen.
-        balance: ``natural`` or ``signal:background``, such as ``1:10``.
-        seed: seed of the sampling.
-
-    Returns:
-        Sorted indices of the chosen events.
+    Takes all events of the class that is rarer than the ratio asks, samples the other class without
+    replacement, and never takes events of unknown label. The ``balance`` is ``natural`` or
+    ``signal:background``, such as ``1:10``. Returns sorted indices.
     """
     signal = np.flatnonzero(labels == SIGNAL)
     background = np.flatnonzero(labels == BACKGROUND)
@@ -35,15 +28,8 @@ def balanced_view(labels: Labels, balance: str, seed: int) -> Ints:
 def validation_view(labels: Labels, limit: int, seed: int) -> Ints:
     """Chooses at most ``limit`` events, up to half of them from the rarer class.
 
-    AUC and SIC are ratios within a class, so this reduces their errors without a bias.
-
-    Args:
-        labels: shape (N,); events of unknown label are never chosen.
-        limit: maximum number of events.
-        seed: seed of the sampling.
-
-    Returns:
-        Sorted indices of the chosen events.
+    AUC and SIC are ratios within a class, so this reduces their errors without a bias. Events of
+    unknown label are never chosen. Returns sorted indices.
     """
     classes = [np.flatnonzero(labels == SIGNAL), np.flatnonzero(labels == BACKGROUND)]
     rarer, commoner = sorted(classes, key=len)

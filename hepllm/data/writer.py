@@ -37,12 +37,9 @@ _PACKAGES = ("hepllm", "awkward", "fastjet", "h5py", "numpy", "pyarrow")
 
 
 def assign_splits(digests: Digests, config: SplitConfig) -> NDArray[np.int8]:
-    """Assigns events to splits by a seeded hash of their content.
+    """Splits of events as positions in ``schema.SPLITS``, by a seeded hash of their content.
 
     The same event in another file is assigned to the same split.
-
-    Returns:
-        Positions in ``schema.SPLITS``, shape (N,).
     """
     seed = _mix(np.array([config.seed % 2**64], dtype=np.uint64))
     uniform = (_mix(digests ^ seed) >> np.uint64(11)).astype(np.float64) * 2.0**-53

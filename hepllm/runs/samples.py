@@ -58,7 +58,9 @@ def collect_sets(
     """
     sets: list[EvaluationSet] = []
     if all_blackboxes or (dataset is None and blackbox is None):
-        sets.append(_test_set(run))
+        own = run.dataset()
+        table = own.load(run.config.train.feature_names(), "test")
+        sets.append(EvaluationSet(f"{own.folder.name}-test", table, own, is_blackbox=False))
     if dataset is not None:
         sets.append(_other_set(run, read_dataset(dataset), is_blackbox=False))
     if blackbox is not None:
@@ -73,12 +75,6 @@ def collect_sets(
             )
         sets += [_other_set(run, read_dataset(folder), is_blackbox=True) for folder in others]
     return [_without_seen(run, chosen, seen_by) for chosen in sets]
-
-
-def _test_set(run: Run) -> EvaluationSet:
-    dataset = run.dataset()
-    table = dataset.load(run.config.train.feature_names(), "test")
-    return EvaluationSet(f"{dataset.folder.name}-test", table, dataset, False)
 
 
 def _other_set(run: Run, dataset: Dataset, *, is_blackbox: bool) -> EvaluationSet:

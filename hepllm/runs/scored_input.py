@@ -68,12 +68,7 @@ class ScoredInput:
     def read(
         self, names: Sequence[str], parts: Sequence[Part], config: PreprocessConfig
     ) -> Generator[tuple[Part, InputRows], None, None]:
-        """Reads some of the parts, in order.
-
-        Args:
-            names: the features to read.
-            parts: parts of this input.
-            config: as for ``open_input``; also executor, workers and retries.
+        """Reads features of some of the parts, in order.
 
         Raises:
             InputError: the input is damaged or has bad events that are not to be skipped.
@@ -85,15 +80,11 @@ class ScoredInput:
 
 
 def open_input(run: Run, path: Path, config: PreprocessConfig) -> ScoredInput:
-    """Opens an input.
-
-    Args:
-        run: the run that scores it; a dataset must have the same jet settings.
-        path: an event file or feature table that ``preprocess`` accepts, or a dataset.
-        config: settings for reading a file, and the size of the parts.
+    """Opens an event file or feature table that ``preprocess`` accepts, or a dataset.
 
     Raises:
-        InputError: the input is missing, damaged or of a wrong format.
+        InputError: the input is missing, damaged or of a wrong format, or is a dataset with other
+            jet settings than the run's.
     """
     if path.is_dir():
         dataset = read_dataset(path)

@@ -84,13 +84,9 @@ SETS: Mapping[str, tuple[RemoteFile, ...]] = {
 
 @dataclass(frozen=True)
 class FetchedFile:
-    """A complete local file.
+    """A complete local file of ``size`` bytes; ``downloaded`` is False where it existed already.
 
-    Attributes:
-        path: local path.
-        size: size in bytes.
-        checksum: the checksum that it agrees with; None where none is known.
-        downloaded: False where it existed already.
+    It agrees with the ``checksum``, which is None where none is known.
     """
 
     path: Path

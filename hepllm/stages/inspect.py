@@ -14,12 +14,7 @@ PAGE = "features.png"
 
 
 def inspect_dataset(folder: Path, *, page: Path | None, split: str | None = None) -> DatasetSummary:
-    """Reads a dataset and summarises it.
-
-    Args:
-        folder: the dataset.
-        page: PNG file for the distributions; None: draw nothing.
-        split: features of this split's events only.
+    """Summarises a dataset, or one split of it, and draws distributions to a PNG file ``page``.
 
     Raises:
         InputError: the dataset or the split does not exist, or the dataset is damaged.

@@ -107,12 +107,7 @@ def predict(
 def predict_texts(
     predictor: Predictor, texts: Sequence[str], prior: float | str
 ) -> list[tuple[float, float]]:
-    """Score and probability of events that are written as prompts.
-
-    Args:
-        predictor: a loaded run.
-        texts: the events.
-        prior: signal fraction that the probability assumes, as in ``evaluation.prior``.
+    """Scores and probabilities of prompts, with a prior as in ``evaluation.prior``.
 
     Raises:
         InputError: as for ``rows_of_texts``, or if the prior is ``estimate``.
@@ -126,11 +121,9 @@ def predict_texts(
 
 
 def rows_of_texts(texts: Sequence[str], names: Sequence[str]) -> Floats:
-    """Feature rows of events that are written as prompts, shape (N, F).
+    """Values of the F features ``names`` in N prompts of any layout, shape (N, F).
 
-    Args:
-        texts: prompts of any layout, as ``hepllm.model.prompts.render`` writes them.
-        names: the F features; NaN where a text lacks one.
+    A feature that a prompt lacks is NaN.
 
     Raises:
         InputError: a text has none of these features, or a value that is not valid.

@@ -353,7 +353,7 @@ def test_masterkey_of_a_labelled_file(lhco_file: Path, tmp_path: Path) -> None:
     key.write_text("0.0\n" * 60)
     with pytest.raises(InputError, match="has its own labels"):
         preprocess([lhco_file], tmp_path / "out", _config(), masterkey=key)
-    with pytest.raises(InputError, match="belongs to one file"):
+    with pytest.raises(InputError, match="is for one file"):
         preprocess([lhco_file, key], tmp_path / "out", _config(), masterkey=key)
 
 
