@@ -184,17 +184,9 @@ def _rank(events: ScoredEvents, thresholds: Sequence[float]) -> _Ranking:
 
 
 def _empty(n_replicas: int, n_thresholds: int, n_efficiencies: int) -> Replicas:
-    def missing(*shape: int) -> Floats:
-        return np.full(shape, np.nan)
-
-    return Replicas(
-        auc=missing(n_replicas),
-        eps_s=missing(n_replicas, n_thresholds),
-        eps_b=missing(n_replicas, n_thresholds),
-        accuracy=missing(n_replicas, n_thresholds),
-        eps_s_at=missing(n_replicas, n_efficiencies),
-        eps_b_at=missing(n_replicas, n_efficiencies),
-    )
+    at_cuts, at_efficiencies = (n_replicas, n_thresholds), (n_replicas, n_efficiencies)
+    shapes = ((n_replicas,), at_cuts, at_cuts, at_cuts, at_efficiencies, at_efficiencies)
+    return Replicas(*(np.full(shape, np.nan) for shape in shapes))
 
 
 def _measure(

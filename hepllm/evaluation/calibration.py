@@ -12,13 +12,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from hepllm.arrays import Bools, Floats, Ints
+from hepllm.arrays import Bools, Floats
 from hepllm.errors import InputError
-from hepllm.schema import SIGNAL
+from hepllm.evaluation.scores import ScoredEvents
 
 Method = Literal["none", "temperature", "platt", "isotonic"]
 
@@ -28,25 +27,6 @@ _NO_PENALTY = 1e9
 
 _LEAST_PRIOR = 1e-12
 """Lower limit of a prior, because an estimate may be 0, which has no logit."""
-
-
-@dataclass(frozen=True, eq=False)
-class ValidationScores:
-    """Scores of V events of known class that were not used in training.
-
-    Attributes:
-        score: (V,) logits.
-        label: (V,) of 1 and 0, both present.
-        weight: (V,) weights.
-    """
-
-    score: Floats
-    label: NDArray[np.integer]
-    weight: Floats
-
-    def take(self, events: Ints) -> ValidationScores:
-        """The events at these positions."""
-        return ValidationScores(self.score[events], self.label[events], self.weight[events])
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +79,7 @@ def expit(logits: Floats) -> Floats:
     return np.exp(-np.logaddexp(0.0, -logits))
 
 
-def fit_calibration(validation: ValidationScores, method: Method, prior: float) -> Calibration:
+def fit_calibration(validation: ScoredEvents, method: Method, prior: float) -> Calibration:
     """Fits a map by maximum likelihood of the validation events.
 
     - ``temperature``: one slope (Guo et al., arXiv:1706.04599);
@@ -117,7 +97,7 @@ def fit_calibration(validation: ValidationScores, method: Method, prior: float) 
     Raises:
         InputError: if a class is missing, or background events have the larger scores.
     """
-    is_signal = validation.label == SIGNAL
+    is_signal = validation.is_signal
     if is_signal.all() or not is_signal.any():
         raise InputError("validation data have one class only: scores cannot be calibrated")
     if method == "none":
@@ -159,9 +139,9 @@ def _regress(
     )
 
 
-def _class_weights(validation: ValidationScores, prior: float) -> Floats:
+def _class_weights(validation: ScoredEvents, prior: float) -> Floats:
     """Computes weights of mean 1 that give the signal the share ``prior``."""
-    is_signal = validation.label == SIGNAL
+    is_signal = validation.is_signal
     weight = validation.weight
     if (weight < 0).any():
         logger.warning("negative event weights count as 0 in the calibration")

@@ -18,8 +18,8 @@ import numpy as np
 from hepllm.arrays import Floats
 from hepllm.errors import InputError
 from hepllm.evaluation.bootstrap import Interval, interval
-from hepllm.evaluation.calibration import Calibration, ValidationScores, fit_calibration, logit
-from hepllm.schema import SIGNAL
+from hepllm.evaluation.calibration import Calibration, fit_calibration, logit
+from hepllm.evaluation.scores import ScoredEvents
 
 ASSUMPTION = (
     "assumes that the scores of each class are distributed as in the validation data, which a "
@@ -78,7 +78,7 @@ def maximum_likelihood_fraction(log_ratio: Floats, count: Floats) -> float:
 def estimate_prior(
     score: Floats,
     weight: Floats,
-    validation: ValidationScores,
+    validation: ScoredEvents,
     calibration: Calibration,
     *,
     confidence: float,
@@ -125,10 +125,10 @@ def _fraction(calibration: Calibration, places: Floats, count: Floats) -> float:
 
 
 def _refit(
-    validation: ValidationScores, calibration: Calibration, generator: np.random.Generator
+    validation: ScoredEvents, calibration: Calibration, generator: np.random.Generator
 ) -> Calibration | None:
     """Fits the calibration to a bootstrap replica of its events; None where the fit fails."""
-    is_signal = validation.label == SIGNAL
+    is_signal = validation.is_signal
     drawn = [
         generator.choice(events, len(events))
         for events in (np.flatnonzero(is_signal), np.flatnonzero(~is_signal))

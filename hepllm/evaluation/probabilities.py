@@ -9,7 +9,7 @@ import numpy as np
 
 from hepllm.arrays import Floats
 from hepllm.config import EvaluationConfig
-from hepllm.evaluation.calibration import Calibration, ValidationScores, fit_calibration
+from hepllm.evaluation.calibration import Calibration, fit_calibration
 from hepllm.evaluation.prior import ASSUMPTION, PriorEstimate, estimate_prior
 from hepllm.evaluation.reliability import Reliability, TopBin, reliability, top_bins
 from hepllm.evaluation.scores import ScoredEvents
@@ -52,7 +52,7 @@ def choose_prior(
     config: EvaluationConfig,
     balance: str,
     calibration: Calibration,
-    validation: ValidationScores,
+    validation: ScoredEvents,
     sample: tuple[Floats, Floats],
     *,
     seed: int,

@@ -54,13 +54,18 @@ class ScoredEvents:
     """
 
     score: Floats
-    label: Ints
+    label: NDArray[np.integer]
     weight: Floats
+
+    def take(self, events: Ints | Bools) -> ScoredEvents:
+        """The events at these positions or in this mask."""
+        return ScoredEvents(self.score[events], self.label[events], self.weight[events])
 
     @property
     def is_signal(self) -> Bools:
         """Mask of the signal events, shape (N,)."""
-        return np.equal(self.label, SIGNAL)
+        mask: Bools = np.equal(self.label, SIGNAL)
+        return mask
 
     @property
     def n_signal(self) -> int:

@@ -12,7 +12,7 @@ from hepllm import __version__
 from hepllm.arrays import Floats
 from hepllm.config import EvaluationConfig, SearchConfig
 from hepllm.errors import HepllmError, InputError
-from hepllm.evaluation.calibration import ValidationScores
+from hepllm.evaluation.scores import ScoredEvents
 from hepllm.pictures.search import plot_jet_masses, plot_spectrum
 from hepllm.runs.folder import Run
 from hepllm.runs.samples import EvaluationSet
@@ -55,7 +55,7 @@ def search_blackbox(
     chosen: EvaluationSet,
     *,
     scores: Floats,
-    validation: ValidationScores,
+    validation: ScoredEvents,
     folder: Path,
 ) -> tuple[Submission | NoSearch, tuple[Path, ...]]:
     """Searches a set for a resonance, and writes ``submission.json`` and pictures.
@@ -138,7 +138,7 @@ def observe(chosen: EvaluationSet, scores: Floats) -> BoxEvents:
     return BoxEvents(scores, table.column("m_jj"), light, light + table.column("jet_mass_delta"))
 
 
-def reference_signal(run: Run, validation: ValidationScores) -> ReferenceSignal | None:
+def reference_signal(run: Run, validation: ScoredEvents) -> ReferenceSignal | None:
     """Returns the signal among the validation events of a run; None for fewer than 20 events."""
     table = run.validation_table(("m_jj",))
     is_signal = table.label == SIGNAL

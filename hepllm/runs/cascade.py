@@ -16,7 +16,7 @@ from hepllm.baselines.scorer import Scorer, TrainingSample
 from hepllm.config import EvaluationConfig
 from hepllm.data.dataset import EventTable
 from hepllm.errors import InputError
-from hepllm.evaluation.calibration import Calibration, Method, ValidationScores, fit_calibration
+from hepllm.evaluation.calibration import Calibration, Method, fit_calibration
 from hepllm.evaluation.cascade import (
     FEW_EVENTS,
     CascadeCalibration,
@@ -48,9 +48,8 @@ class RunCascade:
         boosting: boosting trained on the events and features of the run.
         cut: cut from the validation split.
         calibration: calibration of joined scores, with joined validation scores.
-        prior_calibration: calibration of the boosting's logits. A prior is estimated from these
-            logits, because all events have them.
-        validation: the boosting's logits of the whole validation split.
+        prior_calibration: calibration of the boosting's logits, with those of the whole validation
+            split. A prior is estimated from these logits, because all events have them.
         alone: the model's own scores of the validation events of the run.
     """
 
@@ -58,7 +57,6 @@ class RunCascade:
     cut: CascadeCut
     calibration: RunCalibration
     prior_calibration: RunCalibration
-    validation: ScoredEvents
     alone: ScoredEvents
 
     def before(self, model: Floats) -> RunCascade:
@@ -106,7 +104,8 @@ class RunCascade:
             passing = efficiencies(passes, is_signal, table.weight, config.confidence)
             beyond = cuts_beyond(self.cut, results)
         compared = (self.calibration.validation.score, self.alone)
-        loss = measure_loss(self.cut, self.validation, compared, config, seed)
+        logits = self.prior_calibration.validation
+        loss = measure_loss(self.cut, logits, compared, config, seed)
         return CascadeRecord.of(self.cut, scores, loss, passing, beyond)
 
 
@@ -153,18 +152,16 @@ def open_cascade(
     cut = choose_cut(validation, alone.score, config.cascade)
     _warn_if_uncertain(cut, validation)
     scored = run.validation_rows(table)  # events that the model has scored
-    joined = cut.combine(logits[scored], alone.score[cut.keeps(logits[scored])])
-    of_boosting = ValidationScores(validation.score, validation.label, validation.weight)
-    rest = _platt(of_boosting, calibrate(run, "none").map)
+    scores = cut.combine(logits[scored], alone.score[cut.keeps(logits[scored])])
+    joined = replace(alone, score=scores)
+    rest = _platt(validation, calibrate(run, "none").map)
     return RunCascade(
         boosting=boosting,
         cut=cut,
         calibration=RunCalibration(
-            ValidationScores(joined, alone.label, alone.weight),
-            _calibrate_joined(run, config.calibration, (joined, alone), cut, rest),
+            joined, _calibrate_joined(run, config.calibration, joined, cut, rest)
         ),
-        prior_calibration=RunCalibration(of_boosting, rest),
-        validation=validation,
+        prior_calibration=RunCalibration(validation, rest),
         alone=alone,
     )
 
@@ -180,7 +177,7 @@ def _warn_if_uncertain(cut: CascadeCut, validation: ScoredEvents) -> None:
         )
 
 
-def _platt(validation: ValidationScores, raw: Calibration) -> Calibration:
+def _platt(validation: ScoredEvents, raw: Calibration) -> Calibration:
     try:
         return fit_calibration(validation, "platt", raw.prior)
     except InputError as error:
@@ -191,30 +188,22 @@ def _platt(validation: ValidationScores, raw: Calibration) -> Calibration:
 def _calibrate_joined(
     run: Run,
     method: Method,
-    scores: tuple[Floats, ScoredEvents],
+    joined: ScoredEvents,
     cut: CascadeCut,
     rest: Calibration,
 ) -> CascadeCalibration:
     """Calibrates the model's scores among the events that pass the cut."""
-    joined, alone = scores
-    kept = ~cut.is_cascaded(joined)
+    kept = ~cut.is_cascaded(joined.score)
     ours = calibrate(run, method).map
     if not kept.all():
-        passing = ValidationScores(joined[kept], alone.label[kept], alone.weight[kept])
         try:
-            fitted = fit_calibration(passing, method, _passing_prior(ours.prior, kept, alone))
+            prior = _passing_prior(ours.prior, kept, joined)
+            fitted = fit_calibration(joined.take(kept), method, prior)
             ours = replace(fitted, prior=ours.prior)
         except InputError as error:
             LOG.warning("calibrated on all validation events, not only on kept ones: %s", error)
-    return CascadeCalibration(
-        method=ours.method,
-        prior=ours.prior,
-        slope=ours.slope,
-        offset=ours.offset,
-        cut=cut,
-        kept=ours,
-        rest=rest,
-    )
+    linear = ours.method, ours.prior, ours.slope, ours.offset
+    return CascadeCalibration(*linear, cut=cut, kept=ours, rest=rest)
 
 
 def _passing_prior(prior: float, kept: Bools, events: ScoredEvents) -> float:

@@ -15,7 +15,8 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from hepllm.errors import InputError
-from hepllm.evaluation.calibration import Calibration, Method, ValidationScores, fit_calibration
+from hepllm.evaluation.calibration import Calibration, Method, fit_calibration
+from hepllm.evaluation.scores import ScoredEvents
 from hepllm.files import write_aside
 from hepllm.runs.folder import Run
 
@@ -40,7 +41,7 @@ SCHEMA = pa.schema(
 class RunCalibration:
     """A run's map from scores to probabilities, and the scores that it was fitted to."""
 
-    validation: ValidationScores
+    validation: ScoredEvents
     map: Calibration
 
 
@@ -53,7 +54,7 @@ def calibrate(run: Run, method: Method) -> RunCalibration:
     Raises:
         InputError: the training of the run did not finish.
     """
-    validation = ValidationScores(run.validation_scores(), *run.validation_labels())
+    validation = ScoredEvents(run.validation_scores(), *run.validation_labels())
     n_signal, n_background = run.record.n_train["signal"], run.record.n_train["background"]
     prior = n_signal / (n_signal + n_background)
     try:

@@ -18,7 +18,6 @@ from hepllm.errors import InputError
 from hepllm.evaluation.calibration import (
     Calibration,
     Method,
-    ValidationScores,
     expit,
     fit_calibration,
     logit,
@@ -26,7 +25,7 @@ from hepllm.evaluation.calibration import (
 from hepllm.evaluation.prior import estimate_prior, maximum_likelihood_fraction
 from hepllm.evaluation.probabilities import CalibrationRecord, check_calibration, choose_prior
 from hepllm.evaluation.reliability import reliability, top_bins
-from hepllm.evaluation.scores import scored_events
+from hepllm.evaluation.scores import ScoredEvents, scored_events
 from hepllm.pictures.reliability import plot_reliability
 from hepllm.report.probabilities import probability_section
 from hepllm.report.text import as_text
@@ -44,9 +43,9 @@ def draw(
     return (DISTANCE * hidden - OFFSET) / SLOPE, label
 
 
-def validation(seed: int = 1, fraction: float = 0.5, n_events: int = 4000) -> ValidationScores:
+def validation(seed: int = 1, fraction: float = 0.5, n_events: int = 4000) -> ScoredEvents:
     score, label = draw(n_events, fraction, seed)
-    return ValidationScores(score, label, np.ones(n_events))
+    return ScoredEvents(score, label, np.ones(n_events))
 
 
 def test_platt_finds_the_map_whatever_the_balance_of_the_validation_data() -> None:
@@ -66,7 +65,7 @@ def test_the_training_prior_is_where_the_logits_hold() -> None:
 
 def test_temperature_changes_the_scale_only() -> None:
     score, label = draw(20_000, 0.5, 1)
-    centred = ValidationScores(score + OFFSET / SLOPE, label, np.ones(len(score)))
+    centred = ScoredEvents(score + OFFSET / SLOPE, label, np.ones(len(score)))
     found = fit_calibration(centred, "temperature", 0.5)
     assert found.slope == pytest.approx(SLOPE, rel=0.06)
     assert found.offset == 0.0
@@ -96,17 +95,17 @@ def test_every_method_repairs_the_calibration_error() -> None:
 
 
 def test_separated_classes_have_a_finite_slope() -> None:
-    events = ValidationScores(np.array([-2.0, -1.0, 1.0, 2.0]), np.array([0, 0, 1, 1]), np.ones(4))
+    events = ScoredEvents(np.array([-2.0, -1.0, 1.0, 2.0]), np.array([0, 0, 1, 1]), np.ones(4))
     for method in ("platt", "temperature", "isotonic"):
         assert np.abs(fit_calibration(events, method, 0.5).logits(events.score)).max() < 50
 
 
 def test_what_cannot_be_calibrated_is_refused() -> None:
     events = validation(n_events=200)
-    only = ValidationScores(events.score[:100], events.label[:100], np.ones(100))
+    only = ScoredEvents(events.score[:100], events.label[:100], np.ones(100))
     with pytest.raises(InputError, match="one class only"):
         fit_calibration(only, "platt", 0.5)
-    upside_down = ValidationScores(-events.score, events.label, events.weight)
+    upside_down = ScoredEvents(-events.score, events.label, events.weight)
     with pytest.raises(InputError, match="nothing to calibrate"):
         fit_calibration(upside_down, "platt", 0.5)
 
