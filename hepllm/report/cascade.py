@@ -35,9 +35,7 @@ def _passing_table(found: CascadeRecord) -> Table:
         caption="Share that passes the cut of the cascade",
         heads=("", "validation", "this set"),
         groups=[Group("", [Row(name, [*map(_share, both)]) for name, both in shares.items()])],
-        notes=[
-            "This is the largest signal efficiency of any cut on the score above the cascade's."
-        ],
+        notes=["Cuts on the score above the cascade's have at most this signal efficiency."],
     )
 
 
