@@ -21,7 +21,7 @@ from hepllm.config.inputs import FORMATS
 @click.option("--rows", "by_row", is_flag=True, help="EVENTs are rows of a dataset, not event ids.")
 @click.option("--output", type=PATH, help="Folder of the results [RUN/explain].")
 @click.option(
-    "--threshold", type=float, help="Score from which an event is signal [from validation data]."
+    "--threshold", type=float, help="Decision threshold on the score [from validation data]."
 )
 @click.option("--format", "form", type=click.Choice(FORMATS), help="Input format [from content].")
 @click.option("--label", help="Column or branch of the labels; 'none': no labels.")

@@ -49,9 +49,7 @@ class SearchConfig(Section):
         "template",
         "Fit to selected events: shape of the rejected ones times a factor, or a dijet function",
     )
-    parameter_p: Fraction = setting(
-        0.05, "p-value of a likelihood ratio below which a fit gets one more parameter"
-    )
+    parameter_p: Fraction = setting(0.05, "p-value of a likelihood ratio to add one fit parameter")
     toys: Count = setting(1000, "Initial number of pseudo-experiments")
     max_toys: Count = setting(
         10_000, "Maximum of pseudo-experiments, drawn until 20 exceed the data"
@@ -100,9 +98,7 @@ class EvaluationConfig(Section):
         "Signal to background at which a sample is also reported, from the same scores",
     )
     batch_size: Count = setting(128, "Events in memory at once when the model scores")
-    ablations: bool = setting(
-        True, "Score again with numbers or text of other events; never for black boxes"
-    )
+    ablations: bool = setting(True, "Score with other events' numbers or text; no black boxes")
     baselines: tuple[Literal["boosting", "mlp", "logistic", "cut"], ...] = setting(
         ("boosting", "mlp", "logistic", "cut"),
         "Classifiers trained on the same events and features; an empty list: none",

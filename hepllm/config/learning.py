@@ -129,9 +129,7 @@ class LossConfig(Section):
     class_weights: Literal["none", "balanced"] = setting(
         "none", "Factors on event weights; balanced: both classes get the same total weight"
     )
-    focal_gamma: NonNegative = setting(
-        0.0, "Exponent of the focal loss (arXiv:1708.02002); 0: cross-entropy"
-    )
+    focal_gamma: NonNegative = setting(0.0, "Exponent of focal loss (arXiv:1708.02002); 0: none")
     label_smoothing: Dropout = setting(0.0, "Share of each target, spread evenly over both classes")
     r_drop: NonNegative = setting(
         0.0, "Weight of the divergence between two dropout masks (arXiv:2106.14448); 0: one pass"
@@ -152,9 +150,7 @@ class TrainConfig(Section):
     features: FeatureSet | list[str] = setting(
         "search", "Input features; search and cathode: none that follow m_jj, as searches need"
     )
-    balance: Balance = setting(
-        "1:1", "Signal to background; all events of the rarer class, and a sample of the other"
-    )
+    balance: Balance = setting("1:1", "Signal to background; the more frequent class is sampled")
     epochs: Positive = setting(4.0, "Passes over the training events")
     batch_size: Count = setting(32, "Events per step, in all processes together")
     micro_batch_size: Count | None = setting(
@@ -165,9 +161,7 @@ class TrainConfig(Section):
     )
     loss: LossConfig = LossConfig()
     lr: Positive = setting(2e-4, "Peak learning rate of LoRA weights; as QLoRA (arXiv:2305.14314)")
-    nfa_lr: Positive = setting(
-        2e-3, "Peak learning rate of the adapter; ten times lr, since it starts from random weights"
-    )
+    nfa_lr: Positive = setting(2e-3, "Peak rate of the adapter; 10 lr, since it starts at random")
     lora_optimizer: Literal["auto", "adamw", "adamw8bit", "paged_adamw8bit"] = setting(
         "auto", "Optimizer of LoRA; auto: 8-bit states (arXiv:2110.02861) on a GPU, 32-bit on a CPU"
     )
@@ -187,9 +181,7 @@ class TrainConfig(Section):
     layerwise_lr_decay: Annotated[float, Field(gt=0, le=1)] = setting(
         1.0, "Factor on the LoRA rate from each layer to the one below (arXiv:1801.06146); 1: none"
     )
-    clip_norm: Positive = setting(
-        1.0, "Maximum gradient norm, for LoRA and adapter apart; a larger gradient is scaled down"
-    )
+    clip_norm: Positive = setting(1.0, "Maximum gradient norm, separately for LoRA and adapter")
     ema_decay: Probability | None = setting(
         None, "Decay of a moving average of the weights, which is validated and kept; null: none"
     )

@@ -88,9 +88,7 @@ class SimulateConfig(Section):
     multiparton_interactions: bool = setting(
         False, "Multiparton interactions; false, because the R&D events agree only without them"
     )
-    block_size: Count = setting(
-        250, "Events per work item; each has its own seed, so the events depend on it"
-    )
+    block_size: Count = setting(250, "Events per work item and seed, so the events depend on it")
     workers: WholeNumber = setting(0, "Worker processes; 0: one per usable core")
     executor: Executor = setting("processes", "Where work items run; see docs/how-to/preprocess.md")
 
