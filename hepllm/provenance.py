@@ -30,10 +30,8 @@ class Call(Record):
 
     date: str
     """UTC, in the form of ISO 8601."""
-
     command: str
     """The command line, which can be pasted into a shell."""
-
     versions: Mapping[str, str]
     """Versions of hepllm, Python and the packages that compute, and the operating system."""
 

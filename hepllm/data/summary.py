@@ -22,13 +22,10 @@ class FeatureSummary(Record):
 
     median: float | None
     """Median of the events that have a value; null where none has."""
-
     low: float | None
     """16 % quantile."""
-
     high: float | None
     """84 % quantile."""
-
     missing: float
     """Share of events without a value."""
 
@@ -38,10 +35,8 @@ class FeatureByClass(Record):
 
     unit: str
     """Unit of the feature; empty where it has none."""
-
     mass_like: bool
     """Whether it follows m_jj, so that it is not in the feature set ``search``."""
-
     classes: dict[str, FeatureSummary]
     """Summaries by label, for labels that occur."""
 
@@ -51,28 +46,20 @@ class DatasetSummary(Record):
 
     dataset: str
     """Folder of the dataset."""
-
     digest: str
     """Digest of its contents."""
-
     n_events: Events
     """Events in all splits."""
-
     counts: dict[str, dict[str, int]]
     """Events by label, for each split and for ``all``."""
-
     duplicate_events: Events
     """Events with the same content as an earlier row of the same source."""
-
     sources: list[Whole[SourceFile]]
     """Files of its events."""
-
     cut_flow: list[CutFlowStep]
     """Events left after each step of the selection."""
-
     features: dict[str, FeatureByClass]
     """Features by name."""
-
     page: str | None
     """File of the pictures of distributions; null where none was drawn."""
 

@@ -30,13 +30,10 @@ class Measurement(Record):
 
     value: float
     """Best estimate."""
-
     below: float
     """Distance to the lower end of the interval."""
-
     above: float
     """Distance to the upper end of the interval."""
-
     method: str
     """How the interval was found, such as ``minos``, ``hesse`` or ``bootstrap``."""
 
@@ -71,16 +68,12 @@ class SignalEfficiency(Record):
 
     value: float
     """Best estimate, from 0 to 1."""
-
     low: float
     """Lower end of the 68 % interval (Clopper and Pearson)."""
-
     high: float
     """Upper end of the 68 % interval."""
-
     n_events: EventNumber
     """Effective number of simulated events that it is counted with."""
-
     of: str
     """Description of the signal."""
 
@@ -90,13 +83,10 @@ class ShapeDistance(Record):
 
     ks: float
     """Kolmogorov-Smirnov distance."""
-
     ks_p: float
     """Probability of a distance at least as large for equal shapes."""
-
     js: Annotated[float, Field(json_schema_extra={"unit": "bits"})]
     """Jensen-Shannon divergence in ten bins of equal content."""
-
     js_95: Annotated[float, Field(json_schema_extra={"unit": "bits"})]
     """95 % quantile of the divergence of random selections of as many events."""
 
@@ -106,13 +96,10 @@ class BumpWindow(Record):
 
     m_jj_gev: GevRange
     """Lower and upper end of the window."""
-
     n_observed: Events
     """Events in the window."""
-
     n_expected: EventNumber
     """Events of the background fit in the window."""
-
     local_p: float
     """Poisson probability of at least as many events in this window alone."""
 
@@ -122,7 +109,6 @@ class FitQuality(Record):
 
     n_parameters: int
     """Number of parameters of the fit."""
-
     goodness_p: float
     """Probability of a fit at least as bad, from pseudo-experiments."""
 
@@ -139,34 +125,24 @@ class SelectionFindings(Record):
 
     efficiency: float
     """Share of the events in the m_jj range that the cut is meant to keep."""
-
     score_threshold: float
     """Score above which events pass."""
-
     n_selected: Events
     """Events that pass."""
-
     bump: BumpWindow
     """The window with the least probable excess."""
-
     p_value: float
     """Probability of such an excess in any window of this selection, without a signal."""
-
     significance_global: float | None
     """The p-value in one-sided Gaussian standard deviations; null for p = 1."""
-
     n_toys: int
     """Pseudo-experiments that the p-value is counted in."""
-
     n_toys_exceeding: int
     """Pseudo-experiments at least as extreme as the data."""
-
     fit: SelectionFitQuality
     """The background fit."""
-
     shape_after_against_before: ShapeDistance | None
     """Effect of the cut on the spectrum; null where fewer than 10 events pass or fail."""
-
     shape_without_resonance: ShapeDistance | None
     """The same without three widths around the resonance."""
 
@@ -176,7 +152,6 @@ class JetMasses(Record):
 
     light: MeasuredGev | None
     """Mass of the lighter jet; null where there are too few events."""
-
     heavy: MeasuredGev | None
     """Mass of the heavier jet; null where there are too few events."""
 
@@ -186,25 +161,18 @@ class UpperLimit(Record):
 
     mass_gev: Gev
     """Mass of the resonance."""
-
     is_largest_fluctuation: bool
     """Whether this is the mass at which the data exceed the background most."""
-
     efficiency: float
     """The selection, as the share of events that it keeps."""
-
     n_signal_selected: EventNumber
     """Observed limit on the events that pass the cut."""
-
     expected: EventNumber
     """Median of that limit in spectra without signal."""
-
     expected_16: EventNumber
     """Its 16 % quantile in spectra without signal."""
-
     expected_84: EventNumber
     """Its 84 % quantile in spectra without signal."""
-
     n_signal_box: EventNumber | None
     """Observed limit over the lower end of the efficiency; null where that is not known."""
 
@@ -214,13 +182,10 @@ class UpperLimits(Record):
 
     confidence: float
     """Confidence level of the limits."""
-
     method: str
     """Statistical method of the limits."""
-
     relative_width: float
     """Standard deviation of the peak over its mass."""
-
     by_mass: list[UpperLimit]
     """First the mass of the largest fluctuation, if well inside the range; then rising masses."""
 
@@ -230,13 +195,10 @@ class SelectionTruth(Record):
 
     efficiency: float
     """The selection, as the share of events that it keeps."""
-
     n_signal: Events
     """Signal events that pass the cut and are in the m_jj range."""
-
     eps_s: float | None
     """Share of all signal events; null where there are none."""
-
     eps_b: float
     """Share of all background events."""
 
@@ -246,16 +208,12 @@ class Truth(Record):
 
     n_signal_box: Events
     """Signal events."""
-
     n_signal_in_range: Events
     """Signal events in the m_jj range."""
-
     signal_over_background: float
     """Signal over background events."""
-
     median_m_jj_of_signal_gev: Gev | None
     """Median of the signal in the m_jj range; null where there is no signal."""
-
     selections: list[SelectionTruth]
     """By selection, the loosest first."""
 
@@ -265,70 +223,48 @@ class SearchFindings(Record):
 
     n_events: Events
     """Events of the box."""
-
     m_jj_range_gev: GevRange
     """Range in which a resonance is searched."""
-
     n_in_range: Events
     """Events in this range."""
-
     p_value: float
     """Probability of such an excess in any window of any selection, without a signal."""
-
     significance_global: float | None
     """The p-value in one-sided Gaussian standard deviations; null for p = 1."""
-
     n_toys: int
     """Pseudo-experiments that the p-value is counted in."""
-
     n_toys_exceeding: int
     """Pseudo-experiments at least as extreme as the data."""
-
     n_toys_failed: int
     """Pseudo-experiments in which a fit failed; they count as extreme."""
-
     resonance_mass_gev: MeasuredGev
     """Mass of the peak."""
-
     resonance_relative_width: Measurement
     """Standard deviation of the peak over its mass."""
-
     resonance_width_at_limit: bool
     """Whether the width is the smallest or the largest that the fit allows."""
-
     resonance_fit_valid: bool
     """Whether the fit of the peak converged."""
-
     jet_masses_gev: JetMasses
     """Masses of the jets near the resonance."""
-
     n_signal_selected: MeasuredEvents
     """Events of the peak that pass the cut of the best selection, in the m_jj range."""
-
     n_signal_box: MeasuredEvents | None
     """``n_signal_selected`` over the efficiency; null without an excess or an efficiency."""
-
     signal_over_background: float | None
     """Signal over background events of the box; null where ``n_signal_box`` is."""
-
     signal_efficiency: SignalEfficiency | None
     """Efficiency of the best selection for simulated signal; null where it is not known."""
-
     upper_limits: UpperLimits | None
     """Limits on the signal; null where there is an excess, or no limit was found."""
-
     best_selection: float
     """The selection with the most significant bump, as the share of events that it keeps."""
-
     selections: list[SelectionFindings]
     """By selection, the loosest first."""
-
     spectrum_before_cut: FitQuality
     """The background fit to the events that fail the loosest cut."""
-
     warnings: list[str]
     """Warnings about the numbers."""
-
     truth: Truth | None = None
     """True content of the box; not written where there is no key."""
 
@@ -343,13 +279,10 @@ class Blackbox(Record):
 
     name: str
     """Name of the dataset."""
-
     digest: str
     """Digest of its contents."""
-
     sources: list[Whole[SourceFile]]
     """Files that its events come from."""
-
     n_excluded_as_seen: Events
     """Events left out because the run was trained or validated on them."""
 
@@ -366,22 +299,16 @@ class Submission(SearchFindings, SearchedBox):
 
     run: str
     """Name of the run whose classifier computed the scores."""
-
     trained_on: str
     """Digest of the dataset that the run was trained on."""
-
     features: list[str]
     """Features of an event that the classifier uses."""
-
     cascade: float | None
     """Share of background that the boosting passes on to the model; null without a cascade."""
-
     seed: int
     """Seed of pseudo-experiments and replicas."""
-
     config: Whole[SearchConfig]
     """The settings of the search, ``evaluation.search``."""
-
     versions: dict[str, str]
     """Versions of hepllm and of the packages that the search relies on."""
 
