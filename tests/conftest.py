@@ -14,6 +14,7 @@ import h5py
 import hdf5plugin
 import numpy as np
 import pytest
+from hypothesis import settings
 from numpy.typing import NDArray
 
 from hepllm.config import Config, load_config
@@ -39,6 +40,10 @@ _BROWSER_FLAGS = (
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAYON_NUM_THREADS", "1")  # of tokenizers
+
+# How long an example takes depends on what else runs on the machine.
+settings.register_profile("shared machine", deadline=None)
+settings.load_profile("shared machine")
 
 
 def _reset_logging() -> None:

@@ -92,7 +92,7 @@ def test_shards_have_a_fixed_size(dataset: Dataset) -> None:
 
 @pytest.mark.usefixtures("small_shards")
 @given(sizes=st.lists(st.integers(0, 25), min_size=1, max_size=5))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_shards_do_not_depend_on_how_tables_come(
     sizes: list[int], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
@@ -24,7 +24,6 @@ def toy(seed: int, n: int = 60, distance: float = 1.0, digits: int = 1) -> Score
     return scored_events(score, label, weight)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10_000))
 def test_each_replica_is_the_metric_of_the_drawn_events(seed: int) -> None:
     """The fast path by ranks against the plain one, with ties and negative weights."""

@@ -72,7 +72,7 @@ def test_temperature_changes_the_scale_only() -> None:
 
 
 @given(st.sampled_from(["temperature", "platt", "isotonic"]), st.integers(0, 20))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_calibration_never_reorders_and_is_finite(method: Method, seed: int) -> None:
     events = validation(seed, n_events=200)
     found = fit_calibration(events, method, 0.3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import norm
@@ -200,7 +200,6 @@ def test_an_absent_class_is_a_reason_and_no_number(
         assert reason in (why or "")
 
 
-@settings(deadline=None)
 @given(st.integers(0, 1000))
 def test_the_chosen_cut_is_the_best_one_and_is_only_read_on_other_data(seed: int) -> None:
     validation, test = gaussians(300, 600, 1.0, seed), gaussians(300, 600, 1.0, seed + 5000)

@@ -61,7 +61,7 @@ def test_a_linear_score_has_the_known_smallest_changes(offset: float, space: Fea
     assert found.several.distance == pytest.approx(0.4 / np.sqrt(2.0), abs=0.01)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.floats(-2, 2), min_size=4, max_size=4),
     st.floats(-1.5, 1.5),

@@ -103,7 +103,7 @@ def shared_encoders(real_tokenizer: Any, tiny_config: Callable[..., Config]) -> 
     ]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.lists(numbers, min_size=40, max_size=40), min_size=2, max_size=4))
 def test_every_compact_prompt_has_as_many_tokens_and_at_most_a_hundred(
     encoders: list[PromptEncoder], rows: list[list[float]]
@@ -178,7 +178,7 @@ def test_tokens_around_the_fusion_place_are_those_of_the_text(
         assert tokenizer.decode(real[: len(real) - len(tail) - n_tokens]) == before
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.lists(numbers, min_size=40, max_size=40), min_size=2, max_size=4))
 def test_no_prompt_differs_within_the_shared_prefix(
     shared_encoders: list[PromptEncoder], rows: list[list[float]]

@@ -168,7 +168,7 @@ def test_energies_are_bounds(events: Particles) -> None:
 
 
 @given(angle=st.floats(-3, 3))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_rotation_in_phi(events: Particles, angle: float) -> None:
     before, after = _features(events), _features(_map(events, phi=angle))
     _assert_equal(before, after, without=("jet1_phi", "jet2_phi", "jet3_phi"))
@@ -177,7 +177,7 @@ def test_rotation_in_phi(events: Particles, angle: float) -> None:
 
 
 @given(rapidity=st.floats(-2, 2))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_longitudinal_boost(events: Particles, rapidity: float) -> None:
     frame = [f"jet{jet}_{name}" for jet in (1, 2, 3) for name in ("eta", "energy")]
     # Pseudorapidity differences of massive jets are not invariant.

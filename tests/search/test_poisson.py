@@ -78,7 +78,7 @@ def test_deviance_is_twice_the_likelihood_ratio() -> None:
 
 
 @given(st.integers(0, 2**31), st.floats(5, 5000))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_no_other_parameters_are_better(seed: int, n_events: float) -> None:
     counts, _ = _draw(n_events, 1, seed)
     counts[0, [0, 10, 20]] += 1  # enough bins for a maximum to exist

@@ -114,7 +114,7 @@ def test_the_size_of_blocks_and_strides_does_not_matter(
         np.testing.assert_array_equal(file.read(33, 35).particles.pt, expected)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(st.binary(max_size=12).map(lambda b: b.replace(b"\n", b"x")), max_size=20),
     st.integers(1, 9),

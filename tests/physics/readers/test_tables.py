@@ -135,7 +135,7 @@ def test_reading_rows_takes_the_memory_of_rows(kind: str, tmp_path: Path) -> Non
 
 
 @given(cut=st.tuples(st.integers(0, 2502), st.integers(1, 2503)).filter(lambda c: c[0] < c[1]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_any_piece_of_a_text(
     cut: tuple[int, int], rows: Rows, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
