@@ -1,7 +1,7 @@
-"""Two events as prompts of equal length, so that one can be compared with the other in each token.
+"""Writes two events as prompts of equal length, so that they can be compared token by token.
 
-A path from the embeddings of one prompt to those of another makes sense only where the same word
-or digit place stands in both.
+A path from the embeddings of one prompt to those of another makes sense only if each token is the
+same word or decimal place in both.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import accumulate
 from hepllm.model.encoding import PromptEncoder, TextToken
 
 _DECIMALS = (10, 9, 11, 8, 12, 7, 13, 6, 14)
-"""Digits with which a reference is tried in a ``full`` prompt, the usual number first."""
+"""Decimals to try for the reference in a ``full`` prompt, the default first."""
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,13 @@ class AlignedPrompts:
     """An event and a reference as prompts of L tokens.
 
     Attributes:
-        tokens: L of the event.
-        reference: L of the reference.
+        tokens: L token ids of the event.
+        reference: L token ids of the reference.
         features: L features that the tokens print; empty for words that all events share.
         texts: L pieces of the event's prompt; empty for soft tokens.
-        soft: places of the soft tokens.
-        unaligned: features whose text in the reference is the event's own, since the reference's
-            cannot be printed in so many tokens.
+        soft: positions of the soft tokens.
+        unaligned: features that the reference prints with the event's text, because its own value
+            has no text with the same number of tokens.
     """
 
     tokens: tuple[int, ...]
@@ -47,12 +47,12 @@ class AlignedPrompts:
 def align_prompts(
     encoder: PromptEncoder, event: Mapping[str, float], reference: Mapping[str, float]
 ) -> AlignedPrompts:
-    """Writes an event and its reference with as many tokens in each place.
+    """Writes an event and its reference with the same number of tokens for each feature.
 
     Args:
         encoder: writes and tokenises the prompts.
         event: feature values in GeV and radians; NaN where missing.
-        reference: another event.
+        reference: feature values of another event.
     """
     pieces = encoder.pieces(event)
     candidates = [encoder.pieces(reference, dict.fromkeys(reference, d)) for d in _DECIMALS]
@@ -65,7 +65,7 @@ def align_prompts(
     others = encoder.locate(
         "".join(other or piece for other, (_, piece) in zip(found, pieces, strict=True))
     )
-    if len(others) != len(tokens):  # what fits alone may not do so together
+    if len(others) != len(tokens):  # texts that fit alone may not fit together
         found, others = [None] * len(pieces), tokens
     return AlignedPrompts(
         tokens=tuple(token.id for token in tokens),
@@ -80,7 +80,7 @@ def align_prompts(
 
 
 def _fitting(encoder: PromptEncoder, name: str, text: str, candidates: Sequence[str]) -> str | None:
-    """The first candidate with as many tokens as a text."""
+    """Returns the first candidate with as many tokens as ``text``."""
     if not name:
         return text
     length = len(encoder.locate(text))
@@ -88,7 +88,7 @@ def _fitting(encoder: PromptEncoder, name: str, text: str, candidates: Sequence[
 
 
 def _owners(pieces: Sequence[tuple[str, str]], tokens: Sequence[TextToken]) -> tuple[str, ...]:
-    """The feature that each token prints, by the piece that its last character belongs to."""
+    """Returns the feature that each token prints, by the piece of its last character."""
     ends = list(accumulate(len(text) for _, text in pieces))
     owners = []
     for token in tokens:

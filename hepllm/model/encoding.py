@@ -1,4 +1,4 @@
-"""From events to token ids, with the places of the soft tokens."""
+"""Turns events into token ids with places for soft tokens."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from hepllm.config import FusionConfig, PromptConfig
 from hepllm.errors import RunError
@@ -21,7 +22,7 @@ from hepllm.model.prompts import FUSION_MARK, LABEL_WORDS, pieces, render
 
 _SENTENCEPIECE_START = "<s>"
 _PROBES = (math.nan, -1.0, 0.0, 1.0, 1e5)
-"""Values that begin with as different letters as numbers can in a prompt."""
+"""Values whose texts differ from their first character on."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class EncodedPrompts:
     """Token ids of B prompts of at most L tokens, padded on the right.
 
     Attributes:
-        token_ids: shape (B, L); a filler where soft tokens go.
+        token_ids: shape (B, L); a filler id where soft tokens go.
         attention_mask: shape (B, L), or None where all prompts are equally long.
         fusion_positions: shape (B, n_tokens), or None for text only.
         n_shared: tokens that all prompts of this layout begin with, before any soft token.
@@ -42,20 +43,20 @@ class EncodedPrompts:
 
     @property
     def n_tokens(self) -> int:
-        """Tokens of all prompts together, padding apart."""
+        """Tokens of all prompts, without padding."""
         mask = self.attention_mask
         return self.token_ids.numel() if mask is None else int(mask.sum())
 
 
 @dataclass(frozen=True)
 class TextToken:
-    """A token of a prompt and the characters that it stands for.
+    """A token and its characters in the prompt, ``text[start:stop]``.
 
     Attributes:
-        id: of the token; a filler where it is a soft token.
-        start: place of the first character.
-        stop: place after the last one.
-        soft: whether the adapter makes it.
+        id: token id; a filler for a soft token.
+        start: position of the first character.
+        stop: position after the last character.
+        soft: whether the adapter makes the token.
     """
 
     id: int
@@ -68,10 +69,10 @@ class PromptEncoder:
     """Writes events as prompts and tokenises them.
 
     Args:
-        tokenizer: of the language model.
+        tokenizer: tokenizer of the language model.
         names: features of the model, in the order of the columns of ``ModelInputs.numbers``.
         prompt: layout, template and printed features.
-        fusion: the adapter, which decides the number of soft tokens.
+        fusion: settings of the adapter, which decide the number of soft tokens.
     """
 
     def __init__(
@@ -90,37 +91,33 @@ class PromptEncoder:
 
     @property
     def prints_numbers(self) -> bool:
-        """Whether the text differs between events."""
+        """Whether the prompts of two events differ."""
         return bool(self._printed)
 
     def write(self, event: Mapping[str, float]) -> str:
-        """The prompt of one event as the model gets it, with the fusion mark in place."""
+        """Writes the prompt of one event, with the fusion mark in place."""
         text = render(event, self._printed, self._layout, fusion=self._n_soft > 0)
         return self._with_template(text) if self._chat_template else text
 
     def pieces(
         self, event: Mapping[str, float], decimals: Mapping[str, int] | None = None
     ) -> list[tuple[str, str]]:
-        """The same prompt in pieces, each with the feature that it prints.
+        """Writes the prompt in pieces: feature name, empty for words of all events, and text.
 
         Args:
             event: feature values in GeV and radians; NaN where missing.
-            decimals: of the numbers of a ``full`` prompt, by feature, where not the usual ones.
-
-        Returns:
-            Feature name, or an empty one for words that all events share, and text.
+            decimals: by feature, decimals in a ``full`` prompt that differ from the default.
         """
         found = pieces(
             event, self._printed, self._layout, fusion=self._n_soft > 0, decimals=decimals
         )
         if not self._chat_template:
             return found
-        mark = "\0"
-        head, _, tail = self._with_template(mark).partition(mark)
+        head, _, tail = self._with_template("\0").partition("\0")
         return [("", head), *found, ("", tail)]
 
     def locate(self, text: str) -> list[TextToken]:
-        """The tokens of a prompt that ``write`` made, as ``encode`` has them, with their places."""
+        """Returns the tokens of a prompt from ``write``, as in ``encode``, with their positions."""
         before, mark, after = text.partition(FUSION_MARK)
         tokens = [TextToken(token, 0, 0) for token in self._bos()]
         tokens += self._located(before, 0)
@@ -148,14 +145,11 @@ class PromptEncoder:
         return templated
 
     def with_text(self, inputs: ModelInputs) -> ModelInputs:
-        """The same events with their prompts written, so that the numbers can be exchanged."""
+        """Adds the prompts as text, which then stays when the numbers are exchanged."""
         return replace(inputs, text=self._texts(inputs))
 
     def encode(self, inputs: ModelInputs) -> EncodedPrompts:
-        """Encodes the prompts of events.
-
-        Args:
-            inputs: of B events; their ``text`` is taken where it is there, else it is written.
+        """Tokenises the prompts of B events, written from the numbers if ``text`` is None.
 
         Raises:
             ValueError: for particles, which no model reads yet.
@@ -196,25 +190,23 @@ class PromptEncoder:
             start + ids + (filler + after[index] if after is not None else [])
             for index, ids in enumerate(before)
         ]
-        length = max(map(len, rows))
-        is_padded = any(len(row) != length for row in rows)
-        token_ids = torch.full((len(rows), length), self._filler, dtype=torch.long)
-        mask = torch.zeros((len(rows), length), dtype=torch.long)
-        for index, row in enumerate(rows):
-            token_ids[index, : len(row)] = torch.tensor(row)
-            mask[index, : len(row)] = 1
+        lengths = torch.tensor([len(row) for row in rows])
+        token_ids = pad_sequence(
+            [torch.tensor(row) for row in rows], batch_first=True, padding_value=self._filler
+        )
+        mask = (torch.arange(token_ids.shape[1]) < lengths.unsqueeze(1)).long()
         positions = None
         if after is not None:
             first = torch.tensor([len(start) + len(ids) for ids in before])
             positions = first.unsqueeze(1) + torch.arange(self._n_soft)
         n_shared = len(self._prefix)
-        # A tokenizer might join a number that was not probed with the text before it.
+        # A tokenizer could merge a number that was not probed with the text before it.
         if any(row[:n_shared] != self._prefix for row in rows):
             n_shared = 0
-        return EncodedPrompts(token_ids, mask if is_padded else None, positions, n_shared)
+        return EncodedPrompts(token_ids, None if mask.all() else mask, positions, n_shared)
 
     def _find_prefix(self) -> list[int]:
-        """The tokens that all prompts begin with, before their first number or soft token."""
+        """Returns the tokens before the first number or soft token, which all prompts share."""
         texts = [self.write(dict.fromkeys(self._printed, value)) for value in _PROBES]
         heads = self._token_ids([text.partition(FUSION_MARK)[0] for text in texts])
         columns = takewhile(lambda column: len(set(column)) == 1, zip(*heads, strict=False))
@@ -227,15 +219,15 @@ class PromptEncoder:
         return ids
 
     def _bos(self) -> list[int]:
-        """The start token of SentencePiece models, which their templates already contain."""
+        """Returns the start token of SentencePiece models; their templates contain it already."""
         needs_bos = self._tokenizer.bos_token == _SENTENCEPIECE_START and not self._chat_template
         return [self._tokenizer.bos_token_id] if needs_bos else []
 
     def _find_label_tokens(self) -> tuple[int, int]:
-        """First tokens of the label words as they follow the cue.
+        """Returns the first tokens of the label words after the cue.
 
         Raises:
-            RunError: if they are the same token, so that no logit tells the classes apart.
+            RunError: if both words begin with the same token, so that their logits are equal.
         """
         cue = self.write(dict.fromkeys(self._printed, 0.0)).rpartition("\n")[2]
         prefix, *continued = self._token_ids([cue, *(cue + word for word in LABEL_WORDS)])

@@ -1,9 +1,9 @@
-"""How much memory a classifier takes: its weights counted, its activations by formula.
+"""Memory of a classifier: counts its weights and computes its activations by formula.
 
 The activations are what PyTorch keeps between the forward and the backward pass of a decoder with
 RMS norms, a gated MLP and LoRA on any of its projections (Llama, Mistral, Qwen). Frozen weights
-keep nothing of their own input, so a 4-bit and a plain backbone differ only in one dequantised
-weight at a time.
+do not keep their input, so a 4-bit and a plain backbone differ only in one dequantised weight at a
+time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.attention import SDPBackend
 
 _FLOAT32 = 4
@@ -29,12 +29,10 @@ _SHARED_INPUT = {
 }
 """Projections of one block that read the same tensor."""
 _KEPT_ANYWAY = "o_proj"
-"""It reads the attention's result, which the attention keeps for its own gradient."""
+"""Projection of the attention's result, which the attention keeps for its own gradient."""
 
 _TRANSIENT = 3
-"""Gradients as wide as the MLP that live at once in the backward pass of a block."""
-_NF4_BLOCK, _SCALE_BLOCK = 64, 256
-"""Values that share a scale, and scales that share one (arXiv:2305.14314, section 3)."""
+"""Gradients as wide as the MLP that exist at once in the backward pass of a block."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +41,9 @@ class Weights:
 
     Attributes:
         packed: 4-bit values.
-        scales: of the 4-bit values.
-        plain: embeddings, norms, output matrix, and whatever else is not quantised.
-        largest: of one quantised layer when it is dequantised; 0 without any.
+        scales: scales of the 4-bit values.
+        plain: embeddings, norms, output matrix, and all else that is not quantised.
+        largest: the largest quantised layer when it is dequantised; 0 without any.
     """
 
     packed: int
@@ -55,7 +53,7 @@ class Weights:
 
     @property
     def total(self) -> int:
-        """All that stays in memory."""
+        """Bytes that stay in memory."""
         return self.packed + self.scales + self.plain
 
 
@@ -64,9 +62,9 @@ class Projection:
     """A linear layer with LoRA weights.
 
     Attributes:
-        input_name: the same for all that read one tensor.
+        input_name: name of the input tensor, the same for all projections that read it.
         n_inputs: features of that tensor.
-        rank: of the LoRA weights.
+        rank: rank of the LoRA weights.
         is_input_kept: whether something else keeps the tensor for the backward pass.
     """
 
@@ -81,9 +79,9 @@ class Passage:
     """Events that go through the model together.
 
     Attributes:
-        n_events: how many.
-        n_tokens: of each, soft tokens included.
-        attention: ``flash``, ``efficient`` or ``math``: which kernel PyTorch takes.
+        n_events: number of events.
+        n_tokens: tokens per event, soft tokens included.
+        attention: kernel that PyTorch uses: ``flash``, ``efficient`` or ``math``.
         n_shared: first tokens that are encoded once for all events, which needs a mask.
     """
 
@@ -99,7 +97,7 @@ class Passage:
 
     @property
     def attended(self) -> int:
-        """Pairs of a query and a key in one head."""
+        """Pairs of query and key in one head."""
         return self.n_events * (self.n_tokens - self.n_shared) * self.n_tokens
 
 
@@ -111,13 +109,13 @@ class ActivationModel:
         n_layers: decoder blocks.
         hidden: features of a token between blocks.
         intermediate: features inside the MLP.
-        queries: all heads' features of a query.
-        keys: all heads' features of a key.
-        n_heads: of the queries.
-        element: bytes of a number in matrix products.
-        mask: bytes of a number in dropout's mask; 0 without LoRA dropout.
+        queries: features of a query, all heads together.
+        keys: features of a key, all heads together.
+        n_heads: heads of the queries.
+        element: bytes per number in matrix products.
+        mask: bytes per number in LoRA's dropout mask; 0 without dropout.
         normalizes_heads: whether queries and keys have norms of their own (Qwen3).
-        projections: with LoRA weights, of all blocks.
+        projections: projections with LoRA weights in all blocks.
         n_lora: LoRA weights of all blocks.
     """
 
@@ -134,11 +132,11 @@ class ActivationModel:
     n_lora: int
 
     def kept(self, passage: Passage, *, checkpointing: bool) -> int:
-        """Bytes that live between the forward and the backward pass.
+        """Returns the bytes kept between the forward and the backward pass.
 
         Args:
             passage: the events.
-            checkpointing: whether each block keeps its input only.
+            checkpointing: whether each block keeps only its input.
         """
         tokens = passage.encoded
         final = tokens * self.hidden * (_FLOAT32 + self.element)  # norm and result
@@ -148,18 +146,18 @@ class ActivationModel:
         return self.n_layers * self.kept_by_block(passage) + final + mask + self._cast_lora
 
     def peak(self, passage: Passage, *, checkpointing: bool, dequantized: int = 0) -> int:
-        """Bytes of activations and their gradients at the worst moment of a step.
+        """Returns the largest bytes of activations and their gradients during a step.
 
         Args:
             passage: the events.
-            checkpointing: whether each block keeps its input only.
-            dequantized: bytes of the largest quantised layer in full.
+            checkpointing: whether each block keeps only its input.
+            dequantized: bytes of the largest quantised layer when it is dequantised.
         """
         tokens = passage.encoded
         widest = max(self.intermediate, 2 * self.hidden)
         n_live = _TRANSIENT
         if checkpointing and any(p.n_inputs == self.intermediate for p in self.projections):
-            n_live -= 1  # the first gradient takes the place of what LoRA has kept
+            n_live -= 1  # the first gradient replaces what LoRA has kept
         transient = n_live * tokens * widest * self.element + dequantized
         again = 0
         if checkpointing:  # the last block's activations, computed a second time
@@ -167,7 +165,7 @@ class ActivationModel:
         return self.kept(passage, checkpointing=checkpointing) + again + transient
 
     def scoring_peak(self, passage: Passage, *, dequantized: int = 0) -> int:
-        """Bytes of activations at the worst moment of a pass without gradients."""
+        """Returns the largest bytes of activations during a pass without gradients."""
         tokens = passage.encoded
         width = 2 * self.hidden * _FLOAT32 + 3 * self.intermediate * self.element
         weights = 0
@@ -176,32 +174,30 @@ class ActivationModel:
         return tokens * width + weights + dequantized
 
     def kept_by_block(self, passage: Passage) -> int:
-        """Bytes that one block keeps for its backward pass."""
+        """Returns the bytes that one block keeps for its backward pass."""
         tokens = passage.encoded
-        norms = 2 * self.hidden * _FLOAT32  # their input, in float32
+        norms = 2 * self.hidden * _FLOAT32  # inputs of the norms, in float32
         if self.normalizes_heads:
             norms += (self.queries + self.keys) * _FLOAT32
         mlp = 3 * self.intermediate * self.element  # gate, its activation, up
-        lora = (self._lora_inputs() + self._lora_middles()) // self.n_layers
+        middles = sum(p.rank for p in self.projections) * self.element
+        lora = (self._lora_inputs() + middles) // self.n_layers
         return tokens * (norms + mlp + lora) + self._attention(passage)
 
     @property
     def _cast_lora(self) -> int:
-        """Autocast keeps a copy of each LoRA weight in its own precision."""
+        """Bytes of the copies of LoRA weights that autocast keeps in its own precision."""
         return self.n_lora * self.element if self.element < _FLOAT32 else 0
 
     def _lora_inputs(self) -> int:
-        """Bytes a token that the LoRA weights keep of what they read, over all blocks."""
+        """Returns the bytes per token that the LoRA weights of all blocks keep of their inputs."""
         if self.mask:  # each projection has its own random mask, and its own masked input
             return sum(p.n_inputs * (self.element + self.mask) for p in self.projections)
         inputs = {p.input_name: p.n_inputs for p in self.projections if not p.is_input_kept}
         return sum(inputs.values()) * self.element
 
-    def _lora_middles(self) -> int:
-        return sum(p.rank for p in self.projections) * self.element
-
     def _attention(self, passage: Passage) -> int:
-        """Bytes of query, key, value, result, and what their product needs."""
+        """Returns the bytes of query, key, value, result, and what their product needs."""
         read = passage.n_events * passage.n_tokens  # keys and values, shared ones repeated
         own = passage.encoded * self.queries
         if passage.attention == "math":  # in float32, with all attention weights
@@ -219,8 +215,8 @@ def count_weights(named: Iterable[tuple[str, Tensor]], element: int) -> Weights:
     """Counts a loaded model's frozen weights and buffers.
 
     Args:
-        named: its parameters and buffers, by name; LoRA weights are left out.
-        element: bytes of a dequantised number.
+        named: parameters and buffers by name; LoRA weights are left out.
+        element: bytes per dequantised number.
     """
     packed = scales = plain = largest = 0
     for name, tensor in named:
@@ -236,35 +232,6 @@ def count_weights(named: Iterable[tuple[str, Tensor]], element: int) -> Weights:
     return Weights(packed, scales, plain, largest)
 
 
-def predict_weights(model: nn.Module, output_matrix: nn.Module | None, element: int) -> Weights:
-    """The weights that a model in full precision would have in NF4 with double quantisation.
-
-    Args:
-        model: with or without values.
-        output_matrix: which is not quantised.
-        element: bytes of a number that is not quantised.
-    """
-    packed = scales = plain = largest = 0
-    quantized = {
-        id(module.weight)
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and ".lora_" not in name and module is not output_matrix
-    }
-    for name, weight in (*model.named_parameters(), *model.named_buffers()):
-        number = weight.numel()
-        if ".lora_" in name:
-            continue
-        if id(weight) not in quantized:
-            plain += number * (element if weight.dtype != torch.float32 else _FLOAT32)
-            continue
-        blocks = -(-number // _NF4_BLOCK)
-        packed += -(-number // 2)
-        # One byte a block, a float32 for 256 of them, an offset, and both tables of values.
-        scales += blocks + _FLOAT32 * (-(-blocks // _SCALE_BLOCK) + 1 + 256 + 16)
-        largest = max(largest, number * element)
-    return Weights(packed, scales, plain, largest)
-
-
 def activation_model(
     architecture: Any,
     lora: Mapping[str, Tensor],
@@ -276,10 +243,10 @@ def activation_model(
     """Reads a model's shape.
 
     Args:
-        architecture: its transformers configuration.
-        lora: its LoRA weights by name.
-        element: bytes of a number in matrix products.
-        dropout_mask: bytes of a number in the mask of LoRA's dropout; 0 without dropout.
+        architecture: transformers configuration of the model.
+        lora: LoRA weights by name.
+        element: bytes per number in matrix products.
+        dropout_mask: bytes per number in the mask of LoRA's dropout; 0 without dropout.
         normalizes_heads: whether queries and keys have norms of their own.
     """
     text = architecture.get_text_config()
@@ -308,24 +275,22 @@ def attention_kernel(
     *,
     is_masked: bool,
 ) -> str:
-    """Asks PyTorch which attention kernel it would take: flash, efficient or math.
+    """Asks PyTorch which attention kernel it would use: flash, efficient or math.
 
     Args:
-        model: the language model's shape.
-        implementation: what transformers calls its attention.
-        dtype: in which it computes; older GPUs have no kernel for bfloat16.
-        device: where it computes.
+        model: shape of the language model.
+        implementation: name of its attention in transformers.
+        dtype: precision of the attention; older GPUs have no kernel for bfloat16.
+        device: device that computes.
         is_masked: whether there is an attention mask.
     """
     if implementation != "sdpa":
         return "flash" if "flash" in implementation else "math"
     head = model.queries // model.n_heads
-
-    def made(features: int) -> Tensor:
-        shape = (1, features // head, 8, head)
-        return torch.zeros(shape, dtype=dtype, device=device, requires_grad=True)
-
-    query, key = made(model.queries), made(model.queries if is_masked else model.keys)
+    query, key = (
+        torch.zeros((1, features // head, 8, head), dtype=dtype, device=device, requires_grad=True)
+        for features in (model.queries, model.queries if is_masked else model.keys)
+    )
     mask = torch.ones(1, 1, 8, 8, dtype=torch.bool, device=device) if is_masked else None
     choice = torch._fused_sdp_choice(
         query, key, key, mask, 0.0, not is_masked, enable_gqa=query.shape != key.shape
@@ -351,7 +316,7 @@ def _projections(lora: Mapping[str, Tensor]) -> Iterable[Projection]:
 
 
 def _scales(state: Any) -> list[Tensor]:
-    """The tensors beside a 4-bit weight: its scales, theirs, and the tables of values."""
+    """Returns the tensors beside a 4-bit weight: scales, their scales, and tables of values."""
     inner = state.state2
     nested = [] if inner is None else [state.offset, inner.absmax, inner.code]
     return [state.absmax, state.code, *nested]

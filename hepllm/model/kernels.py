@@ -1,4 +1,4 @@
-"""Proof that the 4-bit and 8-bit kernels of bitsandbytes work on a device."""
+"""Tests the 4-bit and 8-bit kernels of bitsandbytes on a device."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _SIZE = 128
 
 @dataclass(frozen=True)
 class KernelProof:
-    """What the kernels did.
+    """Results of the kernels.
 
     Attributes:
         nf4_error: RMS difference of normal values from their NF4 form, over their RMS.
-        state_dtype: of the optimizer's states.
+        state_dtype: type of the optimizer's states.
         update: largest change of a weight by one step, over the learning rate (1 for AdamW).
     """
 
@@ -29,7 +29,7 @@ class KernelProof:
 
 
 def kernel_library() -> str:
-    """What bitsandbytes has loaded: ``CUDA``, ``CPU``, or ``none`` where it found no library."""
+    """Returns the library of bitsandbytes: ``CUDA``, ``CPU``, or ``none`` if it found none."""
     loaded = cextension.lib
     if isinstance(loaded, cextension.ErrorHandlerMockBNBNativeLibrary):
         return "none"
@@ -37,11 +37,7 @@ def kernel_library() -> str:
 
 
 def prove_kernels(device: torch.device) -> KernelProof:
-    """Quantises values to NF4 and back, and does one step of 8-bit AdamW.
-
-    Args:
-        device: where.
-    """
+    """Quantises values to NF4 and back, and does one step of 8-bit AdamW."""
     rate = 1e-2
     generator = torch.Generator().manual_seed(0)
     values = torch.randn(_SIZE, _SIZE, generator=generator).to(device)

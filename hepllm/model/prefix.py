@@ -1,8 +1,8 @@
-"""The tokens that all prompts begin with, encoded once for a whole batch.
+"""Encodes the tokens that all prompts begin with once for a whole batch.
 
-Causal attention lets no token see a later one, so keys and values of a common beginning are the
-same in every event. They are computed once, repeated over the batch, and the rest of each prompt
-reads them; gradients flow back through them, summed over the events.
+In causal attention no token reads a later one, so keys and values of a common beginning are the
+same in every event. They are computed once and repeated over the batch; the rest of each prompt
+reads them. Gradients flow back through them, summed over the events.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ _LEAST_SAVING = 0.2
 """Share of a batch's tokens that must be saved.
 
 The second pass reads all weights once more, and attention over a cache needs a mask, which rules
-out the fastest kernel; see tools/bench/bench_train.py.
+out the fastest kernel (measured by tools/bench/bench_train.py).
 """
 
 
 def sharing_pays(n_shared: int, n_tokens: int, n_events: int) -> bool:
-    """Whether encoding a common beginning once saves more than the extra pass costs.
+    """Returns whether encoding a common beginning once saves more than the extra pass costs.
 
     Args:
         n_shared: tokens that all prompts begin with.
-        n_tokens: of each prompt.
-        n_events: in the batch.
+        n_tokens: tokens of each prompt.
+        n_events: events in the batch.
     """
     saved = (n_events - 1) * n_shared
     return n_shared >= _LEAST_TOKENS and saved >= _LEAST_SAVING * n_events * n_tokens
 
 
 def obstacle_to_sharing(causal: Any, *, training: bool) -> str | None:
-    """Why a model cannot share a prefix, or None where it can.
+    """Returns why a model cannot share a prefix, or None where it can.
 
     Args:
         causal: the causal language model, LoRA layers included.
@@ -43,30 +43,26 @@ def obstacle_to_sharing(causal: Any, *, training: bool) -> str | None:
     """
     layers = DynamicCache(config=causal.config).layers
     if not all(isinstance(layer, DynamicLayer) for layer in layers):
-        return "this model keeps more of it than keys and values"
+        return "this model caches more than keys and values"
     if not training:
         return None
     if causal.is_activation_checkpointing:
         return "activation checkpointing drops keys and values"
-    if _has_dropout(causal):
-        return "dropout would draw the same mask in it for the whole batch"
+    in_attention = getattr(causal.config, "attention_dropout", 0.0) or 0.0
+    modules = (module for module in causal.modules() if isinstance(module, nn.Dropout))
+    if in_attention > 0 or any(module.p > 0 for module in modules):
+        return "dropout would draw the same mask in them for the whole batch"
     return None
 
 
 def encode_prefix(transformer: Any, embeddings: Tensor, n_events: int) -> DynamicCache:
-    """Keys and values of a common beginning, repeated over a batch.
+    """Returns keys and values of a common beginning, repeated over a batch.
 
     Args:
         transformer: the language model without its output matrix.
-        embeddings: of the beginning, shape (1, P, hidden size).
-        n_events: in the batch.
+        embeddings: embeddings of the beginning, shape (1, P, hidden size).
+        n_events: events in the batch.
     """
     cache: DynamicCache = transformer(inputs_embeds=embeddings, use_cache=True).past_key_values
     cache.batch_repeat_interleave(n_events)
     return cache
-
-
-def _has_dropout(causal: Any) -> bool:
-    in_attention = getattr(causal.config, "attention_dropout", 0.0) or 0.0
-    modules = (module for module in causal.modules() if isinstance(module, nn.Dropout))
-    return in_attention > 0 or any(module.p > 0 for module in modules)

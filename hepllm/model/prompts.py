@@ -1,11 +1,11 @@
-"""Events as text, and text back to numbers; pure functions of the feature registry.
+"""Writes events as text and reads text back to numbers, by the feature registry.
 
-A prompt ends in the place of the numeric fusion adapter's soft tokens, ``FUSION_MARK``, and a cue
-after which the model names the class. Three layouts:
+A prompt ends with ``FUSION_MARK``, which stands for the soft tokens of the numeric fusion adapter,
+and a cue after which the model names the class. There are three layouts:
 
 - ``minimal``: no numbers, only the mark and the cue;
 - ``compact``: zero-padded numbers of fixed width, so that every event has the same token count;
-- ``full``: one labelled line a feature with ten decimals, as other LLM tool chains write them.
+- ``full``: one labelled line per feature with ten decimals, as other LLM tool chains write them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Literal
 
 from hepllm.errors import nearest_name
@@ -21,7 +22,7 @@ from hepllm.schema import FEATURES, Feature
 Layout = Literal["minimal", "compact", "full"]
 
 FUSION_MARK = "<|numbers|>"
-"""Stands where the soft tokens go; the batch maker cuts the text here, it is never tokenised."""
+"""Place of the soft tokens; ``PromptEncoder`` cuts the text here and never tokenises the mark."""
 
 LABEL_WORDS: tuple[str, str] = (" background", " signal")
 """The words whose logits are compared, at the index of their label."""
@@ -35,7 +36,7 @@ _ABSENT = r"missing|nan|null|none"
 _UNITS = {"TeV": 1e3, "GeV": 1.0, "MeV": 1e-3}
 _UNIT = "|".join(_UNITS)
 _PIECE = re.compile(
-    # An unindented line ends what belonged to a jet, and so does the word event.
+    # An unindented line, or the word event, ends the entries of a jet.
     r"(?P<end>\n(?=\S)|\bevent\b\s*:?(?!\s*[=\d]))"
     r"|\bjet[\s_]?(?P<jet>[123])\s*:"
     rf"|(?P<name>[A-Za-z][\w/]*)\s*(?:\[(?P<label_unit>[^\]]*)\])?\s*[=:]\s*"
@@ -60,20 +61,13 @@ _JET_NAMES = {
 }
 _EVENT_NAMES = {"deta": "delta_eta", "dphi": "delta_phi", "dr": "delta_r"}
 _OTHER_NAMES = frozenset({"event", "eventid", "id", "run", "lumi", "label", "weight"})
-"""What a pasted event may say about itself beside its features."""
+"""Names that a pasted event may have beside its features."""
 
 
 def render(
     event: Mapping[str, float], names: Sequence[str], layout: Layout, *, fusion: bool
 ) -> str:
-    """Writes one event as a prompt.
-
-    Args:
-        event: feature values in GeV and radians; NaN where missing.
-        names: the features to print, in order.
-        layout: see the module.
-        fusion: whether to mark a place for soft tokens.
-    """
+    """Writes one event as a prompt; the arguments are those of ``pieces``."""
     return "".join(text for _, text in pieces(event, names, layout, fusion=fusion))
 
 
@@ -85,17 +79,17 @@ def pieces(
     fusion: bool,
     decimals: Mapping[str, int] | None = None,
 ) -> list[tuple[str, str]]:
-    """The prompt of one event in pieces, each with the feature that it prints.
+    """Writes the prompt of one event in pieces, each with the feature that it prints.
 
     Args:
-        event: as for ``render``, and so the next three.
-        names: see there.
-        layout: see there.
-        fusion: see there.
-        decimals: of the numbers in the layout ``full``, by feature; 10 where it says nothing.
+        event: feature values in GeV and radians; NaN where missing.
+        names: features to print, in order.
+        layout: ``minimal``, ``compact`` or ``full``, as described in the module.
+        fusion: whether to mark a place for soft tokens.
+        decimals: by feature, decimals in the layout ``full``; 10 for other features.
 
     Returns:
-        Feature name, or an empty one for words that all events share, and text.
+        Feature name, empty for words that all events share, and text.
     """
     mark = FUSION_MARK if fusion else ""
     if layout == "minimal":
@@ -104,10 +98,12 @@ def pieces(
     for name in names:
         feature, value = FEATURES[name], event[name]
         if layout == "compact":
-            found.append((name, f" {_symbol(name)}={format_compact(value, feature)}"))
+            text = f" {feature.symbol or name}={format_compact(value, feature)}"
         else:
             digits = (decimals or {}).get(name, _DECIMALS)
-            found.append((name, f"\n{_full_line(feature, value, digits)}"))
+            label = f"{name} [{feature.unit}]" if feature.unit else name
+            text = f"\n{label}: {_MISSING if math.isnan(value) else f'{value:.{digits}f}'}"
+        found.append((name, text))
     separator = " " if layout == "compact" else "\n"
     gap = "" if names else separator
     return [*found, ("", f"{gap}{separator}{mark}{_CUE}")]
@@ -116,7 +112,7 @@ def pieces(
 def format_compact(value: float, feature: Feature) -> str:
     """Prints a number with the feature's fixed count of digits.
 
-    All nines mean a missing value; a number too large for its digits becomes the largest below.
+    All nines mean a missing value; too large a number becomes the largest one below all nines.
     """
     width = feature.integers + feature.decimals
     missing = 10**width - 1
@@ -136,19 +132,19 @@ _COMMA = re.compile(r"[\d.]*\d,\d[\d.,]*")
 
 
 def parse(text: str) -> dict[str, float]:
-    """Reads an event back that was written as a prompt of any layout, or freely.
+    """Reads an event from a prompt of any layout, or from free text.
 
-    Freely means entries like ``P_T=1306.5`` or ``M_jj: 3.5 TeV``, those of a jet after its name
-    and a colon, as in ``jet1: P_T=1306.5 eta=1.04 jet2: ...``; GeV where no unit is given. What is
-    called by its symbol or column name and has all nines where a compact prompt would have them is
-    missing.
+    Free text has entries like ``P_T=1306.5`` or ``M_jj: 3.5 TeV``, and those of a jet after its
+    name and a colon, as in ``jet1: P_T=1306.5 eta=1.04 jet2: ...``. The unit is GeV if none is
+    given. A value is missing if its name is the symbol or the column name and its digits are the
+    nines of a compact prompt.
 
     Returns:
-        Values by feature name as far as their digits were printed; NaN for a missing one.
+        Values by feature name, with the printed digits; NaN for a missing value.
 
     Raises:
-        ValueError: if the text names no feature, an unknown one, or one twice, or has a comma
-            within a number.
+        ValueError: if the text names no feature, an unknown one, or one feature with two values,
+            or has a comma within a number.
     """
     comma = _COMMA.search(text)
     if comma:
@@ -165,9 +161,10 @@ def parse(text: str) -> dict[str, float]:
             unknown += [] if _plain(piece["name"]) in _OTHER_NAMES else [piece["name"]]
             continue
         value = _value(piece, FEATURES[name], jet)
-        if name in event and not _same(event[name], value):
+        earlier = event.get(name, value)
+        if earlier != value and not (math.isnan(earlier) and math.isnan(value)):
             raise ValueError(
-                f"the text has {name} twice, as {event[name]:g} and {value:g}; give one event"
+                f"the text has {name} twice, as {earlier:g} and {value:g}; give one event"
             )
         event[name] = value
     if unknown:
@@ -183,7 +180,7 @@ def parse(text: str) -> dict[str, float]:
 
 
 def read_event(text: str) -> dict[str, float]:
-    """Reads a text as ``parse`` does, and refuses what no event can have.
+    """Reads a text as ``parse`` does, and refuses values that no event can have.
 
     Raises:
         ValueError: as for ``parse``, or for an infinite value, or a negative one of a feature
@@ -197,7 +194,7 @@ def read_event(text: str) -> dict[str, float]:
 
 
 def _feature_called(written: str, jet: str) -> str | None:
-    """The feature that a name means, alone or within a jet's entries."""
+    """Returns the feature that a name stands for; ``jet`` is the jet whose entries it is among."""
     plain = _plain(written)
     if jet and plain in _JET_NAMES:
         name = f"{jet}_{_JET_NAMES[plain]}"
@@ -216,44 +213,24 @@ def _value(piece: re.Match[str], feature: Feature, jet: str) -> float:
     if unit in _UNITS and feature.unit != "GeV":
         raise ValueError(f"{feature.name} is given in {unit}, but has {feature.unit or 'no unit'}")
     is_compact = not jet and not unit and piece["name"] in (feature.name, feature.symbol)
-    if is_compact and _is_all_nines(written, feature):
+    if is_compact and written.lstrip("+-") == format_compact(math.nan, feature).lstrip("+-"):
         return math.nan
     return float(written) * _UNITS.get(unit or "GeV", 1.0)
 
 
-def _is_all_nines(written: str, feature: Feature) -> bool:
-    digits = written.lstrip("+-")
-    return set(digits) <= {"9", "."} and digits == format_compact(math.nan, feature).lstrip("+-")
-
-
 def _plain(name: str) -> str:
-    """A name without capitals and underscores, so that ``P_T`` is ``pt``."""
+    """Drops capitals and underscores, so that ``P_T`` becomes ``pt``."""
     return name.lower().replace("_", "")
 
 
 def _plain_names() -> dict[str, str]:
-    """Features by plain name, with jets before or after the quantity: ``jet1pt``, ``ptj1``."""
+    """Returns features by plain name, with the jet before or after the quantity: jet1pt, ptj1."""
     names = {_plain(name): name for name in FEATURES} | _EVENT_NAMES
-    for jet in "123":
-        for plain, quantity in _JET_NAMES.items():
-            name = f"jet{jet}_{quantity}"
-            if name in FEATURES:
-                names |= {f"{who}{jet}{plain}": name for who in ("jet", "j")}
-                names |= {f"{plain}{who}{jet}": name for who in ("jet", "j")}
+    for jet, (plain, quantity), word in product("123", _JET_NAMES.items(), ("jet", "j")):
+        name = f"jet{jet}_{quantity}"
+        if name in FEATURES:
+            names |= {f"{word}{jet}{plain}": name, f"{plain}{word}{jet}": name}
     return names
-
-
-def _same(first: float, second: float) -> bool:
-    return first == second or (math.isnan(first) and math.isnan(second))
-
-
-def _symbol(name: str) -> str:
-    return FEATURES[name].symbol or name
-
-
-def _full_line(feature: Feature, value: float, decimals: int) -> str:
-    label = f"{feature.name} [{feature.unit}]" if feature.unit else feature.name
-    return f"{label}: {_MISSING if math.isnan(value) else f'{value:.{decimals}f}'}"
 
 
 _BY_SYMBOL = {feature.symbol: feature.name for feature in FEATURES.values() if feature.symbol}

@@ -1,8 +1,8 @@
-"""Copies of quantised models on disk, so that only the first start reads and quantises the whole.
+"""Keeps copies of quantised models on disk, so that only the first start quantises the model.
 
-A copy is a model folder with a record of what it was made from and of its files' digests, written
-last. There is one for each model, device and precision; another version of the weights or of a
-library replaces it.
+A copy is a model folder and a record, written last, with its origin and the digests of its files.
+There is one copy per model, device and precision; another version of the weights or of a library
+replaces it.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ LOG = logging.getLogger(__name__)
 
 _RECORD = "quantized.json"
 _MODEL_FILES = (".safetensors", ".bin", ".gguf", ".json")
-_SHARD = "1GB"  # a shard at a time lies in the machine's memory while a copy is written
+_SHARD = "1GB"  # size of the part that the machine's memory holds while a copy is written
 _RESERVE = 2**28
 """Bytes that must stay free on the disk beside a copy."""
 _LONGEST_WRITE = 3600.0
-"""Seconds after which a copy to which nothing was added belongs to nobody."""
+"""Seconds without a write after which an unfinished copy is abandoned."""
 
 
 def model_identity(source: str) -> dict[str, Any] | None:
-    """What tells one state of a model's files from another.
+    """Identifies the present state of a model's files.
 
     Args:
         source: a folder, or a name on the model hub.
 
     Returns:
         The folder with names, sizes and times of its files, or the hub's name and commit; None
-        where the commit is not known.
+        if the commit is unknown.
 
     Raises:
         OSError: if there is no such model.
@@ -63,12 +63,12 @@ def model_identity(source: str) -> dict[str, Any] | None:
 
 
 class QuantizedCache:
-    """The place of one model's quantised copy.
+    """Finds and saves the quantised copy of one model.
 
     Args:
-        folder: of all copies.
-        name: of the copy's own folder.
-        origin: what the copy is made from, a JSON tree; a copy made from anything else is stale.
+        folder: folder of all copies.
+        name: name of this copy's folder.
+        origin: JSON tree of what the copy is made from; a copy of another origin is stale.
     """
 
     def __init__(self, folder: Path, name: str, origin: Mapping[str, Any]) -> None:
@@ -76,26 +76,26 @@ class QuantizedCache:
         self._origin = json.loads(json.dumps(origin))
 
     def find(self) -> Path | None:
-        """The copy's folder; None where there is none, or it is stale or damaged, which is told."""
+        """Returns the copy's folder; None, with a log line, if the copy is stale or damaged."""
         if not self._place.is_dir():
             return None
         try:
             record = json.loads((self._place / _RECORD).read_text(encoding="utf-8"))
             origin, digests = record["origin"], dict(record["sha256"])
         except (OSError, ValueError, KeyError, TypeError):
-            LOG.warning("%s: its record is not readable: quantising anew", self._place)
+            LOG.warning("%s: its record is not readable: quantising again", self._place)
             return None
         if origin != self._origin:
-            LOG.info("%s: from other weights or versions: quantising anew", self._place)
+            LOG.info("%s: from other weights or versions: quantising again", self._place)
             return None
         for name, expected in digests.items():
             if _digest(self._place / name) != expected:
-                LOG.warning("%s: damaged: quantising anew", self._place / name)
+                LOG.warning("%s: damaged: quantising again", self._place / name)
                 return None
         return self._place
 
     def save(self, model: PreTrainedModel) -> None:
-        """Puts a copy in place, whole or not at all; a disk that is full only costs the copy.
+        """Saves a complete copy; if the disk is full, warns and saves none.
 
         Args:
             model: quantised, without LoRA weights.
@@ -111,7 +111,7 @@ class QuantizedCache:
             self._put_in_place(aside)
         except (OSError, SafetensorError) as error:
             LOG.warning(
-                "%s: the quantised weights cannot be kept, the next start quantises again: %s",
+                "%s: cannot keep the quantised weights; the next start quantises again: %s",
                 self._place,
                 " ".join(str(error).split()),
             )
@@ -128,7 +128,7 @@ class QuantizedCache:
         (folder / _RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
 
     def _put_in_place(self, aside: Path) -> None:
-        if self.find() is not None:  # made by another process meanwhile, which may read it
+        if self.find() is not None:  # another process has made it, and may read it now
             return
         if self._place.is_dir():  # stale or damaged; a process that reads it keeps its open files
             old = Path(tempfile.mkdtemp(prefix=".old-", dir=self._place.parent))
@@ -137,12 +137,12 @@ class QuantizedCache:
         try:
             aside.rename(self._place)
         except OSError:
-            if not (self._place / _RECORD).is_file():  # not made by another process meanwhile
+            if not (self._place / _RECORD).is_file():  # else another process has just made it
                 raise
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Removes what processes left that were killed; what is young may be another's work."""
+    """Removes unfinished copies of killed processes, unless another process may still write."""
     limit = time.time() - _LONGEST_WRITE
     for aside in (*folder.glob(".aside-*"), *folder.glob(".old-*")):
         with suppress(FileNotFoundError):  # its process has just finished
@@ -151,11 +151,7 @@ def _remove_leftovers(folder: Path) -> None:
 
 
 def _check_room(folder: Path, needed: int) -> None:
-    """Refuses to fill a disk.
-
-    Raises:
-        OSError: saying what is missing.
-    """
+    """Raises OSError if a copy would fill the disk."""
     free = shutil.disk_usage(folder).free
     if free < needed + _RESERVE:
         raise OSError(
@@ -164,7 +160,7 @@ def _check_room(folder: Path, needed: int) -> None:
 
 
 def _digest(file: Path) -> str | None:
-    """SHA-256 of a file; None where it cannot be read."""
+    """Returns the SHA-256 of a file; None if it cannot be read."""
     try:
         return file_digest(file)
     except OSError:

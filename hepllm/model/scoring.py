@@ -1,4 +1,4 @@
-"""Scores of events from one forward pass each."""
+"""Scores of events, from one forward pass per event."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from hepllm.model.inputs import ModelInputs
 def forward_prompts(
     classifier: EventClassifier, prompts: EncodedPrompts, inputs: ModelInputs
 ) -> Tensor:
-    """Logits of one batch, shape (B, 2), background then signal.
+    """Returns the logits of one batch, shape (B, 2), background then signal.
 
     Args:
         classifier: the model.
-        prompts: of B events, as ``PromptEncoder.encode`` makes them.
-        inputs: of the same events, for the adapter.
+        prompts: B prompts, as ``PromptEncoder.encode`` makes them.
+        inputs: the same B events, for the adapter.
     """
     device = classifier.device
     logits: Tensor = classifier(
@@ -43,14 +43,14 @@ def score_events(
     batch_size: int,
     on_batch: Callable[[int], object] | None = None,
 ) -> Floats:
-    """Scores events without touching the training state.
+    """Scores events without changing the training state.
 
     Args:
         classifier: the model; its train or eval mode is restored.
         encoder: writes and tokenises the prompts.
-        inputs: of N events.
+        inputs: N events.
         batch_size: events per forward pass.
-        on_batch: called with the number of events done after each batch.
+        on_batch: called after each batch with its number of events.
 
     Returns:
         Logit of signal minus logit of background, shape (N,).

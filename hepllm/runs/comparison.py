@@ -98,11 +98,13 @@ class Contest:
         written = self.encoder.with_text(inputs)
         ablations: dict[str, Floats] = {}
         if self.classifier.nfa is not None:
-            ablations["nfa_permuted"] = score(written.with_numbers_of(order), "permute numbers")
+            numbers = replace(written, numbers=written.numbers[order])
+            ablations["nfa_permuted"] = score(numbers, "permute numbers")
             with self.classifier.silenced_fusion():
                 ablations["nfa_zeroed"] = score(inputs, "zero soft tokens")
         if self.encoder.prints_numbers:
-            ablations["text_permuted"] = score(written.with_text_of(order), "permute text")
+            text = replace(inputs, text=written.take(order).text)
+            ablations["text_permuted"] = score(text, "permute text")
         return ablations
 
     def _score(self, inputs: ModelInputs, description: str) -> Floats:

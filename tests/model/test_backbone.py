@@ -135,7 +135,7 @@ def test_eight_bit_states_are_eight_bit() -> None:
 
 def test_paged_states_need_a_gpu() -> None:
     weight = torch.nn.Parameter(torch.randn(128, 128))
-    with pytest.raises(InputError, match="the model lies on the CPU; take adamw8bit"):
+    with pytest.raises(InputError, match="the model is on the CPU; use adamw8bit"):
         paged_eight_bit_adamw([{"params": [weight]}], lr=1e-2)
 
 

@@ -87,7 +87,7 @@ def test_numbers_reach_the_score_unless_silenced(loaded: Loaded) -> None:
 
 def test_an_adapter_without_numbers_is_an_error(loaded: Loaded) -> None:
     classifier, encoder, config = loaded
-    with pytest.raises(ValueError, match="needs its inputs"):
+    with pytest.raises(ValueError, match="pass inputs and fusion_positions"):
         classifier(encoder.encode(rows(config)).token_ids)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
@@ -267,8 +268,9 @@ def test_given_texts_take_the_place_of_written_ones(
     inputs = ModelInputs(np.random.default_rng(1).gamma(4.0, 10.0, (4, N_FEATURES)))
     written = encoder.with_text(inputs)
     order = np.array([2, 3, 0, 1])
-    plain, again = encoder.encode(inputs), encoder.encode(written.with_numbers_of(order))
-    exchanged = encoder.encode(written.with_text_of(order))
+    plain = encoder.encode(inputs)
+    again = encoder.encode(replace(written, numbers=written.numbers[order]))
+    exchanged = encoder.encode(replace(inputs, text=written.take(order).text))
     for name in ("token_ids", "attention_mask", "fusion_positions", "n_shared"):
         one, same, other = (getattr(prompts, name) for prompts in (plain, again, exchanged))
         if not isinstance(one, torch.Tensor):

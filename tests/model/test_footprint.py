@@ -30,7 +30,6 @@ from hepllm.model.footprint import (
     activation_model,
     attention_kernel,
     count_weights,
-    predict_weights,
 )
 from hepllm.model.inputs import ModelInputs
 from hepllm.runs.folder import make_classifier
@@ -38,10 +37,8 @@ from hepllm.runs.folder import make_classifier
 Load = Callable[..., tuple[EventClassifier, PromptEncoder, Config]]
 
 
-def _instruments() -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "live_memory", Path(__file__).with_name("live_memory.py")
-    )
+def _load(file: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -50,7 +47,8 @@ def _instruments() -> ModuleType:
     return module
 
 
-live_memory = _instruments()
+live_memory = _load(Path(__file__).with_name("live_memory.py"))
+memory_table = _load(Path(__file__).parents[2] / "tools" / "bench" / "memory_table.py")
 
 
 @pytest.fixture(scope="module")
@@ -266,7 +264,7 @@ def test_a_model_without_weights_predicts_the_quantised_one(
     sketch = sketch_backbone(AutoConfig.from_pretrained(small_mistral), settings)
     assert {weight.device.type for weight in sketch.parameters()} == {"meta"}
     causal = causal_model(sketch)
-    predicted = predict_weights(sketch, causal.get_output_embeddings(), 2)
+    predicted = memory_table.predict_weights(sketch, causal.get_output_embeddings(), 2)
     assert predicted == counted
     lora = {name: weight for name, weight in sketch.named_parameters() if "lora_" in name}
     shape = activation_model(causal.config, lora, element=2, dropout_mask=0)

@@ -58,23 +58,3 @@ def test_unlike_parts_are_refused() -> None:
         ModelInputs(inputs().numbers, text=np.array(["event"], dtype=object))
     with pytest.raises(ValueError, match="particles of 2 events"):
         ModelInputs(inputs().numbers, particles=np.zeros((2, 3, 4), dtype=np.float32))
-
-
-def test_one_part_is_exchanged_alone() -> None:
-    order = np.array([1, 2, 3, 4, 0])
-    before = inputs()
-    numbers, text = before.with_numbers_of(order), before.with_text_of(order)
-    assert numbers.numbers[:, 0].tolist() == text.numbers[order, 0].tolist() == order.tolist()
-    assert numbers.text is not None
-    assert text.text is not None
-    assert numbers.text[0] == "event 0"
-    assert text.text[0] == "event 1"
-    for found in (numbers, text):
-        np.testing.assert_array_equal(found.particles, before.particles)
-
-
-def test_prompts_that_follow_the_numbers_are_not_exchanged() -> None:
-    order = np.arange(N_EVENTS)
-    for exchange in (ModelInputs.with_numbers_of, ModelInputs.with_text_of):
-        with pytest.raises(ValueError, match="with_text"):
-            exchange(ModelInputs(inputs().numbers), order)

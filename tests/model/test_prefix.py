@@ -195,7 +195,7 @@ def test_what_forbids_sharing_in_training_is_said_once(
         classifier.train()
         assert used_prefixes(run) == []
     assert caplog.text.count(reason) == 1
-    assert f"the first {prompts.n_shared} tokens" in caplog.text
+    assert f"their first {prompts.n_shared} tokens" in caplog.text
     classifier.eval()
     with torch.inference_mode():
         assert used_prefixes(lambda: scores(classifier, prompts, rows)) == [prompts.n_shared]

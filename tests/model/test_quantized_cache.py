@@ -86,7 +86,7 @@ def test_a_copy_computes_what_the_fresh_one_does(
         assert "kept the quantised weights in" in caplog.text
         caplog.clear()
         again = load(dtype)
-    assert "taking the quantised weights" in caplog.text
+    assert "loading the quantised weights" in caplog.text
     assert "quantising" not in caplog.text
     layers = [m for m in again.model.modules() if isinstance(m, Linear4bit)]
     assert layers
@@ -123,11 +123,11 @@ def test_a_damaged_copy_is_noticed_and_made_anew(
     (copy,) = copies.iterdir()
     damage(copy)
     assert_same(outputs(load()), fresh)
-    assert "quantising anew" in caplog.text
+    assert "quantising again" in caplog.text
     caplog.clear()
     with caplog.at_level(logging.INFO, logger="hepllm"):
         assert_same(outputs(load()), fresh)
-    assert "taking the quantised weights" in caplog.text
+    assert "loading the quantised weights" in caplog.text
     assert list(copies.iterdir()) == [copy]
 
 
@@ -142,7 +142,7 @@ def test_other_weights_replace_the_copy(
         assert "from other weights or versions" in caplog.text
         caplog.clear()
         load()
-        assert "taking the quantised weights" in caplog.text
+        assert "loading the quantised weights" in caplog.text
     assert len(list(copies.iterdir())) == 1
 
 

@@ -71,7 +71,7 @@ def test_it_prints_a_table_for_each_card() -> None:
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.count("memory budget in GiB") == 2
-    assert done.stdout.count("taking micro-batches of") == 2
+    assert done.stdout.count("using micro-batches of") == 2
 
 
 @pytest.mark.slow

@@ -91,7 +91,7 @@ def start(model: str, device: str) -> None:
     result = {
         "seconds": seconds,
         "peak": watch.peak - before,
-        "from_copy": any(line.startswith("taking the quantised weights") for line in told),
+        "from_copy": any(line.startswith("loading the quantised weights") for line in told),
     }
     print(json.dumps(result))
 

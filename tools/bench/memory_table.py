@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import AutoConfig, MistralConfig
 
 from hepllm.config import Config, load_config
@@ -22,12 +23,15 @@ from hepllm.learning.budget import Batch, Budget, dropout_mask_bytes, training_n
 from hepllm.learning.capacity import gpu_capacity
 from hepllm.model.adapter.fusion import NumericFusionAdapter
 from hepllm.model.backbone import causal_model, sketch_backbone
-from hepllm.model.footprint import activation_model, predict_weights
+from hepllm.model.footprint import Weights, activation_model
 
 CONFIG = Path(__file__).parents[2] / "configs" / "lhco-rnd.yaml"
 GIB = 2**30
 ELEMENT = 2
-"""Bytes of a number in bfloat16."""
+"""Bytes per number in bfloat16."""
+FLOAT32 = 4
+NF4_BLOCK, SCALE_BLOCK = 64, 256
+"""Values that share a scale, and scales that share one (arXiv:2305.14314, section 3)."""
 COMPACT_TOKENS = 44
 """Of a compact prompt with the features of the configuration (docs/explanation/prompts.md)."""
 
@@ -46,6 +50,35 @@ def mistral_7b() -> MistralConfig:
         sliding_window=None,
         tie_word_embeddings=False,
     )
+
+
+def predict_weights(model: nn.Module, output_matrix: nn.Module | None, element: int) -> Weights:
+    """Counts the weights that a model in full precision would have in NF4, doubly quantised.
+
+    Args:
+        model: with or without values.
+        output_matrix: the matrix that is not quantised.
+        element: bytes per number that is not quantised.
+    """
+    packed = scales = plain = largest = 0
+    quantized = {
+        id(module.weight)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and ".lora_" not in name and module is not output_matrix
+    }
+    for name, weight in (*model.named_parameters(), *model.named_buffers()):
+        number = weight.numel()
+        if ".lora_" in name:
+            continue
+        if id(weight) not in quantized:
+            plain += number * (element if weight.dtype != torch.float32 else FLOAT32)
+            continue
+        blocks = -(-number // NF4_BLOCK)
+        packed += -(-number // 2)
+        # One byte per block, a float32 per 256 blocks, an offset, and both tables of values.
+        scales += blocks + FLOAT32 * (-(-blocks // SCALE_BLOCK) + 1 + 256 + 16)
+        largest = max(largest, number * element)
+    return Weights(packed, scales, plain, largest)
 
 
 def predicted_budget(
@@ -118,7 +151,7 @@ def main() -> None:
             config.train.micro_batch_size, config.backbone.gradient_checkpointing
         )
         print(budget.table(setting))
-        print(f"taking {setting}\n")
+        print(f"using {setting}\n")
         if options.scan:
             print(scan(budget) + "\n")
 

@@ -1,4 +1,4 @@
-"""The numeric fusion adapter (NFA): the soft tokens of all encoders, one group after another."""
+"""The numeric fusion adapter (NFA): joins the soft tokens of all encoders."""
 
 from __future__ import annotations
 
@@ -24,16 +24,11 @@ class TokenEncoder(Protocol):
         """Takes scales from training events."""
 
     def encode(self, inputs: ModelInputs) -> Tensor:
-        """Soft tokens of B events, shape (B, n_tokens, hidden_size), float32."""
+        """Makes soft tokens of B events, shape (B, n_tokens, hidden_size), float32."""
 
 
 def count_soft_tokens(names: Sequence[str], config: FusionConfig) -> int:
-    """Soft tokens of an event, summed over all encoders; 0 without an adapter.
-
-    Args:
-        names: the features, in the order of the columns.
-        config: of the adapter.
-    """
+    """Counts the soft tokens per event of all encoders; 0 if fusion is off."""
     return len(token_groups(names, config)) * config.n_tokens if config.enabled else 0
 
 
@@ -41,8 +36,8 @@ class NumericFusionAdapter(nn.Module):
     """Maps an event's inputs to soft tokens of the language model's embedding size.
 
     Args:
-        names: the features, in the order of the columns of ``ModelInputs.numbers``.
-        hidden_size: of the language model.
+        names: features, in the order of the columns of ``ModelInputs.numbers``.
+        hidden_size: embedding size of the language model.
         embedding_rms: root mean square of the language model's input embeddings.
         config: size and kind of the adapter.
     """
@@ -55,12 +50,12 @@ class NumericFusionAdapter(nn.Module):
 
     @property
     def encoders(self) -> tuple[TokenEncoder, ...]:
-        """In the order of their soft tokens."""
+        """The encoders, in the order of their soft tokens."""
         return (self.numbers,)
 
     @property
     def n_tokens(self) -> int:
-        """Soft tokens of an event."""
+        """Soft tokens per event."""
         return sum(encoder.n_tokens for encoder in self.encoders)
 
     def fit(self, inputs: ModelInputs) -> None:
@@ -74,29 +69,21 @@ class NumericFusionAdapter(nn.Module):
 
     @torch.no_grad()
     def relative_rms(self, inputs: ModelInputs) -> float:
-        """Root mean square of soft tokens over that of the language model's embeddings."""
+        """Returns the root mean square of soft tokens over that of the model's embeddings."""
         return float(self(inputs).square().mean().sqrt() / self.numbers.rms)
 
     def weights(self) -> dict[str, nn.Parameter]:
-        """Weights by the name that they have in checkpoints."""
-        return {_stored_name(name): weight for name, weight in self.named_parameters()}
+        """Returns the weights by their names in checkpoints."""
+        return {name.removeprefix(_NUMBERS): weight for name, weight in self.named_parameters()}
 
     def stored(self) -> dict[str, Tensor]:
-        """All tensors of a checkpoint; those of the numbers have no prefix.
+        """Returns all tensors of a checkpoint; those of the numbers have no prefix.
 
-        Checkpoints were made before there could be another encoder, and keep their names.
+        Version 0.1.0 had no other encoder, and its checkpoints still load.
         """
-        return {_stored_name(name): tensor for name, tensor in self.state_dict().items()}
+        return {name.removeprefix(_NUMBERS): tensor for name, tensor in self.state_dict().items()}
 
     def load_stored(self, tensors: Mapping[str, Tensor]) -> None:
-        """Takes the tensors of a checkpoint over.
-
-        Raises:
-            RuntimeError: if they do not fit.
-        """
-        own = {_stored_name(name): name for name in self.state_dict()}
+        """Loads the tensors of a checkpoint; raises RuntimeError if they do not fit."""
+        own = {name.removeprefix(_NUMBERS): name for name in self.state_dict()}
         self.load_state_dict({own.get(name, name): tensor for name, tensor in tensors.items()})
-
-
-def _stored_name(name: str) -> str:
-    return name.removeprefix(_NUMBERS)

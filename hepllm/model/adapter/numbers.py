@@ -17,16 +17,16 @@ from hepllm.schema import FEATURES
 
 _JET = re.compile(r"jet\d+(?=_)")
 _RANGE = 5.0
-"""Standardised values are clipped here: an adapter has learnt nothing beyond the training data."""
+"""Standardised values are clipped here: the adapter learns nothing beyond the training data."""
 
 
 def token_groups(names: Sequence[str], config: FusionConfig) -> tuple[tuple[int, ...], ...]:
-    """Columns that are read together, each group making ``config.n_tokens`` soft tokens.
+    """Groups the columns; each group makes ``config.n_tokens`` soft tokens.
 
     Args:
-        names: the features, in the order of the columns.
-        config: with ``per_jet`` there is a group for each jet that has features, in order, and a
-            last one for those of the whole event; else there is one group.
+        names: features, in the order of the columns.
+        config: ``per_jet`` makes one group per jet that has features, in order, and a last one for
+            those of the whole event; otherwise there is one group.
     """
     if not config.per_jet:
         return (tuple(range(len(names))),)
@@ -39,10 +39,10 @@ def token_groups(names: Sequence[str], config: FusionConfig) -> tuple[tuple[int,
 
 
 class Standardizer(nn.Module):
-    """Per-feature transform and standardisation, fitted once, kept with the weights.
+    """Transforms and standardises each feature; fitted once, saved with the weights.
 
     Args:
-        names: the features, which choose the transform of each column.
+        names: features, which choose the transform of each column.
     """
 
     mean: Tensor
@@ -57,11 +57,7 @@ class Standardizer(nn.Module):
         self.register_buffer("is_log", torch.tensor(is_log), persistent=False)
 
     def fit(self, values: Floats) -> None:
-        """Takes mean and standard deviation from training events.
-
-        Args:
-            values: shape (N, F); NaN where missing.
-        """
+        """Fits mean and standard deviation to values of shape (N, F); NaN where missing."""
         transformed = self._transform(torch.from_numpy(values).to(self.mean.device))
         present = ~torch.isnan(transformed)
         count = present.sum(0).clamp(min=1)
@@ -78,7 +74,7 @@ class Standardizer(nn.Module):
             values: shape (B, F), float64; NaN where missing.
 
         Returns:
-            Standardised values in float32, 0 where missing, and the mask of missing ones.
+            Standardised values in float32, 0 where missing, and the mask of missing values.
         """
         missing = torch.isnan(values)
         standard = ((self._transform(values) - self.mean) / self.scale).clamp(-_RANGE, _RANGE)
@@ -94,8 +90,8 @@ class PeriodicEmbedding(nn.Module):
     PLR of Gorishniy et al., arXiv:2203.05556, equation 2 and section 3.3.
 
     Args:
-        n_features: numbers an event.
-        n_frequencies: sines and cosines for each.
+        n_features: numbers per event.
+        n_frequencies: sines and cosines per number.
         scale: standard deviation of the initial frequencies.
         size: length of each number's embedding.
     """
@@ -118,13 +114,13 @@ class PeriodicEmbedding(nn.Module):
 class NumberEncoder(nn.Module):
     """Maps an event's numbers to soft tokens of the language model's embedding size.
 
-    Always in float32, whatever precision the language model runs in. A missing number has a
-    learnt embedding of its own. The tokens leave with the root mean square of the model's own
-    embeddings, so that they neither drown nor vanish among them.
+    Computes in float32, whatever the precision of the language model. A missing number has a
+    learnt embedding of its own. The tokens are scaled to the root mean square of the model's own
+    embeddings, so that neither outweighs the other.
 
     Args:
-        names: the features, in the order of the columns that ``forward`` takes.
-        hidden_size: of the language model.
+        names: features, in the order of the columns that ``forward`` takes.
+        hidden_size: embedding size of the language model.
         embedding_rms: root mean square of the language model's input embeddings.
         config: size and kind of the adapter.
     """
@@ -153,38 +149,32 @@ class NumberEncoder(nn.Module):
         self.mlp: nn.Module = mlps[0] if len(mlps) == 1 else _GroupedMlp(groups, mlps, size)
 
     def fit(self, inputs: ModelInputs) -> None:
-        """Takes mean and standard deviation of each feature from training events."""
+        """Fits mean and standard deviation of each feature to training events."""
         self.standardizer.fit(inputs.numbers)
 
     def encode(self, inputs: ModelInputs) -> Tensor:
-        """Makes soft tokens of events, on the encoder's device; returns as ``forward`` does."""
+        """Makes soft tokens of events on the encoder's device, as ``forward`` returns them."""
         values = torch.from_numpy(np.ascontiguousarray(inputs.numbers)).to(self.rms.device)
         tokens: Tensor = self(values)
         return tokens
 
     def forward(self, values: Tensor) -> Tensor:
-        """Makes soft tokens.
+        """Makes soft tokens, shape (B, n_tokens, hidden_size), float32.
 
         Args:
             values: shape (B, F), float64, in GeV and radians; NaN where missing.
-
-        Returns:
-            Shape (B, n_tokens, hidden_size), float32.
         """
         with torch.autocast(values.device.type, enabled=False):
             standard, missing = self.standardizer(values)
             return self.tokens_of(standard, missing.float())
 
     def tokens_of(self, standard: Tensor, missing: Tensor) -> Tensor:
-        """Makes soft tokens of standardised values.
+        """Makes soft tokens of standardised values, as ``forward`` returns them.
 
         Args:
             standard: shape (B, F), float32.
-            missing: shape (B, F), 1 where a value is missing and 0 where not; in between, so is
-                what the adapter sees, which makes the way from one to the other differentiable.
-
-        Returns:
-            As ``forward``.
+            missing: shape (B, F), 1 where a value is missing and 0 where not; a value in between
+                blends both embeddings, so that the tokens are differentiable in it.
         """
         with torch.autocast(standard.device.type, enabled=False):
             embedded = (
@@ -196,11 +186,11 @@ class NumberEncoder(nn.Module):
 
 
 class _GroupedMlp(nn.Module):
-    """An MLP for each group of features; their tokens stand one after another.
+    """One MLP per group of features; joins their tokens.
 
     Args:
         groups: columns of each group.
-        mlps: of each group.
+        mlps: one per group.
         size: length of each number's embedding.
     """
 
