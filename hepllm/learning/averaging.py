@@ -1,4 +1,4 @@
-"""A moving average of the trained weights, which often does better than the last ones."""
+"""A moving average of the trained weights, which often classifies better than the last weights."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import Tensor, nn
 class WeightAverage:
     """Exponential moving average of weights (EMA).
 
-    Early on the decay is (1 + n) / (10 + n) after n updates if that is lower, so that the first
-    weights do not linger.
+    After n updates the decay is (1 + n) / (10 + n) if that is lower, so that the first weights lose
+    their influence soon.
 
     Args:
-        weights: by name; the average starts from their present values.
-        decay: how much of the average stays at each update.
+        weights: weights by name; the average starts from their present values.
+        decay: share of the average that stays at each update.
     """
 
     def __init__(self, weights: Mapping[str, nn.Parameter], decay: float) -> None:
@@ -26,18 +26,14 @@ class WeightAverage:
         self.averages = {name: weight.detach().clone() for name, weight in weights.items()}
 
     def update(self, step: int) -> None:
-        """Takes the weights in.
-
-        Args:
-            step: steps done, this one included.
-        """
+        """Adds the present weights; ``step`` counts the steps done, this one included."""
         decay = min(self._decay, (1 + step) / (10 + step))
         present = [weight.detach() for weight in self._weights.values()]
         torch._foreach_lerp_(list(self.averages.values()), present, 1 - decay)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Puts the averages in the place of the weights for a while."""
+        """Replaces the weights by their averages inside the ``with`` block."""
         self._exchange()
         try:
             yield
@@ -45,11 +41,7 @@ class WeightAverage:
             self._exchange()
 
     def load(self, averages: Mapping[str, Tensor]) -> None:
-        """Takes saved averages over.
-
-        Raises:
-            KeyError: if they are not those of the same weights.
-        """
+        """Loads saved averages; raises KeyError if they are not those of the same weights."""
         unlike = sorted(self.averages.keys() ^ averages.keys())
         if unlike:
             raise KeyError(unlike[0])
@@ -57,7 +49,7 @@ class WeightAverage:
             average.copy_(averages[name])
 
     def put_in_place(self) -> None:
-        """Puts the averages in the place of the weights for good."""
+        """Replaces the weights by their averages for good."""
         for name, weight in self._weights.items():
             weight.data.copy_(self.averages[name])
 

@@ -1,8 +1,8 @@
-"""The memory budget of a training, and the fastest way to do a step that it allows.
+"""The memory budget of a training, and the fastest way to do a step within it.
 
-What is fixed is counted, activations follow a formula (``hepllm.model.footprint``), and the rest
-of the device is divided among events: few at a time with all activations kept, or more of them
-with activations computed twice.
+Weights and optimizer states are counted, activations follow a formula (``hepllm.model.footprint``).
+The rest of the device holds events: few at a time with all activations kept, or more with
+activations computed twice.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from hepllm.model.prefix import sharing_pays
 _GIB = 2**30
 _FLOAT32 = 4
 _STEP_COPIES = 3
-"""Copies of the trained weights that a step makes at most: before, after, and their difference."""
+"""Most copies of the trained weights in a step: before, after, and their difference."""
 
 _SMALL_TENSOR, _STATE_BLOCK = 4096, 256
-"""bitsandbytes keeps 32-bit states below this size, and a scale for so many 8-bit ones."""
+"""Weights below which bitsandbytes keeps 32-bit states, and 8-bit states that share a scale."""
 
 _PASS_COST = 200
-"""Tokens for which the model computes as long as it takes to read, or dequantise, its weights.
+"""Tokens whose computation takes as long as reading, or dequantising, the weights.
 
-A pass over few tokens takes the time of its weights' way through memory, whatever the number of
+A pass over few tokens takes the time to read its weights from memory, whatever the number of
 tokens. On cards from the RTX 3070 (448 GB/s, about 40 TFLOP/s in bfloat16) to the H200 (4.8 TB/s,
-about 900) plain weights take as long as 90 to 190 tokens; dequantising 4-bit ones, which writes
-and reads them once more, about twice that on the smaller cards. Not measured; the choice changes
-little between 100 and 400.
+about 900) plain weights take as long as 90 to 190 tokens; dequantising 4-bit weights, which writes
+and reads them once more, takes about twice that on the smaller cards. An estimate, not measured;
+the choice changes little between 100 and 400.
 """
 _PASSES, _PASSES_WITH_CHECKPOINTING = 2, 3
 """Forward, backward, and the forward pass of each block again. Frozen weights have no gradient, so
-the backward pass costs as much as the forward pass, and checkpointing half as much again."""
+the backward pass costs as much as the forward pass, and checkpointing adds another half."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ class Needs:
     """What a training holds in memory.
 
     Attributes:
-        weights: of the frozen language model.
+        weights: weights of the frozen language model.
         lora: bytes of the LoRA weights, their gradients and optimizer states.
-        adapter: bytes of the NFA's, in the same way.
+        adapter: the same bytes for the NFA.
         average: bytes of the moving averages of both.
-        step: bytes that an update takes for a while.
-        activations: the language model's shape.
+        step: bytes that an update needs temporarily.
+        activations: shape of the language model.
     """
 
     weights: Weights
@@ -75,14 +75,13 @@ class Setting:
 
     Attributes:
         micro_batch: events in memory at once.
-        checkpointing: whether activations are computed a second time instead of kept.
+        checkpointing: whether the backward pass computes activations again instead of keeping them.
     """
 
     micro_batch: int
     checkpointing: bool
 
     def __str__(self) -> str:
-        """In words."""
         with_it = "with" if self.checkpointing else "without"
         events = "event" if self.micro_batch == 1 else "events"
         return f"micro-batches of {self.micro_batch} {events} {with_it} gradient checkpointing"
@@ -93,13 +92,13 @@ class Batch:
     """The events of a step.
 
     Attributes:
-        n_events: that this process has in a step.
-        n_tokens: of the longest prompt.
-        attention: the kernel that PyTorch takes.
-        passes: forward passes that are alive together, 2 with R-Drop.
-        n_scored: events of a batch in validation.
+        n_events: events of this process.
+        n_tokens: tokens of the longest prompt.
+        attention: kernel that PyTorch uses.
+        passes: forward passes before a backward pass, 2 with R-Drop.
+        n_scored: events of a validation batch.
         n_shared: first tokens that may be encoded once for all events.
-        masked_attention: the kernel for events that share tokens.
+        masked_attention: kernel for events that share tokens.
     """
 
     n_events: int
@@ -111,7 +110,7 @@ class Batch:
     masked_attention: str = "efficient"
 
     def passage(self, setting: Setting, n_events: int | None = None) -> Passage:
-        """Some of its events together, by default a micro-batch."""
+        """Returns some of its events together, by default a micro-batch."""
         events = (setting.micro_batch if n_events is None else n_events) * self.passes
         n_shared = 0 if setting.checkpointing else self.n_shared
         if sharing_pays(n_shared, self.n_tokens, events):
@@ -120,7 +119,7 @@ class Batch:
 
     @property
     def scored(self) -> Passage:
-        """A batch of the validation, at most."""
+        """The largest batch of a validation."""
         return Passage(self.n_scored, self.n_tokens, self.attention)
 
 
@@ -129,9 +128,9 @@ class Budget:
     """A device's memory, what a training needs of it, and how a step may be done.
 
     Attributes:
-        capacity: of the device.
-        needs: that do not depend on the choice.
-        batch: of a step.
+        capacity: memory of the device.
+        needs: what the training holds, whatever the choice.
+        batch: events of a step.
     """
 
     capacity: Capacity
@@ -139,27 +138,25 @@ class Budget:
     batch: Batch
 
     def activations(self, setting: Setting) -> int:
-        """Bytes of activations at the worst moment, or of an update if that is more."""
+        """Returns the largest bytes of activations, or of an update if that needs more."""
         largest = self.needs.weights.largest
         training = self.needs.activations.peak(
-            self.batch.passage(setting),
-            checkpointing=setting.checkpointing,
-            dequantized=largest,
+            self.batch.passage(setting), checkpointing=setting.checkpointing, dequantized=largest
         )
         scoring = self.needs.activations.scoring_peak(self.batch.scored, dequantized=largest)
         peak = max(training, scoring, self.needs.step)
         return int(peak * (1 + self.capacity.fragmentation))
 
     def total(self, setting: Setting) -> int:
-        """Bytes of everything."""
+        """Returns the bytes of everything."""
         return self.needs.fixed + self.activations(setting) + self.capacity.allowance
 
     def fits(self, setting: Setting) -> bool:
-        """Whether it should fit."""
+        """Returns whether the training should fit into the device."""
         return self.total(setting) <= self.capacity.usable
 
     def cost(self, setting: Setting) -> float:
-        """Time of a step, in that of one pass of one token."""
+        """Returns the time of a step, in units of one pass of one token."""
         passes = _PASSES_WITH_CHECKPOINTING if setting.checkpointing else _PASSES
         n_whole, n_left = divmod(self.batch.n_events, setting.micro_batch)
         total = n_whole * _pass_cost(self.batch.passage(setting))
@@ -170,7 +167,10 @@ class Budget:
     def settings(
         self, micro_batch: int | None, checkpointing: Literal["auto"] | bool
     ) -> list[Setting]:
-        """Every setting to choose from, the fastest first; of equals, the one with less memory."""
+        """Returns every possible setting, the fastest first; of equals, the one with less memory.
+
+        The arguments are those of ``choose``.
+        """
         n_events = self.batch.n_events
         sizes = (
             sorted({-(-n_events // parts) for parts in range(1, n_events + 1)})
@@ -184,17 +184,17 @@ class Budget:
     def choose(
         self, micro_batch: int | None, checkpointing: Literal["auto"] | bool
     ) -> tuple[Setting, bool]:
-        """The fastest setting that fits; a micro-batch that the user gives is obeyed anyway.
+        """Chooses the fastest setting that fits.
 
         Args:
-            micro_batch: ``train.micro_batch_size``.
+            micro_batch: ``train.micro_batch_size``; if given, used even if it does not fit.
             checkpointing: ``backbone.gradient_checkpointing``.
 
         Returns:
             The setting, and whether it should fit.
 
         Raises:
-            InputError: if the micro-batch is left to the budget, and none fits.
+            InputError: if ``micro_batch`` is None and no setting fits.
         """
         settings = self.settings(micro_batch, checkpointing)
         for setting in settings:
@@ -206,11 +206,10 @@ class Budget:
         raise InputError(
             f"training needs {self.total(smallest) / _GIB:.2f} GiB even in {smallest}, and "
             f"{self.capacity.usable / _GIB:.2f} GiB of {self.capacity.device} may be used; "
-            f"{self._advice(checkpointing)}; train.micro_batch_size=1 tries it all the same"
+            f"{self._advice(checkpointing)}; train.micro_batch_size=1 tries it anyway"
         )
 
     def _advice(self, checkpointing: Literal["auto"] | bool) -> str:
-        """What to lower."""
         ways = []
         if self.capacity.limit is not None and self.capacity.usable == self.capacity.limit:
             ways.append("raise train.memory_limit_gib")
@@ -221,49 +220,40 @@ class Budget:
         ways += [
             "lower backbone.lora.r",
             "lower evaluation.batch_size",
-            "take a shorter prompt.layout or a smaller backbone.name",
+            "choose a shorter prompt.layout or a smaller backbone.name",
         ]
         return ", ".join(ways)
 
     def table(self, setting: Setting) -> str:
-        """The budget as text, in GiB."""
-        weights = self.needs.weights
-        quantized = f"4-bit {_gib(weights.packed)}, their scales {_gib(weights.scales)}, "
-        kept = "computed twice" if setting.checkpointing else "kept"
-        batch = self.batch
-        passage = batch.passage(setting)
-        attention = f"{passage.attention} attention"
+        """Returns the budget as text, in GiB."""
+        needs, weights, capacity = self.needs, self.needs.weights, self.capacity
+        stored = f"others {_gib(weights.plain)}"
+        if weights.packed:
+            scales = f"their scales {_gib(weights.scales)}"
+            stored = f"4-bit {_gib(weights.packed)}, {scales}, {stored}"
+        passage = self.batch.passage(setting)
+        used = f"{setting.micro_batch} x {self.batch.n_tokens} tokens, "
+        used += "computed twice, " if setting.checkpointing else "kept, "
+        used += f"{passage.attention} attention"
         if passage.n_shared:
-            attention += f", {passage.n_shared} tokens shared"
+            used += f", {passage.n_shared} tokens shared"
         if weights.largest:
-            attention += f"; one layer dequantised {_gib(weights.largest)}"
+            used += f"; one layer dequantised {_gib(weights.largest)}"
+        usable = f"of {_gib(capacity.total)}, {_gib(capacity.taken)} left to others"
+        if capacity.limit is not None:
+            usable += f", train.memory_limit_gib {_gib(capacity.limit)}"
         rows = [
-            (
-                "weights",
-                weights.total,
-                f"{quantized if weights.packed else ''}others {_gib(weights.plain)}",
-            ),
-            ("LoRA", self.needs.lora, "weights, gradients, optimizer states"),
-            ("adapter", self.needs.adapter, "the same of the NFA"),
-            ("averages", self.needs.average, "of LoRA and NFA weights"),
-            (
-                "activations",
-                self.activations(setting),
-                f"{setting.micro_batch} x {batch.n_tokens} tokens, {kept}, {attention}",
-            ),
-            ("allowance", self.capacity.allowance, "libraries and workspaces"),
-            ("spare", self.capacity.usable - self.total(setting), ""),
-            ("may be used", self.capacity.usable, self._usable_note()),
+            ("weights", weights.total, stored),
+            ("LoRA", needs.lora, "weights, gradients, optimizer states"),
+            ("adapter", needs.adapter, "the same for the NFA"),
+            ("averages", needs.average, "of LoRA and NFA weights"),
+            ("activations", self.activations(setting), used),
+            ("allowance", capacity.allowance, "libraries and workspaces"),
+            ("spare", capacity.usable - self.total(setting), ""),
+            ("may be used", capacity.usable, usable),
         ]
         lines = [f"  {name:<12}{_gib(size):>8}  {note}".rstrip() for name, size, note in rows]
-        return "\n".join([f"memory budget in GiB, {self.capacity.device}:", *lines])
-
-    def _usable_note(self) -> str:
-        capacity = self.capacity
-        note = f"of {_gib(capacity.total)}, {_gib(capacity.taken)} left to others"
-        if capacity.limit is not None:
-            note += f", train.memory_limit_gib {_gib(capacity.limit)}"
-        return note
+        return "\n".join([f"memory budget in GiB, {capacity.device}:", *lines])
 
 
 def training_needs(
@@ -276,11 +266,11 @@ def training_needs(
     """Adds gradients and optimizer states to the weights.
 
     Args:
-        weights: of the frozen language model.
-        activations: its shape.
-        lora: its LoRA weights.
-        adapter: the NFA's weights and buffers, empty without one.
-        config: of the training.
+        weights: weights of the frozen language model.
+        activations: shape of the language model.
+        lora: LoRA weights.
+        adapter: weights and buffers of the NFA; empty without one.
+        config: settings of the training.
     """
     lora = list(lora)
     sizes = [weight.numel() for weight in lora]
@@ -292,29 +282,30 @@ def training_needs(
         weights=weights,
         lora=2 * _FLOAT32 * n_lora + states,
         adapter=4 * _FLOAT32 * n_adapter,
-        average=0 if config.ema_decay is None else 2 * trained,  # the weights meanwhile, too
+        # A validation holds the averages and the weights.
+        average=0 if config.ema_decay is None else 2 * trained,
         step=_STEP_COPIES * trained,
         activations=activations,
     )
 
 
 def _state_bytes(size: int, *, is_8bit: bool) -> int:
-    """Two states of Adam for a tensor of so many weights."""
+    """Returns the bytes of Adam's two states for a tensor of ``size`` weights."""
     if not is_8bit or size < _SMALL_TENSOR:
         return 2 * _FLOAT32 * size
     return 2 * (size + _FLOAT32 * -(-size // _STATE_BLOCK))
 
 
 def dropout_mask_bytes(device: torch.device, element: int, dropout: float) -> int:
-    """Bytes of a number in LoRA's dropout mask: a truth value on a GPU, a factor on a CPU."""
+    """Returns the bytes per number in LoRA's dropout mask: a bool on a GPU, a factor on a CPU."""
     if dropout == 0:
         return 0
     return 1 if device.type == "cuda" else element
 
 
 def _pass_cost(passage: Passage) -> int:
-    """Time of a forward pass, in that of one token."""
-    n_readings = 2 if passage.n_shared else 1  # shared tokens are encoded by themselves first
+    """Returns the time of a forward pass, in units of one token."""
+    n_readings = 2 if passage.n_shared else 1  # shared tokens are encoded first, in their own pass
     return n_readings * _PASS_COST + passage.encoded
 
 

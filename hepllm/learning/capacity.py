@@ -1,8 +1,9 @@
-"""How much memory there is to train in: a GPU's, or the machine's."""
+"""Memory available to a training: that of the GPU, or of the machine."""
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +15,10 @@ _RAM_FOR_OTHERS = 0.1
 _PROCESS = _GIB
 """Python and its libraries, measured at 0.8 GiB with torch, transformers and a small dataset."""
 _WORKSPACE = _GIB // 4
-"""Of cuBLAS, cuDNN and the allocator's last, half empty segments."""
+"""Workspaces of cuBLAS and cuDNN, and half empty segments of the allocator."""
 _FRAGMENTATION = 0.1
 _NCCL = _GIB // 2
-"""For what NCCL may take beside torch after its first exchange; an estimate, not measured."""
+"""Memory of NCCL beside torch after its first exchange; an estimate, not measured."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,12 @@ class Capacity:
     """Memory of a device.
 
     Attributes:
-        device: what it is, in words.
-        total: bytes there are.
-        taken: bytes that are not for torch: other programs, the CUDA context.
+        device: name of the device.
+        total: bytes of the device.
+        taken: bytes that torch cannot use: other programs, the CUDA context.
         limit: bytes that the user allows; None for all.
-        allowance: bytes that torch needs beside what can be counted.
-        fragmentation: share of the activations that an allocator loses between them.
+        allowance: bytes that torch needs and that cannot be counted.
+        fragmentation: share of the activations that the allocator loses in gaps.
     """
 
     device: str
@@ -42,25 +43,20 @@ class Capacity:
 
     @property
     def usable(self) -> int:
-        """Bytes for everything that training needs."""
+        """Bytes that the training may use."""
         free = self.total - self.taken
         return free if self.limit is None else min(free, self.limit)
 
 
 def device_capacity(
-    device: torch.device,
-    limit_gib: float | None,
-    *,
-    n_sharing: int = 1,
-    uses_nccl: bool = False,
+    device: torch.device, limit_gib: float | None, *, n_sharing: int = 1, uses_nccl: bool = False
 ) -> Capacity:
     """Asks a device for its memory.
 
     Args:
-        device: where the model lies.
-        limit_gib: ``train.memory_limit_gib``, of each process.
-        n_sharing: processes of a training on this machine, which share its RAM; each has a GPU of
-            its own.
+        device: device that holds the model.
+        limit_gib: ``train.memory_limit_gib``, per process.
+        n_sharing: processes of the training that share this machine's RAM; each has its own GPU.
         uses_nccl: whether gradients are exchanged with other GPUs, of this machine or another.
     """
     limit = None if limit_gib is None else int(limit_gib * _GIB)
@@ -75,43 +71,31 @@ def device_capacity(
 
 
 def gpu_capacity(name: str, total: int, taken: int, limit: int | None) -> Capacity:
-    """The capacity of a GPU.
-
-    Args:
-        name: of the card.
-        total: bytes that it has.
-        taken: bytes of the CUDA context, a desktop and other programs.
-        limit: bytes that the user allows torch to reserve.
-    """
+    """Returns the capacity of a GPU; the arguments are those of ``Capacity``."""
     return Capacity(name, total, taken, limit, _WORKSPACE, _FRAGMENTATION)
 
 
 def cap_gpu_memory(device: torch.device, limit_gib: float | None) -> None:
-    """Makes torch keep to ``train.memory_limit_gib`` on a GPU, whatever the budget says.
-
-    Args:
-        device: where the model will lie; nothing is done for a CPU.
-        limit_gib: None for all there is.
-    """
+    """Makes torch refuse more than ``train.memory_limit_gib`` on a GPU; does nothing on a CPU."""
     if device.type == "cuda" and limit_gib is not None:
         total = torch.cuda.get_device_properties(device).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, limit_gib * _GIB / total), device)
 
 
 def machine_memory(root: Path = Path("/")) -> int:
-    """Bytes of RAM that this process may use: the machine's, or its control group's limit.
+    """Returns the bytes of RAM that this process may use, of the machine or its control group.
 
-    Batch systems and containers set such limits, and end a process that passes them.
+    Batch systems and containers set such limits, and end a process that exceeds them.
 
     Args:
-        root: where ``proc`` and ``sys`` lie.
+        root: folder of ``proc`` and ``sys``.
     """
     installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return min([installed, *_group_limits(root)])
 
 
 def _group_limits(root: Path) -> list[int]:
-    """Memory limits of the control groups that this process is in, from its own to the root's."""
+    """Returns the memory limits of this process's control group and of all groups above it."""
     try:
         lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -127,14 +111,8 @@ def _group_limits(root: Path) -> list[int]:
             continue
         folder = base / group.lstrip("/")
         for level in (folder, *folder.parents):
-            limits += _number(level / file)
+            with suppress(OSError, ValueError):  # no file, or "max"
+                limits.append(int((level / file).read_text(encoding="utf-8")))
             if level == base:
                 break
     return limits
-
-
-def _number(file: Path) -> list[int]:
-    try:
-        return [int(file.read_text(encoding="utf-8"))]
-    except (OSError, ValueError):  # not there, or "max"
-        return []

@@ -3,7 +3,7 @@
     step-000120/  lora.safetensors  nfa.safetensors  optimizer-<group>.safetensors  state.json
                   average.safetensors, with ``train.ema_decay``
 
-Nothing else need be kept: the order of events, the learning rates and the random numbers of a
+A checkpoint needs no more: the order of events, the learning rates and the random numbers of a
 step are functions of the seed and the step.
 """
 
@@ -44,7 +44,7 @@ class Progress:
 
     Attributes:
         step: optimizer steps done.
-        validations: what each validation so far has found, oldest first.
+        validations: results of each validation, oldest first.
     """
 
     step: int
@@ -57,21 +57,19 @@ class Progress:
 
     @property
     def is_best(self) -> bool:
-        """Whether the last validation was made at this step and is the best so far."""
+        """Whether this step was validated and is the best so far."""
         return self.best is not None and self.best["step"] == self.step
 
     @property
     def is_validated(self) -> bool:
-        """Whether a validation was made at this step."""
+        """Whether this step was validated."""
         return bool(self.validations) and self.validations[-1]["step"] == self.step
 
     @property
     def validations_since_best(self) -> int:
-        """Validations in a row that did no better."""
+        """Number of validations after the best one."""
         best = self.best
-        if best is None:
-            return 0
-        return sum(found["step"] > best["step"] for found in self.validations)
+        return 0 if best is None else sum(one["step"] > best["step"] for one in self.validations)
 
 
 def save_checkpoint(
@@ -87,17 +85,17 @@ def save_checkpoint(
     """Writes a checkpoint below ``folder`` and removes those no longer needed.
 
     Args:
-        folder: of the run's checkpoints.
-        classifier: its LoRA and NFA weights are saved.
-        groups: their optimizer states are saved.
+        folder: folder of the run's checkpoints.
+        classifier: LoRA and NFA weights to save.
+        groups: optimizer states to save.
         progress: if its last validation is the best one, the checkpoint becomes the best.
-        keep: newest checkpoints to keep; the best one stays anyway.
-        average: saved too.
-        scaler: of the loss; its scale is saved too.
+        keep: newest checkpoints to keep, in addition to the best one.
+        average: moving average to save.
+        scaler: loss scale to save.
     """
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / _name(progress.step)
-    for unfinished in folder.glob(".step-*.partial"):  # of a run that was killed
+    for unfinished in folder.glob(".step-*.partial"):  # left by a process that was killed
         shutil.rmtree(unfinished)
     loss_scale = {} if scaler is None else scaler.state_dict()
     with write_aside(target, durable=True) as aside:
@@ -105,7 +103,10 @@ def save_checkpoint(
         _write(aside, classifier, groups, progress, average, loss_scale=loss_scale)
     if progress.is_best:
         mark_best(folder, progress)
-    _remove_old(folder, keep)
+    best = best_checkpoint(folder).name if (folder / _BEST).exists() else None
+    for checkpoint in sorted(folder.glob("step-*"), key=_step_of)[:-keep]:
+        if checkpoint.name != best:
+            shutil.rmtree(checkpoint)
     return target
 
 
@@ -142,9 +143,9 @@ def _write(
 
 
 def mark_best(folder: Path, progress: Progress) -> None:
-    """Points at the checkpoint of the best validation, where it is there.
+    """Records which checkpoint is the best, if that checkpoint exists.
 
-    A run that was killed between writing a checkpoint and pointing at it needs this.
+    A training may be killed after it wrote the checkpoint and before it recorded this.
     """
     if progress.best is not None:
         name = _name(int(progress.best["step"]))
@@ -153,7 +154,7 @@ def mark_best(folder: Path, progress: Progress) -> None:
 
 
 def best_checkpoint(folder: Path) -> Path:
-    """The checkpoint that did best on validation data.
+    """Returns the checkpoint with the best validation.
 
     Raises:
         InputError: if there is none.
@@ -170,20 +171,20 @@ def best_checkpoint(folder: Path) -> Path:
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint with most steps, or None before the first."""
+    """Returns the checkpoint with most steps, or None before the first."""
     return max(folder.glob("step-*"), default=None, key=_step_of)
 
 
 def load_weights(
     checkpoint: Path, classifier: EventClassifier, *, averaged: bool = True
 ) -> Progress:
-    """Puts LoRA and NFA weights in place.
+    """Loads LoRA and NFA weights.
 
     Args:
-        checkpoint: its folder.
-        classifier: of the same kind.
-        averaged: take the moving average where there is one, which was validated; a training
-            goes on from the weights themselves.
+        checkpoint: folder of the checkpoint.
+        classifier: classifier of the same kind.
+        averaged: load the moving average if there is one, which was validated; a training
+            continues from the weights themselves.
 
     Raises:
         InputError: if a file is missing, broken, or does not fit the model.
@@ -212,7 +213,7 @@ def load_weights(
 
 
 def load_optimizers(checkpoint: Path, groups: Sequence[OptimizerGroup]) -> None:
-    """Puts optimizer states in place, 8-bit ones included.
+    """Loads optimizer states, 8-bit ones included.
 
     Raises:
         InputError: if a file is missing or broken, or is of another kind of optimizer.
@@ -225,20 +226,20 @@ def load_optimizers(checkpoint: Path, groups: Sequence[OptimizerGroup]) -> None:
         if any(("exp_avg" in of_weight) == is_8bit for of_weight in state.values()):
             saved, here = ("32-bit", "8-bit") if is_8bit else ("8-bit", "32-bit")
             raise InputError(
-                f"{file}: holds {saved} AdamW states and this training would take {here} ones; "
-                "go on with the train.lora_optimizer and the kind of device that it began with"
+                f"{file}: holds {saved} AdamW states, but this training needs {here} states; "
+                "use the train.lora_optimizer and the kind of device that it began with"
             )
         settings = group.optimizer.state_dict()["param_groups"]
         group.optimizer.load_state_dict({"state": state, "param_groups": settings})
 
 
 def warn_of_precision(checkpoint: Path, classifier: EventClassifier) -> None:
-    """Warns where a training goes on in another precision, as on another kind of processor."""
+    """Warns if a training continues in another precision, as on another kind of processor."""
     saved, here = _read_state(checkpoint).get("precision"), _precision(classifier)
     if saved is not None and saved != here:
         LOG.warning(
-            "%s was trained in %s and goes on in %s: its losses will not be those of an unbroken "
-            "training; set backbone.dtype=%s to keep to it",
+            "%s was trained in %s and continues in %s: its losses will differ from those of an "
+            "unbroken training; to keep the precision, set backbone.dtype=%s",
             checkpoint,
             saved,
             here,
@@ -251,14 +252,14 @@ def _precision(classifier: EventClassifier) -> str:
 
 
 def load_loss_scale(checkpoint: Path, scaler: GradScaler) -> None:
-    """Goes on with a saved loss scale; where none was saved, it starts anew."""
+    """Loads a saved loss scale; without one, the scale starts from its initial value."""
     saved = _read_state(checkpoint).get("loss_scale")
     if saved and scaler.is_enabled():
         scaler.load_state_dict(saved)
 
 
 def load_average(checkpoint: Path, average: WeightAverage) -> None:
-    """Takes a saved moving average over; where none was saved, it starts from the weights.
+    """Loads a saved moving average; without one, the average starts from the weights.
 
     Raises:
         InputError: if the file is missing, broken, or does not fit the model.
@@ -310,7 +311,7 @@ def _flatten(
             tensors |= inner_tensors
             scalars |= inner_scalars
         elif isinstance(value, Tensor):
-            # Quantisation maps are shared between weights; the file format wants them apart.
+            # Weights share quantisation maps, and the file format refuses shared tensors.
             tensors[path] = value.detach().clone().contiguous()
         else:
             scalars[path] = value
@@ -334,11 +335,3 @@ def _name(step: int) -> str:
 
 def _step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("step-"))
-
-
-def _remove_old(folder: Path, keep: int) -> None:
-    checkpoints = sorted(folder.glob("step-*"), key=_step_of)
-    best = best_checkpoint(folder).name if (folder / _BEST).exists() else None
-    for checkpoint in checkpoints[:-keep]:
-        if checkpoint.name != best:
-            shutil.rmtree(checkpoint)

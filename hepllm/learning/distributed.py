@@ -1,7 +1,7 @@
-"""Several processes that do one training together, as torchrun starts them.
+"""Trains in several processes together, as torchrun starts them.
 
-Each works on its share of every batch; gradients are summed over all of them, so that all do the
-same update. What ends one of them ends all of them.
+Each process works on its share of every batch. Gradients are summed over all processes, so that
+all do the same update. An error in one process ends all of them.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 import numpy as np
 import torch
@@ -27,10 +28,10 @@ from hepllm.executor import usable_cores
 from hepllm.launcher import launched
 
 TIMEOUT = timedelta(minutes=30)
-"""How long a process waits for the others: a first start may have to download a model."""
+"""How long a process waits for the others; a first start may download a model."""
 
 _GRACE = 10.0
-"""Seconds in which the first process should tell of a failure that it has heard of."""
+"""Seconds within which the first process reports the failure of another one."""
 
 _BUCKET = 8 * 2**20
 """Gradient elements that are sent together: 32 MiB beside the gradients themselves."""
@@ -47,11 +48,11 @@ class Team:
     """The processes of a training, seen from one of them; a single process is a team of one.
 
     Attributes:
-        rank: of this process; the first, 0, alone writes files and speaks.
+        rank: number of this process; only the first, 0, writes files and logs.
         size: number of processes.
-        local_size: number of those on this machine.
-        store: where processes leave word when they fail.
-        uses_gpus: whether gradients are exchanged by NCCL.
+        local_size: number of processes on this machine.
+        store: shared store for the reasons of failures.
+        uses_gpus: whether NCCL exchanges the gradients.
     """
 
     rank: int = 0
@@ -62,25 +63,25 @@ class Team:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that writes and speaks."""
+        """Whether this process writes files and logs."""
         return self.rank == 0
 
     def part(self, n_items: int) -> slice:
-        """This process's share of so many items; shares differ by one item at most."""
+        """Returns this process's share of the items; shares differ by at most one item."""
         share, more = divmod(n_items, self.size)
         start = self.rank * share + min(self.rank, more)
         return slice(start, start + share + (self.rank < more))
 
     def threads(self, wanted: int) -> int:
-        """Threads for this process, where 0 stands for its share of the machine's cores."""
+        """Returns the threads of this process; for 0, its share of the machine's cores."""
         return wanted or max(1, usable_cores() // self.local_size)
 
     def sum_gradients(self, weights: Iterable[nn.Parameter]) -> None:
         """Replaces gradients by their sums over all processes.
 
         Args:
-            weights: the same in every process; one without a gradient, as where a process had no
-                event of a small batch, counts as 0.
+            weights: the same weights in every process; a missing gradient counts as 0, since a
+                process may have no event of a small batch.
 
         Raises:
             RunError: if another process is gone.
@@ -90,12 +91,12 @@ class Team:
         for bucket in _buckets(weights):
             gradients = [_gradient(weight) for weight in bucket]
             flat = torch.cat([gradient.reshape(-1).float() for gradient in gradients])
-            self._sum(flat)
+            self._exchange(dist.all_reduce, flat)
             for gradient, total in zip(gradients, _split(flat, bucket), strict=True):
                 gradient.copy_(total.view_as(gradient))
 
     def sum_array(self, values: Floats) -> Floats:
-        """The sum of every element over all processes.
+        """Returns the sum of each element over all processes.
 
         Raises:
             RunError: if another process is gone.
@@ -103,23 +104,23 @@ class Team:
         if self.size == 1:
             return values
         total = torch.from_numpy(values.astype(np.float64))
-        self._sum(total)
+        self._exchange(dist.all_reduce, total)
         return total.numpy()
 
     def first_says(self, value: float) -> float:
-        """The value that the first process has, where rounding must not divide the others."""
+        """Returns the value of the first process, so that rounding cannot differ between them."""
         return float(self.sum_array(np.array([value if self.is_first else 0.0]))[0])
 
     def wait(self) -> None:
-        """Goes on once all processes have come here."""
+        """Waits until all processes have called this."""
         self.sum_array(np.zeros(1))
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Lets all processes go on, or none: an error in one of them ends the others as well.
+        """Runs the ``with`` block in all processes; an error in one of them ends all.
 
         Raises:
-            RunError: where another process failed.
+            RunError: if another process failed.
         """
         error: HepllmError | None = None
         try:
@@ -135,13 +136,13 @@ class Team:
             raise self._lost(int(np.flatnonzero(failures)[0]))
 
     def require_same(self, texts: Mapping[str, str]) -> None:
-        """Refuses to go on where processes were given different things.
+        """Checks that all processes have the same texts.
 
         Args:
-            texts: what they all must have, by what it is called.
+            texts: texts to compare, by the name for the message.
 
         Raises:
-            InputError: naming the process and the thing.
+            InputError: if one differs; names the process and the text.
         """
         for name, text in texts.items():
             digest = hashlib.sha256(text.encode()).digest()
@@ -151,25 +152,25 @@ class Team:
             if len(others):
                 raise InputError(
                     f"process {others[0]} of {self.size} has another {name} than process 0; "
-                    "all machines need the same command, files and versions"
+                    "use the same command, files and versions on all machines"
                 )
 
     def require_one_kind_of_device(self) -> None:
-        """Refuses GPUs in some processes and none in others, which would wait for each other.
+        """Checks that all processes have a GPU or none has; a mixture would wait for ever.
 
         Raises:
-            InputError: naming a process without a GPU.
+            InputError: if only some have a GPU.
         """
         has_gpu = self.sum_array(self._at_own_place(float(self.uses_gpus)))
         if has_gpu.any() and not has_gpu.all():
             raise InputError(
                 f"process {int(has_gpu.argmin())} of {self.size} has no GPU that torch can use, "
                 f"and process {int(has_gpu.argmax())} has one: 'hepllm doctor' on its machine "
-                "tells why; to do without GPUs, set backbone.device=cpu"
+                "explains why; to use no GPU, set backbone.device=cpu"
             )
 
     def require_same_weights(self, weights: Iterable[nn.Parameter]) -> None:
-        """Ends a training whose processes no longer train the same model.
+        """Checks that all processes still train the same model.
 
         Raises:
             RunError: in all processes, if the weights of one differ from those of the first.
@@ -179,7 +180,7 @@ class Team:
         worst = 0.0
         for bucket in _buckets(weights):
             flat = torch.cat([weight.detach().reshape(-1).float() for weight in bucket])
-            self._copy_from_first(flat)
+            self._exchange(partial(dist.broadcast, src=0), flat)
             for weight, first in zip(bucket, _split(flat, bucket), strict=True):
                 difference = (weight.detach().float() - first.view_as(weight)).norm()
                 worst = max(worst, float(difference / first.norm().clamp(min=1e-12)))
@@ -188,15 +189,15 @@ class Team:
             rank = int(np.argmax(drifts))
             raise RunError(
                 f"the weights of process {rank} of {self.size} differ from those of process 0 "
-                f"(by {drifts[rank]:.2g} of a weight's norm): all machines need the same "
-                "versions; go on from the last checkpoint with: hepllm train --resume"
+                f"(by {drifts[rank]:.2g} of a weight's norm): use the same versions on all "
+                "machines; continue from the last checkpoint with: hepllm train --resume"
             )
 
     def leave_word(self, error: BaseException) -> bool:
         """Tells the other processes why this one ends.
 
         Returns:
-            Whether the first process will tell the user, so that this one need not.
+            Whether the first process reports the error to the user.
         """
         if self.store is None:
             return False
@@ -204,7 +205,7 @@ class Team:
             if self.is_first or not isinstance(error, _LostError):
                 self.store.set(_key(self.rank), str(error) or type(error).__name__)
             if not self.uses_gpus:  # NCCL might wait for ever here
-                dist.destroy_process_group()  # so that those who wait for this one notice
+                dist.destroy_process_group()  # ends the waiting of other processes
             if not self.is_first:
                 self.store.wait([_key(0)], timedelta(seconds=_GRACE))
         except (RuntimeError, ValueError):  # the first process, or its machine, is gone
@@ -216,24 +217,18 @@ class Team:
         values[self.rank] = value
         return values
 
-    def _sum(self, tensor: Tensor) -> None:
+    def _exchange(self, operation: Callable[[Tensor], object], tensor: Tensor) -> None:
         try:
-            dist.all_reduce(tensor)
-        except RuntimeError as error:
-            raise self._lost(reason=error) from error
-
-    def _copy_from_first(self, tensor: Tensor) -> None:
-        try:
-            dist.broadcast(tensor, src=0)
+            operation(tensor)
         except RuntimeError as error:
             raise self._lost(reason=error) from error
 
     def _lost(self, rank: int | None = None, reason: RuntimeError | None = None) -> _LostError:
-        """Why another process ended, as far as it left word.
+        """Makes the error for another process that ended, with its reason if it left one.
 
         Args:
-            rank: of that process, if known.
-            reason: what gloo or NCCL says, which need not be about another process.
+            rank: number of that process, if known.
+            reason: error of gloo or NCCL, which may have another cause.
         """
         others = [rank] if rank is not None else [r for r in range(self.size) if r != self.rank]
         limit = time.monotonic() + 1.0
@@ -243,15 +238,14 @@ class Team:
                     if self.store.check([_key(other)]):
                         word = self.store.get(_key(other)).decode()
                         return _LostError(f"process {other} of {self.size} failed: {word}")
-            except RuntimeError:  # the store went with the process that kept it
+            except RuntimeError:  # the process that kept the store is gone
                 break
             time.sleep(0.05)
         said = "" if reason is None else f" ({_in_short(reason)})"
-        msg = (
-            f"another of the {self.size} processes of this training has died without a word, or "
-            f"was out of reach{said}; go on from the last checkpoint with: hepllm train --resume"
+        return _LostError(
+            f"another of the {self.size} processes of this training ended without a reason, or "
+            f"is out of reach{said}; continue from the last checkpoint with: hepllm train --resume"
         )
-        return _LostError(msg)
 
 
 ALONE = Team()
@@ -262,12 +256,11 @@ ALONE = Team()
 def join(device: str, timeout: timedelta = TIMEOUT) -> Iterator[Team]:
     """Joins the other processes that torchrun has started; without torchrun, there are none.
 
-    All but the first process tell no more than errors, and leave those to the first where it has
-    heard of them.
+    Processes other than the first log only errors, and only those that the first does not report.
 
     Args:
-        device: ``auto``, ``cpu`` or ``cuda``; a process takes the GPU of its local rank.
-        timeout: after which a process that waits for the others gives up.
+        device: ``auto``, ``cpu`` or ``cuda``; a process uses the GPU of its local rank.
+        timeout: longest time that a process waits for the others.
 
     Raises:
         InputError: if there are more processes than GPUs, or only some of them have a GPU.
@@ -281,8 +274,8 @@ def join(device: str, timeout: timedelta = TIMEOUT) -> Iterator[Team]:
         for name in ("hepllm", "py.warnings"):
             logging.getLogger(name).setLevel(logging.ERROR)
     on_gpu = device != "cpu" and torch.cuda.is_available()
-    words = _connect("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout)
-    team = Team(place.rank, place.size, place.local_size, words, uses_gpus=on_gpu)
+    reasons = _connect("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout)
+    team = Team(place.rank, place.size, place.local_size, reasons, uses_gpus=on_gpu)
     try:
         team.require_one_kind_of_device()
         with team.together():
@@ -303,23 +296,18 @@ def join(device: str, timeout: timedelta = TIMEOUT) -> Iterator[Team]:
 
 
 def _connect(backend: str, timeout: timedelta) -> Store:
-    """Finds the other processes by torchrun's variables; the store for what they tell each other.
+    """Connects to the other processes by torchrun's variables; returns a store for failures.
 
     Raises:
         RunError: if they cannot be reached.
     """
     try:
         store, rank, size = next(rendezvous("env://", timeout=timeout))
-        dist.init_process_group(
-            backend,
-            store=PrefixStore("training", store),
-            rank=rank,
-            world_size=size,
-            timeout=timeout,
-        )
+        own = PrefixStore("training", store)
+        dist.init_process_group(backend, timeout=timeout, world_size=size, rank=rank, store=own)
     except (RuntimeError, ValueError) as error:
         raise RunError(
-            f"the processes of this training do not reach each other: {error}"
+            f"the processes of this training cannot reach each other: {error}"
         ) from error
     return PrefixStore("words", store)
 
@@ -328,26 +316,26 @@ def _take_gpu(number: int) -> None:
     present = torch.cuda.device_count()
     if number >= present:
         raise InputError(
-            f"torchrun was told to start more than {number} processes here, but there are "
+            f"torchrun started more than {number} processes on this machine, which has "
             f"{present} GPUs: use --nproc-per-node {present}, or backbone.device=cpu"
         )
     torch.cuda.set_device(number)
 
 
 def _try_nccl(device: torch.device) -> None:
-    """Lets NCCL connect the GPUs now, where what it says is not taken for a lost process.
+    """Lets NCCL connect the GPUs now, so that later errors mean a lost process.
 
     Raises:
-        RunError: with what it says.
+        RunError: with the error of NCCL.
     """
     try:
         total = torch.ones(1, device=device)
         dist.all_reduce(total)
-        float(total)  # waits for it
+        float(total)  # waits for the result
     except RuntimeError as error:
         raise RunError(
-            f"NCCL cannot connect the GPUs: {_in_short(error)}; NCCL_DEBUG=INFO tells more, and "
-            "'hepllm doctor' whether /dev/shm is large enough"
+            f"NCCL cannot connect the GPUs: {_in_short(error)}; set NCCL_DEBUG=INFO for details, "
+            "and check with 'hepllm doctor' that /dev/shm is large enough"
         ) from error
 
 
@@ -366,7 +354,7 @@ def _gradient(weight: nn.Parameter) -> Tensor:
 
 
 def _buckets(weights: Iterable[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
-    """Groups of weights that are large enough to be worth a message, and no larger than need be."""
+    """Groups weights into messages of at most ``_BUCKET`` elements, or of one larger weight."""
     bucket: list[nn.Parameter] = []
     for weight in weights:
         if bucket and sum(one.numel() for one in bucket) + weight.numel() > _BUCKET:

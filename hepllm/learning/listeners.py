@@ -1,4 +1,4 @@
-"""What a training tells of each micro-batch, for whoever wants to know more than its loss."""
+"""Listeners that a training calls after each micro-batch, with its per-event logits."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from hepllm.arrays import Ints
-from hepllm.config import LossConfig
-from hepllm.learning.losses import event_losses
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,14 +17,13 @@ class MicroBatch:
     Attributes:
         step: steps already done.
         events: positions in ``TrainingData.train``, shape (B,).
-        logits: of background and signal, shape (B, 2), without a gradient; of the first pass where
-            R-Drop takes two.
-        targets: probability of signal that the loss aims at, shape (B,).
-        weights: in the loss, shape (B,).
+        logits: background and signal, shape (B, 2), without a gradient; of the first pass if R-Drop
+            makes two.
+        targets: probability of signal, shape (B,).
+        weights: weights in the loss, shape (B,).
         loss: average over the events, R-Drop included; a scalar without a gradient.
-        share: of these events' weights in the whole batch.
-        n_tokens: that went through the model, padding apart.
-        objective: the settings of the loss.
+        share: these events' share of the weights of the whole batch.
+        n_tokens: tokens that went through the model, without padding.
     """
 
     step: int
@@ -37,31 +34,20 @@ class MicroBatch:
     loss: Tensor
     share: float
     n_tokens: int
-    objective: LossConfig
-
-    @property
-    def losses(self) -> Tensor:
-        """Loss of each event, R-Drop apart, shape (B,)."""
-        return event_losses(self.logits, self.targets, self.objective)
 
 
 Listener = Callable[[MicroBatch], None]
 """Called after each backward pass; with several processes, in each with its own events."""
 
 
+@dataclass
 class BatchTotal:
-    """Adds up a batch's micro-batches.
+    """Adds up the loss and the tokens of a batch's micro-batches."""
 
-    Attributes:
-        loss: of the events so far, by their share in the batch.
-        n_tokens: of the events so far.
-    """
-
-    def __init__(self) -> None:
-        self.loss = 0.0
-        self.n_tokens = 0
+    loss: float = 0.0
+    n_tokens: int = 0
 
     def __call__(self, seen: MicroBatch) -> None:
-        """Adds a micro-batch."""
+        """Adds a micro-batch by its share in the batch."""
         self.loss += float(seen.loss) * seen.share
         self.n_tokens += seen.n_tokens

@@ -1,4 +1,4 @@
-"""The training loop: steps, validations, checkpoints, and where it ends."""
+"""The training loop: steps, validations, checkpoints, and when it ends."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training came to.
+    """The result of a training.
 
     Attributes:
         steps: optimizer steps done.
-        validations: what each validation found, oldest first.
-        events_per_second: training events, validation apart; 0 where nothing was left to do.
+        validations: results of each validation, oldest first.
+        events_per_second: training events per second, without validation; 0 if no step was left.
     """
 
     steps: int
@@ -70,18 +70,18 @@ def fit(
 ) -> TrainingResult:
     """Trains a classifier.
 
-    Everything random in a step is a function of the seed and the step, so a run that was killed
+    All random numbers of a step are functions of the seed and the step, so a run that was killed
     and resumed does the same steps as an unbroken one.
 
     Args:
-        classifier: with fresh weights, or any if ``resume_from`` is given.
+        classifier: classifier with fresh weights, or any weights if ``resume_from`` is given.
         encoder: writes and tokenises prompts.
         data: training and validation events.
         plan: settings.
-        folder: of the run.
-        resume_from: a checkpoint to go on from.
-        team: of processes that train together; the first one writes, all get the result.
-        listeners: told of each micro-batch.
+        folder: folder of the run.
+        resume_from: checkpoint to continue from.
+        team: processes that train together; the first one writes, all get the result.
+        listeners: called after each micro-batch.
 
     Raises:
         RunError: if the loss or a gradient is not finite, a group of weights does not learn, or
@@ -96,7 +96,7 @@ def fit(
         load_optimizers(resume_from, groups)
         if team.is_first:
             mark_best(folder / "checkpoints", progress)
-        LOG.info("going on after step %d", progress.step)
+        LOG.info("continuing after step %d", progress.step)
     elif classifier.nfa is not None:
         classifier.nfa.fit(ModelInputs(data.train.features))
     average = None if decay is None else WeightAverage(weights, decay)
@@ -109,7 +109,12 @@ def fit(
     if resume_from is not None:
         load_loss_scale(resume_from, trainer.scaler)
         warn_of_precision(resume_from, classifier)
-    _check_warmup(trainer)
+    steps = plan.train.warmup_fusion_steps
+    if steps >= trainer.total_steps:
+        raise InputError(
+            f"train.warmup_fusion_steps: {steps} leaves none of the {trainer.total_steps} steps "
+            "for the LoRA weights; lower it"
+        )
     with (
         Monitor(folder, progress.step) if team.is_first else nullcontext() as monitor,
         StopRequest(team) as stop,
@@ -117,18 +122,9 @@ def fit(
         return _Loop(trainer, folder, monitor, stop).run(progress)
 
 
-def _check_warmup(trainer: Trainer) -> None:
-    steps = trainer.plan.train.warmup_fusion_steps
-    if steps >= trainer.total_steps:
-        raise InputError(
-            f"train.warmup_fusion_steps: {steps} leaves none of the {trainer.total_steps} steps "
-            "for the LoRA weights; lower it"
-        )
-
-
 @dataclass(frozen=True)
 class _Loop:
-    """Steps of a trainer with all that stands around them; the first process has the monitor."""
+    """Runs the steps of a trainer; only the first process has a monitor."""
 
     trainer: Trainer
     folder: Path
@@ -139,7 +135,10 @@ class _Loop:
         trainer, total = self.trainer, self.trainer.total_steps
         trainer.team.require_same_weights(trainer.classifier.trained_parameters().values())
         if progress.step == 0:
-            self._show_prompt()
+            if self.monitor is not None:
+                table = trainer.data.train
+                first = dict(zip(table.names, table.features[0].tolist(), strict=True))
+                self.monitor.text("prompt", trainer.encoder.write(first))
         elif trainer.is_validated(progress.step) and not progress.is_validated:
             progress = self._after_step(progress)  # a signal came before this validation
         proofs = {group.name: proving_step(group, progress.step, total) for group in trainer.groups}
@@ -149,7 +148,7 @@ class _Loop:
             while progress.step < total and not self._is_exhausted(progress):
                 step = progress.step
                 measure = trainer.is_logged(step + 1) or step + 1 in proofs.values()
-                # In float16 the step of the proof may be left out.
+                # In float16 the step that is checked may be skipped, so earlier ones count too.
                 is_proving = trainer.scaler.is_enabled() and step < max(proofs.values())
                 outcome = trainer.step(step, measure=measure or is_proving)
                 seconds, events = seconds + outcome.seconds, events + outcome.n_events
@@ -167,14 +166,8 @@ class _Loop:
             self.monitor.hyper_parameters(trainer.plan.hyper_parameters, progress.best)
         return TrainingResult(progress.step, progress.validations, events / max(seconds, 1e-9))
 
-    def _show_prompt(self) -> None:
-        if self.monitor is not None:
-            table = self.trainer.data.train
-            first = dict(zip(table.names, table.features[0].tolist(), strict=True))
-            self.monitor.text("prompt", self.trainer.encoder.write(first))
-
     def _after_step(self, progress: Progress) -> Progress:
-        """Validates and saves where that is due, and stops where that was asked for."""
+        """Validates and saves when due, and stops on request."""
         trainer = self.trainer
         try:
             if trainer.is_validated(progress.step):
@@ -183,11 +176,15 @@ class _Loop:
         except StopRequestedError:
             self.stop.agree()
             self._save(progress)
-            trainer.team.wait()  # whoever ends first must not end the one that saves
-            raise self._stopped(progress) from None
-        is_new_best = progress.is_validated and progress.is_best
+            trainer.team.wait()  # a process that ends would end the one that still saves
+            raise StoppedError(
+                f"stopped by {self.stop.name} after step {progress.step} of "
+                f"{trainer.total_steps}, which is saved; continue with: "
+                f"hepllm train --resume --output {self.folder}",
+                self.stop.signal_number or 0,
+            ) from None
         ends = self._is_exhausted(progress)
-        if trainer.is_checkpointed(progress.step) or is_new_best or ends:
+        if trainer.is_checkpointed(progress.step) or progress.is_best or ends:
             self._save(progress)
         if ends:
             LOG.info(
@@ -243,12 +240,3 @@ class _Loop:
     def _is_exhausted(self, progress: Progress) -> bool:
         patience = self.trainer.plan.train.patience
         return patience is not None and progress.validations_since_best >= patience
-
-    def _stopped(self, progress: Progress) -> StoppedError:
-        number = self.stop.signal_number or 0
-        msg = (
-            f"stopped by {self.stop.name} after step {progress.step} of "
-            f"{self.trainer.total_steps}, which is saved; go on with: "
-            f"hepllm train --resume --output {self.folder}"
-        )
-        return StoppedError(msg, number)

@@ -1,4 +1,4 @@
-"""Loss scaling, without which small gradients vanish in float16 (arXiv:1710.03740, section 3.2)."""
+"""Scales the loss so that small gradients do not vanish in float16 (arXiv:1710.03740, 3.2)."""
 
 from __future__ import annotations
 
@@ -8,18 +8,13 @@ from torch.amp.grad_scaler import GradScaler
 from hepllm.errors import RunError
 
 _SMALLEST = 1.0
-"""Below this, gradients overflow float16 that were not even scaled up."""
+"""Scale below which even gradients that are not scaled up overflow float16."""
 
 
 def loss_scaler(precision: torch.dtype | None, device: torch.device) -> GradScaler:
-    """A scaler that scales in float16 alone, and elsewhere passes everything on as it is.
-
-    Args:
-        precision: of the matrix products; None for float32.
-        device: where the model lies.
-    """
+    """Makes a scaler that changes nothing in any other precision than float16."""
     scaler = GradScaler(device.type, enabled=precision == torch.float16)
-    # It makes its scale with the first loss, which a process without events does not have.
+    # The scaler makes its scale with the first loss, and a process without events has no loss.
     scaler.scale(torch.zeros((), device=device))
     return scaler
 
@@ -28,7 +23,7 @@ def adapt_scale(scaler: GradScaler, step: int) -> None:
     """Halves the scale after an overflow, and doubles it after many steps without one.
 
     Args:
-        scaler: after all groups have taken or left out their step.
+        scaler: scaler, after the step of all groups.
         step: steps done, this one included.
 
     Raises:

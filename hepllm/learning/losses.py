@@ -1,4 +1,4 @@
-"""Losses on the logits of the two label words, each a choice of ``train.loss``."""
+"""Losses on the logits of the two label words, chosen by ``train.loss``."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from hepllm.config import LossConfig
 
 
 def label_word_loss(logits: Tensor, targets: Tensor, weights: Tensor, config: LossConfig) -> Tensor:
-    """Loss of a batch, averaged over event weights.
+    """Averages the losses of a batch over event weights.
 
     Args:
         logits: shape (B, 2), background then signal.
         targets: shape (B,), probability of signal in [0, 1]; a label of 0 or 1 is a special case.
-        weights: shape (B,); may be negative, as generators at next-to-leading order give them.
-        config: ``focal_gamma`` and ``label_smoothing``.
+        weights: shape (B,); may be negative, as from generators at next-to-leading order.
+        config: settings, of which ``focal_gamma`` and ``label_smoothing`` count.
 
     Returns:
         sum(w * loss) / sum(|w|), a scalar.
@@ -26,17 +26,19 @@ def label_word_loss(logits: Tensor, targets: Tensor, weights: Tensor, config: Lo
 
 
 def event_losses(logits: Tensor, targets: Tensor, config: LossConfig) -> Tensor:
-    """Cross-entropy of each event, or the focal loss; arguments as for ``label_word_loss``.
+    """Returns the loss of each event, shape (B,); the arguments are those of ``label_word_loss``.
 
-    Returns:
-        Shape (B,).
+    Cross-entropy, or the focal loss (Lin et al., arXiv:1708.02002, equation 4).
     """
     log_p, smoothing = logits.log_softmax(-1), config.label_smoothing
     shares = torch.stack([1 - targets, targets], dim=-1).to(log_p.dtype)
     if config.focal_gamma:
-        return _focal(log_p, shares * (1 - smoothing) + smoothing / 2, config.focal_gamma)
+        shares = shares * (1 - smoothing) + smoothing / 2
+        # Without the clamp, a certain answer has an infinite slope for exponents below 1.
+        modulation = (-torch.expm1(log_p)).clamp(min=1e-12) ** config.focal_gamma
+        return -(shares * modulation * log_p).sum(-1)
     losses = -(shares * log_p).sum(-1)
-    if smoothing:  # the terms apart, as torch adds them for labels
+    if smoothing:  # added separately, as torch does for labels
         losses = (1 - smoothing) * losses + -log_p.sum(-1) * (smoothing / 2)
     return losses
 
@@ -44,17 +46,17 @@ def event_losses(logits: Tensor, targets: Tensor, config: LossConfig) -> Tensor:
 def r_drop_loss(
     first: Tensor, second: Tensor, targets: Tensor, weights: Tensor, config: LossConfig
 ) -> Tensor:
-    """Mean loss of two passes with different dropout masks, and how far they disagree.
+    """Adds the disagreement of two passes with different dropout masks to their mean loss.
 
-    Half of equation 4 of Liang et al., arXiv:2106.14448, so that a strength of 0 is
+    Half of equation 4 of Liang et al., arXiv:2106.14448, so that a strength of 0 gives
     ``label_word_loss``.
 
     Args:
         first: logits of one pass, shape (B, 2).
-        second: logits of the other.
+        second: logits of the other pass, shape (B, 2).
         targets: shape (B,), probability of signal in [0, 1].
         weights: shape (B,).
-        config: ``r_drop`` is the strength alpha; the others as for ``label_word_loss``.
+        config: settings as for ``label_word_loss``; ``r_drop`` is the strength alpha.
     """
     mean = 0.5 * (
         label_word_loss(first, targets, weights, config)
@@ -67,14 +69,14 @@ def r_drop_loss(
 
 
 def balanced_class_weights(targets: Floats, weights: Floats) -> Floats:
-    """Factors that give both classes the same total weight and leave the sum over both as it is.
+    """Returns factors that give both classes the same total weight and keep the sum of weights.
 
     Args:
         targets: probability of signal of all training events, shape (N,).
-        weights: of all training events, shape (N,).
+        weights: weights of all training events, shape (N,).
 
     Returns:
-        Factor of each event, shape (N,); between those of the classes where its target is.
+        Factor of each event, shape (N,), interpolated between those of the classes by its target.
     """
     totals = []
     for shares in (1 - targets, targets):
@@ -83,13 +85,6 @@ def balanced_class_weights(targets: Floats, weights: Floats) -> Floats:
     background, signal = sum(totals) / (2 * np.maximum(totals, 1e-12))
     factors: Floats = (1 - targets) * background + targets * signal
     return factors
-
-
-def _focal(log_p: Tensor, targets: Tensor, gamma: float) -> Tensor:
-    """Focal loss (Lin et al., arXiv:1708.02002, equation 4) with targets of shape (B, 2)."""
-    # Without the clamp, a certain answer has an infinite slope for exponents below 1.
-    modulation = (-torch.expm1(log_p)).clamp(min=1e-12) ** gamma
-    return -(targets * modulation * log_p).sum(-1)
 
 
 def _average(losses: Tensor, weights: Tensor) -> Tensor:

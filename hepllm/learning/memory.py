@@ -1,7 +1,13 @@
-"""How a training uses its device: tells the budget and takes the fastest setting that fits."""
+"""Decides how a training uses its device: the fastest setting that fits into the memory budget.
+
+``memory.json`` in the run folder records the decision. A resumed training uses it again, because
+sums over other micro-batches round differently, and its losses must repeat those of an unbroken
+training.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,10 +15,11 @@ from typing import Literal
 
 import torch
 
+from hepllm.errors import InputError
+from hepllm.files import write_text
 from hepllm.learning.budget import Batch, Budget, Setting, dropout_mask_bytes, training_needs
 from hepllm.learning.capacity import device_capacity
 from hepllm.learning.distributed import ALONE, Team
-from hepllm.learning.memory_record import read_memory_record, write_memory_record
 from hepllm.learning.plan import TrainingPlan
 from hepllm.learning.steps import TrainingData
 from hepllm.model.backbone import causal_model, set_checkpointing
@@ -31,6 +38,7 @@ LOG = logging.getLogger(__name__)
 
 _SAMPLE = 256
 """Events whose prompts are measured."""
+_FILE = "memory.json"
 
 
 @dataclass(frozen=True)
@@ -38,8 +46,8 @@ class SettledMemory:
     """How a training uses its device.
 
     Attributes:
-        plan: of the training, with the decision.
-        budget: by which it was decided.
+        plan: settings of the training, with the decision.
+        budget: memory budget behind the decision.
         setting: the decision.
     """
 
@@ -48,9 +56,37 @@ class SettledMemory:
     setting: Setting
 
     def write(self, folder: Path) -> None:
-        """Records the decision in a run folder, as ``memory.json``."""
-        limit = self.plan.train.memory_limit_gib
-        write_memory_record(folder, self.budget, self.setting, limit)
+        """Records the decision in a run folder."""
+        budget, setting = self.budget, self.setting
+        tree = {
+            "micro_batch_size": setting.micro_batch,
+            "checkpointing": setting.checkpointing,
+            "memory_limit_gib": self.plan.train.memory_limit_gib,
+            "predicted_bytes": {
+                "weights": budget.needs.weights.total,
+                "lora": budget.needs.lora,
+                "adapter": budget.needs.adapter,
+                "averages": budget.needs.average,
+                "activations": budget.activations(setting),
+                "total": budget.total(setting),
+                "usable": budget.capacity.usable,
+            },
+        }
+        write_text(folder / _FILE, json.dumps(tree, indent=1) + "\n")
+
+
+def _read_setting(folder: Path, limit_gib: float | None) -> Setting | None:
+    """Returns the recorded setting; None without a record, or if the memory limit has changed."""
+    file = folder / _FILE
+    try:
+        tree = json.loads(file.read_text(encoding="utf-8"))
+        setting = Setting(int(tree["micro_batch_size"]), bool(tree["checkpointing"]))
+        limit = tree["memory_limit_gib"]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file}: not readable: {error!r}; remove it to choose again") from None
+    return setting if limit == limit_gib else None
 
 
 def settle_memory(
@@ -62,32 +98,30 @@ def settle_memory(
     team: Team = ALONE,
     earlier: Path | None = None,
 ) -> SettledMemory:
-    """Tells the memory budget and switches gradient checkpointing.
+    """Decides how to use the device, logs the memory budget, and switches gradient checkpointing.
 
     Args:
-        classifier: as it will be trained.
+        classifier: classifier to train.
         encoder: writes and tokenises prompts.
         data: training and validation events.
         plan: settings of the training.
-        team: of processes, which share each batch and, on CPUs, their machine's memory.
-        earlier: run folder of a training that goes on, as it began if it can.
+        team: processes, which share each batch and, on CPUs, their machine's memory.
+        earlier: run folder of a resumed training, whose setting is used again if it fits.
 
     Raises:
-        InputError: if nothing fits, or the record is broken.
+        InputError: if no setting fits, or the record is broken.
     """
     budget = training_budget(classifier, encoder, data, plan, team=team)
-    limit = plan.train.memory_limit_gib
-    kept = None if earlier is None else read_memory_record(earlier, limit)
+    kept = None if earlier is None else _read_setting(earlier, plan.train.memory_limit_gib)
     micro_batch, checkpointing = plan.train.micro_batch_size, plan.backbone.gradient_checkpointing
     setting, fits, origin = _decide(kept, budget, micro_batch, checkpointing)
     if team.is_first:
         LOG.info("%s", budget.table(setting))
-        LOG.info("taking %s: %s", setting, origin)
+        LOG.info("using %s: %s", setting, origin)
     if not fits:
         LOG.warning(
-            "by the budget this needs %.2f GiB and only %.2f may be used: if it runs out of "
-            "memory, leave train.micro_batch_size and backbone.gradient_checkpointing to the "
-            "budget with --set train.micro_batch_size=null "
+            "the budget predicts %.2f GiB, and only %.2f may be used: if the training runs out of "
+            "memory, let the budget choose with --set train.micro_batch_size=null "
             "--set backbone.gradient_checkpointing=auto",
             budget.total(setting) / 2**30,
             budget.capacity.usable / 2**30,
@@ -106,12 +140,7 @@ def training_budget(
 ) -> Budget:
     """Counts a loaded model and measures its prompts; switches gradient checkpointing off.
 
-    Args:
-        classifier: as it will be trained.
-        encoder: writes and tokenises prompts.
-        data: training and validation events.
-        plan: settings of the training.
-        team: of processes.
+    The arguments are those of ``settle_memory``.
     """
     shape = classifier_shape(classifier, plan.backbone.lora.dropout)
     prompts = encoder.encode(ModelInputs(data.train.features[:_SAMPLE]))
@@ -126,7 +155,7 @@ def training_budget(
         )
         for is_masked in (False, True)
     ]
-    set_checkpointing(classifier.language_model, enabled=False)  # which keeps from sharing
+    set_checkpointing(classifier.language_model, enabled=False)  # it would prevent sharing
     may_share = obstacle_to_sharing(causal, training=True) is None
     batch = Batch(
         n_events=-(-min(plan.train.batch_size, len(data.train)) // team.size),
@@ -154,12 +183,7 @@ def training_budget(
 
 
 def classifier_shape(classifier: EventClassifier, lora_dropout: float) -> ActivationModel:
-    """The shape of a classifier's language model.
-
-    Args:
-        classifier: loaded.
-        lora_dropout: ``backbone.lora.dropout``.
-    """
+    """Returns the shape of a classifier's language model."""
     dtype = classifier.autocast_dtype
     element = 4 if dtype is None else dtype.itemsize
     causal = causal_model(classifier.language_model)
@@ -178,7 +202,7 @@ def _decide(
     micro_batch: int | None,
     checkpointing: Literal["auto"] | bool,
 ) -> tuple[Setting, bool, str]:
-    """The setting, whether it should fit, and why it is taken."""
+    """Returns the setting, whether it should fit, and the reason for the choice."""
     choices = budget.settings(micro_batch, checkpointing)
     n_fitting = sum(map(budget.fits, choices))
     if kept is not None:
@@ -189,9 +213,11 @@ def _decide(
         if budget.fits(kept) or micro_batch is not None or not n_fitting:
             return kept, budget.fits(kept), "as this training began"
         LOG.warning(
-            "%s, as this training began, no longer fit: with others, losses round differently", kept
+            "%s, as this training began, no longer fit: with another setting, losses round "
+            "differently",
+            kept,
         )
     setting, fits = budget.choose(micro_batch, checkpointing)
     if len(choices) == 1:
         return setting, fits, "as the configuration says"
-    return setting, fits, f"the fastest of the {n_fitting} ways that fit, of {len(choices)}"
+    return setting, fits, f"the fastest of {n_fitting} settings that fit, of {len(choices)}"

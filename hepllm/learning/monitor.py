@@ -1,4 +1,4 @@
-"""What happens in a training, for TensorBoard and as a history file."""
+"""Records a training for TensorBoard and in a history file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import resource
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import torch
@@ -20,11 +19,11 @@ from hepllm.pictures.validation import pixels, roc_figure, score_figure, sic_fig
 
 
 class Monitor:
-    """Writes what happens in a training below the run's folder.
+    """Writes ``tensorboard/`` and ``history.jsonl`` in the run folder.
 
     Args:
-        folder: of the run; gets ``tensorboard/`` and ``history.jsonl``.
-        start_step: the first step to come; what a killed run wrote beyond it is dropped.
+        folder: folder of the run.
+        start_step: steps already done; drops what a killed run wrote after them.
     """
 
     def __init__(self, folder: Path, start_step: int = 0) -> None:
@@ -35,12 +34,7 @@ class Monitor:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._writer.close()
 
     def step(
@@ -51,7 +45,7 @@ class Monitor:
         Args:
             step: steps done.
             values: scalars by TensorBoard name.
-            groups: whose rates, gradients and updates are recorded too.
+            groups: groups with the rates, gradients and updates to record.
         """
         scalars = dict(values)
         for group in groups:
@@ -72,9 +66,9 @@ class Monitor:
 
         Args:
             step: steps done.
-            validation: what was found.
-            adapter: weights of the NFA by name, if there is one.
-            min_background: events that must pass for a SIC value.
+            validation: result of the validation.
+            adapter: weights of the NFA by name; empty without one.
+            min_background: background events that must pass for a SIC value.
         """
         found = validation.found
         self._record(step, {f"validation/{name}": value for name, value in found.items()})
@@ -96,14 +90,9 @@ class Monitor:
     def hyper_parameters(
         self, settings: Mapping[str, int | float | str], metrics: Mapping[str, float]
     ) -> None:
-        """Records settings beside the figures that they led to, for the HPARAMS page.
-
-        Args:
-            settings: by path.
-            metrics: final figures by name.
-        """
+        """Records settings by path and final metrics by name, for the HPARAMS page."""
         named = {f"validation_best/{name}": value for name, value in metrics.items()}
-        # The writer's own method would open a second run for this.
+        # The writer's own method would make a second run.
         for summary in hparams(dict(settings), named):  # type: ignore[no-untyped-call]
             self._writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
         for name, value in named.items():
@@ -128,7 +117,7 @@ class Monitor:
 
 
 def memory_gib(device: torch.device) -> float:
-    """Most memory used so far: on the GPU that computes, else by this process."""
+    """Returns the most memory used so far on the GPU, or by this process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device) / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux

@@ -1,4 +1,4 @@
-"""The two optimizer groups: LoRA weights and NFA weights, each with its own optimizer."""
+"""Optimizer groups: LoRA weights and NFA weights, each with its own optimizer."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _LAYER = re.compile(r"\.layers\.(\d+)\.")
 
 @dataclass
 class OptimizerGroup:
-    """One set of weights with its own optimizer, learning rate and health.
+    """A set of weights with its own optimizer and learning rate, and checks that it learns.
 
     Attributes:
         name: ``lora`` or ``nfa``.
-        parameters: the weights by name.
-        optimizer: updates them and nothing else.
-        peak_lr: top of the learning-rate schedule.
-        schedule: of the learning rate.
-        clip_norm: gradients are scaled down to this norm.
-        gradient_norm: before clipping, at the last step that was not left out.
+        parameters: weights by name.
+        optimizer: optimizer of these weights alone.
+        peak_lr: largest learning rate of the schedule.
+        schedule: schedule of the learning rate.
+        clip_norm: norm down to which gradients are scaled.
+        gradient_norm: norm before clipping, at the last step that was not skipped.
         update_ratio: norm of the last measured update over norm of the weights.
     """
 
@@ -53,13 +53,12 @@ class OptimizerGroup:
     _has_overflowed: bool = field(default=False, repr=False)
 
     def step(self, step: int, total_steps: int, scaler: GradScaler, *, measure: bool) -> None:
-        """Updates the weights and forgets their gradients.
+        """Updates the weights and drops their gradients.
 
         Args:
             step: steps already done.
-            total_steps: of the whole training.
-            scaler: with which the loss was scaled; where that made a gradient overflow, the
-                weights are left as they are.
+            total_steps: steps of the whole training.
+            scaler: scaler of the loss; if scaling made a gradient overflow, the step is skipped.
             measure: whether to compare the weights before and after, which copies them.
 
         Raises:
@@ -81,7 +80,7 @@ class OptimizerGroup:
         for settings in self.optimizer.param_groups:
             settings["lr"] = self.lr * settings.get(_RATE_FACTOR, 1.0)
         before = [weight.detach().clone() for weight in weights] if measure else []
-        if any(weight.grad is not None for weight in weights):  # the scaler insists on one
+        if any(weight.grad is not None for weight in weights):  # the scaler needs at least one
             scaler.step(self.optimizer)
         self.optimizer.zero_grad(set_to_none=True)
         if measure:
@@ -89,23 +88,23 @@ class OptimizerGroup:
             self._largest_update = max(self._largest_update, self.update_ratio)
 
     def set_trainable(self, trainable: bool) -> None:
-        """Freezes the weights, so that no gradient is computed for them, or thaws them."""
+        """Freezes the weights, so that no gradient is computed for them, or unfreezes them."""
         if next(iter(self.parameters.values())).requires_grad != trainable:
             for weight in self.parameters.values():
                 weight.requires_grad_(trainable)
 
     @property
     def weight_norm(self) -> float:
-        """Euclidean norm of all the group's weights."""
+        """Euclidean norm of all weights of the group."""
         return _norm([weight.detach() for weight in self.parameters.values()])
 
     def check_learning(self) -> None:
-        """Stops a training in which this group does not learn.
+        """Checks that the group learns.
 
-        Weight decay alone moves weights, so a moving weight is no proof; the gradient is.
+        Checks the gradient too, because weight decay alone changes weights.
 
         Raises:
-            RunError: naming the group.
+            RunError: if the group does not learn.
         """
         if self._largest_gradient == 0 and self._has_overflowed:
             raise RunError(
@@ -118,14 +117,14 @@ class OptimizerGroup:
                 "they are not part of the model's computation"
             )
         if self._largest_update == 0:
-            raise RunError(f"the {self.name} weights do not move although they receive a gradient")
+            raise RunError(f"the {self.name} weights do not change although they have a gradient")
 
 
 def build_groups(classifier: EventClassifier, config: TrainConfig) -> list[OptimizerGroup]:
-    """Makes the optimizers; call it after PEFT has wrapped the model.
+    """Makes the optimizers.
 
     Raises:
-        RunError: if a trainable weight would belong to no group.
+        RunError: if a trainable weight belongs to no group.
     """
     lora = classifier.lora_parameters()
     nfa = classifier.nfa_parameters()
@@ -139,52 +138,29 @@ def build_groups(classifier: EventClassifier, config: TrainConfig) -> list[Optim
         raise RunError(
             f"{len(forgotten)} trainable weights have no optimizer, such as {forgotten[0]}"
         )
-    groups = [
-        OptimizerGroup(
-            name="lora",
-            parameters=lora,
-            optimizer=_LORA_OPTIMIZERS[lora_optimizer_name(config, classifier.device)](
-                _by_layer(lora, config.layerwise_lr_decay),
-                lr=config.lr,
-                betas=_BETAS,
-                weight_decay=config.weight_decay,
-            ),
-            peak_lr=config.lr,
-            schedule=RateSchedule(
-                config.schedule, config.warmup_fraction, config.warmup_fusion_steps
-            ),
-            clip_norm=config.clip_norm,
-        )
-    ]
+    make = _LORA_OPTIMIZERS[lora_optimizer_name(config, classifier.device)]
+    layers = _by_layer(lora, config.layerwise_lr_decay)
+    optimizer = make(layers, lr=config.lr, betas=_BETAS, weight_decay=config.weight_decay)
+    warmup = config.warmup_fraction
+    schedule = RateSchedule(config.schedule, warmup, config.warmup_fusion_steps)
+    groups = [OptimizerGroup("lora", lora, optimizer, config.lr, schedule, config.clip_norm)]
     if nfa:
-        groups.append(_nfa_group(nfa, config))
+        optimizer = torch.optim.AdamW(
+            list(nfa.values()), lr=config.nfa_lr, betas=_BETAS, weight_decay=config.nfa_weight_decay
+        )
+        if config.nfa_warmup_fraction is not None:
+            warmup = config.nfa_warmup_fraction
+        schedule = RateSchedule(config.nfa_schedule or config.schedule, warmup)
+        groups.append(
+            OptimizerGroup("nfa", nfa, optimizer, config.nfa_lr, schedule, config.clip_norm)
+        )
     return groups
 
 
-def _nfa_group(nfa: dict[str, nn.Parameter], config: TrainConfig) -> OptimizerGroup:
-    own_warmup = config.nfa_warmup_fraction
-    return OptimizerGroup(
-        name="nfa",
-        parameters=nfa,
-        optimizer=torch.optim.AdamW(
-            list(nfa.values()),
-            lr=config.nfa_lr,
-            betas=_BETAS,
-            weight_decay=config.nfa_weight_decay,
-        ),
-        peak_lr=config.nfa_lr,
-        schedule=RateSchedule(
-            config.nfa_schedule or config.schedule,
-            config.warmup_fraction if own_warmup is None else own_warmup,
-        ),
-        clip_norm=config.clip_norm,
-    )
-
-
 def _by_layer(weights: Mapping[str, nn.Parameter], decay: float) -> list[dict[str, Any]]:
-    """Parameter groups whose rates fall from the last layer to the first (arXiv:1801.06146).
+    """Makes parameter groups whose rates fall from the last layer to the first (arXiv:1801.06146).
 
-    The weights keep their order, so that saved optimizer states fit whatever the decay is.
+    The weights keep their order, so that saved optimizer states fit any decay.
     """
     if decay == 1:
         return [{"params": list(weights.values())}]
@@ -197,10 +173,7 @@ def _by_layer(weights: Mapping[str, nn.Parameter], decay: float) -> list[dict[st
     layers = {name: int(match[1]) for name, match in found.items() if match is not None}
     last = max(layers.values())
     return [
-        {
-            "params": [weights[name] for name in names],
-            _RATE_FACTOR: decay ** (last - layer),
-        }
+        {"params": [weights[name] for name in names], _RATE_FACTOR: decay ** (last - layer)}
         for layer, names in groupby(weights, key=layers.__getitem__)
     ]
 
@@ -208,12 +181,7 @@ def _by_layer(weights: Mapping[str, nn.Parameter], decay: float) -> list[dict[st
 def lora_optimizer_name(
     config: TrainConfig, device: torch.device
 ) -> Literal["adamw", "adamw8bit", "paged_adamw8bit"]:
-    """The LoRA weights' optimizer; 8-bit states save memory on a GPU, on a CPU they cost time.
-
-    Args:
-        config: of the training.
-        device: where the weights lie.
-    """
+    """Names the optimizer of LoRA weights on a device; on a CPU 8-bit states only cost time."""
     if config.lora_optimizer == "auto":
         return "adamw" if device.type == "cpu" else "adamw8bit"
     return config.lora_optimizer

@@ -1,4 +1,4 @@
-"""What a training reads of the configuration, and how it was decided to use its device."""
+"""The settings of a training, with the decision how it uses its device."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class TrainingPlan:
     """Settings of a training.
 
     Attributes:
-        train: the optimisation.
-        backbone: what the memory budget needs to know of the language model.
+        train: settings of the optimisation.
+        backbone: settings of the language model for the memory budget.
         evaluation: batch size and least background of a validation.
-        seed: of everything random.
-        setting: micro-batch and checkpointing as ``settle_memory`` decided; None takes
+        seed: seed of all random numbers.
+        setting: micro-batch and checkpointing from ``settle_memory``; None uses
             ``train.micro_batch_size``, or whole batches.
-        shown: all settings of the model and its training, by path, for TensorBoard.
+        shown: all settings of the model and its training by path, for TensorBoard.
     """
 
     train: TrainConfig
@@ -34,7 +34,7 @@ class TrainingPlan:
 
     @classmethod
     def of(cls, config: Config) -> TrainingPlan:
-        """The plan of an experiment, with nothing decided yet."""
+        """Returns the plan of an experiment, with nothing decided yet."""
         shown = {
             path: value if isinstance(value, int | float) else str(value)
             for path, value in settings_by_path(config).items()
@@ -49,7 +49,7 @@ class TrainingPlan:
 
     @property
     def hyper_parameters(self) -> Mapping[str, int | float | str]:
-        """The settings with what was decided in the place of what was left open."""
+        """The shown settings, with the decided ones in place of ``null`` and ``auto``."""
         if self.setting is None:
             return self.shown
         return {

@@ -1,4 +1,7 @@
-"""Learning rates and the order of events, both pure functions, so that a resumed run is exact."""
+"""Learning rates and the order of events, as pure functions of the step and the seed.
+
+A resumed training repeats them exactly.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,13 @@ from hepllm.config import Schedule, TrainConfig
 
 @dataclass(frozen=True)
 class RateSchedule:
-    """Share of the peak learning rate: linear warm-up, then a fall that depends on the kind.
+    """Share of the peak learning rate: linear warm-up, then a decrease that depends on the kind.
 
     Attributes:
-        kind: ``one_cycle`` falls along half a cosine, ``linear`` along a line, both towards 0;
-            ``constant`` stays.
-        warmup_fraction: share of the steps spent warming up.
-        first_step: until then the rate is 0.
+        kind: ``one_cycle`` falls to 0 along half a cosine, ``linear`` along a line; ``constant``
+            stays at the peak.
+        warmup_fraction: share of the steps in the warm-up.
+        first_step: first step with a rate above 0.
     """
 
     kind: Schedule
@@ -27,11 +30,11 @@ class RateSchedule:
     first_step: int = 0
 
     def share(self, step: int, total_steps: int) -> float:
-        """Share of the peak at one step.
+        """Returns the share of the peak at one step.
 
         Args:
-            step: steps already done, 0 for the first.
-            total_steps: of the whole training.
+            step: steps already done, 0 for the first step.
+            total_steps: steps of the whole training.
         """
         step, total = step - self.first_step, total_steps - self.first_step
         if step < 0:
@@ -46,16 +49,16 @@ class RateSchedule:
 
 
 def batch_of_step(step: int, n_events: int, config: TrainConfig, seed: int) -> Ints:
-    """The events of a step: a slice of the epoch's permutation.
+    """Returns the events of a step: a slice of the epoch's permutation.
 
-    A last, smaller batch of an epoch is left out; the permutation differs in the next epoch, so
-    no event is always missed.
+    A last, smaller batch of an epoch is left out. The permutation differs in the next epoch, so
+    no event is left out in all of them.
 
     Args:
-        step: counted over all epochs.
-        n_events: events in the training view.
-        config: the batch size.
-        seed: of the permutations.
+        step: steps already done in all epochs.
+        n_events: number of training events.
+        config: settings with the batch size.
+        seed: seed of the permutations.
     """
     size = min(config.batch_size, n_events)
     epoch, place = divmod(step, n_events // size)
@@ -64,6 +67,6 @@ def batch_of_step(step: int, n_events: int, config: TrainConfig, seed: int) -> I
 
 
 def count_steps(n_events: int, config: TrainConfig) -> int:
-    """Steps of the whole training."""
+    """Counts the steps of the whole training."""
     per_epoch = n_events // min(config.batch_size, n_events)
     return max(1, round(config.epochs * per_epoch))

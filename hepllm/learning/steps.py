@@ -1,4 +1,4 @@
-"""One optimizer step: which events, their loss, its gradient, the update of each group."""
+"""One optimizer step: its events, their loss, its gradient, and the update of each group."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from hepllm.model.scoring import forward_prompts
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Events to learn from, in the balance asked for, and events to validate on.
+    """Events to train on, and events to validate on.
 
     Attributes:
-        train: N events; their weights count in the loss.
+        train: N events in the chosen balance; their weights count in the loss.
         validation: events of both classes.
         soft_targets: shape (N,), probability in [0, 1] that each training event is signal, which
-            takes the place of its label in the loss; None for the labels.
+            replaces its label in the loss; None for the labels.
     """
 
     train: EventTable
@@ -45,12 +45,7 @@ class TrainingData:
     soft_targets: Floats | None = None
 
     def __post_init__(self) -> None:
-        """Checks the soft targets.
-
-        Raises:
-            ValueError: for another number of them than there are events, or for one that is no
-                probability.
-        """
+        """Raises ValueError if there is not one probability per training event."""
         soft = self.soft_targets
         if soft is None:
             return
@@ -61,7 +56,7 @@ class TrainingData:
 
     @cached_property
     def targets(self) -> Floats:
-        """What the loss aims at, shape (N,): the soft targets, or the labels as 0 and 1."""
+        """Targets of the loss, shape (N,): the soft targets, or the labels as 0 and 1."""
         if self.soft_targets is not None:
             return self.soft_targets
         return self.train.label.astype(np.float64)
@@ -69,13 +64,13 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class StepOutcome:
-    """What one step did, in all processes together.
+    """Result of a step, over all processes.
 
     Attributes:
-        loss: of the whole batch.
+        loss: loss of the whole batch.
         seconds: wall-clock time.
-        n_events: in the batch.
-        n_tokens: in the batch, padding apart.
+        n_events: events in the batch.
+        n_tokens: tokens in the batch, without padding.
     """
 
     loss: float
@@ -86,17 +81,17 @@ class StepOutcome:
 
 @dataclass(frozen=True)
 class Trainer:
-    """Everything that a step needs and that does not change between steps.
+    """Everything that all steps of a training use.
 
     Attributes:
         classifier: the model.
         encoder: writes and tokenises prompts.
-        data: events to learn from and to validate on.
+        data: events to train and to validate on.
         plan: settings.
-        groups: of weights, each with its optimizer.
-        average: of the weights, where one is kept.
-        team: of processes that train together.
-        listeners: told of each micro-batch of this process.
+        groups: weights with their optimizers.
+        average: moving average of the weights; None without ``train.ema_decay``.
+        team: processes that train together.
+        listeners: called after each micro-batch of this process.
     """
 
     classifier: EventClassifier
@@ -117,7 +112,7 @@ class Trainer:
         plan: TrainingPlan,
         team: Team = ALONE,
     ) -> Trainer:
-        """Of fresh weights: fits the adapter's standardiser and makes the optimizers."""
+        """Makes a trainer of fresh weights: fits the adapter's scales and makes the optimizers."""
         if classifier.nfa is not None:
             classifier.nfa.fit(ModelInputs(data.train.features))
         classifier.train()
@@ -126,17 +121,17 @@ class Trainer:
 
     @cached_property
     def scaler(self) -> GradScaler:
-        """Scales the loss, in float16; its state belongs to the training."""
+        """Scaler of the loss in float16."""
         return loss_scaler(self.classifier.autocast_dtype, self.classifier.device)
 
     @property
     def batch_size(self) -> int:
-        """Events a step."""
+        """Events per step."""
         return min(self.plan.train.batch_size, len(self.data.train))
 
     @property
     def total_steps(self) -> int:
-        """Of the whole training."""
+        """Steps of the whole training."""
         return count_steps(len(self.data.train), self.plan.train)
 
     @cached_property
@@ -148,23 +143,23 @@ class Trainer:
         return table.weight * balanced_class_weights(self.data.targets, table.weight)
 
     def is_logged(self, done: int) -> bool:
-        """Whether scalars are recorded after so many steps."""
+        """Returns whether scalars are recorded after ``done`` steps."""
         return done % self.plan.train.log_every == 0 or done == self.total_steps
 
     def is_validated(self, done: int) -> bool:
-        """Whether a validation follows after so many steps."""
+        """Returns whether a validation follows after ``done`` steps."""
         per_epoch = len(self.data.train) // self.batch_size
         every = max(1, per_epoch // self.plan.train.validations_per_epoch)
         return done % every == 0 or done == self.total_steps
 
     def is_checkpointed(self, done: int) -> bool:
-        """Whether a checkpoint is due after so many steps, best validations apart."""
+        """Returns whether a checkpoint is due after ``done`` steps, even without a new best."""
         every = self.plan.train.checkpoint_every
         due = self.is_validated(done) if every is None else done % every == 0
         return due or done == self.total_steps
 
     def step(self, step: int, *, measure: bool) -> StepOutcome:
-        """One step of all groups.
+        """Does one step of all groups.
 
         Args:
             step: steps already done.
@@ -186,11 +181,11 @@ class Trainer:
         return StepOutcome(loss, time.perf_counter() - started, len(indices), n_tokens)
 
     def scalars(self, step: int, outcome: StepOutcome) -> dict[str, float]:
-        """What TensorBoard shows of a step, beside what its groups know.
+        """Returns what TensorBoard shows of a step, without the scalars of its groups.
 
         Args:
             step: steps done before it.
-            outcome: what it did.
+            outcome: result of the step.
         """
         found = {
             "train/loss": outcome.loss,
@@ -202,23 +197,21 @@ class Trainer:
             found["train/loss_scale"] = self.scaler.get_scale()
         nfa = self.classifier.nfa
         if nfa is not None:
-            size, seed = len(self.data.train), self.plan.seed
-            events = batch_of_step(step, size, self.plan.train, seed)
-            inputs = ModelInputs(self.data.train.features[events])
-            found["nfa/output_over_embedding_rms"] = nfa.relative_rms(inputs)
+            events = batch_of_step(step, len(self.data.train), self.plan.train, self.plan.seed)
+            found["nfa/output_over_embedding_rms"] = nfa.relative_rms(self._inputs(events))
         return found
 
     def accumulate(self, step: int, indices: Ints) -> tuple[float, int]:
-        """Leaves the gradient of a batch, to which every process adds its part, on the weights.
+        """Computes the gradient of a batch, summed over all processes, and keeps it on the weights.
 
         In float16 it is the gradient of the scaled loss.
 
         Args:
-            step: steps already done; decides what is frozen and what dropout does.
-            indices: of the batch's events.
+            step: steps already done; decides what is frozen and the random numbers of dropout.
+            indices: positions of the batch's events.
 
         Returns:
-            The loss of the whole batch, and its number of tokens.
+            Loss of the whole batch, and its number of tokens.
 
         Raises:
             RunError: if another process is gone.
@@ -235,13 +228,9 @@ class Trainer:
         return float(total_loss), int(total_tokens)
 
     def _backward(self, step: int, indices: Ints) -> BatchTotal:
-        """Adds up the gradient of this process's part of a batch.
+        """Adds up the gradient of this process's part of a batch, in micro-batches.
 
-        It is done in micro-batches where the memory asks for it. Every event has the share in the
-        loss that its weight has in the whole batch, whoever works on it.
-
-        Returns:
-            What this part adds to the batch.
+        The share of an event in the loss is that of its weight in the whole batch.
         """
         mine = indices[self.team.part(len(indices))]
         size = self.plan.micro_batch or max(1, len(mine))
@@ -265,14 +254,13 @@ class Trainer:
                 loss=loss.detach(),
                 share=share,
                 n_tokens=n_tokens,
-                objective=self.plan.train.loss,
             )
             for listener in listeners:
                 listener(seen)
         return total
 
     def _loss(self, events: Ints, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, int]:
-        """Logits of some events, their loss, and their number of tokens."""
+        """Returns the logits of some events, their loss, and their number of tokens."""
         inputs, objective = self._inputs(events), self.plan.train.loss
         prompts = self.encoder.encode(inputs)
         logits = forward_prompts(self.classifier, prompts, inputs)
@@ -287,6 +275,6 @@ class Trainer:
 
 
 def _seed_of_step(seed: int, step: int, rank: int) -> int:
-    """The first process of several has the seeds of one alone."""
+    """Returns the seed of a step; process 0 has the seed of a training in one process."""
     entropy = [seed, 2, step, rank] if rank else [seed, 2, step]
     return int(np.random.SeedSequence(entropy).generate_state(1)[0])

@@ -1,11 +1,11 @@
-"""Ctrl-C and SIGTERM as a wish that the training loop grants at the next safe place."""
+"""Turns Ctrl-C and SIGTERM into a stop request, honoured at the next safe point."""
 
 from __future__ import annotations
 
 import logging
 import signal
 import threading
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Self
 
 import numpy as np
@@ -18,16 +18,16 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequestedError(Exception):
-    """Ends a validation early; the training loop catches it and saves."""
+    """Ends a validation early; the training loop catches it and saves a checkpoint."""
 
 
 class StopRequest:
     """Catches the first Ctrl-C or SIGTERM; a second Ctrl-C interrupts at once.
 
-    Outside the main thread, where no handler can be set, signals stay as they are.
+    Outside the main thread, where Python allows no handler, signals keep their usual effect.
 
     Args:
-        team: of processes that stop together, whichever of them the signal came to.
+        team: processes that stop together when one of them gets the signal.
     """
 
     def __init__(self, team: Team = ALONE) -> None:
@@ -37,34 +37,30 @@ class StopRequest:
 
     @property
     def name(self) -> str:
-        """Of the signal that came."""
+        """Name of the signal."""
         number = self.signal_number
         return "nothing" if number is None else signal.Signals(number).name
 
     def check(self, _: object = None) -> None:
-        """Ends what this process does if a signal has come to it.
-
-        Raises:
-            StopRequestedError: if so.
-        """
+        """Raises StopRequestedError if this process got a signal."""
         if self.signal_number is not None:
             raise StopRequestedError
 
     def check_together(self) -> None:
-        """Ends what all processes do if a signal has come to one of them; all must come here.
-
-        Raises:
-            StopRequestedError: in every process, if so.
-        """
+        """Raises StopRequestedError in all processes if one got a signal; all must call this."""
         if self.agree():
             raise StopRequestedError
 
     def agree(self) -> bool:
-        """Takes over a signal that has come to any process; all must come here."""
+        """Shares a signal that one process got with the others; all must call this.
+
+        Returns:
+            Whether one process got a signal.
+        """
         came = np.array([number == self.signal_number for number in _SIGNALS], dtype=float)
         counts = self._team.sum_array(came)
         if not counts.any():
-            return False  # one that has come meanwhile is for the next time
+            return False  # a signal that came during the sum counts at the next call
         self.signal_number = _SIGNALS[int(counts.argmax())]
         return True
 
@@ -74,12 +70,7 @@ class StopRequest:
                 self._earlier[number] = signal.signal(number, self._handle)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for number, handler in self._earlier.items():
             signal.signal(number, handler)
 

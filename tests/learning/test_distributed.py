@@ -257,7 +257,7 @@ def test_a_process_that_dies_does_not_leave_the_other_hanging(tmp_path: Path) ->
     assert done.returncode != 0
     told = [line for line in done.stderr.splitlines() if line.startswith("hepllm: error: ")]
     assert len(told) == 1
-    assert "another of the 2 processes of this training has died without a word" in told[0]
+    assert "another of the 2 processes of this training ended without a reason" in told[0]
     assert time.monotonic() - started < 120  # torch would wait for half an hour
 
 
@@ -374,7 +374,7 @@ def test_the_command_trains_in_two_processes_as_in_one(
     again = _start(*_train(dataset_folder, "two"))
     told = [line for line in again.stderr.splitlines() if line.startswith("hepllm: error: ")]
     assert len(told) == 1
-    assert "exists; go on with --resume" in told[0]
+    assert "exists; continue with --resume" in told[0]
 
 
 @pytest.mark.slow
@@ -405,4 +405,4 @@ def test_a_stopped_training_goes_on_in_one_process(whom: str, dataset_folder: Pa
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert f"going on after step {step}" in done.stderr
+    assert f"continuing after step {step}" in done.stderr

@@ -125,7 +125,7 @@ def test_states_of_another_optimizer_are_refused(
     checkpoint = newest_checkpoint(tmp_path / "checkpoints")
     assert checkpoint is not None
     groups = build_groups(make(other)[0], other.train)
-    with pytest.raises(InputError, match=r"holds 32-bit AdamW states and .* 8-bit ones"):
+    with pytest.raises(InputError, match=r"holds 32-bit AdamW states, but .* 8-bit states"):
         load_optimizers(checkpoint, groups)
 
 
@@ -146,7 +146,7 @@ def test_going_on_in_another_precision_is_told(
     warn_of_precision(checkpoint, made[0])
     assert "goes on" not in caplog.text
     warn_of_precision(checkpoint, make(other)[0])
-    assert "was trained in float32 and goes on in bfloat16" in caplog.text
+    assert "was trained in float32 and continues in bfloat16" in caplog.text
 
 
 def test_micro_batches_give_the_gradient_of_the_batch(

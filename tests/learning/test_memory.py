@@ -109,7 +109,7 @@ def test_the_budget_is_told_and_the_choice_recorded(
     assert settled.hyper_parameters["backbone.gradient_checkpointing"] is False
     for part in ("memory budget in GiB, a test", "weights", "LoRA", "activations", "spare"):
         assert part in caplog.text
-    assert "taking micro-batches of 8 events without gradient checkpointing: the fastest" in (
+    assert "using micro-batches of 8 events without gradient checkpointing: the fastest" in (
         caplog.text
     )
     record = json.loads((tmp_path / "memory.json").read_text())
@@ -147,7 +147,7 @@ def test_explicit_settings_are_obeyed_with_a_warning(
     assert settled.setting == Setting(3, checkpointing=True)
     assert settled.hyper_parameters == TrainingPlan.of(explicit).hyper_parameters
     assert causal_model(made[0].language_model).is_activation_checkpointing
-    assert "if it runs out of memory" in caplog.text
+    assert "if the training runs out of memory" in caplog.text
 
 
 def test_where_nothing_fits_nothing_is_recorded(
@@ -179,7 +179,7 @@ def test_the_record_holds_on_another_machine_until_the_limit_changes(
     assert "as this training began" in caplog.text
     machine(2**20)
     assert settle(tmp_path, made, data, config) == first
-    assert "if it runs out of memory" in caplog.text
+    assert "if the training runs out of memory" in caplog.text
     machine(64 * GIB)
     again = settle(tmp_path, made, data, with_changes(config, micro_batch_size=5))
     assert again.micro_batch == 5
