@@ -1,7 +1,7 @@
-"""Side tables: named values of events, beside a dataset or a run, found by ``event_digest``.
+"""Side tables: values of events beside a dataset or a run, joined by ``event_digest``.
 
-A side table is one Parquet file with a column ``event_digest`` and a column for each kind of value,
-such as scores or weights. The file's metadata says what it holds and what made it.
+A side table is one Parquet file with a column ``event_digest`` and one column per kind of value,
+such as scores or weights. The file's metadata record its contents and its origin.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _METADATA = b"hepllm_notes"
 
 
 class NotesRecord(BaseModel):
-    """What a side table is.
+    """Contents and origin of a side table.
 
     Attributes:
         holds: its values in words, such as ``validation scores``.
         made_by: command and version.
-        dataset_digest: of the dataset whose events it is about; None for several.
-        schema_version: of this record and its columns.
+        dataset_digest: digest of the events' dataset; None for several datasets.
+        schema_version: version of this record and of the columns.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,9 +49,9 @@ class Notes:
     """A side table in memory; made by ``read_notes``.
 
     Attributes:
-        file: where it was read from.
+        file: file of the table, for messages.
         table: M rows, with the column ``event_digest`` and those of the values.
-        record: what it is; None for a file of version 0.1.0, which had no record.
+        record: contents and origin; None for a file of version 0.1.0, which had no record.
     """
 
     file: Path
@@ -61,14 +61,13 @@ class Notes:
     @property
     def event_digest(self) -> Digests:
         """The event of each row, shape (M,)."""
-        digests: Digests = self.column(KEY)
-        return digests
+        return self.column(KEY)
 
     def column(self, name: str) -> NDArray[Any]:
-        """Values of one kind, shape (M,).
+        """Returns an array of one kind of values, shape (M,).
 
         Raises:
-            InputError: if it holds no such values.
+            InputError: if there is no such column.
         """
         if name not in self.table.column_names:
             kinds = ", ".join(kind for kind in self.table.column_names if kind != KEY)
@@ -80,13 +79,13 @@ class Notes:
 def write_notes(
     file: Path, digests: Digests, columns: Mapping[str, NDArray[Any]], record: NotesRecord
 ) -> None:
-    """Writes a side table, complete or not at all.
+    """Writes a side table; a failure leaves an earlier file as it was.
 
     Args:
-        file: to write.
-        digests: shape (M,), of the events.
-        columns: shape (M,) each, by name.
-        record: what it is.
+        file: file to write.
+        digests: shape (M,), digests of the events.
+        columns: values by name, shape (M,) each.
+        record: contents and origin.
     """
     table = pa.table({KEY: digests, **columns})
     table = table.replace_schema_metadata({_METADATA: record.model_dump_json()})
@@ -98,11 +97,11 @@ def read_notes(file: Path, remedy: str) -> Notes:
     """Reads a side table.
 
     Args:
-        file: made by ``write_notes``.
-        remedy: how to get it where it is missing, for the message.
+        file: file from ``write_notes``.
+        remedy: advice for the message if the file is missing.
 
     Raises:
-        InputError: if it is missing, cannot be read, or has no digests.
+        InputError: if the file is missing, cannot be read, or has no digests.
     """
     try:
         table = pq.read_table(file, partitioning=None)
@@ -118,17 +117,24 @@ def read_notes(file: Path, remedy: str) -> Notes:
 
 
 def join(table: EventTable, notes: Notes, missing: Literal["error", "null"] = "error") -> pa.Table:
-    """The values of events, one row per event of ``table`` in its order, without the digests.
+    """Returns the values of N events, one row per event in the order of ``table``.
 
     Args:
         table: N events.
-        notes: about them and others.
-        missing: what an event without a row gets: an error for all of them, or nulls.
+        notes: values of these events, and of others.
+        missing: what an event without a row causes: an error, or null values.
 
     Raises:
         InputError: for events without a row, or rows of one event with different values.
     """
-    _refuse_contradictions(notes)
+    n_events = len(np.unique(notes.event_digest))
+    if n_events < notes.table.num_rows:
+        distinct = notes.table.group_by(notes.table.column_names).aggregate([])
+        if distinct.num_rows > n_events:
+            raise InputError(
+                f"{notes.file}: {distinct.num_rows - n_events} rows give an event other values "
+                "than an earlier row; keep one row per event"
+            )
     rows = find_events(table.event_digest, notes.event_digest)
     lacking = rows < 0
     if missing == "error" and lacking.any():
@@ -140,14 +146,14 @@ def join(table: EventTable, notes: Notes, missing: Literal["error", "null"] = "e
 
 
 def find_events(wanted: Digests, among: Digests) -> Ints:
-    """Where events stand in a table.
+    """Finds the rows of events in a table.
 
     Args:
         wanted: shape (N,), digests of the events.
-        among: shape (M,), digests of the rows of the table.
+        among: shape (M,), digests of the table's rows.
 
     Returns:
-        Shape (N,), the first row of each event, or -1 where it has none.
+        Shape (N,), the first row of each event, or -1 for an event without a row.
     """
     if not len(among):
         return np.full(len(wanted), -1)
@@ -155,15 +161,3 @@ def find_events(wanted: Digests, among: Digests) -> Ints:
     places = np.searchsorted(among, wanted, sorter=order)
     rows: Ints = order[np.minimum(places, len(order) - 1)]
     return np.where(among[rows] == wanted, rows, -1)
-
-
-def _refuse_contradictions(notes: Notes) -> None:
-    n_events = len(np.unique(notes.event_digest))
-    if n_events == notes.table.num_rows:
-        return
-    distinct = notes.table.group_by(notes.table.column_names).aggregate([])
-    if distinct.num_rows > n_events:
-        raise InputError(
-            f"{notes.file}: {distinct.num_rows - n_events} rows give an event other values than "
-            "an earlier row; keep one row per event"
-        )

@@ -30,12 +30,8 @@ from hepllm.model.encoding import PromptEncoder
 from hepllm.report.records import RunRecord
 from hepllm.schema import BACKGROUND, SIGNAL
 
-_CONFIG, _RECORD, _EVENTS, _VALIDATION = (
-    "config.yaml",
-    "run.json",
-    "events.parquet",
-    "validation.parquet",
-)
+_CONFIG, _RECORD = "config.yaml", "run.json"
+_EVENTS, _VALIDATION = "events.parquet", "validation.parquet"
 
 
 @dataclass(frozen=True)
@@ -82,7 +78,7 @@ class Run:
         rows = find_events(notes.event_digest, table.event_digest)
         if (rows < 0).any() or not np.array_equal(table.label[rows], notes.column("label")):
             raise InputError(
-                f"{self.folder}: its validation scores are not those of its dataset; train it again"
+                f"{self.folder}: its validation scores do not fit its dataset; train it again"
             )
         return rows
 
@@ -114,17 +110,13 @@ def open_run(folder: Path) -> Run:
     Raises:
         InputError: if it is no run, or a file is missing or damaged.
     """
-    record_file = folder / _RECORD
     if not folder.is_dir():
         raise InputError(f"{folder}: no such run; train one with 'hepllm train'")
-    for file in (record_file, folder / _CONFIG):
-        if not file.is_file():
-            raise InputError(
-                f"{folder}: not a run: {file.name} is missing; name a folder that 'hepllm train' "
-                "made"
-            )
-    mend = "name a folder that 'hepllm train' made, or train it again"
-    record = RunRecord.read(record_file, mend)
+    mend = "name a folder that 'hepllm train' made"
+    for name in (_RECORD, _CONFIG):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder}: not a run: {name} is missing; {mend}")
+    record = RunRecord.read(folder / _RECORD, f"{mend}, or train it again")
     return Run(folder, load_config(folder / _CONFIG), record)
 
 
@@ -172,11 +164,8 @@ def write_validation_scores(
     folder: Path, dataset_digest: str, table: EventTable, scores: Floats
 ) -> None:
     """Writes (N,) validation scores, on which later evaluations choose cuts."""
-    columns: dict[str, NDArray[Any]] = {
-        "label": table.label,
-        "weight": table.weight,
-        "score": scores,
-    }
+    columns: dict[str, NDArray[Any]] = {"label": table.label, "weight": table.weight}
+    columns["score"] = scores
     record = _notes_record("validation scores of the run", dataset_digest)
     write_notes(folder / _VALIDATION, table.event_digest, columns, record)
 
@@ -193,6 +182,4 @@ def _notes_record(holds: str, dataset_digest: str) -> NotesRecord:
 
 
 def _read(file: Path) -> Notes:
-    return read_notes(
-        file, "the training was not finished; continue it with: hepllm train --resume"
-    )
+    return read_notes(file, "the training did not finish; continue with: hepllm train --resume")

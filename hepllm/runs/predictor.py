@@ -24,13 +24,13 @@ class Predictor:
     """A loaded run; made by ``load_predictor``.
 
     Attributes:
-        run: where it came from.
+        run: folder and settings of the run.
         names: features in the order of the columns of ``ModelInputs.numbers``.
         classifier: the model.
-        encoder: writes its prompts.
-        calibration: of its scores, from its validation events.
-        batch_size: events a forward pass.
-        cascade: what is before the model; None where it scores all events.
+        encoder: writes and tokenises prompts.
+        calibration: map from scores to probabilities, fitted to the validation events.
+        batch_size: events per forward pass.
+        cascade: boosting that scores events before the model; None where the model scores all.
     """
 
     run: Run
@@ -42,9 +42,9 @@ class Predictor:
     cascade: RunCascade | None = None
 
     def score(self, inputs: ModelInputs) -> Floats:
-        """Logits of signal of N events, uncalibrated, shape (N,).
+        """Returns uncalibrated scores, logits of signal, shape (N,).
 
-        With a cascade they are joined scores; see ``hepllm.evaluation.cascade``.
+        With a cascade they are the joined scores of ``hepllm.evaluation.cascade``.
         """
 
         def score(some: ModelInputs) -> Floats:
@@ -55,10 +55,10 @@ class Predictor:
         return self.cascade.score(inputs.numbers, lambda kept: score(inputs.take(kept))).score
 
     def probability(self, scores: Floats, prior: float | None = None) -> Floats:
-        """Probabilities of signal, shape (N,).
+        """Returns probabilities of signal, shape (N,).
 
         Args:
-            scores: (N,) from ``score``.
+            scores: shape (N,), from ``score``.
             prior: signal fraction of the events; None for that of the training events.
         """
         return self.calibration.map.probabilities(scores, prior)
@@ -68,12 +68,11 @@ def load_predictor(folder: Path, config: Config | None = None) -> Predictor:
     """Loads a run.
 
     Args:
-        folder: made by ``hepllm train``.
-        config: settings in place of the run's own, of which ``evaluation`` and ``train.threads``
-            count.
+        folder: run folder, made by ``hepllm train``.
+        config: its ``evaluation`` and ``train.threads`` replace the run's own settings.
 
     Raises:
-        InputError: if it is no run, or was not finished.
+        InputError: if the folder is not a run, or the training did not finish.
     """
     run = open_run(folder)
     config = config or run.config

@@ -1,4 +1,4 @@
-"""``hepllm train``: a dataset in, a run folder with a classifier out."""
+"""``hepllm train``: trains a classifier on a dataset and writes a run folder."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +31,7 @@ from hepllm.model.devices import choose_device
 from hepllm.model.encoding import PromptEncoder
 from hepllm.model.inputs import ModelInputs
 from hepllm.model.scoring import score_events
-from hepllm.provenance import this_call
+from hepllm.provenance import Call, this_call
 from hepllm.report.records import RunRecord
 from hepllm.runs import LATEST, RUNS_FOLDER
 from hepllm.runs.folder import (
@@ -49,19 +48,14 @@ from hepllm.runs.folder import (
 LOG = logging.getLogger(__name__)
 
 _FIXED = (
-    "seed",
-    "preprocess.",
-    "backbone.name",
-    "backbone.quantization",
-    "backbone.lora.",
-    "prompt.",
-    "fusion.",
-    "train.features",
-    "train.lora_optimizer",
+    *("seed", "preprocess.", "backbone.name", "backbone.quantization", "backbone.lora."),
+    *("prompt.", "fusion.", "train.features", "train.lora_optimizer"),
 )
-"""Settings, or their beginnings, that stay as they are on resume."""
+"""Settings, or their beginnings, that a resumed training cannot change."""
 
 _FREE = ("backbone.lora.dropout", "fusion.dropout")
+
+_Made = tuple[EventClassifier, PromptEncoder]
 
 
 @dataclass(frozen=True)
@@ -69,9 +63,9 @@ class TrainedRun:
     """A finished training.
 
     Attributes:
-        folder: of the run.
+        folder: run folder.
         result: steps and validations.
-        record: what it was trained on.
+        record: dataset and events of the training.
         seconds: wall-clock time.
     """
 
@@ -85,13 +79,13 @@ def train(dataset_folder: Path, output: Path, config: Config, *, overwrite: bool
     """Trains a classifier from the start; under torchrun, together with the other processes.
 
     Args:
-        dataset_folder: made by ``hepllm preprocess``, with labels.
-        output: the run folder to make.
-        config: of the whole experiment.
-        overwrite: replace a run that is there already.
+        dataset_folder: labelled dataset, made by ``hepllm preprocess``.
+        output: run folder to make.
+        config: settings of the whole experiment.
+        overwrite: replace an existing run.
 
     Raises:
-        InputError: if the dataset has no two classes, or the output exists.
+        InputError: if the dataset lacks a class, or the output exists.
         RunError: if the training fails.
     """
     with join(config.backbone.device) as team:
@@ -100,37 +94,35 @@ def train(dataset_folder: Path, output: Path, config: Config, *, overwrite: bool
                 _check_output(output, overwrite)
             dataset = read_dataset(dataset_folder)
             data = _load_data(dataset, config.train, config.seed)
-        record = RunRecord(
-            hepllm=__version__,
-            dataset=dataset_folder.resolve(),
-            dataset_digest=dataset.digest,
-            n_train=count_classes(data.train),
-            n_validation=count_classes(data.validation),
-            starts=(this_call(),),
-        )
+        record = _record(dataset_folder.resolve(), dataset.digest, data)
         _require_same(team, config, record, resume_from=None)
-        ready = _prepare(config, record, data, team)
+        made, memory = _prepare(config, record, data, team)
         if team.is_first:
-            if overwrite:  # only now, when all that a start can fail of has been done
+            if overwrite:  # only now, when nothing can fail by the settings any more
                 shutil.rmtree(output, ignore_errors=True)
-            _make(output)
+            try:
+                output.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise RunError(
+                    f"{output}: cannot be made: {error.strerror or error}; choose another --output"
+                ) from None
             write_run_files(output, dump_config(config), record)
-        return _train(output, ready, record, data, team=team, resume_from=None)
+        return _train(output, made, memory, record, data, team=team)
 
 
 def resume(
     output: Path, overrides: Sequence[str], *, dataset_folder: Path | None = None
 ) -> TrainedRun:
-    """Goes on with a training that was stopped, with as many processes as there are now.
+    """Continues a training that was stopped, with as many processes as there are now.
 
     Args:
-        output: the run folder.
+        output: run folder.
         overrides: settings to change from here on, like ``train.lr=1e-4``.
         dataset_folder: the run's own dataset, if it is named again.
 
     Raises:
-        InputError: if there is no such run, its dataset has changed or is another than the one
-            named, or a setting is changed that must stay.
+        InputError: if there is no such run, its dataset has changed or is not ``dataset_folder``,
+            or a setting is changed that cannot change.
     """
     run = open_run(output)
     if dataset_folder is not None and dataset_folder.resolve() != run.record.dataset:
@@ -140,30 +132,41 @@ def resume(
         )
     config = override_config(run.config, overrides)
     changes = changed_settings(run.config, config)
-    _check_changes(output, changes)
+    wrong = [path for path in changes if path.startswith(_FIXED) and path not in _FREE]
+    if wrong:
+        raise InputError(
+            f"{output}: {', '.join(wrong)} cannot change in a training that has begun; "
+            "keep the setting, or train another run"
+        )
     with join(config.backbone.device) as team:
         with team.together():
             data = _load_data(run.dataset(), config.train, config.seed)
-        record = RunRecord(
-            hepllm=__version__,
-            dataset=run.record.dataset,
-            dataset_digest=run.record.dataset_digest,
-            n_train=count_classes(data.train),
-            n_validation=count_classes(data.validation),
-            starts=(*run.record.starts, this_call()),
-        )
+        record = _record(run.record.dataset, run.record.dataset_digest, data, run.record.starts)
         resume_from = newest_checkpoint(run.checkpoints)
         _require_same(team, config, record, resume_from)
-        ready = _prepare(config, record, data, team, earlier=output)
+        made, memory = _prepare(config, record, data, team, earlier=output)
         if team.is_first:
             for path, (before, now) in changes.items():
                 LOG.info("from here on %s is %s (it was %s)", path, now, before)
             write_run_files(output, dump_config(config), record)
-        return _train(output, ready, record, data, team=team, resume_from=resume_from)
+        return _train(output, made, memory, record, data, team=team, resume_from=resume_from)
+
+
+def _record(
+    dataset: Path, digest: str, data: TrainingData, earlier: tuple[Call, ...] = ()
+) -> RunRecord:
+    return RunRecord(
+        hepllm=__version__,
+        dataset=dataset,
+        dataset_digest=digest,
+        n_train=count_classes(data.train),
+        n_validation=count_classes(data.validation),
+        starts=(*earlier, this_call()),
+    )
 
 
 def _require_same(team: Team, config: Config, record: RunRecord, resume_from: Path | None) -> None:
-    """Refuses processes that would train something else than the first one does.
+    """Checks that all processes train the same.
 
     The first process writes its files only after this, when all others have read theirs.
     """
@@ -177,45 +180,13 @@ def _require_same(team: Team, config: Config, record: RunRecord, resume_from: Pa
     )
 
 
-def _check_changes(output: Path, changes: Mapping[str, tuple[Any, Any]]) -> None:
-    """Refuses changes under which the weights so far would mean something else.
-
-    Raises:
-        InputError: naming them.
-    """
-    wrong = [path for path in changes if path.startswith(_FIXED) and path not in _FREE]
-    if wrong:
-        raise InputError(
-            f"{output}: {', '.join(wrong)} cannot change in a training that has begun; "
-            "leave it as it was, or train another run"
-        )
-
-
-@dataclass(frozen=True)
-class _Ready:
-    """A loaded classifier and how it will use its device; nothing is written yet."""
-
-    classifier: EventClassifier
-    encoder: PromptEncoder
-    memory: SettledMemory
-
-
 def _prepare(
-    config: Config,
-    record: RunRecord,
-    data: TrainingData,
-    team: Team,
-    *,
-    earlier: Path | None = None,
-) -> _Ready:
-    """Does all of a start that can fail by the user's settings.
+    config: Config, record: RunRecord, data: TrainingData, team: Team, earlier: Path | None = None
+) -> tuple[_Made, SettledMemory]:
+    """Loads the classifier and decides how to use the device; writes nothing.
 
-    Args:
-        config: of the experiment.
-        record: what will be trained on.
-        data: its events.
-        team: of processes.
-        earlier: run folder of a training that goes on.
+    Everything that can fail by the user's settings fails here. ``earlier`` is the run folder of a
+    resumed training.
     """
     torch.set_num_threads(team.threads(config.train.threads))
     LOG.info(
@@ -226,44 +197,42 @@ def _prepare(
     )
     with team.together():
         cap_gpu_memory(choose_device(config.backbone.device), config.train.memory_limit_gib)
-        classifier, encoder = make_classifier(config)
-        plan = TrainingPlan.of(config)
-        memory = settle_memory(classifier, encoder, data, plan, team=team, earlier=earlier)
-    # "auto" depends on the card, and a loss that is scaled does not go with one that is not.
-    team.require_same({"precision (set backbone.dtype)": str(classifier.autocast_dtype)})
-    return _Ready(classifier, encoder, memory)
+        made = make_classifier(config)
+        memory = settle_memory(*made, data, TrainingPlan.of(config), team=team, earlier=earlier)
+    # "auto" depends on the GPU, and all processes must scale the loss, or none.
+    team.require_same({"precision (set backbone.dtype)": str(made[0].autocast_dtype)})
+    return made, memory
 
 
 def _train(
     output: Path,
-    ready: _Ready,
+    made: _Made,
+    memory: SettledMemory,
     record: RunRecord,
     data: TrainingData,
     *,
     team: Team,
-    resume_from: Path | None,
+    resume_from: Path | None = None,
 ) -> TrainedRun:
     started = time.perf_counter()
-    classifier, encoder, plan = ready.classifier, ready.encoder, ready.memory.plan
     if team.is_first:
         write_used_events(output, record.dataset_digest, data.train, data.validation)
-        ready.memory.write(output)
-    result = fit(classifier, encoder, data, plan, folder=output, resume_from=resume_from, team=team)
+        memory.write(output)
+    result = fit(*made, data, memory.plan, folder=output, resume_from=resume_from, team=team)
     if team.is_first:
-        _finish(output, plan, record, ready)
+        _finish(output, memory.plan, record, made)
     return TrainedRun(output, result, record, time.perf_counter() - started)
 
 
-def _finish(output: Path, plan: TrainingPlan, record: RunRecord, ready: _Ready) -> None:
+def _finish(output: Path, plan: TrainingPlan, record: RunRecord, made: _Made) -> None:
     """Scores validation events with the best weights and makes the run the latest."""
-    load_weights(best_checkpoint(output / "checkpoints"), ready.classifier)
+    load_weights(best_checkpoint(output / "checkpoints"), made[0])
     dataset, limit = read_dataset(record.dataset), plan.train.final_validation_events
     table = validation_events(dataset, plan.train, limit, plan.seed)
     write_used_events(output, record.dataset_digest, table)
     with progress_bar(len(table), "score validation events") as bar:
         scores = score_events(
-            ready.classifier,
-            ready.encoder,
+            *made,
             ModelInputs(table.features),
             batch_size=plan.evaluation.batch_size,
             on_batch=bar.update,
@@ -300,7 +269,7 @@ def _check_classes(dataset: Dataset, split: str, table: EventTable) -> None:
 
 
 def _check_features(dataset: Dataset, table: EventTable) -> None:
-    """Tells of features that no training event has, and refuses to train on nothing else."""
+    """Warns of features that no training event has; refuses to train on no others."""
     is_missing = [bool(np.isnan(column).all()) for column in table.features.T]
     names = [name for name, missing in zip(table.names, is_missing, strict=True) if missing]
     if len(names) == len(table.names):
@@ -309,20 +278,11 @@ def _check_features(dataset: Dataset, table: EventTable) -> None:
             "training event; choose others with train.features"
         )
     if names:
-        LOG.warning("missing in every training event, so of no use: %s", ", ".join(names))
-
-
-def _make(output: Path) -> None:
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(
-            f"{output}: cannot be made: {error.strerror or error}; choose another --output"
-        ) from None
+        LOG.warning("missing in every training event, so not useful: %s", ", ".join(names))
 
 
 def _check_output(output: Path, overwrite: bool) -> None:
-    """Refuses, before the model is loaded, what cannot become a run."""
+    """Raises InputError, before the model is loaded, if the output cannot become a run."""
     above = next(parent for parent in output.absolute().parents if parent.exists())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise InputError(
@@ -333,16 +293,14 @@ def _check_output(output: Path, overwrite: bool) -> None:
     if output.is_dir() and any(output.iterdir()):
         if not overwrite:
             raise InputError(
-                f"{output}: exists; go on with --resume, or start anew with --overwrite"
+                f"{output}: exists; continue with --resume, or replace it with --overwrite"
             )
         if not (output / "run.json").is_file():
-            raise InputError(
-                f"{output}: holds something that is not a run; choose another --output"
-            )
+            raise InputError(f"{output}: contains no run but other files; choose another --output")
 
 
 def _link_latest(output: Path) -> None:
-    """Points ``runs/latest`` at a run that lies beside it."""
+    """Links ``runs/latest`` to a run in the same folder."""
     if output.resolve().parent != RUNS_FOLDER.resolve():
         return
     with write_aside(LATEST) as aside:

@@ -305,10 +305,10 @@ def test_an_existing_run_is_not_overwritten(
     folder: Path, config: Config, trained: Path, tmp_path: Path
 ) -> None:
     dataset = folder / "data" / "rnd"
-    with pytest.raises(InputError, match="--resume, or start anew with --overwrite"):
+    with pytest.raises(InputError, match="--resume, or replace it with --overwrite"):
         train(dataset, trained, config, overwrite=False)
     (tmp_path / "thesis.tex").touch()
-    with pytest.raises(InputError, match="not a run; choose another"):
+    with pytest.raises(InputError, match="contains no run but other files; choose another"):
         train(dataset, tmp_path, config, overwrite=True)
     assert (tmp_path / "thesis.tex").exists()
 
@@ -396,8 +396,8 @@ def test_a_dataset_that_changed_is_noticed(
         ("run.json", "not a run"),
         ("config.yaml", "not a run"),
         ("checkpoints/best.json", "no checkpoint here"),
-        ("events.parquet", "was not finished"),
-        ("validation.parquet", "was not finished"),
+        ("events.parquet", "did not finish"),
+        ("validation.parquet", "did not finish"),
     ],
 )
 def test_a_run_without_one_of_its_files_is_named(
