@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +10,13 @@ import numpy as np
 
 from hepllm.arrays import Floats
 from hepllm.config import EvaluationConfig
-from hepllm.evaluation.calibration import Calibration, fit_calibration
+from hepllm.evaluation.calibration import Calibration
 from hepllm.evaluation.prior import ASSUMPTION, PriorEstimate, estimate_prior
 from hepllm.evaluation.reliability import Reliability, TopBin, reliability, top_bins
 from hepllm.evaluation.scores import ScoredEvents
 from hepllm.records import Events, Pair, Record
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,33 +54,32 @@ class CalibrationCheck:
 def choose_prior(
     config: EvaluationConfig,
     balance: str,
-    calibration: Calibration,
     validation: ScoredEvents,
     sample: tuple[Floats, Floats],
-    *,
-    seed: int,
 ) -> Prior:
     """Takes the prior that the configuration states, or estimates it.
 
     Args:
         config: ``prior`` and the confidence of an estimate.
         balance: balance of the training events, for the name.
-        calibration: calibration of the scores.
-        validation: scores that the calibration was fitted to.
+        validation: scores of validation events by the same classifier.
         sample: scores and weights of the events, from which a prior is estimated.
-        seed: seed of the estimate.
     """
     if config.prior == "training":
         return Prior(f"training balance {balance}", None)
     if config.prior != "estimate":
         return Prior(f"stated signal fraction {config.prior:g}", config.prior)
-    # The steps of an isotonic map overfit the tails and bias small fractions upwards.
-    if calibration.method != "platt":
-        calibration = fit_calibration(validation, "platt", calibration.prior)
-    found = estimate_prior(
-        *sample, validation, calibration, confidence=config.confidence, seed=seed
-    )
-    low, high = found.interval.pair or (float("nan"), float("nan"))
+    found = estimate_prior(*sample, validation, confidence=config.confidence)
+    low, high = found.interval
+    if found.is_limit:
+        LOG.warning(
+            "the estimated signal fraction is compatible with 0 and with %.3g: %d events with the "
+            "scores of %d signal and %d background validation events cannot tell a smaller one",
+            high,
+            found.n_events,
+            validation.n_signal,
+            validation.n_background,
+        )
     name = f"estimated signal fraction {found.fraction:.3g} [{low:.3g}, {high:.3g}] "
     name += f"({config.confidence:.0%})"
     return Prior(name, found.fraction, found)
@@ -149,7 +151,7 @@ class CalibrationRecord(Record):
         more: dict[str, Any] = {}
         if prior.estimate is not None:
             more |= {
-                "prior_interval": prior.estimate.interval.pair,
+                "prior_interval": prior.estimate.interval,
                 "prior_confidence": prior.estimate.confidence,
                 "prior_n_events": prior.estimate.n_events,
                 "prior_assumption": ASSUMPTION,

@@ -225,10 +225,8 @@ def _choose_prior(bench: _Bench, chosen: EvaluationSet, scores: Floats) -> Prior
     return choose_prior(
         contest.config,
         contest.run.config.train.balance,
-        used.map,
         used.validation,
         (scores, chosen.table.weight),
-        seed=contest.seed,
     )
 
 

@@ -98,7 +98,7 @@ def predict(
         with work_folder(output, fingerprint, overwrite) as work:
             n_scored = _score_parts(predictor, opened, config.preprocess, work)
             tables = [str(part) for part in opened.parts]
-            prior = _choose_prior(predictor, config.evaluation, config.seed, work.parts, tables)
+            prior = _choose_prior(predictor, config.evaluation, work.parts, tables)
             n_events, n_kept = _assemble(predictor, prior, work, tables)
     seconds = time.monotonic() - started
     return Prediction(output, n_events, n_scored, seconds, prior.name, n_kept)
@@ -210,11 +210,7 @@ def _check_features(predictor: Predictor, table: InputRows, part: Part) -> None:
 
 
 def _choose_prior(
-    predictor: Predictor,
-    config: EvaluationConfig,
-    seed: int,
-    parts: Parts,
-    names: Sequence[str],
+    predictor: Predictor, config: EvaluationConfig, parts: Parts, names: Sequence[str]
 ) -> Prior:
     sample = np.empty(0), np.empty(0)
     used, column = predictor.calibration, "score"
@@ -224,7 +220,7 @@ def _choose_prior(
         table = pa.concat_tables(parts.load(name).select([column, "weight"]) for name in names)
         sample = table[column].to_numpy(), table["weight"].to_numpy()
     balance = predictor.run.config.train.balance
-    return choose_prior(config, balance, used.map, used.validation, sample, seed=seed)
+    return choose_prior(config, balance, used.validation, sample)
 
 
 def _assemble(

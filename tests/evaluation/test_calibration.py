@@ -1,4 +1,4 @@
-"""Calibrations and priors against classes whose likelihood ratio is known."""
+"""Calibrations against classes whose likelihood ratio is known."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from hepllm.evaluation.calibration import (
     fit_calibration,
     logit,
 )
-from hepllm.evaluation.prior import estimate_prior, maximum_likelihood_fraction
 from hepllm.evaluation.probabilities import CalibrationRecord, check_calibration, choose_prior
 from hepllm.evaluation.reliability import reliability, top_bins
 from hepllm.evaluation.scores import ScoredEvents, scored_events
@@ -116,79 +115,6 @@ def test_expit_agrees_with_scipy_without_overflow() -> None:
     assert logit(0.2) == pytest.approx(np.log(0.25))
 
 
-def expectation_maximisation(ratio: NDArray[np.float64], n_steps: int) -> float:
-    """Saerens et al., equations 2.10: posteriors under the prior, then their mean as the prior."""
-    fraction = 0.5
-    for _ in range(n_steps):
-        fraction = float(np.mean(fraction * ratio / (fraction * ratio + 1 - fraction)))
-    return fraction
-
-
-@pytest.mark.parametrize("fraction", [0.5, 0.1, 0.02])
-def test_bisection_finds_the_fixed_point_of_em(fraction: float) -> None:
-    score, _ = draw(3000, fraction, 3)
-    log_ratio = SLOPE * score + OFFSET
-    expected = expectation_maximisation(np.exp(log_ratio), 5000)
-    found = maximum_likelihood_fraction(log_ratio, np.ones(3000))
-    assert found == pytest.approx(expected, abs=1e-6)
-
-
-def test_fraction_stays_within_its_limits() -> None:
-    assert maximum_likelihood_fraction(np.full(10, -3.0), np.ones(10)) == 0.0
-    assert maximum_likelihood_fraction(np.full(10, 3.0), np.ones(10)) == 1.0
-
-
-@pytest.mark.parametrize("fraction", [0.5, 0.1, 0.01])
-def test_the_true_fraction_is_inside_the_interval(fraction: float) -> None:
-    inside = 0
-    for seed in range(4):
-        events = validation(100 + seed, n_events=2000)
-        score, _ = draw(20_000, fraction, seed)
-        found = estimate_prior(
-            score,
-            np.ones(len(score)),
-            events,
-            fit_calibration(events, "platt", 0.5),
-            confidence=0.95,
-            seed=seed,
-        )
-        low, high = found.interval.pair or (1.0, 0.0)
-        assert low <= found.fraction <= high
-        assert high - low < 0.06
-        inside += low <= fraction <= high
-    assert inside >= 3
-
-
-def test_at_a_permille_there_is_an_interval_that_reaches_down() -> None:
-    events = validation(n_events=2000)
-    score, _ = draw(20_000, 0.001, 2)
-    calibration = fit_calibration(events, "platt", 0.5)
-    found = estimate_prior(score, np.ones(len(score)), events, calibration, confidence=0.95, seed=1)
-    low, high = found.interval.pair or (1.0, 0.0)
-    assert 0 <= low < 0.001 < high < 0.02
-
-
-def test_an_estimate_needs_calibrated_scores_and_weights_that_count() -> None:
-    events = validation(n_events=200)
-    for method, weight in (("none", 1.0), ("platt", -1.0)):
-        calibration = fit_calibration(events, method, 0.5)
-        with pytest.raises(InputError, match="prior can be estimated"):
-            estimate_prior(
-                events.score, np.full(200, weight), events, calibration, confidence=0.95, seed=1
-            )
-
-
-def test_weights_count_as_so_many_events() -> None:
-    events = validation(n_events=2000)
-    score, label = draw(5000, 0.2, 2)
-    calibration = fit_calibration(events, "platt", 0.5)
-    found = estimate_prior(
-        score, np.where(label == 1, 2.0, 1.0), events, calibration, confidence=0.95, seed=1
-    )
-    low, high = found.interval.pair or (1.0, 0.0)
-    assert low <= 2000 / 6000 <= high
-
-
 def test_highest_scores_hold_as_much_signal_as_expected_at_the_right_prior_only() -> None:
     score, label = draw(100_000, 0.01, 7)
     found = Calibration("platt", 0.5, SLOPE, OFFSET)
@@ -224,7 +150,7 @@ def test_the_legend_of_a_reliability_diagram_hides_no_point(
     config = EvaluationConfig()
     score, label = draw(500, 0.5, 4)
     weight = np.ones(len(score))
-    prior = choose_prior(config, "1:1", calibration, events, (score, weight), seed=1)
+    prior = choose_prior(config, "1:1", events, (score, weight))
     check = check_calibration(calibration, prior, scored_events(score, label), 1)
     assert check is not None
     plot_reliability(check, "made", tmp_path / "reliability.png")
@@ -253,7 +179,7 @@ def test_the_prior_is_named_and_told(asked: str | float, tmp_path: Path) -> None
     score, label = draw(8000, 0.05, 4)
     config = EvaluationConfig(prior=asked)
     weight = np.ones(len(score))
-    prior = choose_prior(config, "1:1", calibration, events, (score, weight), seed=1)
+    prior = choose_prior(config, "1:1", events, (score, weight))
     check = check_calibration(calibration, prior, scored_events(score, label), 1)
     assert check is not None
     found = CalibrationRecord.of(calibration, prior, check, 0.05)
@@ -273,8 +199,6 @@ def test_the_prior_is_named_and_told(asked: str | float, tmp_path: Path) -> None
 def test_one_class_has_no_check() -> None:
     events = validation(n_events=200)
     calibration = fit_calibration(events, "platt", 0.5)
-    prior = choose_prior(
-        EvaluationConfig(), "1:1", calibration, events, (events.score, events.weight), seed=1
-    )
+    prior = choose_prior(EvaluationConfig(), "1:1", events, (events.score, events.weight))
     only = scored_events(np.zeros(5), np.ones(5, dtype=int))
     assert check_calibration(calibration, prior, only, 1) is None
