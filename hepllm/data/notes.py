@@ -79,13 +79,9 @@ class Notes:
 def write_notes(
     file: Path, digests: Digests, columns: Mapping[str, NDArray[Any]], record: NotesRecord
 ) -> None:
-    """Writes a side table; a failure leaves an earlier file as it was.
+    """Writes digests of M events and columns of values by name, shape (M,) each.
 
-    Args:
-        file: file to write.
-        digests: shape (M,), digests of the events.
-        columns: values by name, shape (M,) each.
-        record: contents and origin.
+    A failure leaves an earlier file as it was.
     """
     table = pa.table({KEY: digests, **columns})
     table = table.replace_schema_metadata({_METADATA: record.model_dump_json()})
@@ -94,11 +90,7 @@ def write_notes(
 
 
 def read_notes(file: Path, remedy: str) -> Notes:
-    """Reads a side table.
-
-    Args:
-        file: file from ``write_notes``.
-        remedy: advice for the message if the file is missing.
+    """Reads a side table; ``remedy`` is the advice in the message if it is missing.
 
     Raises:
         InputError: if the file is missing, cannot be read, or has no digests.

@@ -49,10 +49,7 @@ def align_prompts(
 ) -> AlignedPrompts:
     """Writes an event and its reference with the same number of tokens for each feature.
 
-    Args:
-        encoder: writes and tokenises the prompts.
-        event: feature values in GeV and radians; NaN where missing.
-        reference: feature values of another event.
+    ``event`` and ``reference`` hold values by feature name, in GeV and radians; NaN where missing.
     """
     pieces = encoder.pieces(event)
     candidates = [encoder.pieces(reference, dict.fromkeys(reference, d)) for d in _DECIMALS]

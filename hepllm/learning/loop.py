@@ -73,15 +73,8 @@ def fit(
     All random numbers of a step are functions of the seed and the step, so a run that was killed
     and resumed does the same steps as an unbroken one.
 
-    Args:
-        classifier: classifier with fresh weights, or any weights if ``resume_from`` is given.
-        encoder: writes and tokenises prompts.
-        data: training and validation events.
-        plan: settings.
-        folder: folder of the run.
-        resume_from: checkpoint to continue from.
-        team: processes that train together; the first one writes, all get the result.
-        listeners: called after each micro-batch.
+    The classifier has fresh weights, or any weights if a checkpoint ``resume_from`` replaces them.
+    The first process of ``team`` writes to the run ``folder``; all get the result.
 
     Raises:
         RunError: if the loss or a gradient is not finite, a group of weights does not learn, or

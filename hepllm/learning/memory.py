@@ -43,13 +43,7 @@ _FILE = "memory.json"
 
 @dataclass(frozen=True)
 class SettledMemory:
-    """How a training uses its device.
-
-    Attributes:
-        plan: settings of the training, with the decision.
-        budget: memory budget behind the decision.
-        setting: the decision.
-    """
+    """How a training uses its device: ``setting`` by ``budget``, also in ``plan``."""
 
     plan: TrainingPlan
     budget: Budget
@@ -100,13 +94,8 @@ def settle_memory(
 ) -> SettledMemory:
     """Decides how to use the device, logs the memory budget, and switches gradient checkpointing.
 
-    Args:
-        classifier: classifier to train.
-        encoder: writes and tokenises prompts.
-        data: training and validation events.
-        plan: settings of the training.
-        team: processes, which share each batch and, on CPUs, their machine's memory.
-        earlier: run folder of a resumed training, whose setting is used again if it fits.
+    The processes of ``team`` share each batch and, on CPUs, their machine's memory. ``earlier`` is
+    the run folder of a resumed training, whose setting is used again if it fits.
 
     Raises:
         InputError: if no setting fits, or the record is broken.

@@ -40,13 +40,7 @@ class Monitor:
     def step(
         self, step: int, values: Mapping[str, float], groups: Sequence[OptimizerGroup]
     ) -> None:
-        """Records one training step.
-
-        Args:
-            step: steps done.
-            values: scalars by TensorBoard name.
-            groups: groups with the rates, gradients and updates to record.
-        """
+        """Records scalars by TensorBoard name, and those of the groups, after ``step`` steps."""
         scalars = dict(values)
         for group in groups:
             scalars[f"{group.name}/lr"] = group.lr
@@ -62,13 +56,9 @@ class Monitor:
         adapter: Mapping[str, nn.Parameter],
         min_background: int,
     ) -> None:
-        """Records a validation: numbers, curves, scores, and the adapter's weights.
+        """Records a validation: numbers, curves, scores, and the adapter's weights by name.
 
-        Args:
-            step: steps done.
-            validation: result of the validation.
-            adapter: weights of the NFA by name; empty without one.
-            min_background: background events that must pass for a SIC value.
+        ``min_background`` events must pass for a SIC value.
         """
         found = validation.found
         self._record(step, {f"validation/{name}": value for name, value in found.items()})

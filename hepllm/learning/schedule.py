@@ -30,12 +30,7 @@ class RateSchedule:
     first_step: int = 0
 
     def share(self, step: int, total_steps: int) -> float:
-        """Returns the share of the peak at one step.
-
-        Args:
-            step: steps already done, 0 for the first step.
-            total_steps: steps of the whole training.
-        """
+        """Returns the share of the peak after ``step`` of ``total_steps`` steps are done."""
         step, total = step - self.first_step, total_steps - self.first_step
         if step < 0:
             return 0.0
@@ -52,13 +47,7 @@ def batch_of_step(step: int, n_events: int, config: TrainConfig, seed: int) -> I
     """Returns the events of a step: a slice of the epoch's permutation.
 
     A last, smaller batch of an epoch is left out. The permutation differs in the next epoch, so
-    no event is left out in all of them.
-
-    Args:
-        step: steps already done in all epochs.
-        n_events: number of training events.
-        config: settings with the batch size.
-        seed: seed of the permutations.
+    no event is left out in all of them. ``step`` counts the steps done in all epochs.
     """
     size = min(config.batch_size, n_events)
     epoch, place = divmod(step, n_events // size)

@@ -64,14 +64,7 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class StepOutcome:
-    """Result of a step, over all processes.
-
-    Attributes:
-        loss: loss of the whole batch.
-        seconds: wall-clock time.
-        n_events: events in the batch.
-        n_tokens: tokens in the batch, without padding.
-    """
+    """Result of a step, summed over all processes; ``n_tokens`` excludes padding."""
 
     loss: float
     seconds: float
@@ -84,13 +77,7 @@ class Trainer:
     """Everything that all steps of a training use.
 
     Attributes:
-        classifier: the model.
-        encoder: writes and tokenises prompts.
-        data: events to train and to validate on.
-        plan: settings.
-        groups: weights with their optimizers.
         average: moving average of the weights; None without ``train.ema_decay``.
-        team: processes that train together.
         listeners: called after each micro-batch of this process.
     """
 

@@ -51,13 +51,8 @@ def validate(
 ) -> Validation:
     """Scores validation events and warns if the scores cannot be right.
 
-    Args:
-        classifier: the model; its train or eval mode is restored.
-        encoder: writes and tokenises prompts.
-        table: validation events.
-        config: batch size, and the background that a SIC value needs.
-        on_batch: called after each batch.
-        team: processes, each of which scores its part.
+    Each process of ``team`` scores its part. Calls ``on_batch`` after each batch, and restores the
+    train or eval mode of the classifier.
 
     Raises:
         RunError: if the events are all of one class.

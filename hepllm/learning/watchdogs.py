@@ -25,38 +25,24 @@ _UNRESPONSIVE = 1e-3
 def proving_step(group: OptimizerGroup, start: int, total_steps: int) -> int:
     """Returns the number of steps after which a group's learning is checked.
 
-    Args:
-        group: group to check, which may be frozen at first.
-        start: step at which this process began or resumed.
-        total_steps: steps of the whole training.
+    ``start`` is the step at which this process began or resumed; a group may be frozen at first.
     """
     return min(max(start, group.schedule.first_step) + PROVING_STEPS, total_steps)
 
 
 def refuse_loss(step: int, loss: float, classifier: EventClassifier, inputs: ModelInputs) -> None:
-    """Ends a training whose loss is not finite.
-
-    Args:
-        step: steps done, this one included.
-        loss: loss of the step.
-        classifier: model whose weights and soft tokens are searched for the cause.
-        inputs: the step's events.
+    """Ends a training whose loss is not finite, in the step of ``inputs``.
 
     Raises:
-        RunError: always; names the cause.
+        RunError: always; names the cause, in the weights or soft tokens.
     """
     raise RunError(f"step {step}: the loss is {loss}; {_culprit(classifier, inputs)}")
 
 
 def warn_if_collapsed(predicted_signal: float, true_signal: float) -> bool:
-    """Warns if a model assigns nearly all validation events to one class.
+    """Warns, and returns True, if a model assigns nearly all validation events to one class.
 
-    Args:
-        predicted_signal: share of validation events with a positive score.
-        true_signal: share of signal among them.
-
-    Returns:
-        Whether it warned.
+    ``predicted_signal`` is the share of events with a positive score.
     """
     both_classes = _COLLAPSED < true_signal < 1 - _COLLAPSED
     if both_classes and not _COLLAPSED < predicted_signal < 1 - _COLLAPSED:
@@ -71,14 +57,9 @@ def warn_if_collapsed(predicted_signal: float, true_signal: float) -> bool:
 
 
 def warn_if_numbers_ignored(scores: Floats, permuted: Floats) -> bool:
-    """Warns if the scores do not change when numbers are exchanged between events.
+    """Warns, and returns True, if scores do not change when events exchange their numbers.
 
-    Args:
-        scores: shape (N,).
-        permuted: shape (N,), scores of the same texts with the numbers of other events.
-
-    Returns:
-        Whether it warned.
+    ``permuted`` are the scores of the same N texts with the numbers of other events.
     """
     reaction = float(np.mean(np.abs(scores - permuted)))
     if reaction < _UNRESPONSIVE * max(float(np.std(scores)), _UNRESPONSIVE):

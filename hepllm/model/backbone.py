@@ -76,11 +76,7 @@ class Backbone:
 
 
 def load_backbone(config: BackboneConfig, seed: int) -> Backbone:
-    """Loads a causal language model and attaches fresh LoRA weights.
-
-    Args:
-        config: name, precision and LoRA settings of the model.
-        seed: decides the LoRA weights' initial values.
+    """Loads a causal language model and attaches fresh LoRA weights, which ``seed`` decides.
 
     Raises:
         InputError: if the model cannot be loaded, or does not suit the device.
@@ -126,9 +122,7 @@ def set_checkpointing(wrapped: PeftModel, *, enabled: bool) -> None:
 def sketch_backbone(architecture: Any, config: BackboneConfig) -> PeftModel:
     """Makes a model with LoRA weights that has shapes but no values and takes no memory.
 
-    Args:
-        architecture: a transformers model configuration.
-        config: LoRA settings; the weights are in bfloat16 and not quantised.
+    ``architecture`` is a transformers model configuration; the weights are in bfloat16.
     """
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(architecture, dtype=torch.bfloat16)

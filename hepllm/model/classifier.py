@@ -160,12 +160,7 @@ def build_classifier(
 ) -> EventClassifier:
     """Joins a backbone with a fresh adapter, unless fusion is off.
 
-    Args:
-        backbone: the language model.
-        label_tokens: token ids of the label words, as ``PromptEncoder`` finds them.
-        names: features of the model.
-        fusion: settings of the adapter.
-        seed: decides the adapter's initial weights.
+    Only ``seed`` decides the adapter's initial weights; ``PromptEncoder`` finds ``label_tokens``.
     """
     nfa = None
     if fusion.enabled:

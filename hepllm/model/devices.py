@@ -69,13 +69,9 @@ def choose_device(
     traces: Callable[[], tuple[str, ...]] = gpu_traces,
     environ: Mapping[str, str] = os.environ,
 ) -> torch.device:
-    """Returns the device that computes.
+    """Returns the device for ``cpu``, ``cuda``, or ``auto``: the GPU if there is one, else the CPU.
 
-    Args:
-        wanted: ``cpu``, ``cuda``, or ``auto``: the GPU if there is one, else the CPU.
-        is_usable: returns whether torch can use a GPU.
-        traces: finds GPUs without torch.
-        environ: environment variables.
+    Tests replace the other arguments, which look at the machine.
 
     Raises:
         InputError: if a GPU was asked for, or exists, and torch cannot use it.
@@ -106,12 +102,7 @@ def has_native_bfloat16(device: torch.device) -> bool:
 
 
 def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
-    """Returns the wanted precision.
-
-    Args:
-        wanted: ``float32``, ``bfloat16``, ``float16``, or ``auto`` for ``fastest_dtype``.
-        device: the device that computes.
-    """
+    """Returns the precision ``float32``, ``bfloat16``, ``float16``, or for ``auto`` the fastest."""
     if wanted != "auto":
         return _PRECISIONS[wanted]
     capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None

@@ -134,9 +134,7 @@ class ActivationModel:
     def kept(self, passage: Passage, *, checkpointing: bool) -> int:
         """Returns the bytes kept between the forward and the backward pass.
 
-        Args:
-            passage: the events.
-            checkpointing: whether each block keeps only its input.
+        With ``checkpointing`` each block keeps only its input.
         """
         tokens = passage.encoded
         final = tokens * self.hidden * (_FLOAT32 + self.element)  # norm and result
@@ -148,10 +146,7 @@ class ActivationModel:
     def peak(self, passage: Passage, *, checkpointing: bool, dequantized: int = 0) -> int:
         """Returns the largest bytes of activations and their gradients during a step.
 
-        Args:
-            passage: the events.
-            checkpointing: whether each block keeps only its input.
-            dequantized: bytes of the largest quantised layer when it is dequantised.
+        ``dequantized`` are the bytes of the largest quantised layer when it is dequantised.
         """
         tokens = passage.encoded
         widest = max(self.intermediate, 2 * self.hidden)
@@ -240,14 +235,9 @@ def activation_model(
     dropout_mask: int,
     normalizes_heads: bool = False,
 ) -> ActivationModel:
-    """Reads a model's shape.
+    """Reads a model's shape from its transformers configuration and its LoRA weights by name.
 
-    Args:
-        architecture: transformers configuration of the model.
-        lora: LoRA weights by name.
-        element: bytes per number in matrix products.
-        dropout_mask: bytes per number in the mask of LoRA's dropout; 0 without dropout.
-        normalizes_heads: whether queries and keys have norms of their own.
+    The other arguments are attributes of ``ActivationModel``.
     """
     text = architecture.get_text_config()
     n_heads = text.num_attention_heads

@@ -23,23 +23,15 @@ out the fastest kernel (measured by tools/bench/bench_train.py).
 
 
 def sharing_pays(n_shared: int, n_tokens: int, n_events: int) -> bool:
-    """Returns whether encoding a common beginning once saves more than the extra pass costs.
-
-    Args:
-        n_shared: tokens that all prompts begin with.
-        n_tokens: tokens of each prompt.
-        n_events: events in the batch.
-    """
+    """Returns whether one extra pass for the shared tokens saves more than it costs."""
     saved = (n_events - 1) * n_shared
     return n_shared >= _LEAST_TOKENS and saved >= _LEAST_SAVING * n_events * n_tokens
 
 
 def obstacle_to_sharing(causal: Any, *, training: bool) -> str | None:
-    """Returns why a model cannot share a prefix, or None where it can.
+    """Returns why a causal language model cannot share a prefix, or None where it can.
 
-    Args:
-        causal: the causal language model, LoRA layers included.
-        training: whether gradients and dropout are wanted.
+    ``training`` says whether gradients and dropout are wanted.
     """
     layers = DynamicCache(config=causal.config).layers
     if not all(isinstance(layer, DynamicLayer) for layer in layers):

@@ -17,12 +17,9 @@ from hepllm.model.inputs import ModelInputs
 def forward_prompts(
     classifier: EventClassifier, prompts: EncodedPrompts, inputs: ModelInputs
 ) -> Tensor:
-    """Returns the logits of one batch, shape (B, 2), background then signal.
+    """Returns the logits of B events, shape (B, 2), background then signal.
 
-    Args:
-        classifier: the model.
-        prompts: B prompts, as ``PromptEncoder.encode`` makes them.
-        inputs: the same B events, for the adapter.
+    ``inputs`` are the events of ``prompts``, for the adapter.
     """
     device = classifier.device
     logits: Tensor = classifier(

@@ -24,11 +24,7 @@ class Predictor:
     """A loaded run; made by ``load_predictor``.
 
     Attributes:
-        run: folder and settings of the run.
         names: features in the order of the columns of ``ModelInputs.numbers``.
-        classifier: the model.
-        encoder: writes and tokenises prompts.
-        calibration: map from scores to probabilities, fitted to the validation events.
         batch_size: events per forward pass.
         cascade: boosting that scores events before the model; None where the model scores all.
     """

@@ -60,14 +60,7 @@ _Made = tuple[EventClassifier, PromptEncoder]
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A finished training.
-
-    Attributes:
-        folder: run folder.
-        result: steps and validations.
-        record: dataset and events of the training.
-        seconds: wall-clock time.
-    """
+    """A finished training and its wall-clock time in seconds."""
 
     folder: Path
     result: TrainingResult
