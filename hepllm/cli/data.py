@@ -153,7 +153,7 @@ def inspect(
 
     Draws a page of feature distributions of signal and background.
     """
-    from hepllm.report.data import dataset_section
+    from hepllm.report.data import dataset_chapter
     from hepllm.report.text import as_text
     from hepllm.stages.inspect import PAGE, inspect_dataset
 
@@ -163,7 +163,7 @@ def inspect(
     if as_json:
         click.echo(json.dumps(found.tree(), indent=1))
         return
-    click.echo(as_text(dataset_section(found, f"Dataset {dataset}", split)))
+    click.echo(as_text(dataset_chapter(found, f"Dataset {dataset}", split)))
     if page is not None:
         click.echo(f"\n  {page}")
 

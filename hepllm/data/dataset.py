@@ -60,11 +60,11 @@ def table_schema(particles: bool = False) -> pa.Schema:
     return pa.schema(columns)
 
 
-class _Record(BaseModel):
+class _ManifestPart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class SourceFile(_Record):
+class SourceFile(_ManifestPart):
     """An input file of a dataset; the column ``source`` contains its ``name``."""
 
     name: str
@@ -76,14 +76,14 @@ class SourceFile(_Record):
     masterkey_sha256: str | None = None
 
 
-class CutFlowStep(_Record):
+class CutFlowStep(_ManifestPart):
     """Events left after a step of the selection."""
 
     name: str
     events: int
 
 
-class Shard(_Record):
+class Shard(_ManifestPart):
     """One Parquet file of the dataset."""
 
     file: str
@@ -91,7 +91,7 @@ class Shard(_Record):
     sha256: str
 
 
-class Manifest(_Record):
+class Manifest(_ManifestPart):
     """Contents and origin of a dataset.
 
     Attributes:

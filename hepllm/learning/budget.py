@@ -70,7 +70,7 @@ class Needs:
 
 
 @dataclass(frozen=True)
-class Setting:
+class MemoryChoice:
     """How a step is done.
 
     Attributes:
@@ -109,7 +109,7 @@ class Batch:
     n_shared: int = 0
     masked_attention: str = "efficient"
 
-    def passage(self, setting: Setting, n_events: int | None = None) -> Passage:
+    def passage(self, setting: MemoryChoice, n_events: int | None = None) -> Passage:
         """Returns some of its events together, by default a micro-batch."""
         events = (setting.micro_batch if n_events is None else n_events) * self.passes
         n_shared = 0 if setting.checkpointing else self.n_shared
@@ -137,7 +137,7 @@ class Budget:
     needs: Needs
     batch: Batch
 
-    def activations(self, setting: Setting) -> int:
+    def activations(self, setting: MemoryChoice) -> int:
         """Returns the largest bytes of activations, or of an update if that needs more."""
         largest = self.needs.weights.largest
         training = self.needs.activations.peak(
@@ -147,15 +147,15 @@ class Budget:
         peak = max(training, scoring, self.needs.step)
         return int(peak * (1 + self.capacity.fragmentation))
 
-    def total(self, setting: Setting) -> int:
+    def total(self, setting: MemoryChoice) -> int:
         """Returns the bytes of everything."""
         return self.needs.fixed + self.activations(setting) + self.capacity.allowance
 
-    def fits(self, setting: Setting) -> bool:
+    def fits(self, setting: MemoryChoice) -> bool:
         """Returns whether the training should fit into the device."""
         return self.total(setting) <= self.capacity.usable
 
-    def cost(self, setting: Setting) -> float:
+    def cost(self, setting: MemoryChoice) -> float:
         """Returns the time of a step, in units of one pass of one token."""
         passes = _PASSES_WITH_CHECKPOINTING if setting.checkpointing else _PASSES
         n_whole, n_left = divmod(self.batch.n_events, setting.micro_batch)
@@ -166,7 +166,7 @@ class Budget:
 
     def settings(
         self, micro_batch: int | None, checkpointing: Literal["auto"] | bool
-    ) -> list[Setting]:
+    ) -> list[MemoryChoice]:
         """Returns every possible setting, the fastest first; of equals, the one with less memory.
 
         The arguments are those of ``choose``.
@@ -178,12 +178,12 @@ class Budget:
             else [min(micro_batch, n_events)]
         )
         switches = [False, True] if checkpointing == "auto" else [checkpointing]
-        found = [Setting(size, switch) for size in sizes for switch in switches]
+        found = [MemoryChoice(size, switch) for size in sizes for switch in switches]
         return sorted(found, key=lambda setting: (self.cost(setting), self.total(setting)))
 
     def choose(
         self, micro_batch: int | None, checkpointing: Literal["auto"] | bool
-    ) -> tuple[Setting, bool]:
+    ) -> tuple[MemoryChoice, bool]:
         """Chooses the fastest setting that fits.
 
         Args:
@@ -224,7 +224,7 @@ class Budget:
         ]
         return ", ".join(ways)
 
-    def table(self, setting: Setting) -> str:
+    def table(self, setting: MemoryChoice) -> str:
         """Returns the budget as text, in GiB."""
         needs, weights, capacity = self.needs, self.needs.weights, self.capacity
         stored = f"others {_gib(weights.plain)}"

@@ -17,7 +17,7 @@ import torch
 
 from hepllm.errors import InputError
 from hepllm.files import write_text
-from hepllm.learning.budget import Batch, Budget, Setting, dropout_mask_bytes, training_needs
+from hepllm.learning.budget import Batch, Budget, MemoryChoice, dropout_mask_bytes, training_needs
 from hepllm.learning.capacity import device_capacity
 from hepllm.learning.distributed import ALONE, Team
 from hepllm.learning.plan import TrainingPlan
@@ -47,7 +47,7 @@ class SettledMemory:
 
     plan: TrainingPlan
     budget: Budget
-    setting: Setting
+    setting: MemoryChoice
 
     def write(self, folder: Path) -> None:
         """Records the decision in a run folder."""
@@ -69,12 +69,12 @@ class SettledMemory:
         write_text(folder / _FILE, json.dumps(tree, indent=1) + "\n")
 
 
-def _read_setting(folder: Path, limit_gib: float | None) -> Setting | None:
+def _read_setting(folder: Path, limit_gib: float | None) -> MemoryChoice | None:
     """Returns the recorded setting; None without a record, or if the memory limit has changed."""
     file = folder / _FILE
     try:
         tree = json.loads(file.read_text(encoding="utf-8"))
-        setting = Setting(int(tree["micro_batch_size"]), bool(tree["checkpointing"]))
+        setting = MemoryChoice(int(tree["micro_batch_size"]), bool(tree["checkpointing"]))
         limit = tree["memory_limit_gib"]
     except FileNotFoundError:
         return None
@@ -186,16 +186,16 @@ def classifier_shape(classifier: EventClassifier, lora_dropout: float) -> Activa
 
 
 def _decide(
-    kept: Setting | None,
+    kept: MemoryChoice | None,
     budget: Budget,
     micro_batch: int | None,
     checkpointing: Literal["auto"] | bool,
-) -> tuple[Setting, bool, str]:
+) -> tuple[MemoryChoice, bool, str]:
     """Returns the setting, whether it should fit, and the reason for the choice."""
     choices = budget.settings(micro_batch, checkpointing)
     n_fitting = sum(map(budget.fits, choices))
     if kept is not None:
-        kept = Setting(
+        kept = MemoryChoice(
             kept.micro_batch if micro_batch is None else micro_batch,
             kept.checkpointing if checkpointing == "auto" else checkpointing,
         )

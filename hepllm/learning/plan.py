@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hepllm.config import BackboneConfig, Config, EvaluationConfig, TrainConfig, settings_by_path
-from hepllm.learning.budget import Setting
+from hepllm.learning.budget import MemoryChoice
 
 _HYPER_PARAMETERS = ("seed", "backbone.", "prompt.", "fusion.", "train.")
 
@@ -29,7 +29,7 @@ class TrainingPlan:
     backbone: BackboneConfig
     evaluation: EvaluationConfig
     seed: int
-    setting: Setting | None = None
+    setting: MemoryChoice | None = None
     shown: Mapping[str, int | float | str] = field(default_factory=dict)
 
     @classmethod

@@ -1,15 +1,15 @@
-"""The section about a cascade: events that it keeps, signal that it loses."""
+"""The chapter about a cascade: events that it keeps, signal that it loses."""
 
 from __future__ import annotations
 
 from hepllm.evaluation.cascade import CascadeRecord
 from hepllm.evaluation.efficiency import Efficiency
 from hepllm.report.cells import COLUMNS, quantity_cell
-from hepllm.report.page import Cell, Group, Row, Section, Table
+from hepllm.report.page import Cell, Chapter, Group, Row, Table
 
 
-def cascade_section(found: CascadeRecord) -> Section:
-    """Makes the section from the record of a cascade."""
+def cascade_chapter(found: CascadeRecord) -> Chapter:
+    """Makes the chapter from the record of a cascade."""
     kept = f"{found.n_kept} of {found.n_events} events"
     cut = f"the boosting's cut for {found.keep:g} of the validation background"
     texts = [f"The language model scored {kept}, those above {cut}."]
@@ -23,7 +23,7 @@ def cascade_section(found: CascadeRecord) -> Section:
             f"{found.events_per_second:.0f} events/s, {found.speed_up:.1f} times the rate of "
             "the model alone."
         )
-    return Section("Cascade", texts=texts, tables=[_passing_table(found), _loss_table(found)])
+    return Chapter("Cascade", texts=texts, tables=[_passing_table(found), _loss_table(found)])
 
 
 def _passing_table(found: CascadeRecord) -> Table:

@@ -1,4 +1,4 @@
-"""The section about a dataset: its sources, counts and features."""
+"""The chapter about a dataset: its sources, counts and features."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from hepllm.data.summary import (
 from hepllm.pictures.features import FeatureHistograms, plot_feature
 from hepllm.report.cells import count_cell
 from hepllm.report.data_uris import drawn_small
-from hepllm.report.page import Cell, Group, Row, Section, Table
+from hepllm.report.page import Cell, Chapter, Group, Row, Table
 from hepllm.schema import FEATURES, SPLITS
 
 _ALWAYS = "m_jj"
 """A feature that is shown even if the model does not read it."""
 
 
-def dataset_section(summary: DatasetSummary, title: str, split: str | None = None) -> Section:
-    """Makes the section of a dataset, with the features of one split or of all (None)."""
+def dataset_chapter(summary: DatasetSummary, title: str, split: str | None = None) -> Chapter:
+    """Makes the chapter of a dataset, with the features of one split or of all (None)."""
     facts = [
         ("dataset", summary.dataset),
         ("digest", summary.digest),
@@ -38,11 +38,11 @@ def dataset_section(summary: DatasetSummary, title: str, split: str | None = Non
     tables.append(_count_table(summary, labels or list(LABEL_NAMES.values())))
     if labels:
         tables.append(_feature_table(summary.features, labels, split or "all splits"))
-    return Section(title, facts=facts, tables=tables)
+    return Chapter(title, facts=facts, tables=tables)
 
 
-def data_section(dataset: Dataset, features: Sequence[str]) -> Section:
-    """Makes the section of a run's dataset, with a picture of each feature that the run reads.
+def data_chapter(dataset: Dataset, features: Sequence[str]) -> Chapter:
+    """Makes the chapter of a run's dataset, with a picture of each feature that the run reads.
 
     Raises:
         InputError: if the dataset is damaged.
@@ -56,11 +56,11 @@ def data_section(dataset: Dataset, features: Sequence[str]) -> Section:
         if histogram.densities:
             alt = f"Distribution of {name} for signal and background"
             panels.append(drawn_small(plot_feature(histogram), alt, FEATURES[name].axis_label))
-    section = dataset_section(summarise(dataset, summaries), "Data")
+    chapter = dataset_chapter(summarise(dataset, summaries), "Data")
     packages = ", ".join(f"{name} {number}" for name, number in dataset.manifest.packages.items())
     return replace(
-        section,
-        facts=[*section.facts, ("made with", packages)],
+        chapter,
+        facts=[*chapter.facts, ("made with", packages)],
         panels=panels,
         panels_title=(
             "Features, all splits, each class normalised to 1; "

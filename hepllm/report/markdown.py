@@ -1,34 +1,34 @@
-"""Pages, sections and tables as Markdown (GitHub's), without pictures and listings."""
+"""Pages, chapters and tables as Markdown (GitHub's), without pictures and listings."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
 
-from hepllm.report.page import Cell, Page, Section, Table
+from hepllm.report.page import Cell, Chapter, Page, Table
 
 _SPECIAL = re.compile(r"([\\`*\[<|~$&]|(?<!\w)_|_(?!\w)|^[#>]|^[-+](?=\s)|(?<=^\d)[.)](?=\s))")
 
 
-def as_markdown(part: Page | Section | Table) -> str:
+def as_markdown(part: Page | Chapter | Table) -> str:
     """Writes paragraphs, lists and pipe tables, without a line break at the end."""
     if isinstance(part, Table):
         return "\n\n".join(_table(part))
-    if isinstance(part, Section):
-        return "\n\n".join(_section(part, 1))
+    if isinstance(part, Chapter):
+        return "\n\n".join(_chapter(part, 1))
     blocks = [f"# {_escaped(part.title)}", *_facts(part.facts)]
-    return "\n\n".join([*blocks, *(block for one in part.sections for block in _section(one, 2))])
+    return "\n\n".join([*blocks, *(block for one in part.chapters for block in _chapter(one, 2))])
 
 
-def _section(section: Section, level: int) -> Iterator[str]:
-    yield f"{'#' * min(level, 6)} {_escaped(section.title)}"
-    for text in section.texts:
+def _chapter(chapter: Chapter, level: int) -> Iterator[str]:
+    yield f"{'#' * min(level, 6)} {_escaped(chapter.title)}"
+    for text in chapter.texts:
         yield _escaped(text)
-    yield from _facts(section.facts)
-    for table in section.tables:
+    yield from _facts(chapter.facts)
+    for table in chapter.tables:
         yield from _table(table)
-    for part in section.sections:
-        yield from _section(part, level + 1)
+    for part in chapter.chapters:
+        yield from _chapter(part, level + 1)
 
 
 def _facts(facts: Sequence[tuple[str, str]]) -> Iterator[str]:

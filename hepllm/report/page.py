@@ -98,7 +98,7 @@ class Listing:
 
 
 @dataclass(frozen=True)
-class Section:
+class Chapter:
     """A part of a page; its parts are shown in this order.
 
     Attributes:
@@ -110,7 +110,7 @@ class Section:
         panels: small pictures side by side.
         panels_title: title above the panels.
         listings: long texts.
-        sections: subsections.
+        chapters: subsections.
     """
 
     title: str
@@ -121,13 +121,13 @@ class Section:
     panels: Sequence[Picture] = ()
     panels_title: str = ""
     listings: Sequence[Listing] = ()
-    sections: Sequence[Section] = ()
+    chapters: Sequence[Chapter] = ()
 
 
 @dataclass(frozen=True)
 class Page:
-    """A report: title, facts about its origin, and sections."""
+    """A report: title, facts about its origin, and chapters."""
 
     title: str
     facts: Sequence[tuple[str, str]]
-    sections: Sequence[Section]
+    chapters: Sequence[Chapter]

@@ -1,14 +1,14 @@
-"""The section about probabilities: prior, calibration errors, highest scores."""
+"""The chapter about probabilities: prior, calibration errors, highest scores."""
 
 from __future__ import annotations
 
 from hepllm.evaluation.probabilities import CalibrationRecord
 from hepllm.report.cells import count_cell, number_cell, quantity_cell
-from hepllm.report.page import Cell, Group, Row, Section, Table
+from hepllm.report.page import Cell, Chapter, Group, Row, Table
 
 
-def probability_section(found: CalibrationRecord) -> Section:
-    """Makes the section from the record of a calibration."""
+def probability_chapter(found: CalibrationRecord) -> Chapter:
+    """Makes the chapter from the record of a calibration."""
     facts = [("calibration", found.method), ("prior", found.prior)]
     if found.prior_assumption is not None:
         facts.append(("estimate", f"from {found.prior_n_events} events; {found.prior_assumption}"))
@@ -20,7 +20,7 @@ def probability_section(found: CalibrationRecord) -> Section:
         "error of exact probabilities": found.ece_if_perfect,
     }
     facts += [(name, f"{value:.4f}") for name, value in errors.items() if value is not None]
-    return Section("Probabilities", facts=facts, tables=[_top_table(found)] if found.top else [])
+    return Chapter("Probabilities", facts=facts, tables=[_top_table(found)] if found.top else [])
 
 
 def _top_table(calibration: CalibrationRecord) -> Table:

@@ -13,7 +13,7 @@ from hepllm.pictures.curves import Caption, rejection_figure, sic_figure, spread
 from hepllm.pictures.training import History, group_figure, loss_figure, validation_figure
 from hepllm.provenance import shown_date
 from hepllm.report.data_uris import drawn
-from hepllm.report.page import Cell, Group, Listing, Picture, Row, Section, Table
+from hepllm.report.page import Cell, Chapter, Group, Listing, Picture, Row, Table
 from hepllm.report.records import LabelledMetrics, RunRecord
 from hepllm.report.sets import EvaluatedSet
 from hepllm.report.tables import overview_table, spread_table
@@ -43,18 +43,18 @@ class ReportedRun:
     sets: Sequence[EvaluatedSet]
 
 
-def overview_section(runs: Sequence[ReportedRun]) -> Section:
-    """Makes the section of all runs on all sets, and of the evaluations that are missing."""
+def overview_chapter(runs: Sequence[ReportedRun]) -> Chapter:
+    """Makes the chapter of all runs on all sets, and of the evaluations that are missing."""
     rows = [(run.name, found.name, found.metrics) for run in runs for found in run.sets]
-    return Section(
+    return Chapter(
         "Overview",
         texts=[text for run in runs for text in _missing(run)],
         tables=[overview_table(rows)] if rows else [],
     )
 
 
-def training_section(run: ReportedRun) -> Section:
-    """Makes the section of a run's training data and training curves."""
+def training_chapter(run: ReportedRun) -> Chapter:
+    """Makes the chapter of a run's training data and training curves."""
     record = run.record
     facts = [
         ("training events", _classes(record.n_train)),
@@ -65,9 +65,9 @@ def training_section(run: ReportedRun) -> Section:
         facts.append(("command", start.command))
     if not run.history:
         text = f"{run.folder / 'history.jsonl'} is missing, so there are no training curves."
-        return Section("Training", texts=[text], facts=facts)
+        return Chapter("Training", texts=[text], facts=facts)
     facts.append(("optimizer steps", str(run.history[-1]["step"])))
-    return Section("Training", facts=facts, pictures=training_pictures({run.name: run.history}))
+    return Chapter("Training", facts=facts, pictures=training_pictures({run.name: run.history}))
 
 
 def training_pictures(histories: Mapping[str, History]) -> list[Picture]:
@@ -100,10 +100,10 @@ def training_pictures(histories: Mapping[str, History]) -> list[Picture]:
     ]
 
 
-def config_section(run: ReportedRun) -> Section:
-    """Makes the section of a run's settings and of the command that trains it again."""
+def config_chapter(run: ReportedRun) -> Chapter:
+    """Makes the chapter of a run's settings and of the command that trains it again."""
     config, file = run.config, run.folder / "config.yaml"
-    return Section(
+    return Chapter(
         "Configuration",
         facts=[
             ("name", config.name),
@@ -121,8 +121,8 @@ def config_section(run: ReportedRun) -> Section:
     )
 
 
-def comparison_section(runs: Sequence[ReportedRun]) -> Section:
-    """Makes the section of several runs, with median and band over seeds of one recipe."""
+def comparison_chapter(runs: Sequence[ReportedRun]) -> Chapter:
+    """Makes the chapter of several runs, with median and band over seeds of one recipe."""
     together = _is_one_recipe(runs)
     text = (
         "These runs differ only in their seed: medians and bands over them are shown."
@@ -137,12 +137,12 @@ def comparison_section(runs: Sequence[ReportedRun]) -> Section:
     if not common:
         text += " No set with labels was evaluated with all of them."
     histories = {run.name: run.history for run in runs if run.history}
-    return Section(
+    return Chapter(
         "Comparison",
         texts=[text],
         tables=[_settings_table(runs)],
         pictures=training_pictures(histories) if histories else [],
-        sections=[_common_set(runs, name, together) for name in common],
+        chapters=[_common_set(runs, name, together) for name in common],
     )
 
 
@@ -204,7 +204,7 @@ def _setting(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _common_set(runs: Sequence[ReportedRun], name: str, together: bool) -> Section:
+def _common_set(runs: Sequence[ReportedRun], name: str, together: bool) -> Chapter:
     sets = [next(found for found in run.sets if found.name == name) for run in runs]
     curves = {
         run.name: found.curves
@@ -222,7 +222,7 @@ def _common_set(runs: Sequence[ReportedRun], name: str, together: bool) -> Secti
         tables.append(spread_table(name, spread_over_runs(metrics), len(runs)))
         pictures += _spread_pictures(list(curves.values()), name) if not texts else []
     pictures += _overlaid_pictures(curves, name) if curves else []
-    return Section(f"All runs on {name}", texts=texts, tables=tables, pictures=pictures)
+    return Chapter(f"All runs on {name}", texts=texts, tables=tables, pictures=pictures)
 
 
 def _spread_pictures(curves: Sequence[CurvesRecord], name: str) -> list[Picture]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from hepllm.report.cells import count_cell
-from hepllm.report.page import Cell, Group, Listing, Picture, Row, Section, Table
+from hepllm.report.page import Cell, Chapter, Group, Listing, Picture, Row, Table
 from hepllm.search.records import (
     Measurement,
     NoSearch,
@@ -45,14 +45,14 @@ _SELECTION_HEADS = (
 _LIMIT_HEADS = ("mass [GeV]", "kept", "after the cut", "expected", "in the box")
 
 
-def search_section(
+def search_chapter(
     found: SearchFindings | NoSearch, name: str, pictures: Sequence[Picture] = ()
-) -> Section:
+) -> Chapter:
     """Presents the findings of a search in the box ``name``, or why there was none."""
     title = f"Search for a resonance in {name}"
     if isinstance(found, NoSearch):
-        return Section(title, texts=[f"No search: {found.problem}."])
-    return Section(
+        return Chapter(title, texts=[f"No search: {found.problem}."])
+    return Chapter(
         title,
         texts=[_verdict(found), *(f"Warning: {text}." for text in found.warnings)],
         facts=[*_findings(found), *_key(found.truth)],

@@ -1,4 +1,4 @@
-"""The section about one evaluated set: its numbers and pictures."""
+"""The chapter about one evaluated set: its numbers and pictures."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 from hepllm.evaluation.curves import CurvesRecord
 from hepllm.provenance import shown_date
-from hepllm.report.cascade import cascade_section
+from hepllm.report.cascade import cascade_chapter
 from hepllm.report.data_uris import stored
-from hepllm.report.page import Picture, Section
-from hepllm.report.probabilities import probability_section
+from hepllm.report.page import Chapter, Picture
+from hepllm.report.probabilities import probability_chapter
 from hepllm.report.records import LabelledMetrics, SetMetrics, UnlabelledMetrics
 from hepllm.report.search import PICTURES as SEARCH_PICTURES
-from hepllm.report.search import search_section
+from hepllm.report.search import search_chapter
 from hepllm.report.tables import cut_table, difference_table, result_table, view_table
 from hepllm.report.text import as_text
 
@@ -58,11 +58,11 @@ class EvaluatedSet:
     @property
     def text(self) -> str:
         """The results as plain text."""
-        return as_text(result_section(self.name, self.metrics))
+        return as_text(result_chapter(self.name, self.metrics))
 
 
-def set_section(found: EvaluatedSet) -> Section:
-    """Makes the section of one set, with its pictures.
+def set_chapter(found: EvaluatedSet) -> Chapter:
+    """Makes the chapter of one set, with its pictures.
 
     Raises:
         OSError: if a picture cannot be read.
@@ -82,30 +82,30 @@ def set_section(found: EvaluatedSet) -> Section:
     )
     made = found.metrics.made
     return replace(
-        result_section(found.name, found.metrics, of_search),
+        result_chapter(found.name, found.metrics, of_search),
         facts=[("evaluated", shown_date(made.date)), ("command", made.command)],
         pictures=shown,
     )
 
 
-def result_section(
+def result_chapter(
     name: str, metrics: SetMetrics, search_pictures: Sequence[Picture] = ()
-) -> Section:
-    """Makes the section of one set from its record."""
+) -> Chapter:
+    """Makes the chapter of one set from its record."""
     parts, tables = [], []
     if metrics.search is not None:
-        parts.append(search_section(metrics.search, name, search_pictures))
+        parts.append(search_chapter(metrics.search, name, search_pictures))
     if metrics.cascade is not None:
-        parts.append(cascade_section(metrics.cascade))
+        parts.append(cascade_chapter(metrics.cascade))
     if isinstance(metrics, LabelledMetrics):
         tables.append(result_table(metrics))
         details = [difference_table(metrics)] if metrics.paired or metrics.contrasts else []
         details += [view_table(metrics)] if metrics.views else []
         details.append(cut_table(metrics))
-        parts.append(Section("Differences, views and cuts", tables=details))
-    parts.append(probability_section(metrics.calibration))
-    return Section(
-        title=f"Results on {name}", texts=_sentences(metrics), tables=tables, sections=parts
+        parts.append(Chapter("Differences, views and cuts", tables=details))
+    parts.append(probability_chapter(metrics.calibration))
+    return Chapter(
+        title=f"Results on {name}", texts=_sentences(metrics), tables=tables, chapters=parts
     )
 
 

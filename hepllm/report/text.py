@@ -1,4 +1,4 @@
-"""Pages, sections and tables as plain text for the terminal, at most 120 columns wide.
+"""Pages, chapters and tables as plain text for the terminal, at most 120 columns wide.
 
 Pictures and listings are left out. A wider table is split into several blocks of columns, each with
 the names of the rows.
@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from hepllm.report.page import Cell, Group, Page, Section, Table
+from hepllm.report.page import Cell, Chapter, Group, Page, Table
 
 WIDTH = 120
 
@@ -20,25 +20,25 @@ _RULES = "=-~"
 _ASCII = str.maketrans({"ε": "eps", "√": "sqrt", "≥": ">=", "≤": "<=", "–": "-"})  # noqa: RUF001
 
 
-def as_text(part: Page | Section | Table) -> str:
+def as_text(part: Page | Chapter | Table) -> str:
     """Writes lines of at most 120 characters, without a line break at the end."""
     if isinstance(part, Table):
         return _table(part)
-    if isinstance(part, Section):
-        return "\n\n".join(_section(part, 0))
+    if isinstance(part, Chapter):
+        return "\n\n".join(_chapter(part, 0))
     blocks = [_heading(part.title, 0), *_facts(part.facts)]
-    return "\n\n".join([*blocks, *(block for one in part.sections for block in _section(one, 1))])
+    return "\n\n".join([*blocks, *(block for one in part.chapters for block in _chapter(one, 1))])
 
 
-def _section(section: Section, level: int) -> Iterator[str]:
-    yield _heading(section.title, level)
-    for text in section.texts:
+def _chapter(chapter: Chapter, level: int) -> Iterator[str]:
+    yield _heading(chapter.title, level)
+    for text in chapter.texts:
         yield "\n".join(_wrap(text))
-    yield from _facts(section.facts)
-    for table in section.tables:
+    yield from _facts(chapter.facts)
+    for table in chapter.tables:
         yield _table(table)
-    for part in section.sections:
-        yield from _section(part, level + 1)
+    for part in chapter.chapters:
+        yield from _chapter(part, level + 1)
 
 
 def _heading(title: str, level: int) -> str:

@@ -12,19 +12,19 @@ from hepllm.evaluation.curves import CurvesRecord
 from hepllm.files import write_text
 from hepllm.pictures.training import History
 from hepllm.provenance import shown_date, versions
-from hepllm.report.data import data_section
+from hepllm.report.data import data_chapter
 from hepllm.report.html import as_html
 from hepllm.report.markdown import as_markdown
-from hepllm.report.page import Page, Section
+from hepllm.report.page import Chapter, Page
 from hepllm.report.records import SetMetrics
 from hepllm.report.runs import (
     ReportedRun,
-    comparison_section,
-    config_section,
-    overview_section,
-    training_section,
+    comparison_chapter,
+    config_chapter,
+    overview_chapter,
+    training_chapter,
 )
-from hepllm.report.sets import EvaluatedSet, set_section
+from hepllm.report.sets import EvaluatedSet, set_chapter
 from hepllm.report.text import as_text
 from hepllm.runs.folder import Run, open_run
 from hepllm.runs.spread import SPREAD_FILES
@@ -122,41 +122,41 @@ def _page(runs: Mapping[str, Run], command: str) -> Page:
     facts = [("written", shown_date(datetime.now(UTC).isoformat()))]
     facts += [("command", command)] if command else []
     facts += [("run", str(run.folder)) for run in read]
-    parts = [_run_sections(run, runs[run.name], read[:place]) for place, run in enumerate(read)]
-    sections = [overview_section(read)]
+    parts = [_run_chapters(run, runs[run.name], read[:place]) for place, run in enumerate(read)]
+    chapters = [overview_chapter(read)]
     if len(read) == 1:
-        sections += parts[0]
+        chapters += parts[0]
     else:
-        sections.append(comparison_section(read))
-        sections += [
-            Section(run.name, sections=part) for run, part in zip(read, parts, strict=True)
+        chapters.append(comparison_chapter(read))
+        chapters += [
+            Chapter(run.name, chapters=part) for run, part in zip(read, parts, strict=True)
         ]
     packages = list(versions().items())
-    sections.append(Section("Versions", texts=["Software that wrote this page."], facts=packages))
+    chapters.append(Chapter("Versions", texts=["Software that wrote this page."], facts=packages))
     title = ", ".join(run.name for run in read)
-    return Page(f"hepllm report: {title}", facts, sections)
+    return Page(f"hepllm report: {title}", facts, chapters)
 
 
-def _run_sections(reported: ReportedRun, run: Run, before: Sequence[ReportedRun]) -> list[Section]:
+def _run_chapters(reported: ReportedRun, run: Run, before: Sequence[ReportedRun]) -> list[Chapter]:
     try:
-        sets = [set_section(found) for found in reported.sets]
+        sets = [set_chapter(found) for found in reported.sets]
     except OSError as error:
         raise InputError(
             f"{error.filename}: not readable: {error.strerror}; "
             f"evaluate again with: hepllm eval {run.folder}"
         ) from None
-    data = _data_section(run, before)
-    return [*sets, training_section(reported), data, config_section(reported)]
+    data = _data_chapter(run, before)
+    return [*sets, training_chapter(reported), data, config_chapter(reported)]
 
 
-def _data_section(run: Run, before: Sequence[ReportedRun]) -> Section:
+def _data_chapter(run: Run, before: Sequence[ReportedRun]) -> Chapter:
     """The training dataset, unless a run ``before`` shows it; its path and digest if it is gone."""
     digest, features = run.record.dataset_digest, run.config.train.feature_names()
     facts = [("dataset", str(run.record.dataset)), ("digest", digest)]
     for other in before:
         if (other.record.dataset_digest, other.config.train.feature_names()) == (digest, features):
-            return Section("Data", texts=[f"The same data as {other.name}."], facts=facts)
+            return Chapter("Data", texts=[f"The same data as {other.name}."], facts=facts)
     try:
-        return data_section(run.dataset(), features)
+        return data_chapter(run.dataset(), features)
     except InputError as error:
-        return Section("Data", texts=[f"The dataset cannot be shown: {error}"], facts=facts)
+        return Chapter("Data", texts=[f"The dataset cannot be shown: {error}"], facts=facts)

@@ -26,7 +26,7 @@ from hepllm.evaluation.probabilities import CalibrationRecord, check_calibration
 from hepllm.evaluation.reliability import reliability, top_bins
 from hepllm.evaluation.scores import ScoredEvents, scored_events
 from hepllm.pictures.reliability import plot_reliability
-from hepllm.report.probabilities import probability_section
+from hepllm.report.probabilities import probability_chapter
 from hepllm.report.text import as_text
 
 SLOPE, OFFSET, DISTANCE = 0.4, -0.7, 2.0
@@ -183,7 +183,7 @@ def test_the_prior_is_named_and_told(asked: str | float, tmp_path: Path) -> None
     check = check_calibration(calibration, prior, scored_events(score, label), 1)
     assert check is not None
     found = CalibrationRecord.of(calibration, prior, check, 0.05)
-    text = as_text(probability_section(found))
+    text = as_text(probability_chapter(found))
     expected = {"training": 0.5, 0.01: 0.01, "estimate": 0.05}[asked]
     assert found.prior_fraction == pytest.approx(expected, abs=0.012)
     assert prior.name in text

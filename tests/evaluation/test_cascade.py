@@ -27,7 +27,7 @@ from hepllm.evaluation.cascade import (
 from hepllm.evaluation.efficiency import efficiency
 from hepllm.evaluation.metrics import auc, roc, sic_at
 from hepllm.evaluation.scores import ScoredEvents, ScoreTable, scored_events
-from hepllm.report.cascade import cascade_section
+from hepllm.report.cascade import cascade_chapter
 from hepllm.report.text import as_text
 
 LOGITS = st.floats(-20, 20)
@@ -135,7 +135,7 @@ def test_values_below_the_cut_are_marked(tiny_config: Callable[..., Config]) -> 
     assert found.beyond == beyond
     assert found.events_per_second == 2000
     assert found.events_per_second_without == 100
-    text = as_text(cascade_section(found))
+    text = as_text(cascade_chapter(found))
     assert "sic_at_0.5: these cuts lie below" in text.replace("\n", " ")
     assert "2000 events/s, 20.0 times" in text
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hepllm.config import TrainConfig
 from hepllm.errors import InputError
-from hepllm.learning.budget import Batch, Budget, Needs, Setting, training_needs
+from hepllm.learning.budget import Batch, Budget, MemoryChoice, Needs, training_needs
 from hepllm.learning.capacity import Capacity, gpu_capacity
 from hepllm.model.backbone import eight_bit_adamw
 from hepllm.model.footprint import ActivationModel, Projection, Weights
@@ -90,28 +90,28 @@ def test_memory_grows_with_events_and_shrinks_with_checkpointing(one: int, other
     made = budget(4.0, 32)
     small, large = min(one, other), max(one, other)
     for checkpointing in (False, True):
-        less, more = Setting(small, checkpointing), Setting(large, checkpointing)
+        less, more = MemoryChoice(small, checkpointing), MemoryChoice(large, checkpointing)
         assert made.total(less) <= made.total(more)
-    assert made.total(Setting(large, True)) <= made.total(Setting(large, False))
+    assert made.total(MemoryChoice(large, True)) <= made.total(MemoryChoice(large, False))
 
 
 def test_plenty_of_memory_takes_the_whole_batch_and_keeps_all() -> None:
-    assert budget(64.0).choose(None, "auto") == (Setting(16, False), True)
+    assert budget(64.0).choose(None, "auto") == (MemoryChoice(16, False), True)
 
 
 def test_on_the_way_down_checkpointing_replaces_small_micro_batches() -> None:
     """Two passes in 16 parts cost more than three in one: reading the weights is not free."""
     made = budget(64.0)
-    assert made.cost(Setting(16, True)) < made.cost(Setting(1, False))
-    assert made.cost(Setting(8, False)) < made.cost(Setting(16, True))
+    assert made.cost(MemoryChoice(16, True)) < made.cost(MemoryChoice(1, False))
+    assert made.cost(MemoryChoice(8, False)) < made.cost(MemoryChoice(16, True))
 
 
 def test_an_explicit_micro_batch_is_obeyed() -> None:
     made = budget(0.6)
-    assert not made.fits(Setting(16, True))
-    assert made.choose(16, "auto") == (Setting(16, True), False)
-    assert made.choose(16, False) == (Setting(16, False), False)
-    assert made.choose(100, False)[0] == Setting(16, False)  # there are no more events
+    assert not made.fits(MemoryChoice(16, True))
+    assert made.choose(16, "auto") == (MemoryChoice(16, True), False)
+    assert made.choose(16, False) == (MemoryChoice(16, False), False)
+    assert made.choose(100, False)[0] == MemoryChoice(16, False)  # there are no more events
 
 
 def test_where_nothing_fits_the_error_says_what_to_lower() -> None:
@@ -144,11 +144,11 @@ def test_the_table_adds_up() -> None:
 def test_shared_tokens_make_room_unless_activations_are_computed_twice() -> None:
     made = budget(4.0)
     shared = replace(made, batch=replace(made.batch, n_shared=48))
-    kept, again = Setting(16, False), Setting(16, True)
+    kept, again = MemoryChoice(16, False), MemoryChoice(16, True)
     assert shared.activations(kept) < 0.7 * made.activations(kept)
     assert shared.cost(kept) < made.cost(kept)
     assert shared.total(again) == made.total(again)
-    assert shared.total(Setting(1, False)) == made.total(Setting(1, False))
+    assert shared.total(MemoryChoice(1, False)) == made.total(MemoryChoice(1, False))
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adamw8bit"])

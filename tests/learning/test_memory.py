@@ -14,7 +14,7 @@ from hepllm.config import Config
 from hepllm.data.dataset import EventTable
 from hepllm.errors import InputError
 from hepllm.learning import memory as module
-from hepllm.learning.budget import Budget, Setting
+from hepllm.learning.budget import Budget, MemoryChoice
 from hepllm.learning.capacity import Capacity
 from hepllm.learning.checkpoint import newest_checkpoint
 from hepllm.learning.distributed import Team
@@ -68,7 +68,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return of
 
 
-def needed(made: Made, data: TrainingData, config: Config, setting: Setting) -> int:
+def needed(made: Made, data: TrainingData, config: Config, setting: MemoryChoice) -> int:
     """Bytes that a setting takes on the machine of the tests."""
     budget: Budget = training_budget(*made, data, TrainingPlan.of(config))
     return budget.needs.fixed + budget.activations(setting)
@@ -104,7 +104,7 @@ def test_the_budget_is_told_and_the_choice_recorded(
     machine(64 * GIB)
     with caplog.at_level(logging.INFO, logger="hepllm"):
         settled = settle(tmp_path, made, data, config)
-    assert settled.setting == Setting(config.train.batch_size, checkpointing=False)
+    assert settled.setting == MemoryChoice(config.train.batch_size, checkpointing=False)
     assert settled.micro_batch == settled.hyper_parameters["train.micro_batch_size"] == 8
     assert settled.hyper_parameters["backbone.gradient_checkpointing"] is False
     for part in ("memory budget in GiB, a test", "weights", "LoRA", "activations", "spare"):
@@ -122,10 +122,10 @@ def test_a_small_machine_takes_less(
     made: Made, data: TrainingData, config: Config, tmp_path: Path, machine: Callable[[int], None]
 ) -> None:
     config = scoring_one_by_one(config)
-    machine(needed(made, data, config, Setting(4, checkpointing=False)))
+    machine(needed(made, data, config, MemoryChoice(4, checkpointing=False)))
     settled = settle(tmp_path, made, data, config)
     assert settled.setting is not None
-    assert settled.setting != Setting(8, checkpointing=False)
+    assert settled.setting != MemoryChoice(8, checkpointing=False)
     is_on = causal_model(made[0].language_model).is_activation_checkpointing
     assert is_on == settled.setting.checkpointing
 
@@ -144,7 +144,7 @@ def test_explicit_settings_are_obeyed_with_a_warning(
     backbone = config.backbone.model_copy(update={"gradient_checkpointing": True})
     explicit = explicit.model_copy(update={"backbone": backbone})
     settled = settle(tmp_path, made, data, explicit)
-    assert settled.setting == Setting(3, checkpointing=True)
+    assert settled.setting == MemoryChoice(3, checkpointing=True)
     assert settled.hyper_parameters == TrainingPlan.of(explicit).hyper_parameters
     assert causal_model(made[0].language_model).is_activation_checkpointing
     assert "if the training runs out of memory" in caplog.text
@@ -170,7 +170,7 @@ def test_the_record_holds_on_another_machine_until_the_limit_changes(
     machine: Callable[[int], None],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    machine(needed(made, data, config, Setting(2, checkpointing=True)))
+    machine(needed(made, data, config, MemoryChoice(2, checkpointing=True)))
     first = settle(tmp_path, made, data, config)
     assert first.setting is not None
     machine(64 * GIB)
@@ -184,7 +184,7 @@ def test_the_record_holds_on_another_machine_until_the_limit_changes(
     again = settle(tmp_path, made, data, with_changes(config, micro_batch_size=5))
     assert again.micro_batch == 5
     other = settle(tmp_path, made, data, with_changes(config, memory_limit_gib=32.0))
-    assert other.setting == Setting(8, checkpointing=False)
+    assert other.setting == MemoryChoice(8, checkpointing=False)
 
 
 def test_a_record_that_no_longer_fits_gives_way(
@@ -199,7 +199,7 @@ def test_a_record_that_no_longer_fits_gives_way(
     made = make_classifier(config)
     machine(64 * GIB)
     assert settle(tmp_path, made, data, config).micro_batch == 8
-    small = Setting(2, checkpointing=True)
+    small = MemoryChoice(2, checkpointing=True)
     machine(needed(made, data, config, small))
     again = settle(tmp_path, made, data, config)
     assert again.setting is not None
@@ -223,7 +223,7 @@ def test_several_processes_divide_the_batch(
     machine(64 * GIB)
     budget = training_budget(*made, data, TrainingPlan.of(config), team=Team(size=3))
     assert budget.batch.n_events == 3
-    assert budget.choose(None, "auto") == (Setting(3, checkpointing=False), True)
+    assert budget.choose(None, "auto") == (MemoryChoice(3, checkpointing=False), True)
 
 
 def test_a_run_resumed_with_more_memory_repeats_the_losses_of_an_unbroken_one(
@@ -237,10 +237,10 @@ def test_a_run_resumed_with_more_memory_repeats_the_losses_of_an_unbroken_one(
         return made, settle(folder, made, data, config)
 
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    small = needed(make_classifier(config), data, config, Setting(3, checkpointing=True))
+    small = needed(make_classifier(config), data, config, MemoryChoice(3, checkpointing=True))
     machine(small)
     made, settled = start(whole)
-    assert settled.setting != Setting(8, checkpointing=False)
+    assert settled.setting != MemoryChoice(8, checkpointing=False)
     fit(*made, data, settled, folder=whole)
     made, again = start(broken)
     assert again == settled

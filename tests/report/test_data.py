@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hepllm.data.dataset import CutFlowStep, SourceFile
 from hepllm.data.summary import DatasetSummary, FeatureByClass, FeatureSummary
-from hepllm.report.data import dataset_section
+from hepllm.report.data import dataset_chapter
 from hepllm.report.text import as_text
 
 _NONE = FeatureSummary(median=None, low=None, high=None, missing=1.0)
@@ -29,7 +29,7 @@ _SUMMARY = DatasetSummary(
 
 
 def _rows(summary: DatasetSummary, split: str | None = None) -> list[list[str]]:
-    text = as_text(dataset_section(summary, "Dataset", split))
+    text = as_text(dataset_chapter(summary, "Dataset", split))
     return [line.split() for line in text.splitlines()]
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hepllm.report.html import as_html
 from hepllm.report.markdown import as_markdown
-from hepllm.report.page import Cell, Group, Page, Row, Section, Table
+from hepllm.report.page import Cell, Chapter, Group, Page, Row, Table
 from hepllm.report.text import WIDTH, as_text
 
 SIC = Table(
@@ -107,8 +107,8 @@ def test_markdown_shows_what_stands_there(nasty: str) -> None:
     table = Table(
         nasty, ("", nasty), [Group(nasty, [Row(nasty, [Cell(nasty, note=nasty)])])], [nasty]
     )
-    section = Section(nasty, [nasty], [(nasty, nasty)], [table])
-    text = as_markdown(Page(nasty, [], [section]))
+    chapter = Chapter(nasty, [nasty], [(nasty, nasty)], [table])
+    text = as_markdown(Page(nasty, [], [chapter]))
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {3}
     assert not re.search(r"(?<!\\)(<b>|\[t]|`w`|\*z\*|\$x)", text)
@@ -135,8 +135,8 @@ def test_sections_nest_in_every_form() -> None:
         "report",
         [("run", "runs/demo")],
         [
-            Section(
-                "Results", ["A paragraph."], [("prior", "1:1")], [SIC], sections=[Section("Cuts")]
+            Chapter(
+                "Results", ["A paragraph."], [("prior", "1:1")], [SIC], chapters=[Chapter("Cuts")]
             )
         ],
     )

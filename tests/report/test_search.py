@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hepllm.report.search import search_section
+from hepllm.report.search import search_chapter
 from hepllm.report.text import as_text
 from hepllm.search.records import (
     BumpWindow,
@@ -72,7 +72,7 @@ def _findings(**changes: object) -> SearchFindings:
 
 
 def _text(found: SearchFindings | NoSearch) -> str:
-    return as_text(search_section(found, "box"))
+    return as_text(search_chapter(found, "box"))
 
 
 def test_verdict_and_selections_are_told() -> None:

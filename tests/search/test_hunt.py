@@ -12,7 +12,7 @@ import pytest
 from hepllm.config import SearchConfig
 from hepllm.errors import InputError, RunError
 from hepllm.pictures.search import plot_jet_masses, plot_spectrum
-from hepllm.report.search import search_section
+from hepllm.report.search import search_chapter
 from hepllm.report.text import as_text
 from hepllm.search import limits as limits_module
 from hepllm.search import submission
@@ -59,7 +59,7 @@ def _reference() -> ReferenceSignal:
 
 
 def _text(found: SearchFindings) -> str:
-    return " ".join(as_text(search_section(found, "box")).split())
+    return " ".join(as_text(search_chapter(found, "box")).split())
 
 
 def _measured(value: float, error: float, method: str = "minos") -> Measurement:

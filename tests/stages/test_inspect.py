@@ -14,7 +14,7 @@ from hepllm.config import load_config
 from hepllm.data.dataset import EventTable, read_dataset
 from hepllm.data.summary import DatasetSummary
 from hepllm.errors import InputError, RunError
-from hepllm.report.data import dataset_section
+from hepllm.report.data import dataset_chapter
 from hepllm.report.text import as_text
 from hepllm.schema import FEATURES
 from hepllm.stages.inspect import inspect_dataset
@@ -34,7 +34,7 @@ def _events(dataset: Path) -> EventTable:
 
 
 def _text(found: DatasetSummary, split: str | None = None) -> str:
-    return as_text(dataset_section(found, "Dataset", split))
+    return as_text(dataset_chapter(found, "Dataset", split))
 
 
 def _quantile(values: NDArray[np.float64], q: float) -> float:

@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 from hepllm.config import load_config
-from hepllm.learning.budget import Setting
+from hepllm.learning.budget import MemoryChoice
 from hepllm.model.backbone import causal_model, sketch_backbone
 
 TOOLS = Path(__file__).parents[2] / "tools"
@@ -56,7 +56,7 @@ def test_mistral_fits_on_8_gb(tool: ModuleType) -> None:
     )
     assert fits
     assert budget.total(setting) <= 6.5 * GIB
-    assert not budget.fits(Setting(16, checkpointing=False))
+    assert not budget.fits(MemoryChoice(16, checkpointing=False))
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ from train_variants import made_up
 from transformers import MistralForCausalLM
 
 from hepllm.config import Config, load_config
-from hepllm.learning.budget import Budget, Setting
+from hepllm.learning.budget import Budget, MemoryChoice
 from hepllm.learning.capacity import cap_gpu_memory
 from hepllm.learning.memory import training_budget
 from hepllm.learning.plan import TrainingPlan
@@ -88,7 +88,12 @@ class Bench:
     n_weights: int
 
     def measure(
-        self, what: str, setting: Setting, n_events: int, passes: int, work: Callable[[], object]
+        self,
+        what: str,
+        setting: MemoryChoice,
+        n_events: int,
+        passes: int,
+        work: Callable[[], object],
     ) -> Measured:
         """Does the work once to warm up and once for the clock, and looks at the memory."""
         device = self.trainer.classifier.device
@@ -110,7 +115,7 @@ class Bench:
         share = tokens * passes * self.n_weights / self.peak
         return Measured(*kind, _reserved(device), rate, tokens, share)
 
-    def train(self, setting: Setting, n_steps: int) -> Measured:
+    def train(self, setting: MemoryChoice, n_steps: int) -> Measured:
         """Optimizer steps."""
         trainer = self.trainer
         set_checkpointing(trainer.classifier.language_model, enabled=setting.checkpointing)
@@ -122,7 +127,7 @@ class Bench:
 
         return self.measure("train", setting, n_steps * trainer.batch_size, _PASSES, steps)
 
-    def score(self, setting: Setting, batch_size: int) -> Measured:
+    def score(self, setting: MemoryChoice, batch_size: int) -> Measured:
         """Scoring of all events."""
         trainer = self.trainer
         inputs = ModelInputs(trainer.data.train.features)
