@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -37,3 +38,10 @@ def test_help_tells_the_sizes() -> None:
     )
     for option in ("--events-workers", "--events-memory", "--repeats", "--json", "--only"):
         assert option in done.stdout
+
+
+def test_every_timed_stage_exists(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(TOOL.parent)
+    for stage, module, owner, function in importlib.import_module("bench_preprocess").STAGES:
+        where = importlib.import_module(module)
+        assert hasattr(getattr(where, owner) if owner else where, function), stage

@@ -50,7 +50,7 @@ ROTATION = 1e-3
 TARGETS = {"bare": 0.75, "workers": 1.85, "usual": 3.0, "pss_gib": 1.2, "pss_growth": 1.1}
 
 STAGES: tuple[tuple[str, str, str, str], ...] = (
-    ("input digest", "hepllm.stages.preprocess", "", "file_digest"),
+    ("input digest", "hepllm.physics.sources", "", "file_digest"),
     ("read", "hepllm.physics.readers.lhco", "LhcoFile", "read"),
     ("cluster", "hepllm.physics.chunks", "", "cluster"),
     ("substructure", "hepllm.physics.features", "", "n_subjettiness"),
