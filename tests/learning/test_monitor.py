@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,9 @@ def test_what_a_killed_run_wrote_too_much_is_dropped(tmp_path: Path) -> None:
             monitor.step(step, {"train/loss": float(step)}, [])
     with (tmp_path / "history.jsonl").open("a") as file:
         file.write('{"step": 4, "train/lo')  # the power went off here
+    # Event files are read in the order of their names, which begin with the second they are made
+    # in and end with a counter of this process, in which 10 sorts before 9.
+    time.sleep(1.01)
     with Monitor(tmp_path, start_step=2) as monitor:
         monitor.step(3, {"train/loss": 30.0}, [])
     lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
