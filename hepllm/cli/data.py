@@ -9,7 +9,16 @@ from typing import Any, Literal
 
 import click
 
-from hepllm.cli.options import DATASET, PATH, RAW, SPLIT, WORKERS, Settings, common
+from hepllm.cli.options import (
+    DATASET,
+    PATH,
+    RAW,
+    SPLIT,
+    WORKERS,
+    Settings,
+    common,
+    path_or_none,
+)
 from hepllm.config.inputs import FORMATS
 
 FETCHABLE = ("rnd", "rnd-v2", "rnd3", "features", "bb1", "bb2", "bb3")
@@ -94,7 +103,12 @@ def fetch(
 @click.command()
 @click.argument("inputs", nargs=-1, type=PATH, metavar="[INPUT]...")
 @click.option("--output", type=PATH, help="One dataset for all inputs [data/processed/<source>].")
-@click.option("--masterkey", type=PATH, help="Labels of a black box, one per line.")
+@click.option(
+    "--masterkey",
+    type=path_or_none,
+    metavar="FILE|none",
+    help="Labels of a black box, one per line; 'none': ignore a key beside the file.",
+)
 @click.option("--format", type=click.Choice(FORMATS), help="Format of the INPUTs [from content].")
 @click.option("--label", help="Column or branch of the labels; 'none': no labels.")
 @click.option("--preset", type=click.Choice(["lhco", "diary"]), help="Jet definition.")
@@ -112,7 +126,7 @@ def preprocess(
     settings: Settings,
     inputs: Sequence[Path],
     output: Path | None,
-    masterkey: Path | None,
+    masterkey: Path | Literal["none"] | None,
     overwrite: bool,
     **options: Any,
 ) -> None:
@@ -120,7 +134,8 @@ def preprocess(
 
     INPUTs are LHC Olympics HDF5 files, ROOT files (Delphes, NanoAOD), feature tables (HDF5, CSV,
     Parquet, NPY), or folders of them [data/raw]; docs/how-to/read-your-files.md describes them.
-    The master key of a file is read from the file of the same name with the suffix .masterkey.
+    The master key of a file is read from the file of the same name with the suffix .masterkey,
+    unless --masterkey says otherwise.
     """
     config = settings.load(**{f"preprocess__{name}": value for name, value in options.items()})
     from hepllm.stages.preprocess import preprocess as run_stage

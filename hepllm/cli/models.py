@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -17,6 +17,7 @@ from hepllm.cli.options import (
     as_overrides,
     common,
     number_or_word,
+    path_or_none,
     print_reports,
 )
 from hepllm.config import load_config
@@ -100,7 +101,12 @@ def train(
     metavar="[FILE|DATASET]",
     help="A black box; without a value: the test split, and all datasets beside that of training.",
 )
-@click.option("--masterkey", type=PATH, help="Labels of the black box FILE.")
+@click.option(
+    "--masterkey",
+    type=path_or_none,
+    metavar="FILE|none",
+    help="Labels of the black box FILE [FILE's .masterkey beside it]; 'none': ignore them.",
+)
 @click.option(
     "--compare",
     multiple=True,
@@ -118,7 +124,7 @@ def evaluate(
     runs: Sequence[Path],
     dataset: Path | None,
     blackbox: str | None,
-    masterkey: Path | None,
+    masterkey: Path | Literal["none"] | None,
     compare: Sequence[Path],
     stack: bool | None,
     cascade: float | None,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 
@@ -51,6 +51,11 @@ def number_or_word(text: str) -> float | str:
         return float(text)
     except ValueError:
         return text
+
+
+def path_or_none(text: str) -> Path | Literal["none"]:
+    """The value of an option that names a file, or none; a file of this name is ``./none``."""
+    return "none" if text == "none" else Path(text)
 
 
 def as_overrides(options: Mapping[str, Any]) -> list[str]:

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hepllm.arrays import Digests, Floats, Ints, Labels
 from hepllm.errors import InputError
+from hepllm.files import file_digest
 from hepllm.schema import BACKGROUND, FEATURES, SCHEMA_VERSION, SIGNAL, SPLITS, UNKNOWN
 
 MANIFEST = "manifest.json"
@@ -181,6 +182,13 @@ class Dataset:
                 f"{self.folder}: contains no events; see its cut flow with 'hepllm inspect', and "
                 "preprocess again with another selection"
             )
+
+    def check_shards(self) -> None:
+        """Raises ``InputError`` if a shard is missing or has another content than was written."""
+        for shard in self.manifest.shards:
+            file = self.folder / shard.file
+            if not file.is_file() or file_digest(file) != shard.sha256:
+                raise InputError(f"{file}: missing or damaged")
 
     @property
     def digest(self) -> str:

@@ -25,6 +25,7 @@ from hepllm.files import locked, write_aside, write_text
 logger = logging.getLogger(__name__)
 
 _CUT_FLOW = b"cut_flow"
+_FINGERPRINT = "fingerprint.json"
 
 CutFlow = Sequence[tuple[str, int]]
 
@@ -122,7 +123,7 @@ class WorkFolder:
 
 @contextmanager
 def work_folder(
-    output: Path, fingerprint: Mapping[str, Any], overwrite: bool
+    output: Path, fingerprint: Mapping[str, Any], overwrite: bool, *, discard_other: bool = False
 ) -> Iterator[WorkFolder]:
     """Makes the working folder of an output, or continues with that of an earlier run.
 
@@ -133,9 +134,10 @@ def work_folder(
         fingerprint: inputs and settings, a JSON tree; parts of other inputs or settings are
             refused.
         overwrite: discard the parts of an earlier run.
+        discard_other: discard parts of other inputs or settings instead of refusing them.
 
     Raises:
-        InputError: an earlier run had other inputs or settings.
+        InputError: an earlier run had other inputs or settings, which are not to be discarded.
         RunError: another process works on this output.
     """
     folder = output.with_name(output.name + ".partial")
@@ -144,7 +146,8 @@ def work_folder(
     work = WorkFolder(folder, output, Parts(folder.absolute() / "parts", mark))
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, f"{folder}: another run is at work on this output"):
-        _prepare(work, json.loads(text), overwrite)
+        earlier, present = _earlier_fingerprint(folder), json.loads(text)
+        _prepare(work, present, earlier, overwrite or (discard_other and earlier != present))
         try:
             yield work
         finally:
@@ -155,11 +158,17 @@ def work_folder(
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _prepare(work: WorkFolder, fingerprint: Any, overwrite: bool) -> None:
+def _earlier_fingerprint(folder: Path) -> Any:
+    """Inputs and settings of the parts in a folder; None without a readable record."""
+    try:
+        return json.loads((folder / _FINGERPRINT).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _prepare(work: WorkFolder, fingerprint: Any, earlier: Any, overwrite: bool) -> None:
     """Refuses the parts of other inputs or settings, and removes unfinished files."""
-    record = work.folder / "fingerprint.json"
-    if not overwrite and record.is_file():
-        earlier = json.loads(record.read_text(encoding="utf-8"))
+    if not overwrite and earlier is not None:
         if changed := _differences(earlier, fingerprint):
             raise InputError(
                 f"{work.folder}: an unfinished run with other inputs or settings: "
@@ -172,7 +181,7 @@ def _prepare(work: WorkFolder, fingerprint: Any, overwrite: bool) -> None:
         leftover.unlink(missing_ok=True)
     shutil.rmtree(work.result, ignore_errors=True)
     work.result.mkdir()
-    write_text(record, json.dumps(fingerprint, indent=1), durable=True)
+    write_text(work.folder / _FINGERPRINT, json.dumps(fingerprint, indent=1), durable=True)
 
 
 def _differences(old: Any, new: Any, path: str = "") -> list[str]:

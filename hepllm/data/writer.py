@@ -126,6 +126,11 @@ def _categories(column: pa.DictionaryArray) -> Iterator[tuple[str, Bools]]:
             yield name, mine
 
 
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that decide the contents of a dataset."""
+    return {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
 class DatasetWriter:
     """Writes a dataset into an existing folder, which is complete only after ``finish``.
 
@@ -164,7 +169,7 @@ class DatasetWriter:
             n_events=sum(shard.events for shard in self._shards),
             counts=self._table_of_counts(),
             duplicate_events=sum(len(one) - len(np.unique(one)) for one in digests),
-            packages={name: importlib.metadata.version(name) for name in _PACKAGES},
+            packages=package_versions(),
             features=list(FEATURES),
             shards=self._shards,
         )

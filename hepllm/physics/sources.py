@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from hepllm.physics.readers.masterkey import read_masterkey
 from hepllm.schema import UNKNOWN
 
 logger = logging.getLogger(__name__)
+
+MasterKey: TypeAlias = Path | Literal["none"] | None
+"""File with the labels of a black box; None: the one beside the file; ``none``: no such file."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +95,13 @@ class ChunkTask:
         return np.where(np.isnan(raw), self.label, raw).astype(np.int16)
 
 
-def open_source(path: Path, masterkey: Path | None, config: PreprocessConfig) -> EventSource:
+def open_source(path: Path, masterkey: MasterKey, config: PreprocessConfig) -> EventSource:
     """Opens an event file and finds its labels.
 
     Args:
         path: the file.
         masterkey: file with the labels; None: ``<stem>.masterkey`` or ``<file>.masterkey`` in the
-            same folder, if it exists.
+            same folder, if it exists; ``none``: such a file is ignored.
         config: format of the file, and labels of whole files.
 
     Raises:
@@ -107,23 +111,26 @@ def open_source(path: Path, masterkey: Path | None, config: PreprocessConfig) ->
     file = open_event_file(path, config)
     label = config.source_labels.get(path.stem)
     if file.has_labels:
-        if masterkey is not None or label is not None:
-            what = f"the master key {masterkey}" if masterkey else "preprocess.source_labels"
+        has_key = isinstance(masterkey, Path)
+        if has_key or label is not None:
+            what = f"the master key {masterkey}" if has_key else "preprocess.source_labels"
             raise InputError(f"{path}: has its own labels; remove {what}, or give --label none")
         return EventSource(path.stem, file)
     if label is not None:
         return EventSource(path.stem, file, label=label)
-    key_file = masterkey or _find_masterkey(path)
+    key_file = masterkey if isinstance(masterkey, Path) else _find_masterkey(path)
+    if masterkey == "none" and key_file is not None:
+        logger.info("%s: no labels; %s beside it is ignored", path, key_file.name)
+        key_file = None
+    elif key_file is not None:
+        logger.info("%s: labels from %s", path, key_file.name)
     key = read_masterkey(key_file, file.n_events) if key_file else None
     return EventSource(path.stem, file, key_file, key)
 
 
 def _find_masterkey(file: Path) -> Path | None:
     candidates = (file.with_suffix(".masterkey"), file.with_name(file.name + ".masterkey"))
-    found = next((path for path in candidates if path.is_file()), None)
-    if found is not None:
-        logger.info("%s: labels from %s", file, found.name)
-    return found
+    return next((path for path in candidates if path.is_file()), None)
 
 
 def make_tasks(sources: Sequence[EventSource], size: int) -> list[ChunkTask]:

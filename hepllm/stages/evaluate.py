@@ -31,6 +31,7 @@ from hepllm.evaluation.scores import ScoreTable
 from hepllm.executor import resolve_workers
 from hepllm.files import write_text
 from hepllm.model.inputs import ModelInputs
+from hepllm.physics.sources import MasterKey
 from hepllm.pictures.reliability import plot_reliability
 from hepllm.pictures.results import plot_roc, plot_scores, plot_sic
 from hepllm.provenance import this_call
@@ -58,7 +59,7 @@ def evaluate(
     dataset: Path | None = None,
     blackbox: Path | None = None,
     all_blackboxes: bool = False,
-    masterkey: Path | None = None,
+    masterkey: MasterKey = None,
     compare: Sequence[Path] = (),
     config: Config | None = None,
 ) -> list[EvaluatedSet]:
@@ -70,7 +71,8 @@ def evaluate(
         blackbox: black box, as an event file or a dataset.
         all_blackboxes: evaluate on the test split and on every other dataset in the folder of the
             training dataset.
-        masterkey: labels of the black box, if it is an event file.
+        masterkey: labels of the black box, if it is an event file; None: those beside it, if there
+            are any; ``none``: no labels.
         compare: runs of the same model trained with part of its input.
         config: replaces the run's settings of ``evaluation``.
 
@@ -106,8 +108,11 @@ def evaluate(
     return [_evaluate_set(bench, chosen) for chosen in sets]
 
 
-def _open_blackbox(run: Run, path: Path | None, masterkey: Path | None) -> Dataset | None:
-    """Opens a dataset, or clusters an event file with the settings of the training events."""
+def _open_blackbox(run: Run, path: Path | None, masterkey: MasterKey) -> Dataset | None:
+    """Opens a dataset, or clusters an event file with the settings of the training events.
+
+    A dataset that an earlier evaluation made from the same file, key and settings is used again.
+    """
     if path is None:
         if masterkey is not None:
             raise InputError("--masterkey needs --blackbox FILE")
@@ -123,7 +128,7 @@ def _open_blackbox(run: Run, path: Path | None, masterkey: Path | None) -> Datas
     settings = run.config.preprocess.model_dump() | content
     config = run.config.model_copy(update={"preprocess": PreprocessConfig.model_validate(settings)})
     output = run.folder / "eval" / path.stem / path.stem
-    made = preprocess([path], output, config, masterkey=masterkey, overwrite=True)
+    made = preprocess([path], output, config, masterkey=masterkey, overwrite=True, reuse=True)
     return made[0].dataset
 
 

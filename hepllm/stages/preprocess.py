@@ -13,18 +13,19 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hepllm.config import Config, PreprocessConfig, dump_config
 from hepllm.data.dataset import MANIFEST, CutFlowStep, Dataset, SourceFile, read_dataset
 from hepllm.data.work_folder import Parts, WorkFolder, work_folder
-from hepllm.data.writer import DatasetWriter, make_table
+from hepllm.data.writer import DatasetWriter, make_table, package_versions
 from hepllm.errors import InputError, RunError, nearest_name
 from hepllm.executor import Retry, run_tasks
 from hepllm.files import write_errors, write_text
 from hepllm.logs import progress_bar
 from hepllm.physics.chunks import READ, VALID, process_chunk
 from hepllm.physics.readers.content import SUFFIXES
-from hepllm.physics.sources import ChunkTask, EventSource, make_tasks, open_source
+from hepllm.physics.sources import ChunkTask, EventSource, MasterKey, make_tasks, open_source
 from hepllm.schema import SCHEMA_VERSION
 
 logger = logging.getLogger(__name__)
@@ -61,8 +62,9 @@ def preprocess(
     output: Path | None,
     config: Config,
     *,
-    masterkey: Path | None = None,
+    masterkey: MasterKey = None,
     overwrite: bool = False,
+    reuse: bool = False,
 ) -> list[PreprocessedDataset]:
     """Makes datasets from event files.
 
@@ -71,8 +73,10 @@ def preprocess(
         output: one dataset for all files; None: one per file, ``data/processed/<stem>``.
         config: the section ``preprocess`` is used, all sections are recorded.
         masterkey: labels of a file without labels; None: ``<stem>.masterkey`` or
-            ``<file>.masterkey`` beside the file if it exists.
+            ``<file>.masterkey`` beside the file if it exists; ``none``: no labels.
         overwrite: replace existing datasets and unfinished runs.
+        reuse: with ``overwrite``, keep a dataset or unfinished run of the same files, keys and
+            settings, and replace only others.
 
     Raises:
         InputError: an input is missing, damaged or of a wrong format, or an output exists.
@@ -80,7 +84,7 @@ def preprocess(
         RunError: the output cannot be written.
     """
     files = _input_files(inputs or [RAW_FOLDER])
-    if masterkey is not None and len(files) > 1:
+    if isinstance(masterkey, Path) and len(files) > 1:
         raise InputError(f"{masterkey}: a master key is for one file, found {len(files)} files")
     _refuse_equal_names(files, [file.stem for file in files])
     _check_source_labels(files, config.preprocess)
@@ -94,7 +98,7 @@ def preprocess(
         folder: [open_source(path, masterkey, config.preprocess) for path in paths]
         for folder, paths in jobs.items()
     }
-    return [_make(folder, sources, config, overwrite) for folder, sources in opened.items()]
+    return [_make(folder, found, config, overwrite, reuse) for folder, found in opened.items()]
 
 
 def _input_files(inputs: Sequence[Path]) -> list[Path]:
@@ -149,12 +153,17 @@ def _check_source_labels(files: Sequence[Path], config: PreprocessConfig) -> Non
 
 
 def _make(
-    folder: Path, sources: Sequence[EventSource], config: Config, overwrite: bool
+    folder: Path, sources: Sequence[EventSource], config: Config, overwrite: bool, reuse: bool
 ) -> PreprocessedDataset:
     started = time.monotonic()
     described = [source.describe() for source in sources]
+    equal = _find_equal(folder, described, config) if reuse else None
+    if equal is not None:
+        logger.info("%s: made from the same files with the same settings; used again", folder)
+        return PreprocessedDataset(equal, time.monotonic() - started, 0)
     fingerprint = _fingerprint(described, config.preprocess)
-    with write_errors(folder), work_folder(folder, fingerprint, overwrite) as work:
+    opened = work_folder(folder, fingerprint, overwrite and not reuse, discard_other=reuse)
+    with write_errors(folder), opened as work:
         tasks = make_tasks(sources, config.preprocess.chunk_size)
         n_read = _process(work, tasks, config.preprocess)
         _assemble(work, tasks, described, config)
@@ -165,6 +174,30 @@ def _make(
     if not n_events:
         logger.warning("%s: none of the %d events that were read is kept", folder, n_read)
     return result
+
+
+def _find_equal(folder: Path, described: Sequence[SourceFile], config: Config) -> Dataset | None:
+    """Returns a complete dataset of the same files, settings and versions, or None."""
+    if not (folder / MANIFEST).is_file():
+        return None
+    try:
+        found = read_dataset(folder)
+        found.check_shards()
+    except InputError as error:
+        logger.warning("%s; made again", error)
+        return None
+    manifest, content = found.manifest, _content(config)
+    same = (
+        manifest.sources == list(described)
+        and manifest.config["preprocess"] == content["preprocess"]
+        and manifest.packages == package_versions()
+    )
+    return found if same else None
+
+
+def _content(config: Config) -> dict[str, Any]:
+    """The configuration without the settings that do not change a dataset."""
+    return config.model_dump(mode="json", exclude={"preprocess": set(NOT_CONTENT)})
 
 
 def _fingerprint(described: Sequence[SourceFile], config: PreprocessConfig) -> dict[str, object]:
@@ -240,6 +273,5 @@ def _assemble(
         logger.warning("%s: %d bad events skipped", work.result, steps[READ] - steps[VALID])
     cut_flow = [CutFlowStep(name=name, events=events) for name, events in steps.items()]
     write_text(work.result / "config.yaml", dump_config(config), durable=True)
-    content = config.model_dump(mode="json", exclude={"preprocess": set(NOT_CONTENT)})
-    writer.finish(content, described, cut_flow)
+    writer.finish(_content(config), described, cut_flow)
     work.publish()
