@@ -30,6 +30,9 @@ FETCHABLE = ("rnd", "rnd-v2", "rnd3", "features", "bb1", "bb2", "bb3")
 @click.option("--rnd", type=click.IntRange(min=0), help="Number of labelled events; 0: none.")
 @click.option("--blackbox", type=click.IntRange(min=0), help="Number of black-box events; 0: none.")
 @click.option(
+    "--grid", type=click.IntRange(min=0), metavar="N", help="Events of each signal in grid.h5."
+)
+@click.option(
     "--signal-fraction",
     type=click.FloatRange(0, 1),
     help="Signal share of the labelled events, or of the black box if only that is made.",
@@ -42,21 +45,24 @@ def simulate(
     output: Path,
     rnd: int | None,
     blackbox: int | None,
+    grid: int | None,
     signal_fraction: float | None,
     workers: int | None,
     overwrite: bool,
 ) -> None:
     """Make LHC-Olympics-like events with Pythia 8 and a fast detector simulation.
 
-    Writes rnd.h5 (with labels), blackbox.h5 and blackbox.masterkey in the official layout. If only
-    one of --rnd and --blackbox is given, only that file is made.
+    Writes rnd.h5 (with labels), blackbox.h5 and blackbox.masterkey in the official layout; with
+    --grid, also grid.h5 with signals of many masses (simulate.grid), which grid.points.json lists.
+    If some of --rnd, --blackbox and --grid are given, only those files are made.
     """
-    if (rnd is None) != (blackbox is None):
-        rnd, blackbox = rnd or 0, blackbox or 0
+    if any(number is not None for number in (rnd, blackbox, grid)):
+        rnd, blackbox, grid = rnd or 0, blackbox or 0, grid or 0
     share = "simulate__signal_fraction" if rnd != 0 else "simulate__blackbox_signal_fraction"
     config = settings.load(
         simulate__rnd=rnd,
         simulate__blackbox=blackbox,
+        simulate__grid__events=grid,
         simulate__workers=workers,
         **{share: signal_fraction},
     )

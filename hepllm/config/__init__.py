@@ -24,6 +24,7 @@ from hepllm.config.learning import (
 )
 from hepllm.config.physics import (
     DetectorConfig,
+    GridConfig,
     JetsConfig,
     PreprocessConfig,
     SignalConfig,
@@ -38,6 +39,7 @@ __all__ = [
     "DetectorConfig",
     "EvaluationConfig",
     "FusionConfig",
+    "GridConfig",
     "JetsConfig",
     "LossConfig",
     "PreprocessConfig",

@@ -66,6 +66,29 @@ class SignalConfig(Section):
         return self
 
 
+_Masses = Annotated[tuple[Positive, ...], Field(min_length=1)]
+
+
+class GridConfig(Section):
+    """Signals of many masses in grid.h5, for efficiencies and limits by mass, and for training."""
+
+    events: WholeNumber = setting(0, "Signal events of each point; 250 are usual; 0: no such file")
+    m_zprime: _Masses = setting(
+        (2700.0, 3300.0, 4000.0, 4900.0, 6000.0, 7400.0), "Masses of Z'", "GeV"
+    )
+    m_jets: _Masses = setting(
+        (50.0, 70.0, 100.0, 150.0, 220.0, 330.0, 500.0, 750.0),
+        "Masses of X and Y; each pair once, the heavier as X",
+        "GeV",
+    )
+    max_jet_share: Annotated[float, Field(gt=0, lt=0.5)] = setting(
+        0.19, "Maximum mass of X over that of Z'; above it most X decay into two jets of R = 1.0"
+    )
+    random_points: WholeNumber = setting(
+        0, "Points drawn between the smallest and largest masses, flat in log; 0: all combinations"
+    )
+
+
 class SimulateConfig(Section):
     """Events of ``hepllm simulate``, similar to those of the R&D sample (arXiv:2101.08320)."""
 
@@ -74,6 +97,7 @@ class SimulateConfig(Section):
     signal_fraction: Fraction = setting(0.5, "Share of signal in rnd.h5")
     blackbox_signal_fraction: Fraction = setting(0.02, "Share of signal in blackbox.h5")
     signal: SignalConfig = SignalConfig()
+    grid: GridConfig = GridConfig()
     detector: DetectorConfig = DetectorConfig()
     trigger_pt: Positive = setting(
         1200.0, "Minimum pT of the trigger jet, after the detector; as in the R&D sample", "GeV"

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hepllm.arrays import Digests, Floats, Ints, Labels
+from hepllm.data.signal_points import SignalPoint, masses_of_points, point_of_rows
 from hepllm.errors import InputError
 from hepllm.files import file_digest
 from hepllm.schema import BACKGROUND, FEATURES, SCHEMA_VERSION, SIGNAL, SPLITS, UNKNOWN
@@ -66,7 +67,10 @@ class _ManifestPart(BaseModel):
 
 
 class SourceFile(_ManifestPart):
-    """An input file of a dataset; the column ``source`` contains its ``name``."""
+    """An input file of a dataset; the column ``source`` contains its ``name``.
+
+    ``signal_points`` has the true masses of the events, where the file has signals of known ones.
+    """
 
     name: str
     file: str
@@ -75,6 +79,7 @@ class SourceFile(_ManifestPart):
     events: int
     masterkey: str | None = None
     masterkey_sha256: str | None = None
+    signal_points: tuple[SignalPoint, ...] | None = None
 
 
 class CutFlowStep(_ManifestPart):
@@ -226,6 +231,28 @@ class Dataset:
             kept, n_kept = [whole.take(np.arange(n_full, n_kept))], n_kept - n_full
         if n_kept:
             yield concatenate(kept)
+
+    @property
+    def has_signal_points(self) -> bool:
+        """Whether the true masses of all events are known."""
+        return all(source.signal_points for source in self.manifest.sources)
+
+    def true_masses(self, table: EventTable) -> Floats:
+        """Masses of Z', X and Y in GeV with which events of this dataset were simulated.
+
+        Args:
+            table: N events of this dataset.
+
+        Returns:
+            Shape (N, 3); NaN for events of a file without known masses.
+        """
+        masses = np.full((len(table), 3), np.nan)
+        for source in self.manifest.sources:
+            mine = table.source == source.name
+            if source.signal_points and mine.any():
+                points = source.signal_points
+                masses[mine] = masses_of_points(points)[point_of_rows(points, table.event_id[mine])]
+        return masses
 
     def _check(self, features: Sequence[str], split: str | None) -> None:
         unknown = [name for name in features if name not in self.manifest.features]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -28,7 +29,7 @@ from hepllm.physics.jets import cluster
 from hepllm.physics.lhco_writer import SLOTS, to_padded
 from hepllm.schema import BACKGROUND, SIGNAL
 
-Purpose = Literal["rnd", "blackbox"]
+Purpose = Literal["rnd", "blackbox", "grid"]
 
 COLLISION_ENERGY = 13000.0
 """GeV."""
@@ -41,6 +42,9 @@ MAX_SEED = 900_000_000
 
 _SEED_STRIDE = 556_230_599
 """Step between seeds; has no factor in common with MAX_SEED = 2^8 3^2 5^8, so seeds differ."""
+
+_GRID_POSITION = MAX_SEED // 2
+"""Where the seeds of a grid begin, so that the events of the other files stay as they were."""
 
 RELATIVE_WIDTH = 1e-3
 """Natural width of the resonance over its mass, far below the detector's resolution."""
@@ -64,6 +68,7 @@ class Block:
         start: first row.
         labels: ``SIGNAL`` or ``BACKGROUND``, one byte per row.
         seed: seed of the run.
+        signal: masses of the signal; None: those of the configuration.
     """
 
     purpose: Purpose
@@ -71,10 +76,15 @@ class Block:
     start: int
     labels: bytes
     seed: int
+    signal: SignalConfig | None = None
 
     def __str__(self) -> str:
         last = self.start + len(self.labels) - 1
-        return f"simulated {self.purpose} events: rows {self.start}-{last}"
+        text = f"simulated {self.purpose} events: rows {self.start}-{last}"
+        if self.signal is None:
+            return text
+        one = self.signal
+        return f"{text}, Z' {one.m_zprime:g} GeV, X {one.m_x:g} GeV, Y {one.m_y:g} GeV"
 
 
 @dataclass(frozen=True)
@@ -106,8 +116,23 @@ def plan_blocks(
     )
 
 
+def plan_points(
+    signals: Sequence[SignalConfig], n_events: int, block_size: int, seed: int
+) -> tuple[Block, ...]:
+    """Divides a file with ``n_events`` signal events of each of several masses into blocks."""
+    blocks: list[Block] = []
+    for place, signal in enumerate(signals):
+        for start in range(0, n_events, block_size):
+            labels = bytes([SIGNAL]) * min(block_size, n_events - start)
+            row = place * n_events + start
+            blocks.append(Block("grid", len(blocks), row, labels, seed, signal))
+    return tuple(blocks)
+
+
 def simulate_block(block: Block, config: SimulateConfig) -> SimulatedBlock:
     """Makes the events of a block."""
+    if block.signal is not None:
+        config = config.model_copy(update={"signal": block.signal})
     labels = np.frombuffer(block.labels, dtype=np.uint8)
     rows = np.empty((len(labels), 3 * SLOTS))
     n_tried = {}
@@ -173,7 +198,10 @@ def block_seed(seed: int, purpose: Purpose, block: int, process: int) -> int:
     """
     digest = hashlib.blake2b(str(seed).encode(), digest_size=8).digest()
     begin = int.from_bytes(digest, "little")
-    position = 2 * (2 * block + get_args(Purpose).index(purpose)) + process
+    if purpose == "grid":
+        position = _GRID_POSITION + 2 * block + process
+    else:
+        position = 2 * (2 * block + get_args(Purpose).index(purpose)) + process
     return 1 + (begin + _SEED_STRIDE * position) % MAX_SEED
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from hepllm.arrays import RawLabels
 from hepllm.config import PreprocessConfig
 from hepllm.data.dataset import SourceFile
+from hepllm.data.signal_points import SignalPoint, points_beside, read_points
 from hepllm.errors import InputError
 from hepllm.files import file_digest
 from hepllm.physics.chunks import Chunk, ChunkResult, make_chunks
@@ -35,6 +36,7 @@ class EventSource:
         masterkey: file with the labels of a black box.
         key: the labels in the master key.
         label: label of all events if neither the file nor a key has labels.
+        points: true masses of the events, from the file ``<stem>.points.json`` beside it.
     """
 
     name: str
@@ -42,6 +44,7 @@ class EventSource:
     masterkey: Path | None = None
     key: RawLabels | None = None
     label: int = UNKNOWN
+    points: tuple[SignalPoint, ...] | None = None
 
     def describe(self) -> SourceFile:
         """The record of this file in the dataset's manifest."""
@@ -54,6 +57,7 @@ class EventSource:
             events=self.file.n_events,
             masterkey=self.masterkey.name if self.masterkey else None,
             masterkey_sha256=file_digest(self.masterkey) if self.masterkey else None,
+            signal_points=self.points,
         )
 
 
@@ -115,9 +119,10 @@ def open_source(path: Path, masterkey: MasterKey, config: PreprocessConfig) -> E
         if has_key or label is not None:
             what = f"the master key {masterkey}" if has_key else "preprocess.source_labels"
             raise InputError(f"{path}: has its own labels; remove {what}, or give --label none")
-        return EventSource(path.stem, file)
+        return EventSource(path.stem, file, points=_find_points(path, file.n_events))
     if label is not None:
-        return EventSource(path.stem, file, label=label)
+        points = _find_points(path, file.n_events)
+        return EventSource(path.stem, file, label=label, points=points)
     key_file = masterkey if isinstance(masterkey, Path) else _find_masterkey(path)
     if masterkey == "none" and key_file is not None:
         logger.info("%s: no labels; %s beside it is ignored", path, key_file.name)
@@ -126,6 +131,15 @@ def open_source(path: Path, masterkey: MasterKey, config: PreprocessConfig) -> E
         logger.info("%s: labels from %s", path, key_file.name)
     key = read_masterkey(key_file, file.n_events) if key_file else None
     return EventSource(path.stem, file, key_file, key)
+
+
+def _find_points(file: Path, n_events: int) -> tuple[SignalPoint, ...] | None:
+    path = points_beside(file)
+    if not path.is_file():
+        return None
+    points = read_points(path, n_events)
+    logger.info("%s: true masses of %d points from %s", file, len(points), path.name)
+    return points
 
 
 def _find_masterkey(file: Path) -> Path | None:

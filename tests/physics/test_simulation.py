@@ -44,7 +44,7 @@ def event(*particles: tuple[float, float, float]) -> Particles:
 def test_no_two_blocks_of_a_run_share_a_seed(seed: int, start: int) -> None:
     seeds = [
         block_seed(seed, purpose, block, process)
-        for purpose in ("rnd", "blackbox")
+        for purpose in ("rnd", "blackbox", "grid")
         for block in range(start, start + 50)
         for process in (BACKGROUND, SIGNAL)
     ]

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from hepllm.config import Config, JetsConfig, load_config, override_config
+from hepllm.config import Config, GridConfig, JetsConfig, load_config, override_config
+from hepllm.data.signal_points import points_beside, read_points
 from hepllm.errors import ConfigError, InputError, RunError
 from hepllm.physics.features import compute_features
 from hepllm.physics.readers import open_event_file
 from hepllm.physics.readers.masterkey import read_masterkey
+from hepllm.physics.signal_grid import grid_signals
 from hepllm.stages import simulate as stage
+from hepllm.stages.preprocess import preprocess
 from hepllm.stages.simulate import simulate
 
 SMALL = [
@@ -140,7 +145,7 @@ def test_overwrite_replaces_them(tmp_path: Path) -> None:
 
 
 def test_nothing_wanted_is_a_wrong_configuration(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="both 0"):
+    with pytest.raises(ConfigError, match="all 0"):
         simulate(small("simulate.rnd=0", "simulate.blackbox=0"), tmp_path / "raw")
     assert not (tmp_path / "raw").exists()
 
@@ -175,3 +180,87 @@ def test_a_generator_cut_too_near_the_trigger_is_warned_of(
     with caplog.at_level(logging.WARNING, logger="hepllm"):
         simulate(config, tmp_path)
     assert "set it to 900 GeV or less" in caplog.text
+
+
+GRID = [
+    "simulate.rnd=0",
+    "simulate.blackbox=0",
+    "simulate.grid.events=5",
+    "simulate.grid.m_zprime=[4000, 3000]",
+    "simulate.grid.m_jets=[700, 400, 100]",
+    "simulate.block_size=4",
+    "simulate.executor=serial",
+]
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("grid")
+    simulate(override_config(Config(), GRID), folder)
+    return folder / "grid.h5"
+
+
+def test_a_grid_has_each_combination_with_its_masses_beside(grid: Path) -> None:
+    file = open_event_file(grid)
+    points = read_points(points_beside(grid), file.n_events)
+    # 700 GeV is more than 0.19 of 3000 GeV, and of 4000 GeV less.
+    light = [(100.0, 100.0), (400.0, 100.0), (400.0, 400.0)]
+    heavy = [(700.0, 100.0), (700.0, 400.0), (700.0, 700.0)]
+    expected = {(3000.0, *pair) for pair in light} | {(4000.0, *pair) for pair in light + heavy}
+    assert {point.masses for point in points} == expected
+    assert all(point.events == 5 <= point.generated for point in points)
+    batch = file.read(0, file.n_events)
+    assert batch.label_raw.tolist() == [1] * file.n_events
+    assert len(np.unique(batch.particles.digests())) == file.n_events
+
+
+def test_a_dataset_of_a_grid_knows_the_masses_of_each_event(grid: Path, tmp_path: Path) -> None:
+    config = override_config(Config(), ["preprocess.executor=serial", "preprocess.chunk_size=7"])
+    made = preprocess([grid], tmp_path / "grid", config)[0].dataset
+    assert made.has_signal_points
+    table = made.load(("m_jj", "jet_mass_light", "jet_mass_delta"))
+    masses = made.true_masses(table)
+    assert masses.shape == (45, 3)
+    assert (np.abs(table.column("m_jj") / masses[:, 0] - 1) < 0.2).mean() > 0.7
+    heavy = table.column("jet_mass_light") + table.column("jet_mass_delta")
+    medians = [np.median(heavy[masses[:, 1] == m_x]) for m_x in (100, 400, 700)]
+    assert medians == sorted(medians)
+    backwards = table.take(np.arange(len(table))[::-1])
+    np.testing.assert_array_equal(made.true_masses(backwards), masses[::-1])
+
+
+def test_points_of_another_file_are_refused(grid: Path, tmp_path: Path) -> None:
+    shutil.copy(grid, tmp_path / "grid.h5")
+    tree = json.loads(points_beside(grid).read_text())
+    for change, message in (
+        (tree["points"][:-1], "points for 40 events, but the event file has 45"),
+        (tree["points"][1:], "begins at row 5 with 5 events, expected row 0"),
+    ):
+        text = json.dumps({"schema_version": 1, "points": change})
+        (tmp_path / "grid.points.json").write_text(text)
+        with pytest.raises(InputError, match=message):
+            preprocess([tmp_path / "grid.h5"], tmp_path / "made", Config())
+
+
+def test_a_dataset_without_points_knows_no_masses(tiny_rnd: Path, tmp_path: Path) -> None:
+    config = override_config(Config(), ["preprocess.executor=serial"])
+    made = preprocess([tiny_rnd], tmp_path / "rnd", config)[0].dataset
+    assert not made.has_signal_points
+    assert np.isnan(made.true_masses(made.load(("m_jj",)))).all()
+
+
+def test_random_points_are_inside_the_grid_and_depend_on_the_seed() -> None:
+    config = GridConfig(random_points=200)
+    signals = grid_signals(config, 1)
+    assert len(signals) == 200
+    for one in signals:
+        assert config.m_zprime[0] <= one.m_zprime <= config.m_zprime[-1]
+        assert config.m_jets[0] <= one.m_y <= one.m_x <= config.max_jet_share * one.m_zprime + 0.5
+    assert grid_signals(config, 1) == signals != grid_signals(config, 2)
+
+
+def test_a_grid_without_points_is_a_wrong_configuration() -> None:
+    for points in (0, 5):
+        config = GridConfig(m_zprime=(2800,), m_jets=(900,), random_points=points)
+        with pytest.raises(ConfigError, match="lightest jet, 900 GeV, is heavier than"):
+            grid_signals(config, 1)

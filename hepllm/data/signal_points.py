@@ -1,0 +1,82 @@
+"""True masses of simulated signal events: which rows of a file belong to which masses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hepllm.arrays import Floats, Ints
+from hepllm.errors import InputError
+from hepllm.records import Events, FileRecord, Gev, Record
+
+SUFFIX = ".points.json"
+
+
+class SignalPoint(Record):
+    """Consecutive rows of a file with signal events of the same masses, Z' -> X Y."""
+
+    m_zprime: Gev
+    """Mass of Z'."""
+    m_x: Gev
+    """Mass of X."""
+    m_y: Gev
+    """Mass of Y."""
+    first: int
+    """The first row, counted from 0."""
+    events: Events
+    """Number of rows."""
+    generated: Events
+    """Events generated to find them; the others do not trigger."""
+
+    @property
+    def masses(self) -> tuple[float, float, float]:
+        """Masses of Z', X and Y in GeV."""
+        return self.m_zprime, self.m_x, self.m_y
+
+
+class SignalPoints(FileRecord):
+    """The content of ``<file>.points.json``: the points of a file, in the order of its rows."""
+
+    points: list[SignalPoint]
+    """All points of the file."""
+
+
+def points_beside(file: Path) -> Path:
+    """The path of the points of an event file."""
+    return file.with_suffix(SUFFIX)
+
+
+def read_points(path: Path, n_events: int) -> tuple[SignalPoint, ...]:
+    """Reads the points of an event file with ``n_events`` rows.
+
+    Raises:
+        InputError: the file is damaged, or its points do not cover these rows one after another.
+    """
+    points = SignalPoints.read(path, "simulate the events again, or remove it").points
+    stop = 0
+    for point in points:
+        if point.first != stop or point.events < 1:
+            raise InputError(
+                f"{path}: a point begins at row {point.first} with {point.events} events, expected "
+                f"row {stop}; simulate the events again, or remove the file"
+            )
+        stop += point.events
+    if stop != n_events:
+        raise InputError(
+            f"{path}: points for {stop} events, but the event file has {n_events}; "
+            "simulate the events again, or remove it"
+        )
+    return tuple(points)
+
+
+def point_of_rows(points: Sequence[SignalPoint], rows: Ints) -> Ints:
+    """The position in ``points`` of each row, shape (N,)."""
+    starts = np.array([point.first for point in points])
+    return np.asarray(np.searchsorted(starts, rows, side="right") - 1)
+
+
+def masses_of_points(points: Sequence[SignalPoint]) -> Floats:
+    """Masses of Z', X and Y in GeV, shape (K, 3)."""
+    return np.array([point.masses for point in points], dtype=np.float64).reshape(-1, 3)
