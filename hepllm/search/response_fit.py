@@ -1,0 +1,198 @@
+"""Determines a response from simulated signal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from hepllm.arrays import Bools, Floats, Ints
+from hepllm.search.response import (
+    PARAMETERS,
+    ShapeModel,
+    crystal_ball,
+    jet_terms,
+    m_jj_terms,
+)
+
+Kind = Literal["m_jj", "jet"]
+
+_TERMS: Mapping[Kind, Mapping[str, int]] = {
+    "m_jj": {"location": 5, "scale": 5, "low": 4, "low_power": 2, "high": 2, "high_power": 1},
+    "jet": {"location": 5, "scale": 5, "low": 3, "low_power": 1, "high": 3, "high_power": 3},
+}
+"""Number of leading terms that each parameter depends on."""
+
+_START = {
+    "m_jj": (0.0, np.log(0.032), 0.2, 0.0, 0.4, 1.0),
+    "jet": (0.03, np.log(0.08), 0.0, 0.0, -0.3, 0.5),
+}
+
+_RIDGE = 1e-3
+"""Weight of the squared distance of the coefficients from their start, which bounds those that the
+events hardly determine."""
+
+_STEP = 1e-4
+_MAX_STEPS = 80
+_TOLERANCE = 1e-3
+"""Change of the log likelihood below which a fit has converged."""
+_MAX_DAMPING = 1e6
+
+
+@dataclass(frozen=True, eq=False)
+class SignalEvents:
+    """N simulated signal events with their true masses; all arrays in GeV, shape (N,).
+
+    Attributes:
+        m_jj: mass of the two leading jets.
+        light: mass of the lighter of the two leading jets.
+        heavy: mass of the heavier one.
+        m_zprime: mass of the resonance.
+        m_light: mass of the lighter particle it decays to.
+        m_heavy: mass of the heavier one.
+    """
+
+    m_jj: Floats
+    light: Floats
+    heavy: Floats
+    m_zprime: Floats
+    m_light: Floats
+    m_heavy: Floats
+
+    def take(self, events: Bools) -> SignalEvents:
+        """Returns the events of a mask, shape (N,)."""
+        return SignalEvents(*(getattr(self, name)[events] for name in self.__dataclass_fields__))
+
+
+def fit_m_jj(events: SignalEvents, start: ShapeModel | None = None) -> ShapeModel:
+    """Fits the response of m_jj to simulated signal."""
+    terms = m_jj_terms(events.m_zprime, events.m_light, events.m_heavy)
+    x = np.log(events.m_jj / events.m_zprime)
+
+    def log_density(row: Floats) -> Floats:
+        return crystal_ball(row, terms, _TERMS["m_jj"]).log_pdf(x)
+
+    return _fit("m_jj", log_density, _points_of(events), start)
+
+
+def fit_jets(events: SignalEvents, start: ShapeModel | None = None) -> ShapeModel:
+    """Fits the response of jet masses to simulated signal.
+
+    Both particles have the same response; either may make the lighter jet.
+    """
+    return _fit("jet", _Pairs.of(events).log_density, _points_of(events), start)
+
+
+@dataclass(frozen=True, eq=False)
+class _Pairs:
+    """Terms of both particles, and x = log(measured / true mass) of each jet for each particle."""
+
+    terms: tuple[Floats, Floats]
+    light: tuple[Floats, Floats]
+    heavy: tuple[Floats, Floats]
+
+    @classmethod
+    def of(cls, events: SignalEvents) -> _Pairs:
+        masses = events.m_light, events.m_heavy
+        light, heavy = (np.maximum(one, 1.0) for one in (events.light, events.heavy))
+        return cls(
+            terms=tuple(jet_terms(mass, events.m_zprime) for mass in masses),  # type: ignore[arg-type]
+            light=tuple(np.log(light / mass) for mass in masses),  # type: ignore[arg-type]
+            heavy=tuple(np.log(heavy / mass) for mass in masses),  # type: ignore[arg-type]
+        )
+
+    def log_density(self, row: Floats) -> Floats:
+        of_light, of_heavy = (crystal_ball(row, terms, _TERMS["jet"]) for terms in self.terms)
+        straight = of_light.log_pdf(self.light[0]) + of_heavy.log_pdf(self.heavy[1])
+        crossed = of_light.log_pdf(self.heavy[0]) + of_heavy.log_pdf(self.light[1])
+        return np.asarray(np.logaddexp(straight, crossed))
+
+
+def _fit(
+    kind: Kind,
+    log_density: Callable[[Floats], Floats],
+    groups: Ints,
+    start: ShapeModel | None,
+) -> ShapeModel:
+    """Fits all coefficients by maximum likelihood.
+
+    Each step is that of Berndt, Hall, Hall and Hausman (Ann. Econ. Soc. Meas. 3 (1974) 653), with
+    the damping of Levenberg and Marquardt. The covariance allows that the events of a mass point
+    differ from the model in the same direction (White's estimate with one group a mass point).
+
+    Args:
+        kind: quantity.
+        log_density: density of each event for all coefficients in a row.
+        groups: (N,) the mass point of each event.
+        start: first coefficients; None for usual ones.
+    """
+    sizes = _TERMS[kind]
+    begin = _first(kind) if start is None else start.row
+    place, damping = begin.copy(), 1e-2
+
+    def cost(row: Floats) -> float:
+        return float(-log_density(row).sum() + _RIDGE * np.square(row - begin).sum())
+
+    lowest = cost(place)
+    for _ in range(_MAX_STEPS):
+        slopes = _slopes(log_density, place)
+        gradient = slopes.sum(axis=0) - 2 * _RIDGE * (place - begin)
+        information = slopes.T @ slopes + 2 * _RIDGE * np.eye(len(place))
+        before = lowest
+        while damping < _MAX_DAMPING:
+            damped = information + damping * np.diag(np.diag(information))
+            tried = place + np.linalg.solve(damped, gradient)
+            value = cost(tried)
+            if value < lowest:
+                place, lowest, damping = tried, value, max(damping / 5, 1e-6)
+                break
+            damping *= 4
+        if before - lowest < _TOLERANCE:
+            break
+        damping = min(damping, 1.0)
+    covariance = _grouped_covariance(_slopes(log_density, place), groups)
+    n_location = sizes["location"]
+    return ShapeModel(
+        coefficients={
+            name: [float(one) for one in part]
+            for name, part in zip(PARAMETERS, _parts_of(place, sizes), strict=True)
+        },
+        covariance=covariance[:n_location, :n_location].tolist(),
+        scale_error=float(np.sqrt(covariance[n_location, n_location])),
+        location_differences={},
+        scale_differences={},
+    )
+
+
+def _first(kind: Kind) -> Floats:
+    row = []
+    for name, value in zip(PARAMETERS, _START[kind], strict=True):
+        row += [value, *[0.0] * (_TERMS[kind][name] - 1)]
+    return np.array(row)
+
+
+def _parts_of(row: Floats, sizes: Mapping[str, int]) -> list[Floats]:
+    return np.split(row, np.cumsum([sizes[name] for name in PARAMETERS])[:-1])
+
+
+def _slopes(log_density: Callable[[Floats], Floats], place: Floats) -> Floats:
+    """Derivatives of each event's log density, shape (N, P)."""
+    steps = _STEP * np.eye(len(place))
+    pairs = [(log_density(place + step), log_density(place - step)) for step in steps]
+    return np.stack([(after - before) / (2 * _STEP) for after, before in pairs], axis=1)
+
+
+def _grouped_covariance(slopes: Floats, groups: Ints) -> Floats:
+    n = slopes.shape[1]
+    inverse = np.linalg.inv(slopes.T @ slopes + 2 * _RIDGE * np.eye(n))
+    by_group = np.zeros((groups.max() + 1, n))
+    np.add.at(by_group, groups, slopes)
+    return np.asarray(inverse @ (by_group.T @ by_group) @ inverse)
+
+
+def _points_of(events: SignalEvents) -> Ints:
+    """Numbers the mass points of events, shape (N,)."""
+    masses = np.stack([events.m_zprime, events.m_light, events.m_heavy], axis=1)
+    return np.asarray(np.unique(masses, axis=0, return_inverse=True)[1].ravel(), dtype=np.int64)
