@@ -40,8 +40,12 @@ def this_call() -> Call:
     """The present date, the command line of this process and the installed versions."""
     program = Path(sys.argv[0]).name
     command = ["hepllm" if program == "__main__.py" else program, *sys.argv[1:]]
-    date = datetime.now(UTC).isoformat(timespec="seconds")
-    return Call(date=date, command=shlex.join(command), versions=versions())
+    return Call(date=present_date(), command=shlex.join(command), versions=versions())
+
+
+def present_date() -> str:
+    """The present date, UTC, in the form of ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def versions() -> dict[str, str]:

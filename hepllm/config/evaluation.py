@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from math import log
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from hepllm.config.section import (
     Balance,
@@ -28,8 +28,10 @@ _SmallShare = Annotated[float, Field(gt=0, le=0.2)]
 class SearchConfig(Section):
     """The search for a resonance in a black box; see docs/how-to/search.md."""
 
-    run: Literal["unlabelled", "always", "never"] = setting(
-        "unlabelled", "Which black boxes are searched; always: also those with a master key"
+    run: Literal["blackbox", "always", "never"] = setting(
+        "blackbox",
+        "Whether black boxes are searched; always: fail, not warn, where the model's features "
+        "follow m_jj",
     )
     efficiencies: Annotated[tuple[_SmallShare, ...], Field(min_length=1)] = setting(
         (0.1, 0.03, 0.01, 0.003, 0.001),
@@ -55,6 +57,12 @@ class SearchConfig(Section):
         10_000, "Maximum of pseudo-experiments, drawn until 20 exceed the data"
     )
     workers: WholeNumber = setting(1, "Worker processes; 0: one per usable core")
+
+    @field_validator("run", mode="before")
+    @classmethod
+    def _accept_former_run(cls, value: Any) -> Any:
+        """Reads the former default, which runs have in their files."""
+        return "blackbox" if value == "unlabelled" else value
 
     @model_validator(mode="after")
     def _range_is_open(self) -> Self:

@@ -52,6 +52,7 @@ _ROW_SCHEMA = pa.schema(
 
 
 _TEXTS = ("source", "split")
+_LABELS = ("label", "label_raw")
 
 
 def table_schema(particles: bool = False) -> pa.Schema:
@@ -202,15 +203,28 @@ class Dataset:
         text = json.dumps([self.manifest.schema_version, content])
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def load(self, features: Sequence[str], split: str | None = None) -> EventTable:
+    @property
+    def has_labels(self) -> bool:
+        """Whether the labels of all events are known; the events themselves are not read."""
+        return not self.manifest.counts["all"].get(LABEL_NAMES[UNKNOWN], 0)
+
+    def load(
+        self, features: Sequence[str], split: str | None = None, *, labels: bool = True
+    ) -> EventTable:
         """Reads features of all events, or of one split, into memory.
+
+        Args:
+            features: names of the features.
+            split: split to read; None for all events.
+            labels: whether to read the labels; without, all are unknown, and the columns stay
+                unread.
 
         Raises:
             InputError: for an unknown feature or split, or a shard that is missing or damaged.
         """
         self._check(features, split)
         empty = _to_events(table_schema().empty_table(), tuple(features))
-        return concatenate([empty, *self._shard_tables(features, split)])
+        return concatenate([empty, *self._shard_tables(features, split, labels=labels)])
 
     def batches(
         self, features: Sequence[str], size: int, split: str | None = None
@@ -261,8 +275,11 @@ class Dataset:
         if split is not None and split not in SPLITS:
             raise InputError(f"{self.folder}: no split '{split}'; there are {', '.join(SPLITS)}")
 
-    def _shard_tables(self, features: Sequence[str], split: str | None) -> Iterator[EventTable]:
-        columns = [*_ROW_SCHEMA.names, *features]
+    def _shard_tables(
+        self, features: Sequence[str], split: str | None, *, labels: bool = True
+    ) -> Iterator[EventTable]:
+        rows = [name for name in _ROW_SCHEMA.names if labels or name not in _LABELS]
+        columns = [*rows, *features]
         for shard in self.manifest.shards:
             file = self.folder / shard.file
             try:
@@ -318,6 +335,12 @@ def _to_events(table: pa.Table, names: tuple[str, ...]) -> EventTable:
     features = np.empty((table.num_rows, len(names)))
     for position, name in enumerate(names):
         features[:, position] = table[name].to_numpy()
-    rows = {name: table[name].to_numpy() for name in _ROW_SCHEMA.names if name not in _TEXTS}
+    rows = {
+        field.name: table[field.name].to_numpy()
+        if field.name in table.column_names
+        else np.full(table.num_rows, UNKNOWN, dtype=field.type.to_pandas_dtype())
+        for field in _ROW_SCHEMA
+        if field.name not in _TEXTS
+    }
     texts = {name: table[name].cast(pa.string()).to_numpy().astype(object) for name in _TEXTS}
     return EventTable(features=features, names=names, **rows, **texts)

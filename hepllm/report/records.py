@@ -11,7 +11,7 @@ from hepllm.evaluation.probabilities import CalibrationRecord
 from hepllm.evaluation.records import ResultsRecord
 from hepllm.provenance import Call
 from hepllm.records import Events, EventsPerSecond, FileRecord, Record
-from hepllm.search.records import NoSearch, Submission
+from hepllm.search.records import NoSearch, Submission, Unblinding
 
 
 class RunRecord(FileRecord):
@@ -76,6 +76,8 @@ class SetMetrics(FileRecord):
     """The cascade at work; absent without a cascade."""
     search: Submission | NoSearch | None = None
     """The content of submission.json; absent without a search."""
+    unblinding: Unblinding | None = None
+    """The content of unblinding.json; absent without a search or without labels."""
 
     @classmethod
     def kind_of(cls, tree: Mapping[str, Any]) -> type[Self]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
+from hepllm.provenance import shown_date
 from hepllm.report.cells import count_cell
 from hepllm.report.page import Cell, Chapter, Group, Listing, Picture, Row, Table
 from hepllm.search.records import (
@@ -13,7 +14,7 @@ from hepllm.search.records import (
     SearchFindings,
     SelectionFindings,
     SignalEfficiency,
-    Truth,
+    Unblinding,
     UpperLimit,
     UpperLimits,
 )
@@ -46,16 +47,26 @@ _LIMIT_HEADS = ("mass [GeV]", "kept", "after the cut", "expected", "in the box")
 
 
 def search_chapter(
-    found: SearchFindings | NoSearch, name: str, pictures: Sequence[Picture] = ()
+    found: SearchFindings | NoSearch,
+    name: str,
+    pictures: Sequence[Picture] = (),
+    unblinding: Unblinding | None = None,
 ) -> Chapter:
-    """Presents the findings of a search in the box ``name``, or why there was none."""
+    """Presents the findings of a search in the box ``name``, or why there was none.
+
+    Args:
+        found: findings, or the reason.
+        name: name of the box.
+        pictures: pictures of the search.
+        unblinding: what the key of the box says; None where it was not read.
+    """
     title = f"Search for a resonance in {name}"
     if isinstance(found, NoSearch):
         return Chapter(title, texts=[f"No search: {found.problem}."])
     return Chapter(
         title,
         texts=[_verdict(found), *(f"Warning: {text}." for text in found.warnings)],
-        facts=[*_findings(found), *_key(found.truth)],
+        facts=[*_findings(found), *_key(unblinding)],
         tables=[_selection_table(found.selections), *_limit_tables(found.upper_limits)],
         pictures=pictures,
         listings=[Listing("The submission, as JSON", json.dumps(found.tree(), indent=1))],
@@ -101,14 +112,18 @@ def _measured(found: Measurement | None, reason: str = "not known") -> str:
     return reason if found is None else f"{found} ({found.method})"
 
 
-def _key(truth: Truth | None) -> list[tuple[str, str]]:
-    if truth is None:
+def _key(unblinding: Unblinding | None) -> list[tuple[str, str]]:
+    if unblinding is None:
         return []
+    truth = unblinding.truth
     kept = ", ".join(f"{one.n_signal} at {one.efficiency:g}" for one in truth.selections)
     number = f"{truth.n_signal_box} (S/B {truth.signal_over_background:.2g})"
     facts = [("key: signal events", f"{number}; after the cuts {kept}")]
     if truth.median_m_jj_of_signal_gev is not None:
         facts.append(("key: median m_jj [GeV]", f"{truth.median_m_jj_of_signal_gev:.0f}"))
+    dates = unblinding.labels_read, unblinding.submission_written
+    read, written = (shown_date(date) for date in dates)
+    facts.append(("key: read", f"{read}, after the submission was written ({written})"))
     return facts
 
 

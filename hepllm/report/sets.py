@@ -94,7 +94,7 @@ def result_chapter(
     """Makes the chapter of one set from its record."""
     parts, tables = [], []
     if metrics.search is not None:
-        parts.append(search_chapter(metrics.search, name, search_pictures))
+        parts.append(search_chapter(metrics.search, name, search_pictures, metrics.unblinding))
     if metrics.cascade is not None:
         parts.append(cascade_chapter(metrics.cascade))
     if isinstance(metrics, LabelledMetrics):

@@ -1,96 +1,178 @@
-"""The search in a black box with the scores of a run, a part of ``hepllm eval``."""
+"""The search in a box of scored events: a submission first, and the key beside it afterwards."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from hepllm import __version__
-from hepllm.arrays import Floats
+from hepllm.arrays import Floats, Labels
 from hepllm.config import EvaluationConfig, SearchConfig
-from hepllm.errors import HepllmError, InputError
+from hepllm.errors import InputError
 from hepllm.evaluation.scores import ScoredEvents
+from hepllm.files import file_digest, sync
 from hepllm.pictures.search import plot_jet_masses, plot_spectrum
 from hepllm.runs.folder import Run
 from hepllm.runs.samples import EvaluationSet
-from hepllm.schema import SIGNAL, UNKNOWN, is_search_safe
+from hepllm.schema import SIGNAL, is_search_safe
 from hepllm.search.hunt import BoxEvents
-from hepllm.search.records import Blackbox, NoSearch, SearchFindings, Submission
-from hepllm.search.submission import Key, ReferenceSignal, search_box
+from hepllm.search.records import Blackbox, Submission, Unblinding
+from hepllm.search.submission import Key, ReferenceSignal, search_box, truth_of
 
 LOG = logging.getLogger(__name__)
 
-SUBMISSION = "submission.json"
+SUBMISSION, UNBLINDING = "submission.json", "unblinding.json"
 SPECTRUM, JET_MASSES = "search.png", "search_jets.png"
 
 _OBSERVABLES = ("m_jj", "jet_mass_light", "jet_mass_delta")
 _TOOLS = ("numpy", "scipy", "iminuit", "pyBumpHunter")
 
 
+@dataclass(frozen=True, eq=False)
+class Box:
+    """A box to search, without labels.
+
+    Attributes:
+        name: name for tables and pictures.
+        events: its events.
+        reference: simulated signal; None where findings that need it cannot be given.
+        origin: fields of ``Submission`` that say where events and scores come from.
+        warnings: warnings about the scores.
+    """
+
+    name: str
+    events: BoxEvents
+    reference: ReferenceSignal | None
+    origin: Mapping[str, Any]
+    warnings: Sequence[str] = ()
+
+
 def wants_search(settings: SearchConfig, chosen: EvaluationSet) -> bool:
-    """Whether the settings ask to search a set.
+    """Whether to search a set: a black box, or a set without labels.
+
+    A model that uses features that follow m_jj is not fit for it, which is a warning.
 
     Raises:
-        InputError: if they do, and the model uses features that follow m_jj.
+        InputError: if the search is demanded in spite of such features.
     """
-    unlabelled = bool((chosen.table.label == UNKNOWN).any())
-    always = settings.run == "always" and chosen.is_blackbox
-    if settings.run == "never" or not (unlabelled or always):
+    if settings.run == "never" or not (chosen.is_blackbox or not chosen.has_labels):
         return False
-    if not is_search_safe(chosen.table.names):
+    if is_search_safe(chosen.table.names):
+        return True
+    reason = f"{chosen.name}: no search with a model that uses features that follow m_jj; "
+    if settings.run == "always":
         raise InputError(
-            f"{chosen.name}: no search with a model that uses features that follow m_jj; "
-            "train with train.features=search, or set evaluation.search.run=unlabelled"
+            f"{reason}train with train.features=search, or set evaluation.search.run=blackbox"
         )
-    return True
+    LOG.warning("%strain with train.features=search to search it", reason)
+    return False
 
 
-def search_blackbox(
+def search_and_write(
+    box: Box, config: SearchConfig, seed: int, folder: Path
+) -> tuple[Submission, tuple[Path, ...]]:
+    """Searches a box for a resonance, and writes ``submission.json`` and pictures.
+
+    No label is at hand here. Those who have labels read them when this has returned, because the
+    submission is on the disk then, and compare them with ``unblind``.
+
+    Args:
+        box: box to search.
+        config: rules of the search.
+        seed: seed of pseudo-experiments and replicas.
+        folder: folder for the files.
+
+    Returns:
+        The submission, and the files that were written.
+
+    Raises:
+        InputError: as ``search_box``.
+        RunError: as ``search_box``.
+    """
+    result, findings = search_box(box.events, config, seed, reference=box.reference)
+    submission = Submission(
+        **box.origin,
+        seed=seed,
+        config=config,
+        versions={"hepllm": __version__, **{tool: version(tool) for tool in _TOOLS}},
+        **dict(findings) | {"warnings": [*findings.warnings, *box.warnings]},
+    )
+    files = folder / SUBMISSION, folder / SPECTRUM, folder / JET_MASSES
+    submission.write(files[0])
+    sync(files[0])
+    plot_spectrum(box.name, result, files[1])
+    plot_jet_masses(box.name, result, files[2])
+    return submission, files
+
+
+def unblind(folder: Path, box: Box, label: Labels, labels_read: str) -> Unblinding:
+    """Compares the submission in a folder with the labels, and writes ``unblinding.json`` beside.
+
+    Args:
+        folder: folder of the submission, which is read from the file and stays as it is.
+        box: box that was searched.
+        label: (N,) true classes of its events, all known.
+        labels_read: when they were read, in the form of ISO 8601.
+    """
+    file = folder / SUBMISSION
+    written = datetime.fromtimestamp(file.stat().st_mtime, UTC).isoformat(timespec="seconds")
+    submission = Submission.read(file, "search the box again")
+    key = Key(label == SIGNAL, box.events.score, box.events.m_jj)
+    found = Unblinding(
+        submission_sha256=file_digest(file),
+        submission_written=written,
+        labels_read=labels_read,
+        truth=truth_of(submission, key),
+    )
+    found.write(folder / UNBLINDING)
+    return found
+
+
+def box_of_run(
     run: Run,
     config: EvaluationConfig,
-    seed: int,
     chosen: EvaluationSet,
     *,
     scores: Floats,
     validation: ScoredEvents,
-    folder: Path,
-) -> tuple[Submission | NoSearch, tuple[Path, ...]]:
-    """Searches a set for a resonance, and writes ``submission.json`` and pictures.
-
-    For a set without masses, or with too few events, the record says why there is no search; its
-    scores have other uses.
+) -> Box:
+    """Makes a box of a set of events and of a run that has scored them.
 
     Args:
         run: run whose classifier computed the scores.
         config: settings of the evaluation.
-        seed: seed of pseudo-experiments and replicas.
         chosen: set to search.
         scores: (N,) scores of its events.
         validation: scores of the run's validation events, for the efficiency of the selection.
-        folder: folder for the files.
 
-    Returns:
-        The record of the search, and the files that it wrote.
+    Raises:
+        InputError: if the dataset has no masses, or its events have weights.
     """
-    reference = reference_signal(run, validation)
-    try:
-        events = observe(chosen, scores)
-        label = chosen.table.label
-        is_known = not (label == UNKNOWN).any()
-        key = Key(label == SIGNAL, events.score, events.m_jj) if is_known else None
-        result, findings = search_box(events, config.search, seed, reference=reference, key=key)
-    except HepllmError as error:
-        LOG.warning("%s: no search: %s", chosen.name, error)
-        return NoSearch(problem=str(error)), ()
-    submission = _submission(run, config, seed, chosen, findings)
-    files = folder / SUBMISSION, folder / SPECTRUM, folder / JET_MASSES
-    plot_spectrum(chosen.name, result, files[1])
-    plot_jet_masses(chosen.name, result, files[2])
-    submission.write(files[0])
-    return submission, files
+    return Box(
+        name=chosen.name,
+        events=observe(chosen, scores),
+        reference=reference_signal(run, validation),
+        origin={
+            "blackbox": Blackbox(
+                name=chosen.name,
+                digest=chosen.dataset.digest,
+                sources=chosen.dataset.manifest.sources,
+                n_excluded_as_seen=chosen.n_excluded,
+            ),
+            "run": run.folder.name,
+            "trained_on": run.record.dataset_digest,
+            "features": list(run.config.train.feature_names()),
+            "cascade": config.cascade,
+        },
+        warnings=cascade_warnings(config),
+    )
 
 
 def cascade_warnings(config: EvaluationConfig) -> list[str]:
@@ -108,7 +190,7 @@ def cascade_warnings(config: EvaluationConfig) -> list[str]:
 
 def forget_search(folder: Path) -> None:
     """Removes the files of an earlier search, which do not belong to the new scores."""
-    for name in (SUBMISSION, SPECTRUM, JET_MASSES):
+    for name in (SUBMISSION, SPECTRUM, JET_MASSES, UNBLINDING):
         (folder / name).unlink(missing_ok=True)
 
 
@@ -123,11 +205,7 @@ def observe(chosen: EvaluationSet, scores: Floats) -> BoxEvents:
     if missing:
         names = ", ".join(missing)
         raise InputError(f"{dataset.folder}: a search needs {names}, which this dataset lacks")
-    table = dataset.load(_OBSERVABLES)
-    # Leave out the events that the run has seen, as the set does.
-    table = table.take(np.isin(table.event_digest, chosen.table.event_digest))
-    if not np.array_equal(table.event_digest, chosen.table.event_digest):
-        raise InputError(f"{dataset.folder}: its contents changed during the evaluation")
+    table = chosen.reread(_OBSERVABLES, labels=False)
     if np.isnan(table.column("m_jj")).all():
         raise InputError(f"{dataset.folder}: a search needs m_jj, which no event has")
     if not (table.weight == 1).all():
@@ -150,27 +228,4 @@ def reference_signal(run: Run, validation: ScoredEvents) -> ReferenceSignal | No
         m_jj=table.column("m_jj")[is_signal],
         weight=table.weight[is_signal],
         description=f"the validation signal of {run.record.dataset.name}",
-    )
-
-
-def _submission(
-    run: Run, config: EvaluationConfig, seed: int, chosen: EvaluationSet, findings: SearchFindings
-) -> Submission:
-    """Adds to the findings where they come from."""
-    warnings = [*findings.warnings, *cascade_warnings(config)]
-    return Submission(
-        blackbox=Blackbox(
-            name=chosen.name,
-            digest=chosen.dataset.digest,
-            sources=chosen.dataset.manifest.sources,
-            n_excluded_as_seen=chosen.n_excluded,
-        ),
-        run=run.folder.name,
-        trained_on=run.record.dataset_digest,
-        features=list(run.config.train.feature_names()),
-        cascade=config.cascade,
-        seed=seed,
-        config=config.search,
-        versions={"hepllm": __version__, **{tool: version(tool) for tool in _TOOLS}},
-        **dict(findings) | {"warnings": warnings},
     )

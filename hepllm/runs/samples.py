@@ -26,6 +26,7 @@ class EvaluationSet:
         table: the events.
         dataset: the dataset of the events.
         is_blackbox: whether it is a black box.
+        is_blind: whether the labels are not read yet; all are unknown in ``table`` then.
         n_excluded: events left out because they were used in training or validation.
     """
 
@@ -33,7 +34,36 @@ class EvaluationSet:
     table: EventTable
     dataset: Dataset
     is_blackbox: bool
+    is_blind: bool
     n_excluded: int = 0
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether the labels of all events are known, read or not."""
+        if self.is_blind:
+            return self.dataset.has_labels
+        return not (self.table.label == UNKNOWN).any()
+
+    def reread(self, features: Sequence[str], *, labels: bool) -> EventTable:
+        """Reads the events of the set again, with other features.
+
+        Raises:
+            InputError: if the dataset has changed since.
+        """
+        table = self.dataset.load(features, labels=labels)
+        # Leave out the events that the run has seen, as the set does.
+        table = table.take(np.isin(table.event_digest, self.table.event_digest))
+        if not np.array_equal(table.event_digest, self.table.event_digest):
+            raise InputError(f"{self.dataset.folder}: its contents changed during the evaluation")
+        return table
+
+    def with_labels(self) -> EvaluationSet:
+        """Returns the set with its labels, which are read now if they are not read yet."""
+        if not self.is_blind:
+            return self
+        rows = self.reread((), labels=True)
+        table = replace(self.table, label=rows.label, label_raw=rows.label_raw)
+        return replace(self, table=table, is_blind=False)
 
 
 def collect_sets(
@@ -45,6 +75,8 @@ def collect_sets(
     seen_by: Sequence[Run],
 ) -> list[EvaluationSet]:
     """Loads the events for an evaluation, without those of training and validation.
+
+    Labels of other sets than the test split are not read: a search comes first.
 
     Args:
         run: the run to evaluate.
@@ -60,7 +92,8 @@ def collect_sets(
     if all_blackboxes or (dataset is None and blackbox is None):
         own = run.dataset()
         table = own.load(run.config.train.feature_names(), "test")
-        sets.append(EvaluationSet(f"{own.folder.name}-test", table, own, is_blackbox=False))
+        name = f"{own.folder.name}-test"
+        sets.append(EvaluationSet(name, table, own, is_blackbox=False, is_blind=False))
     if dataset is not None:
         sets.append(_other_set(run, read_dataset(dataset), is_blackbox=False))
     if blackbox is not None:
@@ -79,8 +112,8 @@ def collect_sets(
 
 def _other_set(run: Run, dataset: Dataset, *, is_blackbox: bool) -> EvaluationSet:
     check_jets(run, dataset)
-    table = dataset.load(run.config.train.feature_names())
-    return EvaluationSet(dataset.folder.name, table, dataset, is_blackbox)
+    table = dataset.load(run.config.train.feature_names(), labels=False)
+    return EvaluationSet(dataset.folder.name, table, dataset, is_blackbox, is_blind=True)
 
 
 def check_jets(run: Run, dataset: Dataset) -> None:
@@ -104,8 +137,7 @@ def _without_seen(run: Run, chosen: EvaluationSet, others: Sequence[Run]) -> Eva
     table = chosen.table.take(~seen)
     if not len(table):
         raise InputError(f"{chosen.name}: no event is left to evaluate on")
-    unlabelled = table.label == UNKNOWN
-    if unlabelled.any() and not is_search_safe(run.config.train.feature_names()):
+    if not chosen.has_labels and not is_search_safe(run.config.train.feature_names()):
         raise InputError(
             f"{chosen.name}: has no labels, and {run.folder} was trained on features that follow "
             "m_jj, so a cut on its score sculpts a bump in QCD; train with train.features=search"

@@ -204,7 +204,7 @@ class SelectionTruth(Record):
 
 
 class Truth(Record):
-    """True content of a box, by its key, which is only read after the search."""
+    """True content of a box, by its key, which is read after the search only."""
 
     n_signal_box: Events
     """Signal events."""
@@ -265,8 +265,6 @@ class SearchFindings(Record):
     """The background fit to the events that fail the loosest cut."""
     warnings: list[str]
     """Warnings about the numbers."""
-    truth: Truth | None = None
-    """True content of the box; not written where there is no key."""
 
     @property
     def is_excess(self) -> bool:
@@ -295,7 +293,7 @@ class SearchedBox(FileRecord):
 
 
 class Submission(SearchFindings, SearchedBox):
-    """The content of ``submission.json``."""
+    """The content of ``submission.json``, which is written before any label of the box is read."""
 
     run: str
     """Name of the run whose classifier computed the scores."""
@@ -311,6 +309,19 @@ class Submission(SearchFindings, SearchedBox):
     """The settings of the search, ``evaluation.search``."""
     versions: dict[str, str]
     """Versions of hepllm and of the packages that the search relies on."""
+
+
+class Unblinding(FileRecord):
+    """The content of ``unblinding.json``: what the key of a box says about a submission."""
+
+    submission_sha256: str
+    """SHA-256 of ``submission.json``, as it was on the disk before the labels were read."""
+    submission_written: str
+    """When it was written: UTC, in the form of ISO 8601."""
+    labels_read: str
+    """When the labels were read, in the same form."""
+    truth: Truth
+    """True content of the box."""
 
 
 class NoSearch(Record):

@@ -57,7 +57,6 @@ def search_box(
     seed: int,
     *,
     reference: ReferenceSignal | None = None,
-    key: Key | None = None,
 ) -> tuple[SearchResult, SearchFindings]:
     """Searches a box for a resonance; computes upper limits where there is no excess.
 
@@ -66,7 +65,6 @@ def search_box(
         settings: rules, all fixed before anybody looks at the box.
         seed: seed of pseudo-experiments and replicas.
         reference: signal for efficiencies; without it, findings that need them are None.
-        key: key of the box, which is compared with the findings.
 
     Returns:
         The result, with the arrays that pictures need, and the findings for ``submission.json``.
@@ -82,7 +80,7 @@ def search_box(
             limits = upper_limits(result, efficiencies_of(result, reference), seed)
         except RunError as error:
             problems.append(str(error))
-    findings = findings_of(result, reference, key, limits)
+    findings = findings_of(result, reference, limits)
     warnings = [*findings.warnings, *problems]
     return result, findings.model_copy(update={"warnings": warnings})
 
@@ -142,7 +140,6 @@ def efficiencies_of(
 def findings_of(
     result: SearchResult,
     reference: ReferenceSignal | None,
-    key: Key | None,
     limits: UpperLimits | None = None,
 ) -> SearchFindings:
     """Returns all findings of a search as a record; None leaves out what needs an argument."""
@@ -179,7 +176,34 @@ def findings_of(
             goodness_p=result.toys.rejected_goodness.value,
         ),
         warnings=warnings_of(result),
-        truth=None if key is None else _truth(result, key),
+    )
+
+
+def truth_of(findings: SearchFindings, key: Key) -> Truth:
+    """Returns the true content of a box, by its key and the cuts that a search has recorded."""
+    low, high = findings.m_jj_range_gev
+    inside = (key.m_jj >= low) & (key.m_jj < high)
+    n_signal = int(key.is_signal.sum())
+    n_background = max(len(key.is_signal) - n_signal, 1)
+    masses = key.m_jj[key.is_signal & inside]
+    selections = []
+    for one in findings.selections:
+        passes = inside & (key.score > one.score_threshold)
+        n_passing = int((key.is_signal & passes).sum())
+        selections.append(
+            SelectionTruth(
+                efficiency=one.efficiency,
+                n_signal=n_passing,
+                eps_s=n_passing / n_signal if n_signal else None,
+                eps_b=float((~key.is_signal & passes).sum() / n_background),
+            )
+        )
+    return Truth(
+        n_signal_box=n_signal,
+        n_signal_in_range=len(masses),
+        signal_over_background=n_signal / n_background,
+        median_m_jj_of_signal_gev=float(np.median(masses)) if len(masses) else None,
+        selections=selections,
     )
 
 
@@ -223,31 +247,4 @@ def _selection(one: SelectionResult, edges: Floats) -> SelectionFindings:
         ),
         shape_after_against_before=one.shape,
         shape_without_resonance=one.shape_outside,
-    )
-
-
-def _truth(result: SearchResult, key: Key) -> Truth:
-    low, high = _range_of(result)
-    inside = (key.m_jj >= low) & (key.m_jj < high)
-    n_signal = int(key.is_signal.sum())
-    n_background = max(len(key.is_signal) - n_signal, 1)
-    masses = key.m_jj[key.is_signal & inside]
-    selections = []
-    for one in result.selections:
-        passes = inside & (key.score > one.cut.threshold)
-        n_passing = int((key.is_signal & passes).sum())
-        selections.append(
-            SelectionTruth(
-                efficiency=one.cut.efficiency,
-                n_signal=n_passing,
-                eps_s=n_passing / n_signal if n_signal else None,
-                eps_b=float((~key.is_signal & passes).sum() / n_background),
-            )
-        )
-    return Truth(
-        n_signal_box=n_signal,
-        n_signal_in_range=len(masses),
-        signal_over_background=n_signal / n_background,
-        median_m_jj_of_signal_gev=float(np.median(masses)) if len(masses) else None,
-        selections=selections,
     )

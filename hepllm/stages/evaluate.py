@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from hepllm.baselines.stacking import STACK, describe_gain
 from hepllm.config import Config, PreprocessConfig
 from hepllm.data.dataset import Dataset, EventTable, read_dataset
 from hepllm.data.views import balanced_view
-from hepllm.errors import InputError
+from hepllm.errors import HepllmError, InputError
 from hepllm.evaluation.assessment import EvaluationResults, evaluate_scores
 from hepllm.evaluation.probabilities import (
     CalibrationRecord,
@@ -34,17 +35,27 @@ from hepllm.model.inputs import ModelInputs
 from hepllm.physics.sources import MasterKey
 from hepllm.pictures.reliability import plot_reliability
 from hepllm.pictures.results import plot_roc, plot_scores, plot_sic
-from hepllm.provenance import this_call
+from hepllm.provenance import present_date, this_call
 from hepllm.report.records import LabelledMetrics, SetMetrics, TrainedOn, UnlabelledMetrics
 from hepllm.report.sets import EvaluatedSet
-from hepllm.runs.box_search import forget_search, search_blackbox, wants_search
+from hepllm.runs.box_search import (
+    UNBLINDING,
+    box_of_run,
+    forget_search,
+    search_and_write,
+    unblind,
+    wants_search,
+)
 from hepllm.runs.cascade import MODEL, RunCascade, open_cascade, training_sample
 from hepllm.runs.comparison import Contest, add_stack, name_retrained, score_retrained
 from hepllm.runs.folder import Run, open_run
 from hepllm.runs.samples import EvaluationSet, collect_sets
 from hepllm.runs.score_files import CASCADED, RunCalibration, calibrate, write_scores
 from hepllm.schema import UNKNOWN
+from hepllm.search.records import NoSearch
 from hepllm.stages.preprocess import preprocess
+
+LOG = logging.getLogger(__name__)
 
 METRICS, CURVES = "metrics.json", "curves.json"
 """Files with the numbers and curves of an evaluated set."""
@@ -158,6 +169,7 @@ def _evaluate_set(bench: _Bench, chosen: EvaluationSet) -> EvaluatedSet:
     folder.mkdir(parents=True, exist_ok=True)
     measured = contest.measure(ModelInputs(chosen.table.features), f"score {chosen.name}")
     scores = measured.score
+    chosen, of_search, search_files = _search_and_unblind(bench, chosen, scores, folder)
     prior = _choose_prior(bench, chosen, scores)
     files = [folder / METRICS, _write_scores(folder, bench, chosen, scores, prior)]
     results, curves, views = None, None, dict[str, ResultsRecord]()
@@ -167,28 +179,46 @@ def _evaluate_set(bench: _Bench, chosen: EvaluationSet) -> EvaluatedSet:
         curves.write(folder / CURVES, indent=None)
         files += [folder / CURVES, *_draw(folder, results, cascade)]
     calibration, pictures = _check_probabilities(folder, bench, results, prior)
-    known = _describe(run, chosen, len(scores) / measured.seconds, prior)
+    known = _describe(run, chosen, len(scores) / measured.seconds, prior) | of_search
     known["calibration"] = calibration
     if cascade is not None:
         record = None if results is None else results.record
         known["cascade"] = cascade.record(measured, chosen.table, record, config, seed)
-    forget_search(folder)
-    if chosen.name in bench.searched:
-        known["search"], written = search_blackbox(
-            run,
-            config,
-            seed,
-            chosen,
-            scores=scores,
-            validation=bench.calibration.validation,
-            folder=folder,
-        )
-        files += written
     metrics = _metrics(results, views, known, len(scores))
     metrics.write(folder / METRICS)
-    found = EvaluatedSet(chosen.name, metrics, curves, (*files, *pictures))
+    found = EvaluatedSet(chosen.name, metrics, curves, (*files, *search_files, *pictures))
     write_text(folder / "table.txt", f"{found.text}\n")
     return found
+
+
+def _search_and_unblind(
+    bench: _Bench, chosen: EvaluationSet, scores: Floats, folder: Path
+) -> tuple[EvaluationSet, dict[str, Any], Sequence[Path]]:
+    """Searches a set, and reads its labels only when the submission is on the disk.
+
+    Where the set cannot be searched, the record says why; its scores have other uses.
+
+    Returns:
+        The set with its labels, the keys of its record about the search, and written files.
+    """
+    contest, validation = bench.contest, bench.calibration.validation
+    forget_search(folder)
+    if chosen.name not in bench.searched:
+        return chosen.with_labels(), {}, ()
+    try:
+        box = box_of_run(contest.run, contest.config, chosen, scores=scores, validation=validation)
+        search, seed = contest.config.search, contest.seed
+        submission, files = search_and_write(box, search, seed, folder)
+    except HepllmError as error:
+        LOG.warning("%s: no search: %s", chosen.name, error)
+        return chosen.with_labels(), {"search": NoSearch(problem=str(error))}, ()
+    labels_read = present_date()
+    opened = chosen.with_labels()
+    if not opened.has_labels:
+        return opened, {"search": submission}, files
+    unblinding = unblind(folder, box, opened.table.label, labels_read)
+    files = (*files, folder / UNBLINDING)
+    return opened, {"search": submission, "unblinding": unblinding}, files
 
 
 def _metrics(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
 import pytest
 
-from hepllm.config import Config
+from hepllm.config import Config, SearchConfig, load_config
 from hepllm.data.dataset import read_dataset
 from hepllm.errors import InputError
 from hepllm.report.sets import EvaluatedSet
@@ -115,6 +118,7 @@ def test_submission_finds_the_resonance(report: EvaluatedSet, folder: Path) -> N
     n_events = N_SIGNAL + N_BACKGROUND
     assert ratio == pytest.approx(box["value"] / (n_events - box["value"]))
     assert "truth" not in tree
+    assert not (file.parent / "unblinding.json").exists()
 
 
 def test_submission_says_what_it_comes_from(report: EvaluatedSet, folder: Path) -> None:
@@ -146,21 +150,82 @@ def test_a_cascade_tighter_than_the_selections_is_told(
     assert cascade_warnings(config("evaluation.cascade=null").evaluation) == []
 
 
-def test_search_reads_no_labels(
-    report: EvaluatedSet, folder: Path, config: Callable[..., Config]
+@pytest.fixture
+def label_reads(monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[bool]:
+    """For each time that labels of the box are read: whether its submission is on the disk."""
+    submission = folder / "run" / "eval" / "known" / "submission.json"
+    submission.unlink(missing_ok=True)
+    reads: list[bool] = []
+    read_table = pq.read_table
+
+    def watched(file: Path, **options: Any) -> pa.Table:
+        of_labels = "label" in options.get("columns", ["label"])
+        if of_labels and folder / "known" in Path(file).parents:
+            reads.append(submission.is_file())
+        return read_table(file, **options)
+
+    monkeypatch.setattr(pq, "read_table", watched)
+    return reads
+
+
+def test_labels_are_read_when_the_submission_is_written(
+    report: EvaluatedSet, folder: Path, config: Callable[..., Config], label_reads: list[bool]
 ) -> None:
-    settings = config(*QUICK, "evaluation.search.run=always")
-    (known,) = evaluate(folder / "run", blackbox=folder / "known", config=settings)
-    tree = known.metrics.tree()["search"]
-    hidden = report.metrics.tree()["search"]
-    for key in ("p_value", "resonance_mass_gev", "n_signal_selected", "selections"):
-        assert tree[key] == hidden[key]
-    assert tree["truth"]["n_signal_box"] == N_SIGNAL
-    kept = tree["truth"]["selections"][0]
-    assert kept["n_signal"] == round(kept["eps_s"] * N_SIGNAL)
+    """The plain call searches first: what it finds with a key is what it finds without."""
+    assert load_config(None).evaluation.search.run == "blackbox"
+    (known,) = evaluate(folder / "run", blackbox=folder / "known", config=config(*QUICK))
+    assert label_reads == [True]
+    output = folder / "run" / "eval" / "known"
+    submission = (output / "submission.json").read_text()
+    texts = []
+    for text in (submission, (folder / "run/eval/hidden/submission.json").read_text()):
+        tree = json.loads(text)
+        del tree["blackbox"]  # name and digest of the file
+        texts.append(json.dumps(tree))
+    assert texts[0] == texts[1]
+    tree = known.metrics.tree()
+    assert {"schema_version": 1, **tree["search"]} == json.loads(submission)
+    beside = json.loads((output / "unblinding.json").read_text())
+    assert {"schema_version": 1, **tree["unblinding"]} == beside
+    assert known.metrics.unblinding.submission_sha256 == sha256(submission.encode()).hexdigest()
+    dates = known.metrics.unblinding.submission_written, known.metrics.unblinding.labels_read
+    assert sorted(dates) == list(dates)
+    truth = known.metrics.unblinding.truth
+    assert truth.n_signal_box == N_SIGNAL
+    kept = truth.selections[0]
+    assert kept.n_signal == round(kept.eps_s * N_SIGNAL)
     assert known.metrics.auc.value > 0.9
-    (plain,) = evaluate(folder / "run", blackbox=folder / "known", config=config(*QUICK))
-    assert plain.metrics.search is None
+    for shown in (
+        f"Classifiers on known: N_s = {N_SIGNAL}",
+        "key: signal events",
+        "sigma) for any",
+    ):
+        assert shown in known.text
+
+
+def test_a_search_that_is_not_wanted_leaves_nothing(
+    folder: Path, config: Callable[..., Config], label_reads: list[bool]
+) -> None:
+    settings = config(*QUICK, "evaluation.search.run=never")
+    output = folder / "run" / "eval" / "known"
+    output.mkdir(parents=True, exist_ok=True)
+    for name in ("submission.json", "unblinding.json", "search.png"):
+        (output / name).touch()  # of an earlier search
+    (known,) = evaluate(folder / "run", blackbox=folder / "known", config=settings)
+    assert known.metrics.search is known.metrics.unblinding is None
+    assert known.metrics.auc.value > 0.9
+    assert len(label_reads) == 1
+    assert not [*output.glob("*search*"), *output.glob("*.json.*"), *output.glob("sub*")]
+    assert not (output / "unblinding.json").exists()
+
+
+def test_a_labelled_dataset_is_no_black_box(folder: Path, config: Callable[..., Config]) -> None:
+    (known,) = evaluate(folder / "run", dataset=folder / "known", config=config(*QUICK))
+    assert known.metrics.search is None
+
+
+def test_former_runs_search_too() -> None:
+    assert SearchConfig.model_validate({"run": "unlabelled"}).run == "blackbox"
 
 
 @pytest.mark.parametrize(
@@ -179,7 +244,10 @@ def test_box_that_cannot_be_searched_is_scored(
 
 
 def test_features_that_follow_the_mass_are_refused(
-    folder: Path, config: Callable[..., Config], tmp_path: Path
+    folder: Path,
+    config: Callable[..., Config],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     sees_mass = config("train.features=[m_jj,tau21_light,tau21_heavy]")
     train(folder / "rnd", tmp_path / "run", sees_mass, overwrite=False)
@@ -190,4 +258,12 @@ def test_features_that_follow_the_mass_are_refused(
     always = config("train.features=cathode", "evaluation.search.run=always")
     with pytest.raises(InputError, match="follow m_jj"):
         evaluate(tmp_path / "run", blackbox=folder / "known", config=always)
+    (known,) = evaluate(
+        tmp_path / "run",
+        blackbox=folder / "known",
+        config=config(*QUICK, "evaluation.cascade=null"),
+    )
+    assert known.metrics.search is None
+    assert known.metrics.auc.value > 0.5
+    assert "no search with a model that uses features that follow m_jj" in caplog.text
     assert not (tmp_path / "run" / "eval" / "hidden" / "scores.parquet").exists()

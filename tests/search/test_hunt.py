@@ -19,7 +19,7 @@ from hepllm.search import submission
 from hepllm.search.caveats import warnings_of
 from hepllm.search.hunt import BoxEvents, SearchResult, search, usable_cuts
 from hepllm.search.limits import upper_limits
-from hepllm.search.records import Measurement, SearchFindings, SignalEfficiency
+from hepllm.search.records import Measurement, SearchFindings, SignalEfficiency, Unblinding
 from hepllm.search.spectra import ScoreCut
 from hepllm.search.submission import (
     Key,
@@ -29,6 +29,7 @@ from hepllm.search.submission import (
     findings_of,
     search_box,
     signal_efficiency,
+    truth_of,
 )
 from hepllm.search.toys import PValue
 
@@ -91,7 +92,7 @@ def test_injected_signal_is_found_with_its_mass_and_jets(found: SearchResult) ->
 def test_nothing_is_claimed_without_signal() -> None:
     result = search(_box(0, 5)[0], CONFIG, 1)
     assert result.toys.overall.value > 0.01
-    told = findings_of(result, _reference(), None)
+    told = findings_of(result, _reference())
     assert "largest fluctuation, no excess: mass" in _text(told)
     assert any("their intervals are not valid" in one for one in told.warnings)
     assert told.n_signal_box is told.signal_over_background is None
@@ -104,7 +105,7 @@ def test_a_p_value_of_1_can_be_written(found: SearchResult, tmp_path: Path) -> N
     toys = replace(found.toys, overall=nothing)
     rows = tuple(replace(one, p_value=nothing) for one in found.selections)
     result = replace(found, toys=toys, selections=rows)
-    told = findings_of(result, _reference(), None)
+    told = findings_of(result, _reference())
     assert json.loads(json.dumps(told.tree(), allow_nan=False))["significance_global"] is None
     assert "p = 1 for any window" in _text(told)
     plot_spectrum("box", result, tmp_path / "spectrum.png")
@@ -116,7 +117,7 @@ def test_what_is_told_where_nothing_is_found(monkeypatch: pytest.MonkeyPatch) ->
     efficiencies = efficiencies_of(result, _reference())
     assert efficiencies is not None
     limits = upper_limits(result, efficiencies, 1, n_toys=150)
-    told = findings_of(result, _reference(), None, limits)
+    told = findings_of(result, _reference(), limits)
     json.dumps(told.tree(), allow_nan=False)
     assert [one.mass_gev for one in limits.by_mass][-2:] == [4000, 6000]
     assert [one.is_largest_fluctuation for one in limits.by_mass] == [True, False, False]
@@ -128,14 +129,13 @@ def test_what_is_told_where_nothing_is_found(monkeypatch: pytest.MonkeyPatch) ->
     assert "Upper limits on signal events, 95% CL" in _text(told)
     without = upper_limits(result, None, 1, n_toys=150)
     assert all(one.n_signal_box is None for one in without.by_mass)
-    assert findings_of(result, None, None).upper_limits is None
+    assert findings_of(result, None).upper_limits is None
 
 
-def test_box_with_an_excess_has_no_limits_and_its_truth(found: SearchResult) -> None:
-    events, is_signal = _box(N_SIGNAL, 1)
-    key = Key(is_signal, events.score, events.m_jj)
-    _, findings = search_box(events, CONFIG, 1, reference=_reference(), key=key)
-    assert findings == findings_of(found, _reference(), key)
+def test_box_with_an_excess_has_no_limits(found: SearchResult) -> None:
+    events, _ = _box(N_SIGNAL, 1)
+    _, findings = search_box(events, CONFIG, 1, reference=_reference())
+    assert findings == findings_of(found, _reference())
     assert findings.upper_limits is None
 
 
@@ -206,7 +206,7 @@ def test_ties_are_told() -> None:
 
 def test_score_that_follows_the_mass_is_told() -> None:
     result = search(_box(0, 3, sculpting=1.5)[0], CONFIG, 1)
-    told = findings_of(result, None, None)
+    told = findings_of(result, None)
     assert any("changes the spectrum outside of the resonance" in one for one in told.warnings)
     assert "Warning: the cut changes the spectrum" in _text(told)
     assert result.toys.overall.value > 0.005  # smooth sculpting is taken up by the fit
@@ -217,23 +217,33 @@ def test_turn_on_in_the_range_is_told() -> None:
     turning_on = events.m_jj < 3200
     kept = ~turning_on | (np.random.default_rng(1).random(len(turning_on)) < 0.3)
     result = search(events.take(kept), CONFIG, 1)
-    assert any("m_jj_min" in one for one in findings_of(result, None, None).warnings)
+    assert any("m_jj_min" in one for one in findings_of(result, None).warnings)
 
 
 def test_findings_are_json_and_truth_stands_beside(found: SearchResult) -> None:
     events, is_signal = _box(N_SIGNAL, 1)
-    told = findings_of(found, _reference(), Key(is_signal, events.score, events.m_jj))
+    told = findings_of(found, _reference())
     tree = json.loads(json.dumps(told.tree(), allow_nan=False))
     assert SearchFindings.model_validate(tree) == told
-    assert tree["truth"]["n_signal_box"] == N_SIGNAL
-    assert tree["truth"]["median_m_jj_of_signal_gev"] == pytest.approx(MASS, rel=0.02)
+    truth = truth_of(told, Key(is_signal, events.score, events.m_jj))
+    assert truth.n_signal_box == N_SIGNAL
+    assert truth.median_m_jj_of_signal_gev == pytest.approx(MASS, rel=0.02)
+    passing = events.score > found.selections[0].cut.threshold
+    assert truth.selections[0].n_signal == (is_signal & passing).sum()
     box = tree["n_signal_box"]
     assert abs(box["value"] - N_SIGNAL) < 4 * max(box["below"], box["above"])
     assert any("10000 or more" in one for one in tree["warnings"]) == (tree["p_value"] < 1e-3)
-    text = _text(told)
+    unblinding = Unblinding(
+        submission_sha256="0",
+        submission_written="2026-01-02T03:04:05+00:00",
+        labels_read="2026-01-02T03:05:05+00:00",
+        truth=truth,
+    )
+    text = " ".join(as_text(search_chapter(told, "box", unblinding=unblinding)).split())
     assert f"key: signal events {N_SIGNAL} (S/B 0.01)" in text
+    assert "key: read 2026-01-02 03:05 UTC, after the submission was written" in text
     assert "signal events in the box 112" in text
-    assert "truth" not in findings_of(found, _reference(), None).tree()
+    assert "key:" not in _text(told)
 
 
 def test_search_is_reproducible(found: SearchResult) -> None:

@@ -25,8 +25,8 @@ from hepllm.runs.folder import Run, open_run
 from hepllm.runs.score_files import calibrate
 from hepllm.schema import SIGNAL
 from hepllm.search.hunt import BoxEvents, search
-from hepllm.search.records import Measurement, SearchFindings
-from hepllm.search.submission import Key, ReferenceSignal, findings_of
+from hepllm.search.records import Measurement, SearchFindings, Truth
+from hepllm.search.submission import Key, ReferenceSignal, findings_of, truth_of
 
 LOG = logging.getLogger("search_power")
 
@@ -34,6 +34,13 @@ Floats = NDArray[np.float64]
 
 PATH = click.Path(path_type=Path)
 SMALL, EVIDENCE = 0.05, 1e-3
+
+
+class KnownFindings(SearchFindings):
+    """Findings in a box, and what its key says."""
+
+    truth: Truth | None = None
+    """True content of the box; None where there is no key."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,12 +69,11 @@ class Box:
 
     def searched(
         self, config: SearchConfig, seed: int, reference: ReferenceSignal | None
-    ) -> SearchFindings:
+    ) -> KnownFindings:
         """Searches it; the truth stands beside what was found."""
-        result = search(self.events, config, seed)
-        return findings_of(
-            result, reference, Key(self.is_signal, self.events.score, self.events.m_jj)
-        )
+        found = findings_of(search(self.events, config, seed), reference)
+        key = Key(self.is_signal, self.events.score, self.events.m_jj)
+        return KnownFindings(**dict(found), truth=truth_of(found, key))
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +157,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def row_of(box: str, found: SearchFindings) -> list[str]:
+def row_of(box: str, found: KnownFindings) -> list[str]:
     """One line of the table."""
     best, truth = found.best_selection, found.truth
     chosen = next(one for one in found.selections if one.efficiency == best)
