@@ -13,6 +13,7 @@ from hepllm.config import EvaluationConfig
 from hepllm.errors import InputError
 from hepllm.evaluation.background import describe_rule, required_background
 from hepllm.evaluation.bootstrap import Interval, Replicas, bootstrap, interval
+from hepllm.evaluation.bounds import sic_bound, sic_bounds_at
 from hepllm.evaluation.confusion import choose_balanced_accuracy, choose_eps_s, confusion
 from hepllm.evaluation.curves import ClassifierCurves, CurveRecord, CurvesRecord
 from hepllm.evaluation.metrics import (
@@ -32,6 +33,7 @@ from hepllm.evaluation.records import (
     Accuracy,
     AtCut,
     BootstrapRecord,
+    Bounded,
     CutRecord,
     DifferenceRecord,
     Estimate,
@@ -234,8 +236,11 @@ def _score(
         f"{key}_interval": one.reason for key, one in between.items() if reasons[key] is None
     }
 
+    bounds = _bounds(curve, points["max_sic"], config)
+
     def sic(key: str) -> dict[str, Any]:
-        return {"value": values[key], "interval": between[key].pair, **_at_cut(points[key])}
+        numbers = {"value": values[key], "interval": between[key].pair, "lower_bound": bounds[key]}
+        return {**numbers, **_at_cut(points[key])}
 
     return ScoreRecord(
         n_signal=events.n_signal,
@@ -245,9 +250,10 @@ def _score(
         max_sic_in_sample=SicInSample(value=in_sample.sic, **_at_cut(in_sample)),
         sic_at={eps_s: Sic(**sic(f"sic_at_{eps_s}")) for eps_s in stated},
         inverse_eps_b_at={
-            eps_s: Estimate(
+            eps_s: Bounded(
                 value=point.inverse_eps_b,
                 interval=_interval(point.inverse_eps_b, None, rejections[:, i], config).pair,
+                lower_bound=_rejection_of(bounds[f"sic_at_{eps_s}"], float(eps_s)),
             )
             for i, (eps_s, point) in enumerate(stated.items())
         },
@@ -263,6 +269,25 @@ def _score(
         undefined={key: reason for key, reason in undefined.items() if reason is not None},
         retrained=retrained,
     )
+
+
+def _bounds(
+    curve: RocCurve, of_max: WorkingPoint, config: EvaluationConfig
+) -> dict[str, float | None]:
+    """One-sided lower bounds of the SIC by its key in the records."""
+    at = sic_bounds_at(curve, np.array(SIGNAL_EFFICIENCIES), config.confidence)
+    named = zip(SIGNAL_EFFICIENCIES, at, strict=True)
+    bounds = {f"sic_at_{eps_s:g}": _number(bound) for eps_s, bound in named}
+    return bounds | {"max_sic": _number(sic_bound(of_max, config.confidence))}
+
+
+def _rejection_of(sic: float | None, eps_s: float) -> float | None:
+    """1 / eps_B of a SIC."""
+    return None if sic is None else (sic / eps_s) ** 2
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
 
 
 def _read_cut(events: ScoredEvents, curve: RocCurve, cut: Threshold, n_min: int) -> CutRecord:
@@ -302,20 +327,27 @@ def _curves(
 ) -> ClassifierCurves:
     first = len(SIGNAL_EFFICIENCIES)
     points = [sic_at(curve, eps_s, n_min) for eps_s in _BAND_EFFICIENCIES]
+    blank = np.array([point.sic is None for point in points])
+    eps_s = np.array(_BAND_EFFICIENCIES)
+    bounds = np.full(len(eps_s), np.nan)
+    bounds[blank] = sic_bounds_at(curve, eps_s[blank], config.confidence)
 
-    def band(values: list[float | None], draws_at: Floats) -> CurveRecord:
+    def band(values: list[float | None], draws_at: Floats, lowest: Floats) -> CurveRecord:
         pairs = [
             _interval(value, None, drawn, config).pair or (None, None)
             for value, drawn in zip(values, draws_at[:, first:].T, strict=True)
         ]
         low, high = zip(*pairs, strict=True)
-        return CurveRecord(value=tuple(values), low=low, high=high)
+        return CurveRecord(
+            value=tuple(values), low=low, high=high, lower_bound=tuple(map(_number, lowest))
+        )
 
+    rejections = [point.inverse_eps_b for point in points]
     return ClassifierCurves(
         role=role,
         eps_s=_BAND_EFFICIENCIES,
-        sic=band([point.sic for point in points], draws.sic_at()),
-        inverse_eps_b=band([point.inverse_eps_b for point in points], draws.rejection_at()),
+        sic=band([point.sic for point in points], draws.sic_at(), bounds),
+        inverse_eps_b=band(rejections, draws.rejection_at(), (bounds / eps_s) ** 2),
     )
 
 

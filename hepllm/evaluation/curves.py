@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hepllm.arrays import Floats
+from hepllm.evaluation.censoring import censored_percentiles
 from hepllm.records import Events, FileRecord, Quantity, Record
 
 _PERCENTILES = (16, 50, 84)
@@ -21,13 +22,15 @@ class Band:
         eps_s: (E,) signal efficiencies.
         value: (E,) the curve.
         low: (E,) lower end of the interval.
-        high: (E,) upper end of the interval.
+        high: (E,) upper end of the interval; infinite where it is open.
+        lower_bound: (E,) one-sided lower bound where the curve has no value; NaN elsewhere.
     """
 
     eps_s: Floats
     value: Floats
     low: Floats
     high: Floats
+    lower_bound: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,10 +57,13 @@ class CurveRecord(Quantity):
     """Lower end of its bootstrap interval at each signal efficiency."""
     high: tuple[float | None, ...]
     """Upper end of its bootstrap interval at each signal efficiency."""
+    lower_bound: tuple[float | None, ...] = ()
+    """One-sided lower bound of the same confidence, where the curve is null and null elsewhere."""
 
     def band(self, eps_s: Sequence[float]) -> Band:
         """The curve as arrays, at these signal efficiencies."""
-        parts = (eps_s, self.value, self.low, self.high)
+        bounds = self.lower_bound or (None,) * len(eps_s)
+        parts = (eps_s, self.value, self.low, self.high, bounds)
         return Band(*(np.array(part, dtype=np.float64) for part in parts))
 
 
@@ -101,8 +107,8 @@ class CurvesRecord(FileRecord):
 def band_over_runs(bands: Sequence[Band]) -> Band:
     """Computes median and 16-84 % band of a curve over several runs, without their intervals.
 
-    The band is NaN where any run has too little background: the runs that have a value reject less
-    background than the others, so that their median would be too low.
+    A run with too little background rejects more than the others, so it lies above them: the median
+    has no value, but a lower bound, only where half of the runs have too little.
 
     Raises:
         ValueError: if the signal efficiencies differ.
@@ -110,8 +116,13 @@ def band_over_runs(bands: Sequence[Band]) -> Band:
     grid = bands[0].eps_s
     if any(not np.array_equal(band.eps_s, grid) for band in bands):
         raise ValueError("the curves were read at different signal efficiencies")
-    low, median, high = np.percentile([band.value for band in bands], _PERCENTILES, axis=0)
-    return Band(grid, median, low, high)
+    values, bounds = (
+        np.array([getattr(band, part) for band in bands]) for part in ("value", "lower_bound")
+    )
+    found = censored_percentiles(values, bounds, _PERCENTILES)
+    low, median, high = found.value
+    is_open = np.isnan(high) & ~np.isnan(found.lower_bound[2])
+    return Band(grid, median, low, np.where(is_open, np.inf, high), found.lower_bound[1])
 
 
 def curves_over_runs(runs: Sequence[CurvesRecord]) -> dict[str, Curves]:

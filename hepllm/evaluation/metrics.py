@@ -39,6 +39,28 @@ class Threshold:
 
 
 @dataclass(frozen=True, eq=False)
+class Counts:
+    """Events of one class that pass, as numbers of events of equal weight.
+
+    With weights, a number of events is a sum of weights over the weight of one event: sum w^2 /
+    sum w of those that pass or of all, whichever is larger, so that no light event pretends to
+    measure a share that heavy events dominate. Passing background of negative weight counts like
+    positive, because it does not make the rest more certain.
+
+    Attributes:
+        passing: (T,) events that pass.
+        total: (T,) all events of the class.
+    """
+
+    passing: Floats
+    total: Floats
+
+    def at(self, index: int | Ints) -> Counts:
+        """The counts at one cut or several."""
+        return Counts(np.asarray(self.passing[index]), np.asarray(self.total[index]))
+
+
+@dataclass(frozen=True, eq=False)
 class RocCurve:
     """Efficiencies at each distinct score, from the tightest to the loosest cut.
 
@@ -50,6 +72,8 @@ class RocCurve:
         n_background_passing: (T,) background events that pass, without weights.
         n_background_effective: (T,) (sum w)^2 / sum w^2 of the background that passes: the number
             of unweighted events with the same relative uncertainty.
+        signal: (T,) signal that passes, as events of equal weight.
+        background: (T,) background that passes, as events of equal weight.
         reason: why the curve is empty; None otherwise.
     """
 
@@ -59,6 +83,8 @@ class RocCurve:
     n_signal_passing: Ints
     n_background_passing: Ints
     n_background_effective: Floats
+    signal: Counts
+    background: Counts
     reason: str | None = None
 
     def sic(self, min_background: int) -> Floats:
@@ -69,7 +95,7 @@ class RocCurve:
         return np.where(defined, self.eps_s / root, np.nan)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class WorkingPoint:
     """One cut on a sample.
 
@@ -81,6 +107,8 @@ class WorkingPoint:
         n_background_passing: background events that pass, without weights.
         sic: eps_s / sqrt(eps_b); None where too little background passes.
         reason: why ``sic`` is None.
+        signal: signal that passes, as events of equal weight; None without a cut.
+        background: background that passes, as events of equal weight; None without a cut.
     """
 
     threshold: float | None = None
@@ -90,6 +118,8 @@ class WorkingPoint:
     n_background_passing: int | None = None
     sic: float | None = None
     reason: str | None = None
+    signal: Counts | None = None
+    background: Counts | None = None
 
     @property
     def inverse_eps_b(self) -> float | None:
@@ -101,7 +131,10 @@ def roc(events: ScoredEvents) -> RocCurve:
     """Computes the efficiencies of both classes at every distinct score."""
     if events.problem is not None:
         nothing, none = np.empty(0), np.empty(0, dtype=np.int64)
-        return RocCurve(nothing, nothing, nothing, none, none, nothing, events.problem)
+        counts = Counts(nothing, nothing)
+        return RocCurve(
+            nothing, nothing, nothing, none, none, nothing, counts, counts, events.problem
+        )
     order = np.argsort(-events.score, kind="stable")
     score = events.score[order]
     last_of_ties = np.append(np.flatnonzero(np.diff(score)), len(score) - 1)
@@ -112,7 +145,9 @@ def roc(events: ScoredEvents) -> RocCurve:
     is_signal = events.is_signal
     signal = passing(np.where(is_signal, events.weight, 0.0))
     background = passing(np.where(is_signal, 0.0, events.weight))
-    squared = passing(np.where(is_signal, 0.0, events.weight**2))
+    squares = events.weight**2
+    squared = passing(np.where(is_signal, 0.0, squares))
+    absolute = passing(np.where(is_signal, 0.0, np.abs(events.weight)))
     effective = np.divide(background**2, squared, out=np.zeros(len(squared)), where=squared > 0)
     return RocCurve(
         threshold=score[last_of_ties],
@@ -121,7 +156,23 @@ def roc(events: ScoredEvents) -> RocCurve:
         n_signal_passing=passing(is_signal.astype(np.float64)).astype(np.int64),
         n_background_passing=passing((~is_signal).astype(np.float64)).astype(np.int64),
         n_background_effective=np.where(background > 0, effective, 0.0),
+        signal=count(signal, passing(np.where(is_signal, squares, 0.0)), signal[-1]),
+        background=count(absolute, squared, background[-1]),
     )
+
+
+def count(passing: Floats, squares: Floats, total: float) -> Counts:
+    """Counts events of equal weight from sums of weights.
+
+    Args:
+        passing: (T,) weights of the events that pass; the last cut passes all.
+        squares: (T,) squares of these weights.
+        total: all weights of the class, positive.
+    """
+    of_all = squares[-1] / total
+    unit = np.divide(squares, passing, out=np.full(len(passing), of_all), where=passing > 0)
+    unit = np.maximum(unit, of_all)
+    return Counts(np.maximum(passing, 0) / unit, total / unit)
 
 
 def auc(events: ScoredEvents) -> Metric:
@@ -221,4 +272,6 @@ def _point(curve: RocCurve, index: int, min_background: int, threshold: float) -
         n_background_passing=n_background,
         sic=None if np.isnan(sic) else sic,
         reason=reason if np.isnan(sic) else None,
+        signal=curve.signal.at(index),
+        background=curve.background.at(index),
     )

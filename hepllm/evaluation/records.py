@@ -22,6 +22,13 @@ class Estimate(Value):
     """Bootstrap interval [low, high]; null where it is undefined."""
 
 
+class Bounded(Estimate):
+    """A number with its uncertainty and a bound that exists without an interval, too."""
+
+    lower_bound: float | None = None
+    """One-sided lower bound of the same confidence, from counted events; all there is if null."""
+
+
 class AtCut(Quantity):
     """A cut on the score and the events that pass it."""
 
@@ -41,7 +48,7 @@ class SicInSample(AtCut, Value):
     """A SIC at a cut chosen on the sample itself."""
 
 
-class Sic(AtCut, Estimate):
+class Sic(AtCut, Bounded):
     """A SIC with its uncertainty and its cut."""
 
 
@@ -99,7 +106,7 @@ class ScoreRecord(Record):
     """The largest SIC at a cut chosen on this sample itself, which is biased upwards."""
     sic_at: At[Sic]
     """SIC at the tightest cut that keeps this share of the signal."""
-    inverse_eps_b_at: At[Estimate]
+    inverse_eps_b_at: At[Bounded]
     """Background rejection 1 / eps_B at the same cut."""
     accuracy: Accuracy
     """Share of events on the right side of the cut of largest balanced accuracy."""

@@ -8,9 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.markers import CARETUPBASE
 
 from hepllm.evaluation.curves import Band, CurvesRecord, curves_over_runs
 from hepllm.pictures.style import COLOURS, legend_below, line_style, plain, wide_canvas
+
+LOWER_BOUND = "dotted with arrows: lower bound"
+"""Words for a legend."""
+
+_SKY = 1e9
+"""Height over every picture."""
+
+_ARROW_STEP = 4
+"""Every fourth point of a bound has an arrow."""
 
 _ROOM = 1.35
 """Upper end of the axis over the highest band, which leaves room for the legend."""
@@ -39,7 +49,7 @@ def sic_figure(bands: Mapping[str, Band], caption: Caption) -> Figure:
     axes.plot(efficiency, np.sqrt(efficiency), color="0.55", linewidth=1, label="random")
     axes.set(xlim=(0, 1), ylim=(0, _ROOM * _highest(bands, 1.0)))
     axes.set_ylabel(r"SIC = $\epsilon_S\,/\,\sqrt{\epsilon_B}$")
-    legend_below(figure, *axes.get_legend_handles_labels(), caption.bands)
+    legend_below(figure, *axes.get_legend_handles_labels(), _title(bands, caption))
     return figure
 
 
@@ -51,7 +61,7 @@ def rejection_figure(bands: Mapping[str, Band], caption: Caption) -> Figure:
     axes.plot(efficiency, 1 / efficiency, color="0.55", linewidth=1, label="random")
     axes.set(xlim=(0, 1), ylim=(1, 2 * _highest(bands, 2.0)), yscale="log")
     axes.set_ylabel(r"background rejection $1/\epsilon_B$")
-    legend_below(figure, *axes.get_legend_handles_labels(), caption.bands)
+    legend_below(figure, *axes.get_legend_handles_labels(), _title(bands, caption))
     return figure
 
 
@@ -79,10 +89,39 @@ def _canvas(caption: Caption) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def _title(bands: Mapping[str, Band], caption: Caption) -> str:
+    has_bound = any(np.isfinite(band.lower_bound).any() for band in bands.values())
+    return f"{caption.bands}\n{LOWER_BOUND}" if has_bound else caption.bands
+
+
+def draw_band(axes: Axes, band: Band, colour: str) -> None:
+    """Fills the interval of a curve; upwards without end where it is open."""
+    high = np.where(np.isposinf(band.high), _SKY, band.high)
+    axes.fill_between(band.eps_s, band.low, high, color=colour, alpha=0.18, linewidth=0)
+
+
+def draw_bound(axes: Axes, band: Band, colour: str) -> None:
+    """Draws lower bounds as a dotted line with arrows upwards, which no value looks like."""
+    bounded = np.isfinite(band.lower_bound)
+    if not bounded.any():
+        return
+    axes.plot(band.eps_s, band.lower_bound, color=colour, linestyle=":", linewidth=1.4)
+    marked = bounded & (np.arange(len(bounded)) % _ARROW_STEP == _ARROW_STEP // 2)
+    axes.plot(
+        band.eps_s[marked],
+        band.lower_bound[marked],
+        color=colour,
+        linestyle="none",
+        marker=CARETUPBASE,
+        markersize=6,
+    )
+
+
 def _draw(axes: Axes, bands: Mapping[str, Band]) -> None:
     for index, (name, band) in enumerate(bands.items()):
         colour = COLOURS[index % len(COLOURS)]
-        axes.fill_between(band.eps_s, band.low, band.high, color=colour, alpha=0.18, linewidth=0)
+        draw_band(axes, band, colour)
+        draw_bound(axes, band, colour)
         (line,) = axes.plot(band.eps_s, band.value, color=colour, linestyle=line_style(index))
         shown = np.isfinite(band.value)
         line.set_label(plain(name) if shown.any() else f"{plain(name)}: no value")
@@ -92,5 +131,6 @@ def _draw(axes: Axes, bands: Mapping[str, Band]) -> None:
 
 
 def _highest(bands: Mapping[str, Band], least: float) -> float:
-    tops = [np.concatenate([band.value, band.high]) for band in bands.values()]
-    return float(np.nanmax(np.concatenate([*tops, [least]])))
+    parts = [part for band in bands.values() for part in (band.value, band.high, band.lower_bound)]
+    drawn = np.concatenate([*parts, [least]])
+    return float(drawn[np.isfinite(drawn)].max())

@@ -14,6 +14,7 @@ from hepllm.evaluation.assessment import EvaluationResults
 from hepllm.evaluation.curves import Curves
 from hepllm.evaluation.metrics import roc
 from hepllm.evaluation.records import Estimate, ScoreRecord
+from hepllm.pictures.curves import LOWER_BOUND, draw_band, draw_bound
 from hepllm.pictures.style import (
     BACKGROUND_COLOUR,
     COLOURS,
@@ -41,7 +42,8 @@ def plot_sic(results: EvaluationResults, path: Path, handover: float = -math.inf
     record, curves = results.record, _curves(results)
     for index, (name, found) in enumerate(curves.items()):
         colour, band = COLOURS[index % len(COLOURS)], found.sic
-        axes.fill_between(band.eps_s, band.low, band.high, color=colour, alpha=0.18, linewidth=0)
+        draw_band(axes, band, colour)
+        draw_bound(axes, band, colour)
         style, label = line_style(index), name.replace("_", " ")
         axes.plot(band.eps_s, band.value, color=colour, linestyle=style, label=label)
         _mark_working_points(axes, record.classifiers[name], colour)
@@ -52,13 +54,16 @@ def plot_sic(results: EvaluationResults, path: Path, handover: float = -math.inf
     axes.plot(
         efficiency, efficiency * ceiling, color="0.3", linewidth=1, linestyle=_DASHED, label=label
     )
-    highs = [np.nanmax(np.append(found.sic.high, 1.0)) for found in curves.values()]
+    highs = [
+        np.nanmax(np.concatenate([[1.0], found.sic.high, found.sic.lower_bound]))
+        for found in curves.values()
+    ]
     axes.set(xlim=(0, 1), ylim=(0, 1.35 * float(max(highs))))  # with room for the legend
     _mark_handover(axes, results, handover)
     axes.set_xlabel(r"signal efficiency $\epsilon_S$")
     axes.set_ylabel(r"SIC = $\epsilon_S\,/\,\sqrt{\epsilon_B}$")
     marks = f"▼ cut from validation data\n● at $\\epsilon_S$ = {', '.join(record.sic_at)}"
-    _legend(axes, f"{record.bootstrap.confidence:.0%} bootstrap band\n{marks}")
+    _legend(axes, f"{record.bootstrap.confidence:.0%} bootstrap band\n{marks}\n{LOWER_BOUND}")
     save_figure(figure, path)
 
 
@@ -81,7 +86,8 @@ def plot_roc(results: EvaluationResults, path: Path) -> None:
     for index, (name, found) in enumerate(_curves(results).items()):
         colour, band = COLOURS[index % len(COLOURS)], found.rejection
         curve = roc(results.events[name])
-        axes.fill_between(band.eps_s, band.low, band.high, color=colour, alpha=0.18, linewidth=0)
+        draw_band(axes, band, colour)
+        draw_bound(axes, band, colour)
         shown = ~np.isnan(curve.sic(n_min))
         eps_s, rejection = curve.eps_s[shown], 1 / curve.eps_b[shown]
         style, area = line_style(index), _auc_text(record.classifiers[name].auc)
@@ -96,7 +102,7 @@ def plot_roc(results: EvaluationResults, path: Path) -> None:
     axes.set(xlim=(0, 1), ylim=(1, top * 12), yscale="log")
     axes.set_xlabel(r"signal efficiency $\epsilon_S$")
     axes.set_ylabel(r"background rejection $1/\epsilon_B$")
-    _legend(axes, f"{record.bootstrap.confidence:.0%} bootstrap band")
+    _legend(axes, f"{record.bootstrap.confidence:.0%} bootstrap band\n{LOWER_BOUND}")
     save_figure(figure, path)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from hepllm.evaluation.records import DifferenceRecord, ScoreRecord, Sic
+from hepllm.evaluation.records import Bounded, DifferenceRecord, ScoreRecord, Sic
 from hepllm.evaluation.seeds import Spread
 from hepllm.report.page import Cell
 
@@ -37,6 +38,8 @@ def score_cell(score: ScoreRecord, key: str) -> Cell:
     at_cut = score.metrics[key.replace("inverse_eps_b", "sic")]  # both are read at the same cut
     passing = at_cut.n_background_passing if isinstance(at_cut, Sic) else None
     note = "" if passing is None or found is not at_cut else f"N_b {passing}"
+    if found.value is None and isinstance(found, Bounded) and found.lower_bound is not None:
+        return bound_cell(found.lower_bound, digits, note=note)
     if found.value is None:
         reason = score.undefined.get(key, "undefined") if passing is None else _TOO_FEW
         return Cell(note=note, reason=reason)
@@ -87,6 +90,13 @@ def quantity_cell(
         low, high = between
         interval = f"[{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
     return Cell(f"{value:{sign}.{digits}f}", value, interval, note, reason)
+
+
+def bound_cell(bound: float, digits: int, *, note: str = "") -> Cell:
+    """Shows a lower bound in place of a number."""
+    digits = max(digits - 1, 0) if bound >= 10 else digits
+    rounded = math.floor(bound * 10**digits) / 10**digits  # rounding up would claim too much
+    return Cell(f"> {rounded:.{digits}f}", bound, note=note)
 
 
 def number_cell(value: float | None, digits: int) -> Cell:

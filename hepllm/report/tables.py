@@ -187,7 +187,8 @@ def _conventions(results: ResultsRecord) -> list[str]:
         f"sample itself, which is biased upwards, max SIC of {name} is {in_sample}."
     )
     limits = (
-        f"{results.background_rule} must pass a cut; otherwise there is no value. "
+        f"{results.background_rule} must pass a cut; otherwise the table shows a one-sided "
+        f"{drawn.confidence:.0%} lower bound, > x, from the number of events that pass. "
         f"{results.n_background} background events can show no SIC above "
         f"√(N_b / {results.min_background}) = {results.sic_ceiling:.1f}."
     )

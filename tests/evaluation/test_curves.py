@@ -28,7 +28,9 @@ def results(seed: int, names: tuple[str, ...] = ("llm", "boosting")) -> Evaluati
 
 def band(*values: float) -> Band:
     nothing = np.full(len(values), np.nan)
-    return Band(np.arange(1, len(values) + 1) / len(values), np.array(values), nothing, nothing)
+    bound = np.where(np.isnan(values), 3.0, np.nan)
+    grid = np.arange(1, len(values) + 1) / len(values)
+    return Band(grid, np.array(values), nothing, nothing, bound)
 
 
 def test_curves_are_read_back_as_written(tmp_path: Path) -> None:
@@ -42,7 +44,7 @@ def test_curves_are_read_back_as_written(tmp_path: Path) -> None:
         score = before.curves()[name]
         assert again.role == score.role
         for one, other in ((score.sic, again.sic), (score.rejection, again.rejection)):
-            for part in ("eps_s", "value", "low", "high"):
+            for part in ("eps_s", "value", "low", "high", "lower_bound"):
                 np.testing.assert_array_equal(getattr(one, part), getattr(other, part))
 
 
@@ -88,11 +90,21 @@ def test_band_over_runs_is_interpolated_order_statistics(values: list[float]) ->
     assert found.low[1] == found.value[1] == found.high[1] == 1
 
 
-def test_band_over_runs_is_blank_where_one_run_has_no_value() -> None:
-    found = band_over_runs([band(5.0, np.nan, 3.0), band(7.0, 4.0, 3.5), band(9.0, 4.0, 4.0)])
-    np.testing.assert_array_equal(np.isnan(found.value), [False, True, False])
-    np.testing.assert_array_equal(np.isnan(found.low), np.isnan(found.value))
+def test_a_run_with_too_little_background_lies_above_the_others() -> None:
+    found = band_over_runs([band(5.0, np.nan), band(7.0, 4.0), band(9.0, 4.5)])
     assert found.value[0] == 7
+    assert found.value[1] == 4.5
+    assert np.isfinite(found.low).all()
+    assert np.isfinite(found.high[0])
+    assert found.high[1] == np.inf
+    assert np.isnan(found.lower_bound).all()
+
+
+def test_the_median_is_a_bound_where_most_runs_have_too_little_background() -> None:
+    found = band_over_runs([band(5.0), band(np.nan), band(np.nan)])
+    assert np.isnan(found.value[0])
+    assert found.lower_bound[0] == 3.0
+    assert found.high[0] == np.inf
 
 
 def test_other_efficiencies_are_refused() -> None:

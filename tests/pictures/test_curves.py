@@ -24,7 +24,7 @@ Draw = Callable[[Mapping[str, Band], Caption], Figure]
 def band(value: float, shown: int = 10) -> Band:
     eps_s = np.arange(1, 11) / 10
     curve = np.where(np.arange(10) >= 10 - shown, value, np.nan)
-    return Band(eps_s, curve, curve * 0.9, curve * 1.1)
+    return Band(eps_s, curve, curve * 0.9, curve * 1.1, np.full(10, np.nan))
 
 
 @pytest.mark.parametrize("draw", [sic_figure, rejection_figure])
@@ -45,6 +45,23 @@ def test_a_point_without_neighbours_is_seen() -> None:
     (axes,) = sic_figure({"one": band(5.0, 1)}, CAPTION).axes
     dots = [line for line in axes.get_lines() if line.get_marker() == "."]
     assert [list(line.get_ydata()) for line in dots] == [[5.0]]
+
+
+@pytest.mark.parametrize("draw", [sic_figure, rejection_figure])
+def test_a_lower_bound_is_dotted_with_arrows_and_told(draw: Draw) -> None:
+    eps_s, nothing = np.arange(1, 11) / 10, np.full(10, np.nan)
+    value = np.where(eps_s > 0.5, 4.0, np.nan)
+    bound = np.where(eps_s > 0.5, np.nan, 6.0)
+    open_band = Band(eps_s, value, nothing, np.where(eps_s > 0.7, 5.0, np.inf), bound)
+    figure = draw({"llm": open_band}, CAPTION)
+    figure.savefig(io.BytesIO(), format="svg")
+    (axes,) = figure.axes
+    dotted, arrows = axes.get_lines()[:2]
+    assert dotted.get_linestyle() == ":"
+    np.testing.assert_array_equal(dotted.get_ydata(), bound)
+    assert list(arrows.get_ydata()) == [6.0]
+    assert "lower bound" in figure.legends[0].get_title().get_text()
+    assert 6 < axes.get_ylim()[1] < 20
 
 
 def recorded(curve: Band) -> CurveRecord:
