@@ -33,18 +33,19 @@ class SearchConfig(Section):
         "Whether black boxes are searched; always: fail, not warn, where the model's features "
         "follow m_jj",
     )
+    mass: str = setting("m_jj", "Mass that is searched: m_jj, m_jjj, or a column of a table")
     efficiencies: Annotated[tuple[_SmallShare, ...], Field(min_length=1)] = setting(
         (0.1, 0.03, 0.01, 0.003, 0.001),
         "Shares of the events that the selections keep; several count as trials",
     )
     min_selected: Count = setting(25, "Minimum events in a selection; others are left out")
-    min_events: Count = setting(1000, "Minimum number of events in the m_jj range for a search")
+    min_events: Count = setting(1000, "Minimum number of events in the mass range for a search")
     m_jj_min: Positive = setting(
-        2600.0, "Lower end of the m_jj range, above the turn-on of a trigger at 1.2 TeV", "GeV"
+        2600.0, "Lower end of the mass range, above the turn-on of a trigger at 1.2 TeV", "GeV"
     )
-    m_jj_max: Positive = setting(8000.0, "Upper end of the m_jj range", "GeV")
+    m_jj_max: Positive = setting(8000.0, "Upper end of the mass range", "GeV")
     sqrt_s: Positive = setting(13000.0, "Collision energy, which the dijet function needs", "GeV")
-    bin_width: _SmallShare = setting(0.025, "Width of the m_jj bins over their mass")
+    bin_width: _SmallShare = setting(0.025, "Width of the bins over their mass")
     narrowest: Count = setting(2, "Bins of the narrowest window that is searched")
     widest: Count = setting(8, "Bins of the widest window that is searched")
     background: Literal["template", "dijet"] = setting(

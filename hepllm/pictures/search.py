@@ -14,10 +14,11 @@ from hepllm.search.hunt import SearchResult
 from hepllm.search.jet_masses import JetMass
 
 _NAMES = {"light": "lighter", "heavy": "heavier"}
+_SYMBOLS = {"m_jj": "$m_{jj}$", "m_jjj": "$m_{jjj}$"}
 
 
 def plot_spectrum(name: str, result: SearchResult, path: Path) -> None:
-    """Draws m_jj of a box before and after the cut, the fits, the bump's window and the pulls."""
+    """Draws the mass before and after the cut, the fits, the window of the bump and the pulls."""
     figure = Figure(figsize=(7.2, 6.6), dpi=150, layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     for axes in (upper, lower):
@@ -50,6 +51,7 @@ def plot_spectrum(name: str, result: SearchResult, path: Path) -> None:
     upper.set_title(p_value, loc="right", fontsize=11)
     upper.legend(loc="upper right", framealpha=0.9, edgecolor="none", fontsize=10)
     _draw_pulls(lower, edges, counts, fit.expected)
+    lower.set_xlabel(f"{_SYMBOLS.get(result.mass, result.mass)} [GeV]", fontsize=13)
     figure.align_ylabels()
     save_figure(figure, path)
 
@@ -64,7 +66,8 @@ def plot_jet_masses(name: str, result: SearchResult, path: Path) -> None:
         axes.set_ylabel("events per bin", fontsize=12)
         axes.legend(loc="upper left", framealpha=0.9, edgecolor="none", fontsize=10)
     low, high = result.resonance.window(2.0)
-    figure.suptitle(f"{name}, {low:.0f} < $m_{{jj}}$ < {high:.0f} GeV", fontsize=11)
+    mass = _SYMBOLS.get(result.mass, result.mass)
+    figure.suptitle(f"{name}, {low:.0f} < {mass} < {high:.0f} GeV", fontsize=11)
     save_figure(figure, path)
 
 
@@ -90,7 +93,6 @@ def _draw_pulls(axes: Axes, edges: Floats, counts: Floats, expected: Floats) -> 
     axes.axhline(0, color="0.3", linewidth=1)
     span = max(3.5, 1.1 * float(np.abs(pulls).max()))
     axes.set(ylim=(-span, span))
-    axes.set_xlabel("$m_{jj}$ [GeV]", fontsize=13)
     axes.set_ylabel("pull", fontsize=13)
 
 

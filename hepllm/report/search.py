@@ -21,8 +21,8 @@ from hepllm.search.records import (
 
 PICTURES: Mapping[str, tuple[str, str]] = {
     "search.png": (
-        "Spectrum of the dijet mass after the cut on the score, with the background fit and pulls",
-        "Dijet mass after the cut, with the background fit.",
+        "Spectrum of the mass after the cut on the score, with the background fit and pulls",
+        "Mass after the cut, with the background fit.",
     ),
     "search_jets.png": (
         "Masses of the lighter and the heavier jet in the window of the largest excess",
@@ -66,7 +66,7 @@ def search_chapter(
     return Chapter(
         title,
         texts=[_verdict(found), *(f"Warning: {text}." for text in found.warnings)],
-        facts=[*_findings(found), *_key(unblinding)],
+        facts=[*_findings(found), *_key(found, unblinding)],
         tables=[_selection_table(found.selections), *_limit_tables(found.upper_limits)],
         pictures=pictures,
         listings=[Listing("The submission, as JSON", json.dumps(found.tree(), indent=1))],
@@ -81,7 +81,8 @@ def _verdict(found: SearchFindings) -> str:
     return (
         f"p {relation} {found.p_value:.3g}{in_sigma} for any window of any selection: "
         f"{found.n_toys_exceeding} of {found.n_toys} pseudo-experiments are as extreme. "
-        f"{found.n_in_range} of {found.n_events} events have {low:.0f} < m_jj < {high:.0f} GeV."
+        f"{found.n_in_range} of {found.n_events} events have "
+        f"{low:.0f} < {found.mass} < {high:.0f} GeV."
     )
 
 
@@ -112,7 +113,7 @@ def _measured(found: Measurement | None, reason: str = "not known") -> str:
     return reason if found is None else f"{found} ({found.method})"
 
 
-def _key(unblinding: Unblinding | None) -> list[tuple[str, str]]:
+def _key(found: SearchFindings, unblinding: Unblinding | None) -> list[tuple[str, str]]:
     if unblinding is None:
         return []
     truth = unblinding.truth
@@ -120,7 +121,7 @@ def _key(unblinding: Unblinding | None) -> list[tuple[str, str]]:
     number = f"{truth.n_signal_box} (S/B {truth.signal_over_background:.2g})"
     facts = [("key: signal events", f"{number}; after the cuts {kept}")]
     if truth.median_m_jj_of_signal_gev is not None:
-        facts.append(("key: median m_jj [GeV]", f"{truth.median_m_jj_of_signal_gev:.0f}"))
+        facts.append((f"key: median {found.mass} [GeV]", f"{truth.median_m_jj_of_signal_gev:.0f}"))
     dates = unblinding.labels_read, unblinding.submission_written
     read, written = (shown_date(date) for date in dates)
     facts.append(("key: read", f"{read}, after the submission was written ({written})"))

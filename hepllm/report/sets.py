@@ -17,6 +17,7 @@ from hepllm.report.search import PICTURES as SEARCH_PICTURES
 from hepllm.report.search import search_chapter
 from hepllm.report.tables import cut_table, difference_table, result_table, view_table
 from hepllm.report.text import as_text
+from hepllm.search.records import Submission
 
 _PICTURES: Mapping[str, tuple[str, str]] = {
     "sic.png": (
@@ -98,7 +99,11 @@ def result_chapter(
     if metrics.cascade is not None:
         parts.append(cascade_chapter(metrics.cascade))
     if isinstance(metrics, LabelledMetrics):
-        tables.append(result_table(metrics))
+        compared = result_table(metrics)
+        if isinstance(metrics.search, Submission):  # which came before any label was read
+            parts.append(Chapter("Classifiers, compared by the key", tables=[compared]))
+        else:
+            tables.append(compared)
         details = [difference_table(metrics)] if metrics.paired or metrics.contrasts else []
         details += [view_table(metrics)] if metrics.views else []
         details.append(cut_table(metrics))

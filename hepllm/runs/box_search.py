@@ -15,7 +15,7 @@ import numpy as np
 from hepllm import __version__
 from hepllm.arrays import Floats, Labels
 from hepllm.config import EvaluationConfig, SearchConfig
-from hepllm.errors import InputError
+from hepllm.errors import InputError, nearest_name
 from hepllm.evaluation.scores import ScoredEvents
 from hepllm.files import file_digest, sync
 from hepllm.pictures.search import plot_jet_masses, plot_spectrum
@@ -31,7 +31,7 @@ LOG = logging.getLogger(__name__)
 SUBMISSION, UNBLINDING = "submission.json", "unblinding.json"
 SPECTRUM, JET_MASSES = "search.png", "search_jets.png"
 
-_OBSERVABLES = ("m_jj", "jet_mass_light", "jet_mass_delta")
+_JET_MASSES = ("jet_mass_light", "jet_mass_delta")
 _TOOLS = ("numpy", "scipy", "iminuit", "pyBumpHunter")
 
 
@@ -52,6 +52,12 @@ class Box:
     reference: ReferenceSignal | None
     origin: Mapping[str, Any]
     warnings: Sequence[str] = ()
+
+    @property
+    def has_jet_masses(self) -> bool:
+        """Whether the mass of any jet is known."""
+        masses = self.events.jet_mass_light, self.events.jet_mass_heavy
+        return any(np.isfinite(one).any() for one in masses)
 
 
 def wants_search(settings: SearchConfig, chosen: EvaluationSet) -> bool:
@@ -104,12 +110,14 @@ def search_and_write(
         versions={"hepllm": __version__, **{tool: version(tool) for tool in _TOOLS}},
         **dict(findings) | {"warnings": [*findings.warnings, *box.warnings]},
     )
-    files = folder / SUBMISSION, folder / SPECTRUM, folder / JET_MASSES
+    files = [folder / SUBMISSION, folder / SPECTRUM]
     submission.write(files[0])
     sync(files[0])
     plot_spectrum(box.name, result, files[1])
-    plot_jet_masses(box.name, result, files[2])
-    return submission, files
+    if box.has_jet_masses:
+        files.append(folder / JET_MASSES)
+        plot_jet_masses(box.name, result, files[-1])
+    return submission, tuple(files)
 
 
 def unblind(folder: Path, box: Box, label: Labels, labels_read: str) -> Unblinding:
@@ -157,8 +165,8 @@ def box_of_run(
     """
     return Box(
         name=chosen.name,
-        events=observe(chosen, scores),
-        reference=reference_signal(run, validation),
+        events=observe(chosen, scores, config.search.mass),
+        reference=reference_signal(run, validation, config.search.mass),
         origin={
             "blackbox": Blackbox(
                 name=chosen.name,
@@ -194,38 +202,45 @@ def forget_search(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def observe(chosen: EvaluationSet, scores: Floats) -> BoxEvents:
+def observe(chosen: EvaluationSet, scores: Floats, mass: str = "m_jj") -> BoxEvents:
     """Joins the masses of a set's events with their scores.
 
+    Args:
+        chosen: the set.
+        scores: (N,) scores of its events.
+        mass: feature that is searched.
+
     Raises:
-        InputError: if the dataset has no masses, or its events have weights.
+        InputError: if the dataset has no such mass, or its events have different weights.
     """
     dataset = chosen.dataset
-    missing = [name for name in _OBSERVABLES if name not in dataset.manifest.features]
-    if missing:
-        names = ", ".join(missing)
-        raise InputError(f"{dataset.folder}: a search needs {names}, which this dataset lacks")
-    table = chosen.reread(_OBSERVABLES, labels=False)
-    if np.isnan(table.column("m_jj")).all():
-        raise InputError(f"{dataset.folder}: a search needs m_jj, which no event has")
-    if not (table.weight == 1).all():
+    needed = (mass, *_JET_MASSES)
+    if mass not in dataset.manifest.features:
+        hint = nearest_name(mass, dataset.manifest.features)
+        raise InputError(f"{dataset.folder}: a search needs {mass}, which is no feature{hint}")
+    table = chosen.reread(needed, labels=False)
+    if np.isnan(table.column(mass)).all():
+        raise InputError(f"{dataset.folder}: a search needs {mass}, which no event has")
+    if not (table.weight == table.weight[0]).all():
         raise InputError(
             f"{dataset.folder}: its events have weights; a search counts events of equal weight"
         )
-    light = table.column("jet_mass_light")
-    return BoxEvents(scores, table.column("m_jj"), light, light + table.column("jet_mass_delta"))
+    light, difference = (table.column(name) for name in _JET_MASSES)
+    return BoxEvents(scores, table.column(mass), light, light + difference)
 
 
-def reference_signal(run: Run, validation: ScoredEvents) -> ReferenceSignal | None:
+def reference_signal(
+    run: Run, validation: ScoredEvents, mass: str = "m_jj"
+) -> ReferenceSignal | None:
     """Returns the signal among the validation events of a run; None for fewer than 20 events."""
-    table = run.validation_table(("m_jj",))
+    table = run.validation_table((mass,))
     is_signal = table.label == SIGNAL
     if is_signal.sum() < 20:
         LOG.warning("%s: too few validation events of signal for its efficiency", run.folder)
         return None
     return ReferenceSignal(
         score=validation.score[is_signal],
-        m_jj=table.column("m_jj")[is_signal],
+        m_jj=table.column(mass)[is_signal],
         weight=table.weight[is_signal],
         description=f"the validation signal of {run.record.dataset.name}",
     )

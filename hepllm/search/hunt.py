@@ -46,9 +46,9 @@ class BoxEvents:
 
     Attributes:
         score: (N,), larger for more signal-like events.
-        m_jj: (N,) in GeV; NaN for events without two jets.
-        jet_mass_light: (N,) in GeV, of the lighter of the two leading jets.
-        jet_mass_heavy: (N,) in GeV, of the heavier one.
+        m_jj: (N,) mass that is searched, in GeV; NaN for events without it.
+        jet_mass_light: (N,) in GeV, of the lighter of the two leading jets; NaN where not known.
+        jet_mass_heavy: (N,) in GeV, of the heavier one; NaN where not known.
     """
 
     score: Floats
@@ -105,6 +105,7 @@ class SearchResult:
         jet_masses: masses of the ``light`` and the ``heavy`` jet near the resonance.
         tied: requested cuts that keep less than their share because of equal scores, including
             those that the search does not use.
+        mass: name of the mass that was searched.
     """
 
     n_events: int
@@ -117,6 +118,7 @@ class SearchResult:
     resonance: Resonance
     jet_masses: dict[str, JetMass]
     tied: list[ScoreCut]
+    mass: str = "m_jj"
 
     @property
     def chosen(self) -> SelectionResult:
@@ -172,6 +174,7 @@ def search(events: BoxEvents, config: SearchConfig, seed: int) -> SearchResult:
         resonance=resonance,
         jet_masses=_jet_masses(inside, cuts[best], resonance, edges, seed),
         tied=[one for one in choose_cuts(inside.score, config.efficiencies) if one.is_tied(n)],
+        mass=config.mass,
     )
 
 
@@ -228,7 +231,7 @@ def usable_cuts(scores: Floats, config: SearchConfig) -> list[ScoreCut]:
     Raises:
         InputError: if no cut does, or the range has too few events.
     """
-    where = f"{config.m_jj_min:g} < m_jj < {config.m_jj_max:g} GeV"
+    where = f"{config.m_jj_min:g} < {config.mass} < {config.m_jj_max:g} GeV"
     if len(scores) < config.min_events:
         raise InputError(
             f"a search needs {config.min_events} events with {where}, found {len(scores)}; "

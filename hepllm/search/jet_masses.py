@@ -48,13 +48,18 @@ def excess_mass(
     mass; its highest point is the peak. The interval contains 68 % of the peaks of replicas, in
     which both histograms are drawn again (Poisson).
 
+    Events without a jet mass are left out, and as large a share of the expected background.
+
     Args:
-        in_window: (N,) jet masses in GeV of events near the resonance.
-        in_sidebands: (M,) jet masses in GeV of events away from it.
+        in_window: (N,) jet masses in GeV of events near the resonance; NaN where not known.
+        in_sidebands: (M,) jet masses in GeV of events away from it; NaN where not known.
         n_background: background events expected in the window.
         seed: seed of the replicas.
         n_replicas: number of replicas.
     """
+    n_all = len(in_sidebands)
+    in_window, in_sidebands = (one[~np.isnan(one)] for one in (in_window, in_sidebands))
+    n_background *= len(in_sidebands) / max(n_all, 1)
     n_bins = round(np.log(_HIGH / _LOW) / _STEP)
     edges = np.geomspace(_LOW, _HIGH, n_bins + 1)
     window, sidebands = (

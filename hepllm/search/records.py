@@ -221,6 +221,8 @@ class Truth(Record):
 class SearchFindings(Record):
     """Findings of a search in one box."""
 
+    mass: str = "m_jj"
+    """Name of the mass that was searched, which keys with ``m_jj`` are about; m_jj if absent."""
     n_events: Events
     """Events of the box."""
     m_jj_range_gev: GevRange

@@ -151,6 +151,7 @@ def findings_of(
     if number is not None and number.value < result.n_events:
         ratio = number.value / (result.n_events - number.value)
     return SearchFindings(
+        mass=result.mass,
         n_events=result.n_events,
         m_jj_range_gev=_range_of(result),
         n_in_range=result.n_in_range,

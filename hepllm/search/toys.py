@@ -14,6 +14,7 @@ from scipy.stats import norm
 
 from hepllm.arrays import Bools, Floats
 from hepllm.executor import Kind, run_tasks
+from hepllm.logs import progress_bar
 from hepllm.search.poisson import fit
 from hepllm.search.scan import scan_batch
 from hepllm.search.smooth import FittedSpectra, SmoothBackground, fit_spectra
@@ -176,8 +177,12 @@ def global_p_value(
         wanted = range(len(blocks), -(-target // _BLOCK))
         kind: Kind = "serial" if workers == 1 else "processes"
         block = partial(run_block, null, seed)
-        with closing(run_tasks(block, wanted, kind=kind, workers=workers, ordered=True)) as done:
-            blocks += [outcome for _, outcome in done]
+        done = run_tasks(block, wanted, kind=kind, workers=workers, ordered=True)
+        bar = progress_bar(target, "search", "pseudo-experiments", initial=len(blocks) * _BLOCK)
+        with closing(done), bar:
+            for _, outcome in done:
+                blocks.append(outcome)
+                bar.update(_BLOCK)
         result = _compare(data, blocks)
         found = result.overall
         if found.n_exceeding >= _MIN_EXCEEDING or target >= max_toys:

@@ -308,3 +308,22 @@ def test_too_few_events_are_told() -> None:
     with pytest.raises(InputError, match=r"the selection of 0\.01 keeps 15 of 1500 events"):
         usable_cuts(np.arange(1500.0), CONFIG)
     assert len(usable_cuts(np.arange(4000.0), CONFIG)) == 1
+
+
+def test_another_mass_is_named_and_jet_masses_may_be_unknown(tmp_path: Path) -> None:
+    events, _ = _box(N_SIGNAL, 1)
+    light = events.jet_mass_light.copy()
+    light[::2] = np.nan
+    unknown = replace(events, jet_mass_light=light, jet_mass_heavy=np.full(len(light), np.nan))
+    config = CONFIG.model_copy(update={"mass": "m_jjj"})
+    result = search(unknown, config, 1)
+    told = findings_of(result, None)
+    assert told.jet_masses_gev.heavy is None
+    known = told.jet_masses_gev.light  # half of the events tell as much, with a larger error
+    assert known is not None
+    assert abs(known.value - 90) < 10
+    assert told.tree()["mass"] == "m_jjj"
+    assert "2600 < m_jjj < 8000 GeV" in _text(told)
+    plot_jet_masses("box", result, tmp_path / "jets.png")
+    with pytest.raises(InputError, match="2600 < m_jjj < 8000 GeV, found 11"):
+        search(unknown.take(np.arange(len(light)) % 1000 == 17), config, 1)
