@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -47,10 +47,12 @@ class EventFilter:
 
     Attributes:
         text: the filter on one line.
+        names: columns that it reads.
         condition: says where it is known to hold and where it is known to fail.
     """
 
     text: str
+    names: tuple[str, ...]
     condition: Callable[[Columns], _Truth]
 
     def mask(self, columns: Columns) -> Bools:
@@ -65,8 +67,12 @@ class EventFilter:
         return np.array(np.broadcast_to(passes, (length,)))
 
 
-def parse_event_filter(text: str) -> EventFilter:
+def parse_event_filter(text: str, columns: Collection[str] | None = None) -> EventFilter:
     """Parses an event filter and checks every name in it.
+
+    Args:
+        text: the filter.
+        columns: names that it may contain; None for those of features.
 
     Raises:
         InputError: names the first part that is not valid, and the nearest valid name.
@@ -78,7 +84,28 @@ def parse_event_filter(text: str) -> EventFilter:
         raise InputError(
             f"event filter '{line}': not a valid condition; write e.g. '3300 < m_jj < 3700'"
         ) from None
-    return EventFilter(line, _condition(condition, line))
+    source = _Source(line, FEATURES if columns is None else columns, columns is None)
+    parsed = _condition(condition, source)
+    names = {node.id for node in ast.walk(condition) if isinstance(node, ast.Name)}
+    return EventFilter(line, tuple(sorted(names)), parsed)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The text of a filter, and the names that it may contain."""
+
+    text: str
+    names: Collection[str]
+    of_features: bool
+
+    @property
+    def kind(self) -> str:
+        """What the names are."""
+        return "feature" if self.of_features else "column"
+
+    def error(self, reason: str) -> InputError:
+        """The error for a part that is not valid."""
+        return InputError(f"event filter '{self.text}': {reason}")
 
 
 @dataclass(frozen=True)
@@ -98,24 +125,21 @@ class _Truth:
         return ~(~self & ~other)
 
 
-def _condition(node: ast.expr, text: str) -> Callable[[Columns], _Truth]:
+def _condition(node: ast.expr, source: _Source) -> Callable[[Columns], _Truth]:
     match node:
         case ast.BoolOp(op=op, values=values):
-            parts = [_condition(value, text) for value in values]
+            parts = [_condition(value, source) for value in values]
             joint = operator.and_ if isinstance(op, ast.And) else operator.or_
             return lambda columns: reduce(joint, (part(columns) for part in parts))
         case ast.UnaryOp(op=ast.Not(), operand=operand):
-            part = _condition(operand, text)
+            part = _condition(operand, source)
             return lambda columns: ~part(columns)
         case ast.Compare(left=left, ops=ops, comparators=comparators) if all(
             type(op) in _COMPARISONS for op in ops
         ):
-            sides = [_number(side, text) for side in (left, *comparators)]
+            sides = [_number(side, source) for side in (left, *comparators)]
             return lambda columns: _compare(ops, [side(columns) for side in sides])
-    raise InputError(
-        f"event filter '{text}': '{ast.unparse(node)}' is not a condition; "
-        "write e.g. '3300 < m_jj < 3700'"
-    )
+    raise source.error(f"'{ast.unparse(node)}' is not a condition; write e.g. '3300 < m_jj < 3700'")
 
 
 def _compare(ops: Sequence[ast.cmpop], numbers: Sequence[Floats]) -> _Truth:
@@ -128,23 +152,23 @@ def _compare(ops: Sequence[ast.cmpop], numbers: Sequence[Floats]) -> _Truth:
     return reduce(operator.and_, truths)
 
 
-def _number(node: ast.expr, text: str) -> Callable[[Columns], Floats]:
+def _number(node: ast.expr, source: _Source) -> Callable[[Columns], Floats]:
     match node:
         case ast.Constant(value=value) if type(value) in (int, float):
             return lambda _: np.asarray(value, dtype=np.float64)
-        case ast.Name(id=name) if name in FEATURES:
+        case ast.Name(id=name) if name in source.names:
             return lambda columns: columns[name]
         case ast.Name(id=name):
-            hint = nearest_name(name, FEATURES, cutoff=0.4)
-            raise InputError(f"event filter '{text}': unknown feature '{name}'{hint}")
+            hint = nearest_name(name, source.names, cutoff=0.4)
+            raise source.error(f"unknown {source.kind} '{name}'{hint}")
         case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
-            number, sign = _number(operand, text), _SIGNS[type(node.op)]
+            number, sign = _number(operand, source), _SIGNS[type(node.op)]
             return lambda columns: sign(number(columns))
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
             first, compute, second = (
-                _number(left, text),
+                _number(left, source),
                 _ARITHMETIC[type(op)],
-                _number(right, text),
+                _number(right, source),
             )
             return lambda columns: compute(first(columns), second(columns))
-    raise InputError(f"event filter '{text}': '{ast.unparse(node)}' is not a number or a feature")
+    raise source.error(f"'{ast.unparse(node)}' is not a number or a {source.kind}")

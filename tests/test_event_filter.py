@@ -63,3 +63,12 @@ def test_what_is_not_understood_is_refused(text: str, message: str) -> None:
 
 def test_text_stands_on_one_line() -> None:
     assert parse_event_filter("3300 < m_jj\n   < 3700").text == "3300 < m_jj < 3700"
+
+
+def test_columns_of_a_table_may_be_named() -> None:
+    columns = {"score": np.array([0.2, 0.9]), "mjj_TeV": np.array([3.5, 3.6])}
+    parsed = parse_event_filter("score > 0.5 or mjj_TeV < 3 + score", columns)
+    assert parsed.names == ("mjj_TeV", "score")
+    np.testing.assert_array_equal(parsed.mask(columns), [False, True])
+    with pytest.raises(InputError, match=r"unknown column 'scores' \(did you mean 'score'\?\)"):
+        parse_event_filter("scores > 1", columns)

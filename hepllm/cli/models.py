@@ -114,6 +114,7 @@ def train(
     metavar="RUN",
     help="A run with the same dataset, features and balance, trained on text or numbers only.",
 )
+@click.option("--select", help="Only events that pass, such as '3300 < m_jj < 3700'.")
 @click.option("--stack", is_flag=True, default=None, help="Combine the model and the boosting.")
 @cascade_option
 @prior_option
@@ -126,6 +127,7 @@ def evaluate(
     blackbox: str | None,
     masterkey: Path | Literal["none"] | None,
     compare: Sequence[Path],
+    select: str | None,
     stack: bool | None,
     cascade: float | None,
     prior: float | str | None,
@@ -143,7 +145,11 @@ def evaluate(
 
     if len({run.resolve() for run in runs}) < len(runs):
         raise click.UsageError("a RUN is named twice; give each once")
-    options = {"evaluation__stack": stack, "evaluation__cascade": cascade}
+    options = {
+        "evaluation__select": select,
+        "evaluation__stack": stack,
+        "evaluation__cascade": cascade,
+    }
     found = {}
     for run in runs or (LATEST,):
         opened = open_run(run)

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from hepllm.config.section import (
     Balance,
     Count,
+    Filter,
     Fraction,
     Positive,
     Probability,
@@ -105,6 +106,9 @@ class EvaluationConfig(Section):
     views: tuple[Balance, ...] = setting(
         ("1:1", "1:10"),
         "Signal to background at which a sample is also reported, from the same scores",
+    )
+    select: Filter | None = setting(
+        None, "Event filter on features, such as '3300 < m_jj < 3700'; null: all events"
     )
     batch_size: Count = setting(128, "Events in memory at once when the model scores")
     ablations: bool = setting(True, "Score with other events' numbers or text; no black boxes")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from hepllm.config.inputs import Column, ColumnMap, EnergyUnit, Format, RootConfig
 from hepllm.config.section import (
     Count,
+    Filter,
     Fraction,
     NonNegative,
     Positive,
@@ -17,7 +18,6 @@ from hepllm.config.section import (
     WholeNumber,
     setting,
 )
-from hepllm.errors import InputError
 
 Executor = Literal["serial", "processes", "dask"]
 
@@ -181,7 +181,7 @@ class PreprocessConfig(Section):
     root: RootConfig = RootConfig()
     jets: JetsConfig = JetsConfig()
     splits: SplitConfig = SplitConfig()
-    select: str | None = setting(
+    select: Filter | None = setting(
         None, "Event filter on features, such as '3300 < m_jj < 3700'; null: keep all events"
     )
     particles_per_jet: WholeNumber = setting(
@@ -200,18 +200,6 @@ class PreprocessConfig(Section):
     on_bad_event: Literal["fail", "skip"] = setting(
         "fail", "Whether unusable events (NaN, pT < 0) stop the command, or are left out"
     )
-
-    @field_validator("select")
-    @classmethod
-    def _filter_is_valid(cls, text: str | None) -> str | None:
-        if text is None:
-            return None
-        from hepllm.event_filter import parse_event_filter  # noqa: PLC0415 (imports numpy)
-
-        try:
-            return parse_event_filter(text).text
-        except InputError as error:
-            raise ValueError(str(error)) from None
 
     @model_validator(mode="before")
     @classmethod

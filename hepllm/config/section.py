@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from hepllm.errors import nearest_name
+from hepllm.errors import InputError, nearest_name
 from hepllm.schema import FEATURES
 
 Value = TypeVar("Value")
@@ -38,6 +38,19 @@ def _as_balance(text: str) -> str:
 
 Balance = Annotated[str, AfterValidator(_as_balance), Form("ratio such as 1:10, or natural")]
 """Signal to background, such as ``1:10``, or ``natural``."""
+
+
+def _as_event_filter(text: str) -> str:
+    from hepllm.event_filter import parse_event_filter  # noqa: PLC0415 (imports numpy)
+
+    try:
+        return parse_event_filter(text).text
+    except InputError as error:
+        raise ValueError(str(error)) from None
+
+
+Filter = Annotated[str, AfterValidator(_as_event_filter)]
+"""An event filter on features, such as ``3300 < m_jj < 3700``."""
 
 
 def known_features(value: Value, known: Collection[str] = tuple(FEATURES)) -> Value:

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from hepllm.arrays import Digests, Floats, Ints, Labels
+from hepllm.arrays import Columns, Digests, Floats, Ints, Labels
 from hepllm.data.signal_points import SignalPoint, masses_of_points, point_of_rows
 from hepllm.errors import InputError
 from hepllm.files import file_digest
@@ -158,6 +158,12 @@ class EventTable:
         """One feature, shape (N,)."""
         values: Floats = self.features[:, self.names.index(name)]
         return values
+
+    def columns(self) -> Columns:
+        """All features by name; without features, one column of missing values."""
+        if not self.names:
+            return {"": np.full(len(self), np.nan)}
+        return {name: self.column(name) for name in self.names}
 
 
 _ARRAYS = [field.name for field in fields(EventTable) if field.name != "names"]

@@ -64,6 +64,10 @@ class SetMetrics(FileRecord):
     """Whether the run has a numeric fusion adapter."""
     n_excluded_as_seen: Events
     """Events of the set that were left out because the run was trained or validated on them."""
+    select: str | None = None
+    """Event filter that the events of the set, and the validation events, pass; absent without."""
+    n_unselected: Events = 0
+    """Further events of the set, which the event filter left out; absent where there are none."""
     events_per_second: EventsPerSecond
     """Rate at which the set was scored."""
     probability_prior: str

@@ -125,6 +125,11 @@ def _sentences(metrics: SetMetrics) -> list[str]:
             f"{metrics.n_excluded_as_seen} further events were seen in training or validation "
             "and are left out."
         )
+    if metrics.select is not None:
+        sentences.append(
+            f"Only events with {metrics.select}; {metrics.n_unselected} further events are left "
+            "out. Validation events, on which cuts are chosen, are selected alike."
+        )
     if isinstance(metrics, LabelledMetrics) and metrics.stack is not None:
         sentences.append(metrics.stack)
     return sentences

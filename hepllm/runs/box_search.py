@@ -161,12 +161,19 @@ def box_of_run(
         validation: scores of the run's validation events, for the efficiency of the selection.
 
     Raises:
-        InputError: if the dataset has no masses, or its events have weights.
+        InputError: if the dataset has no masses, its events have weights, or the selection cuts on
+            the mass.
     """
+    mass, selection = config.search.mass, run.selection
+    if selection is not None and mass in selection.names:
+        raise InputError(
+            f"the selection '{selection.text}' cuts on {mass}, of which a search needs the whole "
+            "spectrum; set its range by evaluation.search.m_jj_min and m_jj_max"
+        )
     return Box(
         name=chosen.name,
-        events=observe(chosen, scores, config.search.mass),
-        reference=reference_signal(run, validation, config.search.mass),
+        events=observe(chosen, scores, mass),
+        reference=reference_signal(run, validation, mass),
         origin={
             "blackbox": Blackbox(
                 name=chosen.name,
@@ -178,6 +185,7 @@ def box_of_run(
             "trained_on": run.record.dataset_digest,
             "features": list(run.config.train.feature_names()),
             "cascade": config.cascade,
+            "select": config.select,
         },
         warnings=cascade_warnings(config),
     )

@@ -8,7 +8,8 @@ runs/<name>/  config.yaml  run.json  history.jsonl  tensorboard/  checkpoints/
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepllm import __version__
-from hepllm.arrays import Digests, Floats, Ints, Labels
+from hepllm.arrays import Bools, Digests, Floats, Ints, Labels
 from hepllm.config import Config, TrainConfig, load_config
 from hepllm.data.dataset import Dataset, EventTable, read_dataset
 from hepllm.data.notes import Notes, NotesRecord, find_events, read_notes, write_notes
 from hepllm.data.views import balanced_view, validation_view
 from hepllm.errors import InputError
+from hepllm.event_filter import EventFilter, parse_event_filter
 from hepllm.files import write_text
 from hepllm.learning.checkpoint import best_checkpoint, load_weights
 from hepllm.model.backbone import load_backbone
@@ -36,11 +38,31 @@ _EVENTS, _VALIDATION = "events.parquet", "validation.parquet"
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder; its model is not loaded."""
+    """A run folder; its model is not loaded.
+
+    Attributes:
+        selection: filter of the validation events that the properties give; None for all.
+    """
 
     folder: Path
     config: Config
     record: RunRecord
+    selection: EventFilter | None = None
+
+    def selecting(self, text: str | None) -> Run:
+        """Returns the run with only those validation events that pass a filter on features.
+
+        Raises:
+            InputError: if no validation event passes.
+        """
+        if text is None:
+            return self
+        run = replace(self, selection=parse_event_filter(text))
+        if not len(run.validation_scores()):
+            raise InputError(
+                f"{self.folder}: no validation event passes the selection '{text}'; loosen it"
+            )
+        return run
 
     @property
     def checkpoints(self) -> Path:
@@ -74,13 +96,7 @@ class Run:
         Raises:
             InputError: if an event is missing in the table.
         """
-        notes = _read(self.folder / _VALIDATION)
-        rows = find_events(notes.event_digest, table.event_digest)
-        if (rows < 0).any() or not np.array_equal(table.label[rows], notes.column("label")):
-            raise InputError(
-                f"{self.folder}: its validation scores do not fit its dataset; train it again"
-            )
-        return rows
+        return self._rows_of_scores(table)[self._selected]
 
     def validation_table(self, names: Sequence[str]) -> EventTable:
         """Loads the events with validation scores, in the order of the scores."""
@@ -89,12 +105,32 @@ class Run:
 
     def validation_scores(self) -> Floats:
         """Scores of the validation events, in the order of ``validation_table``."""
-        return _read(self.folder / _VALIDATION).column("score")
+        scores: Floats = _read(self.folder / _VALIDATION).column("score")[self._selected]
+        return scores
 
     def validation_labels(self) -> tuple[Labels, Floats]:
         """Labels and weights of the validation events, in the order of their scores."""
         notes = _read(self.folder / _VALIDATION)
-        return notes.column("label"), notes.column("weight")
+        return notes.column("label")[self._selected], notes.column("weight")[self._selected]
+
+    @cached_property
+    def _selected(self) -> Bools:
+        """The validation events that the filter keeps, in the order of all scores."""
+        if self.selection is None:
+            return np.ones(len(_read(self.folder / _VALIDATION).event_digest), dtype=np.bool_)
+        table = self.dataset().load(self.selection.names, "val")
+        passes = self.selection.mask(table.columns())
+        return np.asarray(passes[self._rows_of_scores(table)])
+
+    def _rows_of_scores(self, table: EventTable) -> Ints:
+        """The rows of all events with validation scores; ``validation_rows`` has the arguments."""
+        notes = _read(self.folder / _VALIDATION)
+        rows = find_events(notes.event_digest, table.event_digest)
+        if (rows < 0).any() or not np.array_equal(table.label[rows], notes.column("label")):
+            raise InputError(
+                f"{self.folder}: its validation scores do not fit its dataset; train it again"
+            )
+        return rows
 
     def load_classifier(self) -> tuple[EventClassifier, PromptEncoder]:
         """Loads the backbone and the weights that are best on validation data."""

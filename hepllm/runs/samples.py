@@ -28,6 +28,7 @@ class EvaluationSet:
         is_blackbox: whether it is a black box.
         is_blind: whether the labels are not read yet; all are unknown in ``table`` then.
         n_excluded: events left out because they were used in training or validation.
+        n_unselected: further events left out because the selection does not keep them.
     """
 
     name: str
@@ -36,6 +37,7 @@ class EvaluationSet:
     is_blackbox: bool
     is_blind: bool
     n_excluded: int = 0
+    n_unselected: int = 0
 
     @property
     def has_labels(self) -> bool:
@@ -51,7 +53,7 @@ class EvaluationSet:
             InputError: if the dataset has changed since.
         """
         table = self.dataset.load(features, labels=labels)
-        # Leave out the events that the run has seen, as the set does.
+        # Leave out the events that the run has seen or that are not selected, as the set does.
         table = table.take(np.isin(table.event_digest, self.table.event_digest))
         if not np.array_equal(table.event_digest, self.table.event_digest):
             raise InputError(f"{self.dataset.folder}: its contents changed during the evaluation")
@@ -79,7 +81,7 @@ def collect_sets(
     Labels of other sets than the test split are not read: a search comes first.
 
     Args:
-        run: the run to evaluate.
+        run: the run to evaluate; its selection holds for the sets too.
         dataset: folder of a dataset, of which all events are used.
         blackbox: a black box.
         all_blackboxes: use the test split, and every other dataset beside the training dataset.
@@ -107,7 +109,7 @@ def collect_sets(
                 "or name it with --blackbox FILE"
             )
         sets += [_other_set(run, read_dataset(folder), is_blackbox=True) for folder in others]
-    return [_without_seen(run, chosen, seen_by) for chosen in sets]
+    return [_selected(run, _without_seen(run, chosen, seen_by)) for chosen in sets]
 
 
 def _other_set(run: Run, dataset: Dataset, *, is_blackbox: bool) -> EvaluationSet:
@@ -143,3 +145,17 @@ def _without_seen(run: Run, chosen: EvaluationSet, others: Sequence[Run]) -> Eva
             "m_jj, so a cut on its score sculpts a bump in QCD; train with train.features=search"
         )
     return replace(chosen, table=table, n_excluded=n_seen)
+
+
+def _selected(run: Run, chosen: EvaluationSet) -> EvaluationSet:
+    """Leaves out events that the run's selection does not keep."""
+    if run.selection is None:
+        return chosen
+    passes = run.selection.mask(chosen.reread(run.selection.names, labels=False).columns())
+    if not passes.any():
+        raise InputError(
+            f"{chosen.name}: none of {len(passes)} events passes the selection "
+            f"'{run.selection.text}'; loosen it"
+        )
+    table, n_unselected = chosen.table.take(passes), int((~passes).sum())
+    return replace(chosen, table=table, n_unselected=n_unselected)

@@ -305,6 +305,8 @@ class Submission(SearchFindings, SearchedBox):
     """Features of an event that the classifier uses."""
     cascade: float | None
     """Share of background that the boosting passes on to the model; null without a cascade."""
+    select: str | None = None
+    """Event filter that all events of the box pass; absent without."""
     seed: int
     """Seed of pseudo-experiments and replicas."""
     config: Whole[SearchConfig]

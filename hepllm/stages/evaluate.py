@@ -96,7 +96,10 @@ def evaluate(
         raise InputError(
             "--stack needs the model's score of every event, which --cascade avoids; drop one"
         )
-    others = name_retrained(run, [open_run(folder) for folder in compare])
+    run, *retrained_runs = (
+        one.selecting(config.evaluation.select) for one in (run, *map(open_run, compare))
+    )
+    others = name_retrained(run, retrained_runs)
     sets = collect_sets(
         run,
         dataset=dataset,
@@ -247,6 +250,8 @@ def _describe(run: Run, chosen: EvaluationSet, rate: float, prior: Prior) -> dic
         "prompt": config.prompt_layout,
         "fusion": config.fusion.enabled,
         "n_excluded_as_seen": chosen.n_excluded,
+        "select": None if run.selection is None else run.selection.text,
+        "n_unselected": chosen.n_unselected,
         "events_per_second": rate,
         "probability_prior": prior.name,
         "made": this_call(),

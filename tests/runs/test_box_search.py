@@ -224,6 +224,23 @@ def test_a_labelled_dataset_is_no_black_box(folder: Path, config: Callable[..., 
     assert known.metrics.search is None
 
 
+@pytest.mark.parametrize("selection", ["tau21_light < 0.9", "tau21_light < 0.9 and m_jj < 9000"])
+def test_a_selection_is_told_and_must_not_cut_on_the_mass(
+    selection: str, folder: Path, config: Callable[..., Config]
+) -> None:
+    few_toys = ("evaluation.search.max_toys=1000", "evaluation.search.efficiencies=[0.01]")
+    settings = config(*QUICK, *few_toys, f"evaluation.select={selection}")
+    (known,) = evaluate(folder / "run", blackbox=folder / "known", config=settings)
+    assert known.metrics.select == selection
+    if "m_jj" in selection:
+        assert "cuts on m_jj, of which a search needs the whole" in known.metrics.search.problem
+        return
+    assert known.metrics.search.select == selection
+    n_kept = known.metrics.n_signal + known.metrics.n_background
+    assert known.metrics.search.n_events == n_kept < N_SIGNAL + N_BACKGROUND
+    assert known.metrics.unblinding.truth.n_signal_box == known.metrics.n_signal
+
+
 def test_former_runs_search_too() -> None:
     assert SearchConfig.model_validate({"run": "unlabelled"}).run == "blackbox"
 

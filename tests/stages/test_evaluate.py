@@ -8,12 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
 from hepllm import cli
 from hepllm.config import Config, override_config
-from hepllm.errors import InputError
+from hepllm.data.dataset import EventTable
+from hepllm.errors import HepllmError, InputError
 from hepllm.report.records import UnlabelledMetrics
 from hepllm.report.sets import EvaluatedSet
 from hepllm.runs.folder import open_run
@@ -119,6 +121,54 @@ def test_several_runs_are_told_together(folder: Path) -> None:
     assert list(tree["spread"]["rnd-test"]) == ["llm", "boosting"]
     told = CliRunner().invoke(cli.cli, ["eval", *runs, *quick, "-q"])
     assert "Median of 2 runs on rnd-test" in told.stdout
+
+
+SELECTION = "jet1_tau21 < 0.7 and m_jj > 0"  # neither is an input of the model
+
+
+def test_a_selection_holds_for_test_and_validation_events(
+    folder: Path, config: Callable[..., Config]
+) -> None:
+    run = open_run(folder / "seed1")
+    quick = ("evaluation.ablations=false", "evaluation.baselines=[]", "evaluation.views=[]")
+    names = ("jet1_tau21", "m_jj")
+
+    def passes(table: EventTable) -> np.ndarray:
+        return (table.column("jet1_tau21") < 0.7) & (table.column("m_jj") > 0)
+
+    evaluate(folder / "seed1", config=config(*quick))
+    every = pq.read_table(folder / "seed1/eval/rnd-test/scores.parquet").to_pandas()
+    (made,) = evaluate(folder / "seed1", config=config(*quick, f"evaluation.select={SELECTION}"))
+    test = passes(run.dataset().load(names, "test"))
+    assert 0 < test.sum() < len(test)
+    kept = pq.read_table(folder / "seed1/eval/rnd-test/scores.parquet").to_pandas()
+    np.testing.assert_allclose(kept["score"], every["score"][test], atol=1e-5)
+    found = made.metrics
+    assert (found.select, found.n_unselected) == (SELECTION, len(test) - test.sum())
+    assert found.n_signal + found.n_background == test.sum()
+    signal, background = (kept["score"][kept["label"] == label].to_numpy() for label in (1, 0))
+    assert found.auc.value == pytest.approx((signal[:, None] > background).mean())
+    validation = run.validation_table(names)
+    chosen = passes(validation) & (validation.label == 1)
+    scores = run.validation_scores()[chosen]
+    point = next(one for one in found.working_points if "eps_s >= 0.5" in one.chosen_by)
+    assert (scores >= point.threshold).mean() >= 0.5 > (scores > point.threshold).mean()
+    assert f"Only events with {SELECTION}; {found.n_unselected} further" in made.text
+
+
+@pytest.mark.parametrize(
+    ("selection", "message"),
+    [
+        ("m_jj > 1e9", "no validation event passes the selection 'm_jj > 1e9'; loosen it"),
+        ("mjj > 3", "unknown feature 'mjj' (did you mean 'm_jj'?)"),
+    ],
+)
+def test_a_selection_that_cannot_be_used_is_refused(
+    selection: str, message: str, folder: Path
+) -> None:
+    made = CliRunner().invoke(cli.cli, ["eval", str(folder / "seed1"), "--select", selection])
+    assert isinstance(made.exception, HepllmError)
+    assert message in str(made.exception)
 
 
 UNLABELLED = UnlabelledMetrics.model_construct(n_events=3)
