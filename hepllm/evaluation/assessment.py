@@ -11,10 +11,11 @@ import numpy as np
 from hepllm.arrays import Floats
 from hepllm.config import EvaluationConfig
 from hepllm.errors import InputError
-from hepllm.evaluation.background import describe_rule, required_background
+from hepllm.evaluation.background import describe_rule, required_background, required_by_omnilearn
 from hepllm.evaluation.bootstrap import Interval, Replicas, bootstrap, interval
 from hepllm.evaluation.bounds import sic_bound, sic_bounds_at
 from hepllm.evaluation.confusion import choose_balanced_accuracy, choose_eps_s, confusion
+from hepllm.evaluation.crossfit import RULE, CrossFit
 from hepllm.evaluation.curves import ClassifierCurves, CurveRecord, CurvesRecord
 from hepllm.evaluation.metrics import (
     SIGNAL_EFFICIENCIES,
@@ -22,7 +23,6 @@ from hepllm.evaluation.metrics import (
     Threshold,
     WorkingPoint,
     auc,
-    choose_max_sic,
     max_sic_in_sample,
     read_at,
     roc,
@@ -101,11 +101,21 @@ def evaluate_scores(
     model, *others = samples
     n_background = samples[model].n_background
     n_min = required_background(config, n_background)
-    cuts = _choose_thresholds(test, validation, config, n_background)
-    replicas = _draw(samples, cuts, config, seed)
+    known = _check_validation(test, validation)
+    cuts = _choose_thresholds(test, known)
+    # Of the events that are measured themselves, no label may choose a cut of the maximum.
+    deciding = None if validation is test else known
+    largest = CrossFit(samples, deciding, dict.fromkeys(test.ablations, model), n_min, seed)
+    replicas = _draw(samples, cuts, largest, config, seed)
     scores = {
         name: _score(
-            events, cuts[name], n_min, replicas[name], config, retrained=roles[name] == "retrained"
+            events,
+            cuts[name],
+            n_min,
+            replicas[name],
+            config,
+            best=largest.point(name),
+            retrained=roles[name] == "retrained",
         )
         for name, events in samples.items()
     }
@@ -120,6 +130,8 @@ def evaluate_scores(
         classifier=model,
         min_background=n_min,
         background_rule=describe_rule(config, n_background),
+        n_validation_signal=known[model].n_signal,
+        n_validation_background=known[model].n_background,
         sic_ceiling=sic_ceiling(n_background, n_min),
         bootstrap=_describe_bootstrap(config, seed),
         baselines=by_role["baseline"],
@@ -162,23 +174,27 @@ def _roles(table: ScoreTable) -> dict[str, str]:
     )
 
 
-def _choose_thresholds(
-    test: ScoreTable, validation: ScoreTable, config: EvaluationConfig, n_background: int
-) -> dict[str, tuple[Threshold, ...]]:
-    """Chooses the cuts of each score: largest SIC, balanced accuracy, stated efficiencies."""
+def _check_validation(test: ScoreTable, validation: ScoreTable) -> dict[str, ScoredEvents]:
     missing = [name for name in test.scores if name not in validation.scores]
     if missing:
         raise InputError(
             f"validation scores of {', '.join(missing)} are missing: cuts are chosen on them"
         )
+    label, weight = validation.label, validation.weight
+    return {
+        name: scored_events(validation.scores[name], label, weight, f"validation {name}")
+        for name in test.scores
+    }
+
+
+def _choose_thresholds(
+    test: ScoreTable, validation: Mapping[str, ScoredEvents]
+) -> dict[str, tuple[Threshold, ...]]:
+    """Chooses the cuts of each score: balanced accuracy, stated efficiencies."""
     chosen: dict[str, tuple[Threshold, ...]] = {}
-    for name in test.scores:
-        score, label, weight = validation.scores[name], validation.label, validation.weight
-        curve = roc(scored_events(score, label, weight, f"validation {name}"))
-        n_here = int(curve.n_background_passing[-1]) if len(curve.n_background_passing) else 0
-        required = [required_background(config, number) for number in (n_here, n_background)]
+    for name, events in validation.items():
+        curve = roc(events)
         chosen[name] = (
-            choose_max_sic(curve, required[0], n_background, required[1]),
             choose_balanced_accuracy(curve),
             *(choose_eps_s(curve, eps_s) for eps_s in SIGNAL_EFFICIENCIES),
         )
@@ -188,6 +204,7 @@ def _choose_thresholds(
 def _draw(
     samples: Mapping[str, ScoredEvents],
     cuts: Mapping[str, Sequence[Threshold]],
+    largest: CrossFit,
     config: EvaluationConfig,
     seed: int,
 ) -> dict[str, Replicas]:
@@ -196,7 +213,7 @@ def _draw(
         name: [np.inf if cut.value is None else cut.value for cut in chosen]
         for name, chosen in cuts.items()
     }
-    return bootstrap(samples, values, _BOOTSTRAPPED, config.bootstrap, seed)
+    return bootstrap(samples, values, _BOOTSTRAPPED, config.bootstrap, seed, largest=largest)
 
 
 def _describe_bootstrap(config: EvaluationConfig, seed: int) -> BootstrapRecord:
@@ -215,14 +232,17 @@ def _score(
     draws: Replicas,
     config: EvaluationConfig,
     *,
+    best: WorkingPoint,
     retrained: bool,
 ) -> ScoreRecord:
     """Measures one score at the cuts that ``_choose_thresholds`` lists."""
-    of_sic, of_accuracy, *_ = cuts
-    curve, area = roc(events), auc(events)
-    in_sample = max_sic_in_sample(curve, n_min)
+    of_accuracy, curve, area = cuts[0], roc(events), auc(events)
+    of_papers = required_by_omnilearn(events.n_background)
+    in_sample, omnilearn, cathode = (
+        max_sic_in_sample(curve, number) for number in (n_min, of_papers, 1)
+    )
     stated = {f"{eps_s:g}": sic_at(curve, eps_s, n_min) for eps_s in SIGNAL_EFFICIENCIES}
-    points = {"max_sic": read_at(curve, of_sic, n_min)}
+    points = {"max_sic": best}
     points |= {f"sic_at_{eps_s}": point for eps_s, point in stated.items()}
     called = None if of_accuracy.value is None else confusion(events, of_accuracy.value)
     values = {"auc": area.value, "accuracy": None if called is None else called.accuracy}
@@ -246,8 +266,10 @@ def _score(
         n_signal=events.n_signal,
         n_background=events.n_background,
         auc=Estimate(value=area.value, interval=between["auc"].pair),
-        max_sic=MaxSic(**sic("max_sic"), chosen_by=of_sic.chosen_by),
+        max_sic=MaxSic(**sic("max_sic"), chosen_by=RULE),
         max_sic_in_sample=SicInSample(value=in_sample.sic, **_at_cut(in_sample)),
+        max_sic_omnilearn=SicInSample(value=omnilearn.sic, **_at_cut(omnilearn)),
+        max_sic_cathode=SicInSample(value=cathode.sic, **_at_cut(cathode)),
         sic_at={eps_s: Sic(**sic(f"sic_at_{eps_s}")) for eps_s in stated},
         inverse_eps_b_at={
             eps_s: Bounded(
@@ -265,7 +287,7 @@ def _score(
         ),
         balanced_accuracy=None if called is None else called.balanced_accuracy,
         confusion=called,
-        working_points=tuple(_read_cut(events, curve, cut, n_min) for cut in cuts[1:]),
+        working_points=tuple(_read_cut(events, curve, cut, n_min) for cut in cuts),
         undefined={key: reason for key, reason in undefined.items() if reason is not None},
         retrained=retrained,
     )
@@ -311,7 +333,7 @@ def _at_cut(point: WorkingPoint) -> dict[str, Any]:
 def _drawn(draws: Replicas) -> dict[str, Floats]:
     """Replicas (R,) of each metric, by its key in the records."""
     at = {f"sic_at_{x:g}": draws.sic_at()[:, i] for i, x in enumerate(SIGNAL_EFFICIENCIES)}
-    return {"auc": draws.auc, "accuracy": draws.accuracy[:, 1], "max_sic": draws.sic(0), **at}
+    return {"auc": draws.auc, "accuracy": draws.accuracy[:, 0], "max_sic": draws.max_sic(), **at}
 
 
 def _interval(

@@ -11,6 +11,9 @@ import math
 from hepllm.config import EvaluationConfig
 from hepllm.evaluation.metrics import ROUNDING
 
+OMNILEARN_EPS_B = 1e-4
+"""Smallest background efficiency in the code of OmniLearn."""
+
 
 def required_background(config: EvaluationConfig, n_background: int) -> int:
     """Computes the number of background events that must pass a cut for its SIC to be quoted.
@@ -28,8 +31,17 @@ def required_background(config: EvaluationConfig, n_background: int) -> int:
     if config.background_rule == "relative_error":
         return math.ceil(config.max_relative_error**-2 * (1 - ROUNDING))
     if config.background_rule == "eps_b":
-        return math.floor(config.min_eps_b * n_background * (1 + ROUNDING)) + 1
+        return _above(config.min_eps_b, n_background)
     return 1
+
+
+def required_by_omnilearn(n_background: int) -> int:
+    """Computes the number of background events with eps_B > 1e-4, as in the code of OmniLearn."""
+    return _above(OMNILEARN_EPS_B, n_background)
+
+
+def _above(eps_b: float, n_background: int) -> int:
+    return math.floor(eps_b * n_background * (1 + ROUNDING)) + 1
 
 
 def describe_rule(config: EvaluationConfig, n_background: int) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepllm.arrays import Floats
+from hepllm.evaluation.crossfit import CrossFit
 from hepllm.evaluation.metrics import ROUNDING
 from hepllm.evaluation.scores import ScoredEvents
 from hepllm.records import Pair
@@ -45,6 +46,8 @@ class Replicas:
         accuracy: (R, K) share of the weights on the right side of the K fixed thresholds.
         eps_s_at: (R, E) reached signal efficiencies, each at least the stated one.
         eps_b_at: (R, E) background efficiencies at the same cuts.
+        max_eps_s: (R,) signal efficiencies at the cuts of the largest SIC, chosen anew each time.
+        max_eps_b: (R,) background efficiencies at the same cuts.
     """
 
     auc: Floats
@@ -53,6 +56,12 @@ class Replicas:
     accuracy: Floats
     eps_s_at: Floats
     eps_b_at: Floats
+    max_eps_s: Floats
+    max_eps_b: Floats
+
+    def max_sic(self) -> Floats:
+        """The largest SIC in each replica, shape (R,)."""
+        return _sic_of(self.max_eps_s, self.max_eps_b)
 
     def sic(self, index: int) -> Floats:
         """SIC in each replica at one of the fixed thresholds, shape (R,)."""
@@ -110,6 +119,8 @@ def bootstrap(
     eps_s: Sequence[float],
     n_replicas: int,
     seed: int,
+    *,
+    largest: CrossFit | None = None,
 ) -> dict[str, Replicas]:
     """Draws the same replicas for all scores, and measures each score in each of them.
 
@@ -119,6 +130,7 @@ def bootstrap(
         eps_s: E signal efficiencies.
         n_replicas: number of replicas R.
         seed: seed of the draws.
+        largest: chooses the cuts of the largest SIC of the same scores; None for no such cuts.
 
     Returns:
         Replicas by name of the score; all NaN where a class is missing or cannot be normalised.
@@ -139,6 +151,8 @@ def bootstrap(
             continue  # possible with negative weights; the replica remains undefined
         for name, ranking in rankings.items():
             _measure(ranking, drawn_s, drawn_b, targets, into=replicas[name], row=replica)
+        for name, found in (largest.draw(drawn_s, drawn_b) if largest else {}).items():
+            replicas[name].max_eps_s[replica], replicas[name].max_eps_b[replica] = found
     return replicas
 
 
@@ -185,7 +199,8 @@ def _rank(events: ScoredEvents, thresholds: Sequence[float]) -> _Ranking:
 
 def _empty(n_replicas: int, n_thresholds: int, n_efficiencies: int) -> Replicas:
     at_cuts, at_efficiencies = (n_replicas, n_thresholds), (n_replicas, n_efficiencies)
-    shapes = ((n_replicas,), at_cuts, at_cuts, at_cuts, at_efficiencies, at_efficiencies)
+    alone = (n_replicas,)
+    shapes = (alone, at_cuts, at_cuts, at_cuts, at_efficiencies, at_efficiencies, alone, alone)
     return Replicas(*(np.full(shape, np.nan) for shape in shapes))
 
 

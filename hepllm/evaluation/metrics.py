@@ -7,11 +7,11 @@ together. A number that cannot be measured is None, with a reason.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hepllm.arrays import Floats, Ints
+from hepllm.arrays import Bools, Floats, Ints
 from hepllm.evaluation.scores import ScoredEvents
 
 SIGNAL_EFFICIENCIES = (0.1, 0.3, 0.5)
@@ -227,35 +227,19 @@ def max_sic_in_sample(curve: RocCurve, min_background: int) -> WorkingPoint:
     return _point(curve, index, min_background, float(curve.threshold[index]))
 
 
-def choose_max_sic(
-    validation: RocCurve,
-    min_background: int,
-    n_background: int | None = None,
-    min_there: int | None = None,
-) -> Threshold:
-    """Chooses the cut of the largest SIC on validation data, to be read on another sample.
-
-    Only cuts are considered that are likely to keep the minimum of background events of the other
-    sample: the expected number less one Poisson standard deviation must reach it.
+def read_passing(
+    events: ScoredEvents, passes: Bools, min_background: int, threshold: float
+) -> WorkingPoint:
+    """Reads a selection of events, such as that by several cuts, as ``read_at``.
 
     Args:
-        validation: curve of the validation data.
-        min_background: effective number of background events that must pass.
-        n_background: number of background events of the other sample.
-        min_there: number that must pass on the other sample; None for ``min_background``.
+        events: events of the sample.
+        passes: (N,) mask of those that are selected.
+        min_background: effective number of background events that must pass for a SIC.
+        threshold: the cut that is recorded.
     """
-    min_there = min_background if min_there is None else min_there
-    rule = "largest SIC on validation data"
-    if validation.reason is not None:
-        return Threshold(None, rule, f"validation data: {validation.reason}")
-    sic = validation.sic(min_background)
-    if n_background is not None:
-        expected = np.maximum(validation.eps_b, 0) * n_background
-        sic = np.where(expected - np.sqrt(expected) >= min_there, sic, np.nan)
-    if np.isnan(sic).all():
-        reason = f"too few background events for a cut that keeps {min_there} of them"
-        return Threshold(None, rule, reason)
-    return Threshold(float(validation.threshold[np.nanargmax(sic)]), rule)
+    curve = roc(replace(events, score=passes.astype(np.float64)))
+    return replace(read_at(curve, Threshold(1.0, ""), min_background), threshold=threshold)
 
 
 def _point(curve: RocCurve, index: int, min_background: int, threshold: float) -> WorkingPoint:

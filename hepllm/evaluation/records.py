@@ -45,7 +45,17 @@ class AtCut(Quantity):
 
 
 class SicInSample(AtCut, Value):
-    """A SIC at a cut chosen on the sample itself."""
+    """A SIC at a cut chosen on the sample itself, which follows the sample's fluctuations."""
+
+
+_NOT_MEASURED = SicInSample(
+    value=None,
+    n_signal_passing=None,
+    n_background_passing=None,
+    threshold=None,
+    eps_s=None,
+    eps_b=None,
+)
 
 
 class Sic(AtCut, Bounded):
@@ -53,10 +63,10 @@ class Sic(AtCut, Bounded):
 
 
 class MaxSic(Sic):
-    """The SIC at the cut chosen for the largest SIC."""
+    """The SIC at the cuts chosen for the largest SIC; ``threshold`` is the median of these."""
 
     chosen_by: str
-    """Rule and sample by which the cut was chosen."""
+    """Rule and events by which the cuts were chosen."""
 
 
 class Accuracy(Estimate):
@@ -101,9 +111,13 @@ class ScoreRecord(Record):
     auc: Estimate
     """Area under the ROC curve: the probability that a signal event has the larger score."""
     max_sic: MaxSic
-    """SIC = eps_S / sqrt(eps_B) at the cut of the largest SIC on validation data."""
+    """The largest SIC = eps_S / sqrt(eps_B), each event read at a cut that others chose."""
     max_sic_in_sample: SicInSample
     """The largest SIC at a cut chosen on this sample itself, which is biased upwards."""
+    max_sic_omnilearn: SicInSample = _NOT_MEASURED
+    """The same with the rule of OmniLearn's code, eps_B > 1e-4, to compare with papers."""
+    max_sic_cathode: SicInSample = _NOT_MEASURED
+    """The same with the rule of CATHODE's code, one background event, to compare with papers."""
     sic_at: At[Sic]
     """SIC at the tightest cut that keeps this share of the signal."""
     inverse_eps_b_at: At[Bounded]
@@ -205,6 +219,10 @@ class ResultsRecord(ScoreRecord, _Sample):
     """Background events that must pass a cut for its SIC to be quoted."""
     background_rule: str
     """The rule that gives this number, in words."""
+    n_validation_signal: Events | None = None
+    """Validation signal events, which have a part in the choice of cuts."""
+    n_validation_background: Events | None = None
+    """Validation background events, which have a part in the choice of cuts."""
     sic_ceiling: float
     """The largest SIC that this number of background events can show, sqrt(N_b / N_min)."""
     bootstrap: BootstrapRecord

@@ -62,7 +62,7 @@ def plot_sic(results: EvaluationResults, path: Path, handover: float = -math.inf
     _mark_handover(axes, results, handover)
     axes.set_xlabel(r"signal efficiency $\epsilon_S$")
     axes.set_ylabel(r"SIC = $\epsilon_S\,/\,\sqrt{\epsilon_B}$")
-    marks = f"▼ cut from validation data\n● at $\\epsilon_S$ = {', '.join(record.sic_at)}"
+    marks = f"▼ maximum, cuts by other events\n● at $\\epsilon_S$ = {', '.join(record.sic_at)}"
     _legend(axes, f"{record.bootstrap.confidence:.0%} bootstrap band\n{marks}\n{LOWER_BOUND}")
     save_figure(figure, path)
 
@@ -153,7 +153,7 @@ def _curves(results: EvaluationResults) -> dict[str, Curves]:
 
 
 def _mark_working_points(axes: Axes, score: ScoreRecord, colour: str) -> None:
-    """Marks the cut from validation data by a triangle with interval, stated ones by circles."""
+    """Marks the maximum by a triangle with interval, stated efficiencies by circles."""
     for sic in score.sic_at.values():
         if sic.eps_s is not None and sic.value is not None:
             axes.plot(sic.eps_s, sic.value, "o", color=colour, markersize=5)

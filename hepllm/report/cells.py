@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from hepllm.evaluation.records import Bounded, DifferenceRecord, ScoreRecord, Sic
+from hepllm.evaluation.records import Bounded, DifferenceRecord, ScoreRecord, Sic, SicInSample
 from hepllm.evaluation.seeds import Spread
 from hepllm.report.page import Cell
 
@@ -29,6 +29,9 @@ COLUMNS = {
 }
 """Columns by key in the records."""
 
+IN_SAMPLE_HEADS = ("max, OmniLearn", "max, CATHODE")
+"""Headings of the largest SIC by the rules of papers."""
+
 _TOO_FEW = "fewer background events than N_min pass the cut"
 
 
@@ -45,6 +48,19 @@ def score_cell(score: ScoreRecord, key: str) -> Cell:
         return Cell(note=note, reason=reason)
     reason = score.undefined.get(f"{key}_interval", "") if found.interval is None else ""
     return quantity_cell(found.value, found.interval, digits, note=note, reason=reason)
+
+
+def in_sample_cells(score: ScoreRecord) -> list[Cell]:
+    """Shows the largest SIC by the rules of papers, in the columns of ``IN_SAMPLE_HEADS``."""
+    return [_in_sample_cell(one) for one in (score.max_sic_omnilearn, score.max_sic_cathode)]
+
+
+def _in_sample_cell(found: SicInSample) -> Cell:
+    """Shows a SIC at a cut chosen on the sample itself, with the background that passes."""
+    if found.value is None:
+        return Cell(reason="undefined, or evaluated by an earlier version")
+    digits = 1 if found.value >= 10 else 2
+    return Cell(f"{found.value:.{digits}f}", found.value, note=f"N_b {found.n_background_passing}")
 
 
 def difference_cell(found: DifferenceRecord, key: str) -> Cell:

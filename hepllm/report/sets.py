@@ -22,7 +22,7 @@ from hepllm.search.records import Submission
 _PICTURES: Mapping[str, tuple[str, str]] = {
     "sic.png": (
         "SIC against signal efficiency for every classifier, with bootstrap bands",
-        "Significance improvement (SIC). Triangles: at the cut chosen on validation data.",
+        "SIC. Triangles: maximum, at cuts that other events chose. Dotted, arrows: lower bounds.",
     ),
     "roc.png": (
         "Background rejection against signal efficiency for every classifier, with bootstrap bands",

@@ -8,8 +8,10 @@ from hepllm.evaluation.records import ResultsRecord, ScoreRecord
 from hepllm.evaluation.seeds import Spread
 from hepllm.report.cells import (
     COLUMNS,
+    IN_SAMPLE_HEADS,
     count_cell,
     difference_cell,
+    in_sample_cells,
     number_cell,
     score_cell,
     spread_cell,
@@ -43,12 +45,12 @@ def result_table(results: ResultsRecord) -> Table:
     )
     return Table(
         caption=f"Classifiers on {results.sample}: {events_text(results)}",
-        heads=("", *(column.head for column in COLUMNS.values())),
+        heads=("", *(column.head for column in COLUMNS.values()), *IN_SAMPLE_HEADS),
         groups=[
             Group(
                 title,
                 [
-                    Row(name, [score_cell(one, key) for key in COLUMNS])
+                    Row(name, [*(score_cell(one, key) for key in COLUMNS), *in_sample_cells(one)])
                     for name, one in rows.items()
                 ],
             )
@@ -182,9 +184,13 @@ def _conventions(results: ResultsRecord) -> list[str]:
     )
     definition = (
         "SIC(x) = ε_S / √(ε_B) and 1/ε_B(x) are read at the tightest cut with ε_S ≥ x. Events with "
-        "equal scores pass together. The cuts of max SIC and of the accuracy are chosen on "
-        f"validation data; those of {name} also apply to its ablations. With a cut chosen on this "
-        f"sample itself, which is biased upwards, max SIC of {name} is {in_sample}."
+        f"equal scores pass together. {_validation_text(results)} The cuts of {name} also apply to "
+        "its ablations."
+    )
+    papers = (
+        "max, OmniLearn and max, CATHODE: the largest SIC at a cut chosen on this sample itself, "
+        "which is biased upwards, with ε_B > 1e-4 or one background event, as in the code of these "
+        f"papers. With the minimum used here it is {in_sample} for {name}."
     )
     limits = (
         f"{results.background_rule} must pass a cut; otherwise the table shows a one-sided "
@@ -194,4 +200,14 @@ def _conventions(results: ResultsRecord) -> list[str]:
     )
     problem = results.undefined.get("auc")
     missing = [] if problem is None else [f"This sample has no metrics: {problem}."]
-    return [uncertainty, definition, limits, *missing]
+    return [uncertainty, definition, papers, limits, *missing]
+
+
+def _validation_text(results: ResultsRecord) -> str:
+    """Words which events choose the cuts."""
+    counts = (results.n_validation_signal, results.n_validation_background)
+    numbers = "" if None in counts else " (N_s = {} and N_b = {})".format(*counts)
+    return (
+        f"The cuts of max SIC: {results.max_sic.chosen_by}{numbers}; no event is read at a cut "
+        "that it helped to choose. The cut of the accuracy: validation data alone."
+    )

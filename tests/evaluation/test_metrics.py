@@ -14,7 +14,6 @@ from hepllm.errors import InputError
 from hepllm.evaluation.metrics import (
     Threshold,
     auc,
-    choose_max_sic,
     max_sic_in_sample,
     read_at,
     roc,
@@ -192,37 +191,11 @@ def test_an_absent_class_is_a_reason_and_no_number(
         (auc(events).value, auc(events).reason),
         (sic_at(curve, 0.3, 1).sic, sic_at(curve, 0.3, 1).reason),
         (max_sic_in_sample(curve, 1).sic, max_sic_in_sample(curve, 1).reason),
-        (choose_max_sic(curve, 1).value, choose_max_sic(curve, 1).reason),
         (read_at(curve, Threshold(0.0, ""), 1).sic, read_at(curve, Threshold(0.0, ""), 1).reason),
     ]
     for value, why in found:
         assert value is None
         assert reason in (why or "")
-
-
-@given(st.integers(0, 1000))
-def test_the_chosen_cut_is_the_best_one_and_is_only_read_on_other_data(seed: int) -> None:
-    validation, test = gaussians(300, 600, 1.0, seed), gaussians(300, 600, 1.0, seed + 5000)
-    cut = choose_max_sic(roc(validation), 10)
-    in_sample = max_sic_in_sample(roc(validation), 10)
-    assert cut.value == in_sample.threshold
-    point = read_at(roc(test), cut, 1)
-    passes = test.score >= (cut.value or 0.0)
-    eps_s, eps_b = passes[test.is_signal].mean(), passes[~test.is_signal].mean()
-    assert point.sic == pytest.approx(eps_s / np.sqrt(eps_b))
-    best = max_sic_in_sample(roc(test), 1).sic
-    assert best is not None
-    assert point.sic is not None
-    assert best >= point.sic - 1e-12
-
-
-def test_the_cut_leaves_a_small_sample_its_minimum() -> None:
-    validation = gaussians(5000, 5000, 2.0)
-    cut = choose_max_sic(roc(validation), 10, n_background=200)
-    eps_b = read_at(roc(validation), cut, 10).eps_b
-    assert eps_b is not None
-    assert 200 * eps_b - np.sqrt(200 * eps_b) >= 10
-    assert choose_max_sic(roc(validation), 10, n_background=9).value is None
 
 
 @pytest.mark.parametrize(

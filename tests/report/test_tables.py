@@ -12,6 +12,7 @@ from hepllm.evaluation.assessment import evaluate_scores
 from hepllm.evaluation.records import ResultsRecord
 from hepllm.evaluation.scores import ScoreTable
 from hepllm.evaluation.seeds import spread_over_runs
+from hepllm.report.cells import score_cell
 from hepllm.report.tables import cut_table, difference_table, result_table, spread_table
 from hepllm.report.text import as_text
 
@@ -49,6 +50,32 @@ def test_the_table_shows_its_numbers(results: ResultsRecord) -> None:
     assert "N_min = 10 background events" in text
 
 
+def test_a_lower_bound_stands_where_too_little_background_passes() -> None:
+    found = record(table(700, 300, 1), table(80, 80, 2), CONFIG)
+    cell, sic = score_cell(found, "sic_at_0.1"), found.sic_at["0.1"]
+    assert sic.value is None
+    assert sic.lower_bound is not None
+    assert cell.value == sic.lower_bound
+    assert cell.text.startswith("> ")
+    assert sic.lower_bound - 0.11 < float(cell.text.removeprefix("> ")) <= sic.lower_bound
+    assert cell.note == f"N_b {sic.n_background_passing}"
+    assert cell.text in as_text(result_table(found))
+
+
+def test_the_maxima_of_papers_have_their_columns_and_the_validation_its_numbers(
+    results: ResultsRecord,
+) -> None:
+    shown = result_table(results)
+    assert list(shown.heads[-2:]) == ["max, OmniLearn", "max, CATHODE"]
+    cells = shown.groups[0].rows[0].cells[-2:]
+    assert [cell.value for cell in cells] == [
+        results.max_sic_omnilearn.value,
+        results.max_sic_cathode.value,
+    ]
+    assert cells[1].note == f"N_b {results.max_sic_cathode.n_background_passing}"
+    assert "validation data (N_s = 800 and N_b = 800)" in as_text(shown).replace("\n", " ")
+
+
 def test_differences_have_their_signs(results: ResultsRecord) -> None:
     shown = difference_table(results)
     assert shown is not None
@@ -65,7 +92,7 @@ def test_differences_have_their_signs(results: ResultsRecord) -> None:
 def test_missing_numbers_have_reasons(n_signal: int, n_background: int) -> None:
     found = record(table(n_signal, n_background, 1), table(800, 800, 2), CONFIG)
     text = as_text(result_table(found))
-    assert f"{as_text(cut_table(found))}\n{text}".count("-:") + text.count("-a:") >= 1
+    assert any(sign in f"{as_text(cut_table(found))}\n{text}" for sign in ("-:", "-a:", " > "))
     if 0 in (n_signal, n_background):
         missing = "background" if n_signal else "signal"
         assert f"no metrics: no {missing} events" in text

@@ -10,13 +10,20 @@ from pathlib import Path
 import click
 
 from hepllm.errors import InputError
-from hepllm.report.cells import COLUMNS, difference_cell, score_cell
+from hepllm.report.cells import (
+    COLUMNS,
+    IN_SAMPLE_HEADS,
+    difference_cell,
+    in_sample_cells,
+    score_cell,
+)
 from hepllm.report.markdown import as_markdown
-from hepllm.report.page import Group, Row, Table
+from hepllm.report.page import Cell, Group, Row, Table
 from hepllm.report.records import LabelledMetrics, SetMetrics
 from hepllm.report.tables import events_text
 
-_SHOWN = ("auc", "sic_at_0.5", "max_sic")
+_SHOWN = ("auc", "sic_at_0.3", "sic_at_0.5", "max_sic")
+_NO_CELLS = (Cell(),) * len(IN_SAMPLE_HEADS)
 
 
 def results_table(files: tuple[Path, ...]) -> Table:
@@ -28,18 +35,21 @@ def results_table(files: tuple[Path, ...]) -> Table:
     found = [SetMetrics.read(file, "evaluate again with: hepllm eval RUN") for file in files]
     return Table(
         caption="Results",
-        heads=("classifier", *(COLUMNS[key].head for key in _SHOWN)),
+        heads=("classifier", *(COLUMNS[key].head for key in _SHOWN), *IN_SAMPLE_HEADS),
         groups=[_group(metrics) for metrics in found if isinstance(metrics, LabelledMetrics)],
     )
 
 
 def _group(metrics: LabelledMetrics) -> Group:
     rows = [
-        Row(name, [score_cell(score, key) for key in _SHOWN])
+        Row(name, [*(score_cell(score, key) for key in _SHOWN), *in_sample_cells(score)])
         for name, score in metrics.classifiers.items()
     ]
     rows += [
-        Row(pair.difference, [difference_cell(pair.metrics[key], key) for key in _SHOWN])
+        Row(
+            pair.difference,
+            [*(difference_cell(pair.metrics[key], key) for key in _SHOWN), *_NO_CELLS],
+        )
         for pair in (metrics.paired[name] for name in metrics.baselines)
     ]
     return Group(f"{metrics.run} on {metrics.sample}: {events_text(metrics)}", rows)
