@@ -112,6 +112,9 @@ class SimulateConfig(Section):
     multiparton_interactions: bool = setting(
         False, "Multiparton interactions; false, because the R&D events agree only without them"
     )
+    pythia_settings: tuple[str, ...] = setting(
+        (), "Further settings of Pythia, such as 'TimeShower:renormMultFac = 4'"
+    )
     block_size: Count = setting(250, "Events per work item and seed, so the events depend on it")
     workers: WholeNumber = setting(0, "Worker processes; 0: one per usable core")
     executor: Executor = setting("processes", "Where work items run; see docs/how-to/preprocess.md")

@@ -227,6 +227,7 @@ def start_pythia(process: int, seed: int, config: SimulateConfig) -> Any:
         settings += signal_settings(config.signal)
     else:
         settings += ["HardQCD:all = on", f"PhaseSpace:pTHatMin = {config.pt_hat_min}"]
+    settings += config.pythia_settings
     for setting in settings:
         if not pythia.readString(setting):
             raise InputError(f"Pythia refuses the setting '{setting}'")

@@ -65,6 +65,13 @@ def _about_resonance(result: SearchResult) -> list[str]:
         text = "no excess: mass, events and jet masses are those of the largest fluctuation, and"
         return [f"{text} their intervals are not valid"]
     found = []
+    if result.mass != "m_jj":
+        found.append(
+            f"the peak of {result.mass} has the response of m_jj, so its mass may be off by more "
+            "than its error"
+        )
+    if resonance.is_wide:
+        found.append("the peak is wider than the resolution of the detector")
     if not resonance.is_valid:
         found.append("the fit of the resonance did not converge; its numbers are rough")
     if resonance.n_signal.value <= 0:

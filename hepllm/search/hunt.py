@@ -9,10 +9,19 @@ import numpy as np
 from hepllm.arrays import Bools, Floats
 from hepllm.config.evaluation import SearchConfig
 from hepllm.errors import InputError, RunError
-from hepllm.search.jet_masses import JetMass, excess_mass
+from hepllm.search.jet_masses import JetMass, JetPairs, JetResponse, fit_jet_masses
+from hepllm.search.peak_shape import PeakShape
 from hepllm.search.poisson import BatchFit
 from hepllm.search.records import EXCESS_P, ShapeDistance
-from hepllm.search.resonance import BackgroundFit, Resonance, fit_background, fit_resonance
+from hepllm.search.resonance import (
+    BackgroundFit,
+    Resonance,
+    SmoothSpectrum,
+    fit_background,
+    fit_resonance,
+    modes_of,
+)
+from hepllm.search.response import shipped_response
 from hepllm.search.scan import Bump, Windows, scan_data
 from hepllm.search.smooth import FittedSpectra, SmoothBackground, smooth_background
 from hepllm.search.spectra import (
@@ -160,7 +169,11 @@ def search(events: BoxEvents, config: SearchConfig, seed: int) -> SearchResult:
     counts = spectra.selected[best]
     bump = scan_data(counts, fits.selected[best].expected[0], edges, background.windows)
     description = _description(background, fits.selected[best], fits.rejected)
-    resonance = fit_resonance(counts, edges, *description, bump)
+    smooth = SmoothSpectrum(*description, _open_modes(background, fits.rejected))
+    shape = PeakShape.shipped()
+    first = fit_resonance(counts, edges, smooth, bump, shape)
+    jet_masses = _jet_masses(inside, cuts[best], first, edges, seed)
+    resonance = fit_resonance(counts, edges, smooth, bump, shape.with_jets(*_masses_of(jet_masses)))
     fitted = _Fitted(inside, spectra, background, fits, toys)
     n = len(inside.score)
     return SearchResult(
@@ -172,7 +185,7 @@ def search(events: BoxEvents, config: SearchConfig, seed: int) -> SearchResult:
         toys=toys,
         rejected=fits.rejected,
         resonance=resonance,
-        jet_masses=_jet_masses(inside, cuts[best], resonance, edges, seed),
+        jet_masses=jet_masses,
         tied=[one for one in choose_cuts(inside.score, config.efficiencies) if one.is_tied(n)],
         mass=config.mass,
     )
@@ -268,6 +281,14 @@ def _sculpting(events: BoxEvents, cut: ScoreCut, seed: int) -> ShapeDistance | N
     return shape_distance(events.m_jj[passes], events.m_jj[~passes], seed)
 
 
+def _open_modes(background: SmoothBackground, rejected: BatchFit) -> Floats:
+    """Returns what the fit of the rejected events leaves open of the offset, shape (B, M)."""
+    expected = rejected.expected[0]
+    if background.method == "dijet":
+        return np.empty((len(expected), 0))
+    return modes_of(background.shape[:, : int(rejected.n_parameters[0])], expected)
+
+
 def _jet_masses(
     events: BoxEvents, cut: ScoreCut, resonance: Resonance, edges: Floats, seed: int
 ) -> dict[str, JetMass]:
@@ -276,10 +297,23 @@ def _jet_masses(
     near = (selected.m_jj >= low) & (selected.m_jj < high)
     away = (selected.m_jj < outer_low) | (selected.m_jj >= outer_high)
     n_background = _within(edges, resonance.background, low, high)
-    jets = {"light": selected.jet_mass_light, "heavy": selected.jet_mass_heavy}
-    return {
-        jet: excess_mass(mass[near], mass[away], n_background, seed) for jet, mass in jets.items()
-    }
+    window, sidebands = (
+        JetPairs(selected.jet_mass_light[mask], selected.jet_mass_heavy[mask])
+        for mask in (near, away)
+    )
+    return fit_jet_masses(
+        window,
+        sidebands,
+        JetResponse(shipped_response().jet, resonance.mass.value),
+        n_background=n_background,
+        background_error=np.sqrt(max(n_background, 1.0) / 3),
+        seed=seed,
+    )
+
+
+def _masses_of(jets: dict[str, JetMass]) -> tuple[float | None, float | None]:
+    light, heavy = (jets[name].peak for name in ("light", "heavy"))
+    return (None if light is None else light.value), (None if heavy is None else heavy.value)
 
 
 def _within(edges: Floats, counts: Floats, low: float, high: float) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -36,6 +36,10 @@ class PeakShape:
     def shipped(cls, response: Response | None = None) -> PeakShape:
         """Returns the shape of the response that is shipped, or of another one."""
         return cls((response or shipped_response()).m_jj)
+
+    def with_jets(self, light: float | None, heavy: float | None) -> PeakShape:
+        """Returns the shape for particles of these masses in GeV."""
+        return replace(self, light=light, heavy=heavy)
 
     def shares(self, edges: Floats, mass: float, *, widening: float = 1.0) -> Floats:
         """Share of the peak in each bin, shape (B,); sums to less than 1 if partly outside.

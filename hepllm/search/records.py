@@ -23,7 +23,7 @@ HESSE = "hesse"
 
 
 class Measurement(Record):
-    """A number with its 68 % interval."""
+    """A number with its 68 % interval, statistical and systematic."""
 
     # A fit that does not converge may have an infinite error.
     model_config = ConfigDict(allow_inf_nan=True)
@@ -31,11 +31,24 @@ class Measurement(Record):
     value: float
     """Best estimate."""
     below: float
-    """Distance to the lower end of the interval."""
+    """Distance to the lower end of the statistical interval."""
     above: float
-    """Distance to the upper end of the interval."""
+    """Distance to the upper end of the statistical interval."""
     method: str
-    """How the interval was found, such as ``minos``, ``hesse`` or ``bootstrap``."""
+    """How the statistical interval was found, such as ``minos``, ``hesse`` or ``bootstrap``."""
+    systematics: dict[str, float] = Field(default_factory=dict)
+    """Systematic errors of one standard deviation, by source."""
+
+    @property
+    def systematic(self) -> float:
+        """Systematic error: all sources in quadrature."""
+        return math.hypot(*self.systematics.values())
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Ends of the interval with both errors in quadrature."""
+        below, above = (math.hypot(one, self.systematic) for one in (self.below, self.above))
+        return self.value - below, self.value + above
 
     @property
     def at_limit(self) -> bool:
@@ -48,15 +61,31 @@ class Measurement(Record):
         return self.method.startswith(HESSE)
 
     def scaled(self, factor: float) -> Measurement:
-        """Returns the number and its interval multiplied by a factor."""
-        below, above = self.below * factor, self.above * factor
-        return Measurement(value=self.value * factor, below=below, above=above, method=self.method)
+        """Returns the number and its errors multiplied by a factor."""
+        return Measurement(
+            value=self.value * factor,
+            below=self.below * factor,
+            above=self.above * factor,
+            method=self.method,
+            systematics={source: one * factor for source, one in self.systematics.items()},
+        )
+
+    def with_systematics(self, **errors: float) -> Measurement:
+        """Returns the number with further systematic errors; 0 is left out."""
+        more = {source: error for source, error in errors.items() if error > 0}
+        return self.model_copy(update={"systematics": {**self.systematics, **more}})
 
     def __str__(self) -> str:
-        """Writes two digits of the larger error, and as many decimals for all numbers."""
-        error = max(self.below, self.above)
+        """Writes two digits of the largest error, and as many decimals for all numbers.
+
+        The statistical error comes first, then the systematic one.
+        """
+        errors = (self.below, self.above, self.systematic)
+        error = max(errors)
         decimals = max(0, 1 - math.floor(math.log10(error))) if 0 < error < math.inf else 2
-        return f"{self.value:.{decimals}f} -{self.below:.{decimals}f} +{self.above:.{decimals}f}"
+        value, below, above, systematic = (f"{one:.{decimals}f}" for one in (self.value, *errors))
+        text = f"{value} -{below} +{above}"
+        return f"{text} +-{systematic} (syst)" if self.systematics else text
 
 
 MeasuredGev = Annotated[Measurement, Field(json_schema_extra={"unit": "GeV"})]
@@ -148,12 +177,12 @@ class SelectionFindings(Record):
 
 
 class JetMasses(Record):
-    """The most frequent masses of the two leading jets near the resonance."""
+    """Masses of the two particles that the resonance decays to, each to one jet."""
 
     light: MeasuredGev | None
-    """Mass of the lighter jet; null where there are too few events."""
+    """Mass of the lighter one; null where there are too few events."""
     heavy: MeasuredGev | None
-    """Mass of the heavier jet; null where there are too few events."""
+    """Mass of the heavier one; null where there are too few events."""
 
 
 class UpperLimit(Record):
@@ -240,9 +269,9 @@ class SearchFindings(Record):
     n_toys_failed: int
     """Pseudo-experiments in which a fit failed; they count as extreme."""
     resonance_mass_gev: MeasuredGev
-    """Mass of the peak."""
+    """Mass of the resonance."""
     resonance_relative_width: Measurement
-    """Standard deviation of the peak over its mass."""
+    """Standard deviation of the core of the peak over its mass, where the fit leaves it free."""
     resonance_width_at_limit: bool
     """Whether the width is the smallest or the largest that the fit allows."""
     resonance_fit_valid: bool

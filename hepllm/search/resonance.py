@@ -10,14 +10,21 @@ from iminuit import Minuit
 from scipy.stats import norm
 
 from hepllm.arrays import Floats
+from hepllm.search.peak_shape import PeakShape
 from hepllm.search.poisson import deviance
 from hepllm.search.records import AT_LIMIT, HESSE, Measurement
 from hepllm.search.scan import Bump
 
-_WIDTHS = (0.02, 0.08)
-"""Limits of the relative width of the peak: half and twice the resolution of R = 1.0 dijets."""
+_WIDENINGS = (0.5, 2.5)
+"""Limits of the width of the peak over the resolution."""
 
-_WIDTH_HELD = ", width held at its limit"
+_LEAST_WIDTH_ERROR = 0.05
+"""Least relative uncertainty of the resolution."""
+
+_WIDER = 4.0
+"""By how much a free width must lower the deviance for a peak to count as wide."""
+
+FREE_WIDTH = ", free width"
 
 _AT_BOUND = 1e-3
 """Distance from a limit, over the allowed range, below which a parameter counts as at it."""
@@ -42,30 +49,82 @@ class BackgroundFit:
 
 
 @dataclass(frozen=True, eq=False)
+class SmoothSpectrum:
+    """A background exp(offset + basis . p + modes . z) with B bins.
+
+    Attributes:
+        basis: (B, P) orthonormal columns.
+        offset: (B,) logarithm of the spectrum that is multiplied.
+        modes: (B, M) independent changes of the offset by one standard deviation each: what the
+            fit of the rejected events leaves open. z has a Gaussian constraint.
+    """
+
+    basis: Floats
+    offset: Floats
+    modes: Floats
+
+    @classmethod
+    def known(cls, basis: Floats, offset: Floats) -> SmoothSpectrum:
+        """Returns a background whose offset has no error."""
+        return cls(basis, offset, np.empty((len(offset), 0)))
+
+    @property
+    def columns(self) -> Floats:
+        """All columns, shape (B, P + M)."""
+        return np.hstack([self.basis, self.modes])
+
+    def constraint(self, parameters: Floats) -> float:
+        """Twice the negative logarithm of the constraint on (P + M,) parameters."""
+        return float(np.square(parameters[self.basis.shape[1] :]).sum())
+
+    def start(self, counts: Floats) -> Floats:
+        """First parameters, shape (P + M,), for counts (B,)."""
+        smooth = _start(counts, self.basis, self.offset)
+        return np.concatenate([smooth, np.zeros(self.modes.shape[1])])
+
+
+def modes_of(columns: Floats, expected: Floats) -> Floats:
+    """Independent changes of log(expected) of a fit, one standard deviation each, shape (B, P).
+
+    Args:
+        columns: (B, P) columns of a log-linear fit.
+        expected: (B,) events that it expects.
+    """
+    information = (columns * expected[:, None]).T @ columns
+    covariance = np.linalg.pinv(information, hermitian=True)
+    values, vectors = np.linalg.eigh(covariance)
+    return np.asarray(columns @ (vectors * np.sqrt(np.maximum(values, 0.0))))
+
+
+@dataclass(frozen=True, eq=False)
 class Resonance:
     """A fit of signal and background.
 
     Attributes:
-        mass: mass of the peak in GeV.
+        mass: mass of the resonance in GeV, corrected for the response.
         n_signal: events of the peak in the m_jj range.
-        width: standard deviation of the peak over its mass.
+        width: standard deviation of the core of the peak over its mass, where it is free.
+        resolution: the same in the fit of ``mass`` and ``n_signal``.
         background: (B,) events.
         signal: (B,) events.
         is_valid: whether the fit converged.
         width_at_limit: whether the best width is at a limit of the fit.
+        is_wide: whether the peak is wider than the resolution; its width is then free.
     """
 
     mass: Measurement
     n_signal: Measurement
     width: Measurement
+    resolution: float
     background: Floats
     signal: Floats
     is_valid: bool
     width_at_limit: bool = False
+    is_wide: bool = False
 
     def window(self, n_sigma: float) -> tuple[float, float]:
-        """Returns the mass range of +- ``n_sigma`` around the peak in GeV; sigma >= resolution."""
-        half = n_sigma * max(self.width.value, RESOLUTION) * self.mass.value
+        """Returns the mass range of +- ``n_sigma`` widths around the peak in GeV."""
+        half = n_sigma * self.resolution * self.mass.value
         return self.mass.value - half, self.mass.value + half
 
 
@@ -98,56 +157,112 @@ def fit_background(counts: Floats, basis: Floats, offset: Floats) -> BackgroundF
 
 
 def fit_resonance(
-    counts: Floats, edges: Floats, basis: Floats, offset: Floats, bump: Bump
+    counts: Floats, edges: Floats, background: SmoothSpectrum, bump: Bump, shape: PeakShape
 ) -> Resonance:
-    """Fits a Gaussian peak and a background exp(offset + basis . p) at the same time.
+    """Fits a peak and a background at the same time.
 
-    The fit has the events of the whole peak as its parameter; the result, with its interval, is
-    scaled to those inside the m_jj range, to which the efficiency of a selection refers as well.
+    Free are the mass, the events of the peak, the background, and, within their uncertainties,
+    the resolution and the spectrum that the background multiplies. Where a free width lowers the
+    deviance by 4, the peak is wider than the resolution and its width is free. The fit has the
+    events of the whole peak as its parameter; the result, with its interval, is scaled to those
+    inside the m_jj range, to which the efficiency of a selection refers as well.
 
     Args:
         counts: (B,) events.
         edges: (B + 1,) in GeV.
-        basis: (B, P) orthonormal columns.
-        offset: (B,) logarithm of the spectrum that exp(basis . p) multiplies.
+        background: background of the spectrum.
         bump: allowed region of the mass: its window and half of the window on both sides.
+        shape: shape of the peak.
     """
-
-    def parts(parameters: Floats) -> tuple[Floats, Floats]:
-        n_signal, mass, width = parameters[:3]
-        return n_signal * peak(edges, mass, width), _expected(basis, offset, parameters[3:])
-
-    def cost(parameters: Floats) -> float:
-        signal, background = parts(parameters)
-        return float(deviance(counts, np.maximum(signal + background, 1e-9))) / 2
-
-    low, high = edges[bump.start], edges[bump.start + bump.width]
-    outside = np.ones(len(counts), dtype=bool)
-    outside[bump.start : bump.start + bump.width] = False
-    smooth = _start(counts[outside], basis[outside], offset[outside])
-    excess = max(bump.n_observed - bump.n_expected, 1.0)
-    margin = (high - low) / 2
-    masses = max(low - margin, edges[0]), min(high + margin, edges[-1])
-    first, *others = _starts(low, high)
-    minimum = _peak_minimum(cost, [excess, *first, *smooth], masses)
-    if _is_doubtful(minimum):
-        more = [_peak_minimum(cost, [excess, *one, *smooth], masses) for one in others]
-        minimum = min([minimum, *more], key=lambda one: (not one.valid, one.fval))
-    minimum.hesse()
-    width, mass, n_signal = (_measure(minimum, name) for name in ("x2", "x1", "x0"))
-    if (mass.is_rough or n_signal.is_rough) and _at_bound(minimum, "x2"):
-        mass, n_signal = _measure_at_bound(minimum)
-    signal, background = parts(np.asarray(minimum.values))
-    inside = float(peak(edges, minimum.values["x1"], minimum.values["x2"]).sum())
+    model = _PeakModel(counts, edges, background, shape)
+    held = model.minimum(bump, is_free=False)
+    free = model.minimum(bump, is_free=True, near=held)
+    wider = free.values["x2"] > held.values["x2"]
+    is_wide = bool(free.valid and wider and model.gain(held, free) > _WIDER)
+    chosen = free if is_wide else held
+    chosen.hesse()
+    mass, n_signal = (_measure(chosen, name) for name in ("x1", "x0"))
+    core = shape.resolution(mass.value)
+    if is_wide:
+        mass, n_signal = (
+            one.model_copy(update={"method": f"{one.method}{FREE_WIDTH}"})
+            for one in (mass, n_signal)
+        )
+    else:
+        free.hesse()
+    calibration, response = shape.mass_error(mass.value)
+    values = np.asarray(chosen.values)
+    signal, expected = model.parts(values)
+    inside = float(shape.shares(edges, values[1], widening=values[2]).sum())
     return Resonance(
-        mass=mass,
+        mass=mass.with_systematics(calibration=calibration, simulation=response),
         n_signal=n_signal.scaled(inside),
-        width=width,
-        background=background,
+        width=_measure(free, "x2").scaled(core),
+        resolution=float(values[2]) * core,
+        background=expected,
         signal=signal,
-        is_valid=bool(minimum.valid),
-        width_at_limit=_at_bound(minimum, "x2"),
+        is_valid=bool(chosen.valid),
+        width_at_limit=_at_bound(free, "x2"),
+        is_wide=is_wide,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _PeakModel:
+    """A spectrum with a peak; parameters are events, mass, widening and those of the background."""
+
+    counts: Floats
+    edges: Floats
+    background: SmoothSpectrum
+    shape: PeakShape
+
+    def parts(self, parameters: Floats) -> tuple[Floats, Floats]:
+        """Expected events of the peak and of the background, shape (B,) each."""
+        n_signal, mass, widening = parameters[:3]
+        signal = n_signal * self.shape.shares(self.edges, mass, widening=widening)
+        columns, offset = self.background.columns, self.background.offset
+        return signal, _expected(columns, offset, parameters[3:])
+
+    def cost(self, parameters: Floats) -> float:
+        """Half of the deviance, with the constraint of the background."""
+        signal, background = self.parts(parameters)
+        expected = np.maximum(signal + background, 1e-9)
+        constraint = self.background.constraint(parameters[3:])
+        return (float(deviance(self.counts, expected)) + constraint) / 2
+
+    def constrained(self, parameters: Floats) -> float:
+        """The cost with the constraint of the resolution."""
+        error = max(self.shape.model.scale_uncertainty, _LEAST_WIDTH_ERROR)
+        return self.cost(parameters) + float(np.log(parameters[2]) / error) ** 2 / 2
+
+    def gain(self, held: Minuit, free: Minuit) -> float:
+        """By how much a free width lowers the deviance, the constraint included."""
+        return 2 * float(self.constrained(np.asarray(held.values)) - free.fval)
+
+    def minimum(self, bump: Bump, *, is_free: bool, near: Minuit | None = None) -> Minuit:
+        """Minimises the cost; starts again elsewhere where another minimum may be lower."""
+        cost = self.cost if is_free else self.constrained
+        low, high = self.edges[bump.start], self.edges[bump.start + bump.width]
+        margin = (high - low) / 2
+        masses = max(low - margin, self.edges[0]), min(high + margin, self.edges[-1])
+        if near is not None:
+            first = _peak_minimum(cost, list(near.values), masses)
+        else:
+            first = _peak_minimum(cost, self._start(bump, *_starts(low, high)[0]), masses)
+        if not _is_doubtful(first):
+            return first
+        more = [
+            _peak_minimum(cost, self._start(bump, *one), masses) for one in _starts(low, high)[1:]
+        ]
+        return min([first, *more], key=lambda one: (not one.valid, one.fval))
+
+    def _start(self, bump: Bump, mass: float, widening: float) -> list[float]:
+        outside = np.ones(len(self.counts), dtype=bool)
+        outside[bump.start : bump.start + bump.width] = False
+        known = self.background
+        part = SmoothSpectrum(known.basis[outside], known.offset[outside], known.modes[outside])
+        excess = max(bump.n_observed - bump.n_expected, 1.0)
+        return [excess, mass, widening, *part.start(self.counts[outside])]
 
 
 def _peak_minimum(
@@ -155,16 +270,15 @@ def _peak_minimum(
 ) -> Minuit:
     minimum = Minuit(cost, np.asarray(start))
     minimum.errordef = Minuit.LIKELIHOOD
-    minimum.limits["x1"], minimum.limits["x2"] = masses, _WIDTHS
+    minimum.limits["x1"], minimum.limits["x2"] = masses, _WIDENINGS
     minimum.migrad(ncall=20_000)
     return minimum
 
 
 def _starts(low: float, high: float) -> list[tuple[float, float]]:
-    """Returns start values of mass and width: the middle of the window first."""
+    """Returns start values of mass and widening: the middle of the window first."""
     centre = float(np.sqrt(low * high))
-    widths = [(centre, width) for width in (RESOLUTION, *_WIDTHS)]
-    return [*widths, (low, RESOLUTION), (high, RESOLUTION)]
+    return [(centre, 1.0), (centre, 0.7), (centre, 2.0), (low, 1.0), (high, 1.0)]
 
 
 def _is_doubtful(minimum: Minuit) -> bool:
@@ -178,22 +292,6 @@ def _at_bound(minimum: Minuit, name: str) -> bool:
     low, high = minimum.limits[name]
     value = minimum.values[name]
     return bool(min(value - low, high - value) < _AT_BOUND * (high - low))
-
-
-def _measure_at_bound(minimum: Minuit) -> tuple[Measurement, Measurement]:
-    """Measures mass and number of events with the width fixed at its limit.
-
-    There the likelihood is not parabolic in the width: Minos may fail, and the covariance is too
-    small.
-    """
-    minimum.fixed["x2"] = True
-    minimum.migrad(ncall=20_000)
-    minimum.hesse()
-    mass, n_signal = (
-        one.model_copy(update={"method": f"{one.method}{_WIDTH_HELD}"})
-        for one in (_measure(minimum, "x1"), _measure(minimum, "x0"))
-    )
-    return mass, n_signal
 
 
 def _expected(basis: Floats, offset: Floats, parameters: Floats) -> Floats:

@@ -6,6 +6,7 @@ shipped as ``response.json``, which ``tools/studies/response.py`` makes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
@@ -24,6 +25,9 @@ PARAMETERS = ("location", "scale", "low", "low_power", "high", "high_power")
 
 _SMALLEST = {"scale": 0.0, "low": 0.0, "low_power": 1.05, "high": 0.0, "high_power": 1.05}
 """What is added to the exponential of each parameter."""
+
+NO_DETECTOR = "particles"
+"""Name of the simulation without a detector, whose width no detector has."""
 
 Coefficients = Annotated[list[float], Field(min_length=1)]
 
@@ -72,14 +76,31 @@ class ShapeModel(Record):
         return float(np.sqrt(max(used @ np.array(self.covariance) @ used, 0.0)))
 
     def location_difference(self, terms: Floats) -> float:
-        """Root of the summed squares of the differences of the location to other simulations."""
-        shifts = [terms[: len(one)] @ np.array(one) for one in self.location_differences.values()]
-        return float(np.sqrt(np.square(shifts).sum()))
+        """Differences of the location to other simulations, in quadrature.
+
+        Of several with the same name before a dash, such as ``fsr-low`` and ``fsr-high``, the
+        largest counts.
+        """
+        shifts = {
+            name: abs(float(terms[: len(one)] @ np.array(one)))
+            for name, one in self.location_differences.items()
+        }
+        return _in_quadrature(shifts)
 
     @property
     def scale_uncertainty(self) -> float:
-        """Relative uncertainty of the width: statistics and other simulations."""
-        return float(np.hypot(self.scale_error, np.linalg.norm([*self.scale_differences.values()])))
+        """Relative uncertainty of the width: statistics, and other simulations with a detector."""
+        known = self.scale_differences.items()
+        others = {name: abs(one) for name, one in known if name != NO_DETECTOR}
+        return math.hypot(self.scale_error, _in_quadrature(others))
+
+
+def _in_quadrature(differences: Mapping[str, float]) -> float:
+    largest: dict[str, float] = {}
+    for name, value in differences.items():
+        kind = name.partition("-")[0]
+        largest[kind] = max(value, largest.get(kind, 0.0))
+    return math.hypot(*largest.values())
 
 
 class SimulatedSample(Record):

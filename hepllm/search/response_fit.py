@@ -196,3 +196,71 @@ def _points_of(events: SignalEvents) -> Ints:
     """Numbers the mass points of events, shape (N,)."""
     masses = np.stack([events.m_zprime, events.m_light, events.m_heavy], axis=1)
     return np.asarray(np.unique(masses, axis=0, return_inverse=True)[1].ravel(), dtype=np.int64)
+
+
+def fit_differences(
+    kind: Kind, nominal: ShapeModel, others: Mapping[str, SignalEvents]
+) -> ShapeModel:
+    """Adds to a response how location and width differ in other simulations.
+
+    For each, a shift of the location that is linear in the first terms, and a factor of the width,
+    are fitted to its events; the rest of the shape is kept.
+
+    Args:
+        kind: quantity.
+        nominal: response.
+        others: events of each simulation, by name.
+    """
+    locations, scales = {}, {}
+    for name, events in others.items():
+        changes = _Changes.of(kind, nominal, events)
+        found = changes.fit()
+        locations[name] = [float(one) for one in found[:-1]]
+        scales[name] = float(found[-1])
+    return nominal.model_copy(
+        update={"location_differences": locations, "scale_differences": scales}
+    )
+
+
+_N_CHANGES: Mapping[Kind, int] = {"m_jj": 2, "jet": 3}
+"""Terms of the shift of the location in another simulation."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Changes:
+    """A shift of the location and a factor of the width, relative to a response."""
+
+    log_density: Callable[[Floats], Floats]
+    begin: Floats
+    places: Ints
+
+    @classmethod
+    def of(cls, kind: Kind, nominal: ShapeModel, events: SignalEvents) -> _Changes:
+        sizes = _TERMS[kind]
+        if kind == "jet":
+            log_density = _Pairs.of(events).log_density
+        else:
+            terms = m_jj_terms(events.m_zprime, events.m_light, events.m_heavy)
+            x = np.log(events.m_jj / events.m_zprime)
+
+            def log_density(row: Floats) -> Floats:
+                return crystal_ball(row, terms, sizes).log_pdf(x)
+
+        places = np.append(np.arange(_N_CHANGES[kind]), sizes["location"])
+        return cls(log_density, nominal.row, places)
+
+    def fit(self) -> Floats:
+        """Changes of the coefficients at ``places``, by the scoring of ``_fit``."""
+        change = np.zeros(len(self.places))
+        for _ in range(_MAX_STEPS):
+            slopes = _slopes(self._changed, change)
+            step = np.linalg.solve(slopes.T @ slopes, slopes.sum(axis=0))
+            change += step
+            if np.abs(step).max() < _STEP:
+                break
+        return change
+
+    def _changed(self, change: Floats) -> Floats:
+        row = self.begin.copy()
+        row[self.places] += change
+        return self.log_density(row)

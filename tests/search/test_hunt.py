@@ -242,7 +242,7 @@ def test_findings_are_json_and_truth_stands_beside(found: SearchResult) -> None:
     text = " ".join(as_text(search_chapter(told, "box", unblinding=unblinding)).split())
     assert f"key: signal events {N_SIGNAL} (S/B 0.01)" in text
     assert "key: read 2026-01-02 03:05 UTC, after the submission was written" in text
-    assert "signal events in the box 112" in text
+    assert f"signal events in the box {told.n_signal_box} (" in text
     assert "key:" not in _text(told)
 
 
@@ -312,17 +312,19 @@ def test_too_few_events_are_told() -> None:
 
 def test_another_mass_is_named_and_jet_masses_may_be_unknown(tmp_path: Path) -> None:
     events, _ = _box(N_SIGNAL, 1)
-    light = events.jet_mass_light.copy()
-    light[::2] = np.nan
-    unknown = replace(events, jet_mass_light=light, jet_mass_heavy=np.full(len(light), np.nan))
+    light, heavy = events.jet_mass_light.copy(), events.jet_mass_heavy.copy()
+    light[::2] = heavy[::2] = np.nan
+    unknown = replace(events, jet_mass_light=light, jet_mass_heavy=heavy)
     config = CONFIG.model_copy(update={"mass": "m_jjj"})
     result = search(unknown, config, 1)
     told = findings_of(result, None)
-    assert told.jet_masses_gev.heavy is None
     known = told.jet_masses_gev.light  # half of the events tell as much, with a larger error
     assert known is not None
     assert abs(known.value - 90) < 10
     assert told.tree()["mass"] == "m_jjj"
+    assert any("the response of m_jj" in one for one in told.warnings)
+    nothing = replace(events, jet_mass_heavy=np.full(len(heavy), np.nan))
+    assert search(nothing, config, 1).jet_masses["light"].peak is None
     assert "2600 < m_jjj < 8000 GeV" in _text(told)
     plot_jet_masses("box", result, tmp_path / "jets.png")
     with pytest.raises(InputError, match="2600 < m_jjj < 8000 GeV, found 11"):
