@@ -13,6 +13,7 @@ import click
 from hepllm.cli.options import (
     DATASET,
     PATH,
+    ManyValues,
     Settings,
     as_overrides,
     common,
@@ -91,8 +92,15 @@ def train(
     )
 
 
-@click.command(name="eval")
+@click.command(name="eval", cls=ManyValues)
 @click.argument("runs", nargs=-1, type=PATH, metavar="[RUN]...")
+@click.option(
+    "--against",
+    multiple=True,
+    type=PATH,
+    metavar="RUN RUN...",
+    help="Seeds of another recipe, to which those of the first RUNs are compared.",
+)
 @click.option("--dataset", type=PATH, help="A dataset instead of the run's own test split.")
 @click.option(
     "--blackbox",
@@ -123,6 +131,7 @@ def train(
 def evaluate(
     settings: Settings,
     runs: Sequence[Path],
+    against: Sequence[Path],
     dataset: Path | None,
     blackbox: str | None,
     masterkey: Path | Literal["none"] | None,
@@ -136,35 +145,45 @@ def evaluate(
     """Score events with a RUN [runs/latest] and compare it with other classifiers.
 
     Without options, evaluates on the test split of the training dataset. Writes metrics.json,
-    scores.parquet and pictures below RUN/eval/<set>/. Several RUNs, such as seeds of one recipe,
-    are evaluated one after another; their median and 16-84 % band are printed, and drawn below
-    the first RUN.
+    scores.parquet and pictures below RUN/eval/<set>/. Several RUNs must be seeds of one recipe:
+    their medians are printed, and differences between classifiers with an interval for the variance
+    of seeds and of events; the same is drawn below the first RUN.
     """
     from hepllm.runs.folder import open_run
+    from hepllm.runs.recipes import as_recipes
     from hepllm.stages.evaluate import evaluate as run_stage
 
-    if len({run.resolve() for run in runs}) < len(runs):
+    folders = [*(runs or (LATEST,)), *against]
+    if len({folder.resolve() for folder in folders}) < len(folders):
         raise click.UsageError("a RUN is named twice; give each once")
+    opened = {folder: open_run(folder) for folder in folders}
+    ours, theirs = ([opened[one] for one in group] for group in (runs or (LATEST,), against))
+    recipes = as_recipes(ours, theirs) if len(folders) > 1 else ()
     options = {
         "evaluation__select": select,
         "evaluation__stack": stack,
         "evaluation__cascade": cascade,
     }
-    found = {}
-    for run in runs or (LATEST,):
-        opened = open_run(run)
-        config = load_config(settings.file) if settings.file else opened.config
-        found[str(run)] = run_stage(
-            run,
+    found, configs = {}, []
+    for folder, run in opened.items():
+        config = load_config(settings.file) if settings.file else run.config
+        configs.append(settings.on_top_of(config, evaluation__prior=prior, **options))
+        found[folder] = run_stage(
+            folder,
             dataset=dataset,
             blackbox=Path(blackbox) if blackbox else None,
             all_blackboxes=blackbox == "",
             masterkey=masterkey,
             compare=compare,
-            config=settings.on_top_of(config, evaluation__prior=prior, **options),
+            beside=[other for other in folders if other != folder],
+            config=configs[-1],
         )
-    if len(found) > 1:
-        _tell_spread(found, as_json)
+    if recipes:
+        from hepllm.runs.spread import spread_of_runs
+
+        first = configs[0]
+        spreads = spread_of_runs(found, recipes, first.evaluation, first.seed)
+        _tell_spreads(found, spreads, as_json)
         return
     (reports,) = found.values()
     print_reports(
@@ -172,15 +191,16 @@ def evaluate(
     )
 
 
-def _tell_spread(found: Mapping[str, Sequence[Any]], as_json: bool) -> None:
-    """Prints the median and the band over several runs."""
-    from hepllm.runs.spread import spread_of_runs
-
-    spreads = spread_of_runs(found)
+def _tell_spreads(
+    found: Mapping[Path, Sequence[Any]], spreads: Mapping[str, Any], as_json: bool
+) -> None:
+    """Prints what several runs say together."""
     if as_json:
-        runs = {run: {one.name: one.metrics.tree() for one in made} for run, made in found.items()}
-        tree = {name: spread.record.tree()["spread"] for name, spread in spreads.items()}
-        click.echo(json.dumps({"runs": runs, "spread": tree}, indent=1))
+        runs = {
+            str(run): {one.name: one.metrics.tree() for one in made} for run, made in found.items()
+        }
+        trees = {name: spread.record.tree() for name, spread in spreads.items()}
+        click.echo(json.dumps({"runs": runs, "spread": trees}, indent=1))
         return
     for spread in spreads.values():
         click.echo(spread.text)

@@ -24,6 +24,29 @@ WORKERS = click.IntRange(min=0)
 SPLIT = click.Choice(["train", "val", "test"])
 
 
+class ManyValues(click.Command):
+    """A command whose ``--against`` takes all values up to the next option, as from a glob."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Repeats the option before each of its values, which click can read."""
+        repeated: list[str] = []
+        collecting = False
+        for place, arg in enumerate(args):
+            if arg == "--":
+                repeated += args[place:]
+                break
+            if arg == "--against":
+                collecting = True
+                if place + 1 == len(args) or args[place + 1].startswith("-"):
+                    raise click.UsageError("--against needs at least one RUN", ctx)
+            elif arg.startswith("-") and len(arg) > 1:
+                collecting = False
+                repeated.append(arg)
+            else:
+                repeated += ["--against", arg] if collecting else [arg]
+        return super().parse_args(ctx, repeated)
+
+
 @dataclass(frozen=True)
 class Settings:
     """Options of every command.

@@ -8,13 +8,15 @@ from pathlib import Path
 
 from hepllm.config import Config, settings_by_path
 from hepllm.evaluation.curves import CurvesRecord
-from hepllm.evaluation.seeds import spread_over_runs
+from hepllm.evaluation.seeds import SpreadRecord, spread_over_runs
 from hepllm.pictures.curves import Caption, rejection_figure, sic_figure, spread_figures
+from hepllm.pictures.seeds import seed_figure
 from hepllm.pictures.training import History, group_figure, loss_figure, validation_figure
 from hepllm.provenance import shown_date
 from hepllm.report.data_uris import drawn
 from hepllm.report.page import Cell, Chapter, Group, Listing, Picture, Row, Table
 from hepllm.report.records import LabelledMetrics, RunRecord
+from hepllm.report.seeds import is_about, seed_chapter
 from hepllm.report.sets import EvaluatedSet
 from hepllm.report.tables import overview_table, spread_table
 
@@ -33,6 +35,7 @@ class ReportedRun:
         record: content of ``run.json``.
         history: history of its training; empty where there is none.
         sets: sets that it was evaluated on.
+        spreads: comparisons with other runs that were written to its folder.
     """
 
     name: str
@@ -41,6 +44,7 @@ class ReportedRun:
     record: RunRecord
     history: History
     sets: Sequence[EvaluatedSet]
+    spreads: Sequence[SpreadRecord] = ()
 
 
 def overview_chapter(runs: Sequence[ReportedRun]) -> Chapter:
@@ -216,13 +220,30 @@ def _common_set(runs: Sequence[ReportedRun], name: str, together: bool) -> Chapt
         for run in runs
         if run.name not in curves
     ]
+    metrics = [found.metrics for found in sets if isinstance(found.metrics, LabelledMetrics)]
+    seeds = [run.config.seed for run in runs]
+    written = (spread for run in runs for spread in run.spreads if spread.sample == name)
+    compared = next((one for one in written if is_about(one, seeds, metrics)), None)
     tables, pictures = [], []
-    if together:
-        metrics = [found.metrics for found in sets if isinstance(found.metrics, LabelledMetrics)]
+    if compared is not None:
+        tables += seed_chapter(compared).tables
+        pictures.append(_seed_picture(compared))
+    elif together:
         tables.append(spread_table(name, spread_over_runs(metrics), len(runs)))
-        pictures += _spread_pictures(list(curves.values()), name) if not texts else []
+        folders = " ".join(str(run.folder) for run in runs)
+        texts.append(f"Differences with an interval for seeds and events: hepllm eval {folders}")
+    if together and len(curves) == len(runs):
+        pictures += _spread_pictures(list(curves.values()), name)
     pictures += _overlaid_pictures(curves, name) if curves else []
     return Chapter(f"All runs on {name}", texts=texts, tables=tables, pictures=pictures)
+
+
+def _seed_picture(record: SpreadRecord) -> Picture:
+    return drawn(
+        seed_figure(record),
+        f"Each run, medians, and intervals of means and differences; {record.sample}",
+        "Every run, the median, and the interval of the mean over seeds and events.",
+    )
 
 
 def _spread_pictures(curves: Sequence[CurvesRecord], name: str) -> list[Picture]:

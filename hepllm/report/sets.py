@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hepllm.evaluation.curves import CurvesRecord
+from hepllm.evaluation.seed_intervals import RunScores
 from hepllm.provenance import shown_date
 from hepllm.report.cascade import cascade_chapter
 from hepllm.report.data_uris import stored
@@ -49,12 +50,15 @@ class EvaluatedSet:
         metrics: content of ``metrics.json``.
         curves: content of ``curves.json``; None where there is none.
         files: written files; of these, a report shows the PNG files.
+        scores: scores of all classifiers, event by event, for a comparison with other runs; None
+            without labels, or for a set that was read from files.
     """
 
     name: str
     metrics: SetMetrics
     curves: CurvesRecord | None = None
     files: Sequence[Path] = ()
+    scores: RunScores | None = None
 
     @property
     def text(self) -> str:

@@ -27,6 +27,11 @@ _CUT_NOTE = (
     "signal:background ratio."
 )
 
+_ONE_TRAINING = (
+    "Intervals are of the events, for these trainings; another seed may differ by more. What "
+    "several seeds say: hepllm eval RUN RUN ..."
+)
+
 
 def events_text(score: ScoreRecord) -> str:
     """Words the number of events of each class."""
@@ -71,7 +76,7 @@ def difference_table(results: ResultsRecord) -> Table:
         caption="Paired differences of the same events",
         heads=("", *_heads(_DIFFERENCES)),
         groups=[Group("", rows)],
-        notes=["A difference is significant if its interval does not contain 0."],
+        notes=[_ONE_TRAINING],
     )
 
 
@@ -132,15 +137,18 @@ def overview_table(rows: Iterable[tuple[str, str, SetMetrics]]) -> Table:
     )
 
 
-def spread_table(sample: str, found: Mapping[str, Mapping[str, Spread]], n_runs: int) -> Table:
-    """Tabulates median and 16-84 % band over runs, by classifier and metric."""
+def spread_table(
+    sample: str, found: Mapping[str, Mapping[str, Spread]], n_runs: int, recipe: str = ""
+) -> Table:
+    """Tabulates median and 16-84 % band over runs of a recipe, by classifier and metric."""
     keys = [key for key in COLUMNS if key in next(iter(found.values()), {})]
+    of = f" of {recipe}" if recipe else ""
     rows = [
         Row(name, [spread_cell(metrics[key], key, n_runs) for key in keys])
         for name, metrics in found.items()
     ]
     return Table(
-        caption=f"Median of {n_runs} runs on {sample}, with the band [16 %, 84 %] over them",
+        caption=f"Median of {n_runs} runs{of} on {sample}, with the band [16 %, 84 %] over them",
         heads=("", *_heads(keys)),
         groups=[Group("", rows)],
     )

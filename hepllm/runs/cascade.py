@@ -109,33 +109,36 @@ class RunCascade:
         return CascadeRecord.of(self.cut, scores, loss, passing, beyond)
 
 
-def fit_boosting_alone(run: Run, seed: int) -> Scorer:
+def fit_boosting_alone(run: Run) -> Scorer:
     """Fits only the boosting of the baselines."""
-    return fit_baselines(training_sample(run, seed), [BOOSTING])[BOOSTING]
+    return fit_baselines(training_sample(run), [BOOSTING])[BOOSTING]
 
 
-def training_sample(run: Run, seed: int) -> TrainingSample:
-    """Loads the events and features that a run was trained on."""
+def training_sample(run: Run) -> TrainingSample:
+    """Loads the events and features that a run was trained on, with the seed of the run.
+
+    The seed of an evaluation, which several runs may share, decides no training: runs with
+    different seeds have different baselines.
+    """
     events = training_events(run.dataset(), run.config.train, run.config.seed)
     return TrainingSample(
         features=events.features,
         names=events.names,
         label=events.label,
         weight=events.weight,
-        seed=seed,
+        seed=run.config.seed,
         fusion=run.config.fusion,
     )
 
 
 def open_cascade(
-    run: Run, config: EvaluationConfig, seed: int, boosting: Scorer | None = None
+    run: Run, config: EvaluationConfig, boosting: Scorer | None = None
 ) -> RunCascade | None:
     """Prepares the cascade that ``evaluation.cascade`` sets; None if it sets none.
 
     Args:
         run: finished run.
         config: settings of the evaluation.
-        seed: seed of the boosting.
         boosting: the baseline, if it is already trained.
 
     Raises:
@@ -143,7 +146,7 @@ def open_cascade(
     """
     if config.cascade is None:
         return None
-    boosting = boosting or fit_boosting_alone(run, seed)
+    boosting = boosting or fit_boosting_alone(run)
     table = run.dataset().load(run.config.train.feature_names(), "val")
     logits = boosting.score(table.features)
     known = table.label != UNKNOWN

@@ -72,7 +72,7 @@ def load_predictor(folder: Path, config: Config | None = None) -> Predictor:
     """
     run = open_run(folder)
     config = config or run.config
-    cascade = open_cascade(run, config.evaluation, config.seed)
+    cascade = open_cascade(run, config.evaluation)
     calibration = (
         calibrate(run, config.evaluation.calibration) if cascade is None else cascade.calibration
     )

@@ -29,6 +29,7 @@ from hepllm.evaluation.probabilities import (
 )
 from hepllm.evaluation.records import ResultsRecord
 from hepllm.evaluation.scores import ScoreTable
+from hepllm.evaluation.seed_intervals import RunScores
 from hepllm.executor import resolve_workers
 from hepllm.files import write_text
 from hepllm.model.inputs import ModelInputs
@@ -72,6 +73,7 @@ def evaluate(
     all_blackboxes: bool = False,
     masterkey: MasterKey = None,
     compare: Sequence[Path] = (),
+    beside: Sequence[Path] = (),
     config: Config | None = None,
 ) -> list[EvaluatedSet]:
     """Evaluates a run, by default on the test split of the dataset that it was trained on.
@@ -85,6 +87,8 @@ def evaluate(
         masterkey: labels of the black box, if it is an event file; None: those beside it, if there
             are any; ``none``: no labels.
         compare: runs of the same model trained with part of its input.
+        beside: runs that are evaluated on the same sets, whose training and validation events are
+            left out as well, so that all are measured on the same events.
         config: replaces the run's settings of ``evaluation``.
 
     Raises:
@@ -105,7 +109,7 @@ def evaluate(
         dataset=dataset,
         blackbox=_open_blackbox(run, blackbox, masterkey),
         all_blackboxes=all_blackboxes,
-        seen_by=list(others.values()),
+        seen_by=[*others.values(), *map(open_run, beside)],
     )
     settings, seed = config.evaluation, config.seed
     searched = frozenset(chosen.name for chosen in sets if wants_search(settings.search, chosen))
@@ -113,8 +117,8 @@ def evaluate(
     validation = run.validation_table(run.config.train.feature_names())
     tables = {_VALIDATION: validation, **{chosen.name: chosen.table for chosen in sets}}
     names = settings.baselines
-    baselines = fit_baselines(training_sample(run, seed), names) if names else {}
-    cascade = open_cascade(run, settings, seed, baselines.get(BOOSTING))
+    baselines = fit_baselines(training_sample(run), names) if names else {}
+    cascade = open_cascade(run, settings, baselines.get(BOOSTING))
     retrained = score_retrained(others, settings, seed, tables, cascade)
     contest = Contest(run, settings, seed, *run.load_classifier(), baselines, cascade)
     calibration = calibrate(run, settings.calibration) if cascade is None else cascade.calibration
@@ -175,10 +179,11 @@ def _evaluate_set(bench: _Bench, chosen: EvaluationSet) -> EvaluatedSet:
     chosen, of_search, search_files = _search_and_unblind(bench, chosen, scores, folder)
     prior = _choose_prior(bench, chosen, scores)
     files = [folder / METRICS, _write_scores(folder, bench, chosen, scores, prior)]
-    results, curves, views = None, None, dict[str, ResultsRecord]()
+    results, curves, views, kept = None, None, dict[str, ResultsRecord](), None
     if not (chosen.table.label == UNKNOWN).any():
         results, views = _compare(bench, chosen, scores)
         curves = results.curves
+        kept = RunScores(results.record, results.events, chosen.table.event_digest)
         curves.write(folder / CURVES, indent=None)
         files += [folder / CURVES, *_draw(folder, results, cascade)]
     calibration, pictures = _check_probabilities(folder, bench, results, prior)
@@ -189,7 +194,9 @@ def _evaluate_set(bench: _Bench, chosen: EvaluationSet) -> EvaluatedSet:
         known["cascade"] = cascade.record(measured, chosen.table, record, config, seed)
     metrics = _metrics(results, views, known, len(scores))
     metrics.write(folder / METRICS)
-    found = EvaluatedSet(chosen.name, metrics, curves, (*files, *search_files, *pictures))
+    found = EvaluatedSet(
+        chosen.name, metrics, curves, (*files, *search_files, *pictures), kept
+    )
     write_text(folder / "table.txt", f"{found.text}\n")
     return found
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hepllm.errors import InputError, RunError
 from hepllm.evaluation.curves import CurvesRecord
+from hepllm.evaluation.seeds import SpreadRecord
 from hepllm.files import write_text
 from hepllm.pictures.training import History
 from hepllm.provenance import shown_date, versions
@@ -27,10 +28,12 @@ from hepllm.report.runs import (
 from hepllm.report.sets import EvaluatedSet, set_chapter
 from hepllm.report.text import as_text
 from hepllm.runs.folder import Run, open_run
-from hepllm.runs.spread import SPREAD_FILES
+from hepllm.runs.spread import PICTURES, SPREAD
 from hepllm.stages.evaluate import CURVES, METRICS
 
 REPORT = "report.html"
+
+_AGAIN = "evaluate again with"
 
 _FORMS: Mapping[str, Callable[[Page], str]] = {".md": as_markdown, ".txt": as_text}
 """Formats of a page by ending of the file; HTML for all other endings."""
@@ -91,6 +94,10 @@ def _read(name: str, run: Run) -> ReportedRun:
         record=run.record,
         history=_read_history(run.folder / "history.jsonl"),
         sets=[_read_set(run, file) for file in files],
+        spreads=[
+            SpreadRecord.read(file, f"remove it, or {_AGAIN}: hepllm eval {run.folder} ...")
+            for file in sorted((run.folder / "eval").glob(f"*/{SPREAD}"))
+        ],
     )
 
 
@@ -107,13 +114,13 @@ def _read_history(file: Path) -> History:
 
 
 def _read_set(run: Run, file: Path) -> EvaluatedSet:
-    folder, again = file.parent, f"evaluate again with: hepllm eval {run.folder}"
+    folder, again = file.parent, f"{_AGAIN}: hepllm eval {run.folder}"
     curves = folder / CURVES
     return EvaluatedSet(
         name=folder.name,
         metrics=SetMetrics.read(file, again),
         curves=CurvesRecord.read(curves, again) if curves.is_file() else None,
-        files=[one for one in folder.glob("*.png") if one.name not in SPREAD_FILES],
+        files=[one for one in folder.glob("*.png") if one.name not in PICTURES],
     )
 
 
@@ -142,8 +149,7 @@ def _run_chapters(reported: ReportedRun, run: Run, before: Sequence[ReportedRun]
         sets = [set_chapter(found) for found in reported.sets]
     except OSError as error:
         raise InputError(
-            f"{error.filename}: not readable: {error.strerror}; "
-            f"evaluate again with: hepllm eval {run.folder}"
+            f"{error.filename}: not readable: {error.strerror}; {_AGAIN}: hepllm eval {run.folder}"
         ) from None
     data = _data_chapter(run, before)
     return [*sets, training_chapter(reported), data, config_chapter(reported)]

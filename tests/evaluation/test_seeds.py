@@ -25,6 +25,7 @@ def results(seed: int, names: tuple[str, ...] = ("llm", "boosting")) -> ResultsR
 def test_spread_is_percentiles_of_what_exists() -> None:
     found = spread([3.0, None, 1.0, 2.0, 10.0])
     assert (found.median, found.n_runs) == (2.5, 4)
+    assert found.values == (3.0, None, 1.0, 2.0, 10.0)
     assert [found.low, found.high] == pytest.approx(np.percentile([1, 2, 3, 10], [16, 84]))
     assert spread([None, None]).median is None
 

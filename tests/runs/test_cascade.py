@@ -118,7 +118,7 @@ def test_kept_events_have_the_models_scores_and_rank_first(
     assert 0 < kept.sum() < len(kept)
     np.testing.assert_allclose(found["score"][kept], plain["score"][kept], atol=1e-4)
     assert found["score"][~kept].max() < found["score"][kept].min()
-    boosting = fit_boosting_alone(open_run(folder / "run"), config.seed)
+    boosting = fit_boosting_alone(open_run(folder / "run"))
     dataset = read_dataset(folder / "data" / "rnd")
     names = config.train.feature_names()
     logits = boosting.score(dataset.load(names, "test").features)
@@ -165,7 +165,7 @@ def test_the_signal_is_estimated_from_the_boosting(folder: Path, config: Config)
     overrides = (f"evaluation.cascade={KEEP}", "evaluation.prior=estimate")
     made = report(folder, config, *overrides)
     run = open_run(folder / "run")
-    cascade = open_cascade(run, override_config(config, overrides).evaluation, config.seed)
+    cascade = open_cascade(run, override_config(config, overrides).evaluation)
     assert cascade is not None
     found = made.metrics.calibration
     assert found.prior_n_events == made.metrics.n_signal + made.metrics.n_background

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
+import hepllm.stages.evaluate as evaluating
 from hepllm import cli
-from hepllm.config import Config, override_config
+from hepllm.baselines.fitting import fit_baselines
+from hepllm.baselines.scorer import Scorer, TrainingSample
+from hepllm.config import Config, EvaluationConfig, override_config
 from hepllm.data.dataset import EventTable
 from hepllm.errors import HepllmError, InputError
 from hepllm.report.records import UnlabelledMetrics
@@ -108,19 +111,82 @@ def test_runs_that_differ_in_more_are_refused(other: str, message: str, folder: 
         evaluate(folder / "seed1", compare=twice)
 
 
+QUICK = ("--set", "evaluation.ablations=false", "--set", "evaluation.baselines=[boosting]", "-q")
+
+
+def told(*arguments: object) -> Result:
+    return CliRunner().invoke(cli.cli, ["eval", *map(str, arguments), *QUICK])
+
+
 def test_several_runs_are_told_together(folder: Path) -> None:
-    runs = [str(folder / name) for name in ("seed1", "numbers")]
-    quick = ["--set", "evaluation.ablations=false", "--set", "evaluation.baselines=[boosting]"]
-    made = CliRunner().invoke(cli.cli, ["eval", *runs, *quick, "--json", "-q"])
-    assert made.exit_code == 0, made.output
-    tree = json.loads(made.stdout)
-    assert list(tree["runs"]) == runs
-    values = [tree["runs"][run]["rnd-test"]["auc"] for run in runs]
-    spread = tree["spread"]["rnd-test"]["llm"]["auc"]
-    assert spread["median"] == pytest.approx(np.mean(values))
-    assert list(tree["spread"]["rnd-test"]) == ["llm", "boosting"]
-    told = CliRunner().invoke(cli.cli, ["eval", *runs, *quick, "-q"])
-    assert "Median of 2 runs on rnd-test" in told.stdout
+    runs = [folder / "seed1", folder / "seed2"]
+    tree = json.loads(told(*runs, "--json").stdout)
+    assert list(tree["runs"]) == [str(run) for run in runs]
+    values = [tree["runs"][str(run)]["rnd-test"]["auc"] for run in runs]
+    found = tree["spread"]["rnd-test"]
+    assert found["spread"]["llm"]["auc"]["median"] == pytest.approx(np.mean(values))
+    assert list(found["spread"]) == ["llm", "boosting"]
+    assert found["seeds"] == [1, 2]
+    boosting = [tree["runs"][str(run)]["rnd-test"]["baselines"]["boosting"]["auc"] for run in runs]
+    difference = found["differences"]["llm - boosting"]["auc"]
+    assert difference["estimate"] == pytest.approx(np.mean(np.subtract(values, boosting)))
+    assert difference["low"] < difference["estimate"] < difference["high"]
+    text = told(*runs).stdout
+    assert "Median of 2 runs on rnd-test" in text
+    assert "Differences of means over 2 runs on rnd-test" in text
+
+
+def test_two_recipes_are_compared(folder: Path) -> None:
+    other = [folder / "numbers", folder / "numbers2"]
+    shutil.copytree(*other, dirs_exist_ok=True)
+    config = other[1] / "config.yaml"
+    config.write_text(config.read_text(encoding="utf-8").replace("seed: 1\n", "seed: 3\n", 1))
+    made = told(folder / "seed1", folder / "seed2", "--against", *other, "--json")
+    found = json.loads(made.stdout)["spread"]["rnd-test"]
+    assert (found["name"], found["other"]["name"]) == ("seed", "numbers")
+    means = [part["means"]["llm"]["auc"]["estimate"] for part in (found, found["other"])]
+    assert found["against"]["llm"]["auc"]["estimate"] == pytest.approx(means[0] - means[1])
+    picture = folder / "seed1" / "eval" / "rnd-test" / "spread-seeds.png"
+    assert picture.is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("seed1", "numbers"), "differs from"),
+        (("seed1", "--against", "numbers"), "at least 2"),
+        (("seed1", "seed2", "--against", "numbers"), "at least 2"),
+        (("seed1", "seed2", "--against", "seed1"), "named twice"),
+        (("seed1", "seed2", "--against"), "needs at least one RUN"),
+        (("seed1", "seed2", "--against", "--json"), "needs at least one RUN"),
+    ],
+)
+def test_runs_that_cannot_be_compared_are_refused(
+    arguments: tuple[str, ...], message: str, folder: Path
+) -> None:
+    made = told(*(one if one.startswith("-") else folder / one for one in arguments))
+    assert made.exit_code
+    assert message in f"{made.output} {made.exception}"
+
+
+def test_several_runs_have_their_own_baselines_and_the_same_events(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds = []
+
+    def spy(sample: TrainingSample, names: Sequence[str]) -> dict[str, Scorer]:
+        seeds.append(sample.seed)
+        return fit_baselines(sample, names)
+
+    monkeypatch.setattr(evaluating, "fit_baselines", spy)
+    runs = [folder / "seed1", folder / "seed2"]
+    made = told(*runs, "--seed", 9, "--dataset", folder / "rnd", "--json")
+    assert seeds == [1, 2]
+    used = [open_run(run).used_events() for run in runs]
+    assert not np.array_equal(*used)
+    tree = json.loads(made.stdout)["runs"]
+    left_out = [tree[str(run)]["rnd"]["n_excluded_as_seen"] for run in runs]
+    assert left_out == [len(np.union1d(*used))] * 2
 
 
 SELECTION = "jet1_tau21 < 0.7 and m_jj > 0"  # neither is an input of the model
@@ -177,4 +243,4 @@ UNLABELLED = UnlabelledMetrics.model_construct(n_events=3)
 def test_without_a_common_set_there_is_nothing_to_put_together() -> None:
     lone = EvaluatedSet("bb", UNLABELLED)
     with pytest.raises(InputError, match="no set with labels"):
-        spread_of_runs({"a": [lone], "b": [lone]})
+        spread_of_runs({Path("a"): [lone], Path("b"): [lone]}, [], EvaluationConfig(), 1)

@@ -421,15 +421,16 @@ def test_names_and_settings_are_escaped(copied: Path, folder: Path) -> None:
 def test_evaluating_several_runs_leaves_medians_and_pictures(made: tuple[Path, str]) -> None:
     folder, told = made
     where = folder / "seed1" / "eval" / "rnd-test"
-    for name in ("spread.json", "spread-sic.png", "spread-roc.png"):
+    for name in ("spread.json", "spread-seeds.png", "spread-sic.png", "spread-roc.png"):
         assert f"  {where / name}\n" in told
         assert (where / name).stat().st_size > 100
     found = json.loads((where / "spread.json").read_text(encoding="utf-8"))
     assert found["runs"] == [str(folder / "seed1"), str(folder / "seed2")]
     values = [metrics(folder, name)["baselines"]["cut"]["auc"] for name in ("seed1", "seed2")]
     low, median, high = np.percentile(values, (16, 50, 84))
-    expected = {"median": median, "low": low, "high": high, "n_runs": 2}
-    assert found["spread"]["cut"]["auc"] == pytest.approx(expected)
+    cut = found["spread"]["cut"]["auc"]
+    assert cut.pop("values") == values
+    assert cut == pytest.approx({"median": median, "low": low, "high": high, "n_runs": 2})
 
 
 def test_seeds_of_a_recipe_are_put_together(folder: Path, several: Path) -> None:
@@ -439,12 +440,28 @@ def test_seeds_of_a_recipe_are_put_together(folder: Path, several: Path) -> None
     values = [metrics(folder, name)["auc"] for name in ("seed1", "seed2")]
     assert spread["llm"][0][1] == pytest.approx(np.mean(values))
     assert page.named("Settings in which")["seed"] == [("1", None), ("2", None)]
+    differences = page.named("Differences of means over 2 runs")
+    cut = [metrics(folder, name)["baselines"]["cut"]["auc"] for name in ("seed1", "seed2")]
+    assert differences["llm - cut"][0][1] == pytest.approx(np.mean(values) - np.mean(cut))
     alts = [attrs["alt"] or "" for attrs in page.all("img")]
+    assert sum("intervals of means and differences" in alt for alt in alts) == 1
     assert sum("over 2 runs" in alt for alt in alts) == 2
     assert sum("of every run" in alt for alt in alts) == 2
     assert page.text.count("The same data as seed1.") == 1
     glance = page.named("The language model at a glance")
     assert [glance[name][3][1] for name in ("seed1", "seed2")] == values
+
+
+def test_a_comparison_of_former_results_is_not_shown(folder: Path, tmp_path: Path) -> None:
+    runs = [tmp_path / name for name in ("seed1", "seed2")]
+    for run in runs:
+        shutil.copytree(folder / run.name, run)
+    file = runs[1] / "eval" / "rnd-test" / "metrics.json"
+    found = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps({**found, "auc": 0.123}), encoding="utf-8")
+    page = parse(report(runs, tmp_path / "both.html"))
+    assert not page.named("Differences of means")
+    assert f"hepllm eval {runs[0]} {runs[1]}" in page.text
 
 
 def test_other_recipes_stand_side_by_side(folder: Path, copied: Path) -> None:

@@ -121,12 +121,12 @@ def open_scoring(run_folder: Path, options: dict[str, Any]) -> Scoring:
     config = override_config(run.config, settings)
     cache = options["cache"]
     if options["scorer"] == "boosting":
-        boosting = fit_boosting_alone(run, config.seed)
+        boosting = fit_boosting_alone(run)
         table = run.dataset().load(run.config.train.feature_names(), "val")
         reference = reference_of(run, boosting.score(table.features))
         place = None if cache is None else cache / "boosting"
         return Scoring(run, config, lambda rows, _: boosting.score(rows), reference, place)
-    cascade = open_cascade(run, config.evaluation, config.seed)
+    cascade = open_cascade(run, config.evaluation)
     contest = Contest(run, config.evaluation, config.seed, *run.load_classifier(), {}, cascade)
     validation = (calibrate(run, "none") if cascade is None else cascade.calibration).validation
     place = None if cache is None else cache / f"llm-{options['cascade']}"
