@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from hepllm.evaluation.records import BootstrapRecord, ResultsRecord
+from hepllm.evaluation.censoring import censored_percentiles
+from hepllm.evaluation.records import BootstrapRecord, Bounded, Estimate, ResultsRecord
 from hepllm.records import Events, FileRecord, Pair, Record
 
 METRICS = ("auc", "sic_at_0.1", "sic_at_0.3", "sic_at_0.5", "max_sic", "accuracy")
@@ -15,10 +16,10 @@ _PERCENTILES = (16, 50, 84)
 
 
 class Spread(Record):
-    """A metric over several runs."""
+    """A metric over several runs; a run with a lower bound alone counts as above the others."""
 
     median: float | None
-    """Median over the runs that have a value; null where none has."""
+    """Median over the runs; null where too many have no value."""
     low: float | None
     """16th percentile."""
     high: float | None
@@ -27,6 +28,8 @@ class Spread(Record):
     """Runs that have a value."""
     values: tuple[float | None, ...]
     """The value of each run."""
+    lower_bound: float | None = None
+    """What the median exceeds, where the runs without a value decide it; absent otherwise."""
 
 
 class SeedEstimate(Record):
@@ -91,13 +94,28 @@ class SpreadRecord(SeedGroup, FileRecord):
     """Each classifier of these runs minus the same of the others, by classifier and by key."""
 
 
-def spread(values: Sequence[float | None]) -> Spread:
-    """Computes median and 16-84 % band of the values that are not None."""
-    defined = [value for value in values if value is not None]
-    low, median, high = None, None, None
-    if defined:
-        low, median, high = (float(value) for value in np.percentile(defined, _PERCENTILES))
-    return Spread(median=median, low=low, high=high, n_runs=len(defined), values=tuple(values))
+def spread(values: Sequence[float | None], bounds: Sequence[float | None] | None = None) -> Spread:
+    """Computes median and 16-84 % band over runs.
+
+    To leave out the runs in which too little background passes, which reject more than the others,
+    would make the median too low. They count as above the others, as far as the median is known.
+
+    Args:
+        values: the metric of each run; None where it has none.
+        bounds: lower bounds, read where there is no value; None for no bounds.
+    """
+    known = np.array(values, dtype=np.float64)
+    least = np.array([None] * len(values) if bounds is None else bounds, dtype=np.float64)
+    found = censored_percentiles(known, least, _PERCENTILES)
+    low, median, high = (_number(value) for value in found.value)
+    return Spread(
+        median=median,
+        low=low,
+        high=high,
+        n_runs=int(np.isfinite(known).sum()),
+        values=tuple(values),
+        lower_bound=_number(found.lower_bound[_PERCENTILES.index(50)]),
+    )
 
 
 def spread_over_runs(results: Sequence[ResultsRecord]) -> dict[str, dict[str, Spread]]:
@@ -108,7 +126,16 @@ def spread_over_runs(results: Sequence[ResultsRecord]) -> dict[str, dict[str, Sp
     """
     by_name = [{name: one.metrics for name, one in run.classifiers.items()} for run in results]
     return {
-        name: {key: spread([run[name][key].value for run in by_name]) for key in METRICS}
+        name: {key: _spread([run[name][key] for run in by_name]) for key in METRICS}
         for name in by_name[0]
         if all(name in run for run in by_name)
     }
+
+
+def _spread(found: Sequence[Estimate]) -> Spread:
+    bounds = [one.lower_bound if isinstance(one, Bounded) else None for one in found]
+    return spread([one.value for one in found], bounds)
+
+
+def _number(value: np.floating) -> float | None:
+    return float(value) if np.isfinite(value) else None

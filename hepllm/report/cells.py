@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hepllm.evaluation.records import Bounded, DifferenceRecord, ScoreRecord, Sic, SicInSample
 from hepllm.evaluation.seeds import Spread
@@ -73,10 +73,15 @@ def difference_cell(found: DifferenceRecord, key: str) -> Cell:
 
 def spread_cell(found: Spread, key: str, n_runs: int) -> Cell:
     """Shows a number over several runs."""
-    if found.median is None or found.low is None or found.high is None:
-        return Cell(reason="no run has a value")
-    few = "" if found.n_runs == n_runs else f"in {found.n_runs} of {n_runs}"
+    few = "" if found.n_runs == n_runs else f"value in {found.n_runs} of {n_runs}"
     digits = 4 if key == "auc" else COLUMNS[key].digits
+    if found.median is None and found.lower_bound is not None:
+        return bound_cell(found.lower_bound, digits, note=few)
+    if found.median is None or found.low is None:
+        return Cell(reason=f"{few}, and no lower bound in others")
+    if found.high is None:
+        shown = quantity_cell(found.median, (found.low, found.median), digits, note=few)
+        return replace(shown, interval=f"{shown.interval.partition(',')[0]}, open]")
     return quantity_cell(found.median, (found.low, found.high), digits, note=few)
 
 

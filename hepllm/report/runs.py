@@ -224,7 +224,8 @@ def _common_set(runs: Sequence[ReportedRun], name: str, together: bool) -> Chapt
     seeds = [run.config.seed for run in runs]
     written = (spread for run in runs for spread in run.spreads if spread.sample == name)
     compared = next((one for one in written if is_about(one, seeds, metrics)), None)
-    tables, pictures = [], []
+    tables: list[Table] = []
+    pictures: list[Picture] = []
     if compared is not None:
         tables += seed_chapter(compared).tables
         pictures.append(_seed_picture(compared))

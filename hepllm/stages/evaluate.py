@@ -194,9 +194,7 @@ def _evaluate_set(bench: _Bench, chosen: EvaluationSet) -> EvaluatedSet:
         known["cascade"] = cascade.record(measured, chosen.table, record, config, seed)
     metrics = _metrics(results, views, known, len(scores))
     metrics.write(folder / METRICS)
-    found = EvaluatedSet(
-        chosen.name, metrics, curves, (*files, *search_files, *pictures), kept
-    )
+    found = EvaluatedSet(chosen.name, metrics, curves, (*files, *search_files, *pictures), kept)
     write_text(folder / "table.txt", f"{found.text}\n")
     return found
 

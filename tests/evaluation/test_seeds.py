@@ -22,12 +22,25 @@ def results(seed: int, names: tuple[str, ...] = ("llm", "boosting")) -> ResultsR
     return evaluate_scores(table(), table(), EvaluationConfig(bootstrap=10), 1).record
 
 
-def test_spread_is_percentiles_of_what_exists() -> None:
-    found = spread([3.0, None, 1.0, 2.0, 10.0])
-    assert (found.median, found.n_runs) == (2.5, 4)
-    assert found.values == (3.0, None, 1.0, 2.0, 10.0)
+def test_spread_is_percentiles() -> None:
+    found = spread([3.0, 1.0, 2.0, 10.0])
+    assert (found.median, found.n_runs, found.lower_bound) == (2.5, 4, None)
     assert [found.low, found.high] == pytest.approx(np.percentile([1, 2, 3, 10], [16, 84]))
+
+
+def test_a_run_with_a_bound_alone_lies_above_the_others() -> None:
+    found = spread([3.0, None, 1.0, 2.0, 10.0], [None, 5.0, None, None, None])
+    assert (found.median, found.n_runs) == (3.0, 4)
+    assert found.values == (3.0, None, 1.0, 2.0, 10.0)
+    assert found.low == pytest.approx(np.percentile([1, 2, 3, 10, 99], 16))
+    assert found.high is None
+    unknown = spread([None, None, 1.0], [5.0, 4.0, None])
+    assert (unknown.median, unknown.lower_bound) == (None, 4.0)
     assert spread([None, None]).median is None
+
+
+def test_a_run_without_value_or_bound_leaves_the_median_open() -> None:
+    assert spread([3.0, None, 1.0]).median is None
 
 
 def test_runs_are_put_together_by_classifier() -> None:
