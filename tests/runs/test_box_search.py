@@ -110,7 +110,9 @@ def test_submission_finds_the_resonance(report: EvaluatedSet, folder: Path) -> N
     assert mass["above"] < 0.01 * M_ZPRIME
     for jet, truth in (("light", 90), ("heavy", 400)):
         found = tree["jet_masses_gev"][jet]
-        assert abs(found["value"] - truth) < 0.04 * truth
+        # Gaussian jets: those of the detector have their peak up to a tenth above the true mass.
+        assert abs(found["value"] - truth) < 0.1 * truth
+        assert {"calibration", "simulation"} <= set(found["systematics"])
         assert 0 < found["above"] < 0.1 * truth
     box = tree["n_signal_box"]
     assert abs(box["value"] - N_SIGNAL) < 4 * max(box["below"], box["above"])
