@@ -12,11 +12,12 @@ from hepllm.arrays import Floats
 from hepllm.config import EvaluationConfig
 from hepllm.errors import InputError
 from hepllm.evaluation.background import describe_rule, required_background, required_by_omnilearn
-from hepllm.evaluation.bootstrap import Interval, Replicas, bootstrap, interval
+from hepllm.evaluation.bootstrap import Replicas, bootstrap
 from hepllm.evaluation.bounds import sic_bound, sic_bounds_at
 from hepllm.evaluation.confusion import choose_balanced_accuracy, choose_eps_s, confusion
 from hepllm.evaluation.crossfit import RULE, CrossFit
 from hepllm.evaluation.curves import ClassifierCurves, CurveRecord, CurvesRecord
+from hepllm.evaluation.differences import Comparison, drawn_metrics, interval_of
 from hepllm.evaluation.metrics import (
     SIGNAL_EFFICIENCIES,
     RocCurve,
@@ -35,10 +36,8 @@ from hepllm.evaluation.records import (
     BootstrapRecord,
     Bounded,
     CutRecord,
-    DifferenceRecord,
     Estimate,
     MaxSic,
-    PairedRecord,
     ResultsRecord,
     ScoreRecord,
     Sic,
@@ -123,6 +122,7 @@ def evaluate_scores(
         role: {name: score for name, score in scores.items() if roles[name] == role}
         for role in ("baseline", "ablation", "retrained")
     }
+    contest = Comparison(samples, scores, replicas, config, seed)
     record = ResultsRecord(
         **dict(scores[model]),
         sample=sample,
@@ -136,8 +136,8 @@ def evaluate_scores(
         bootstrap=_describe_bootstrap(config, seed),
         baselines=by_role["baseline"],
         ablation={**by_role["ablation"], **by_role["retrained"]},
-        paired={other: _differences((model, other), scores, replicas, config) for other in others},
-        contrasts={"-".join(pair): _differences(pair, scores, replicas, config) for pair in pairs},
+        paired={other: contest.compare(model, other) for other in others},
+        contrasts={"-".join(pair): contest.compare(*pair) for pair in pairs},
     )
     curves = CurvesRecord(
         sample=sample,
@@ -250,8 +250,8 @@ def _score(
     reasons = {"auc": area.reason, "max_sic_in_sample": in_sample.reason}
     reasons |= {key: point.reason for key, point in points.items()}
     reasons["accuracy"] = of_accuracy.reason
-    drawn, rejections = _drawn(draws), draws.rejection_at()
-    between = {key: _interval(values[key], reasons[key], drawn[key], config) for key in values}
+    drawn, rejections = drawn_metrics(draws), draws.rejection_at()
+    between = {key: interval_of(values[key], reasons[key], drawn[key], config) for key in values}
     undefined = reasons | {
         f"{key}_interval": one.reason for key, one in between.items() if reasons[key] is None
     }
@@ -274,7 +274,7 @@ def _score(
         inverse_eps_b_at={
             eps_s: Bounded(
                 value=point.inverse_eps_b,
-                interval=_interval(point.inverse_eps_b, None, rejections[:, i], config).pair,
+                interval=interval_of(point.inverse_eps_b, None, rejections[:, i], config).pair,
                 lower_bound=_rejection_of(bounds[f"sic_at_{eps_s}"], float(eps_s)),
             )
             for i, (eps_s, point) in enumerate(stated.items())
@@ -330,20 +330,6 @@ def _at_cut(point: WorkingPoint) -> dict[str, Any]:
     return {name: getattr(point, name) for name in AtCut.model_fields}
 
 
-def _drawn(draws: Replicas) -> dict[str, Floats]:
-    """Replicas (R,) of each metric, by its key in the records."""
-    at = {f"sic_at_{x:g}": draws.sic_at()[:, i] for i, x in enumerate(SIGNAL_EFFICIENCIES)}
-    return {"auc": draws.auc, "accuracy": draws.accuracy[:, 0], "max_sic": draws.max_sic(), **at}
-
-
-def _interval(
-    value: float | None, reason: str | None, draws: Floats, config: EvaluationConfig
-) -> Interval:
-    if value is None:
-        return Interval(None, reason=reason)
-    return interval(draws, config.confidence, config.max_undefined)
-
-
 def _curves(
     role: str, curve: RocCurve, n_min: int, draws: Replicas, config: EvaluationConfig
 ) -> ClassifierCurves:
@@ -356,7 +342,7 @@ def _curves(
 
     def band(values: list[float | None], draws_at: Floats, lowest: Floats) -> CurveRecord:
         pairs = [
-            _interval(value, None, drawn, config).pair or (None, None)
+            interval_of(value, None, drawn, config).pair or (None, None)
             for value, drawn in zip(values, draws_at[:, first:].T, strict=True)
         ]
         low, high = zip(*pairs, strict=True)
@@ -370,38 +356,4 @@ def _curves(
         eps_s=_BAND_EFFICIENCIES,
         sic=band([point.sic for point in points], draws.sic_at(), bounds),
         inverse_eps_b=band(rejections, draws.rejection_at(), (bounds / eps_s) ** 2),
-    )
-
-
-def _differences(
-    pair: tuple[str, str],
-    scores: Mapping[str, ScoreRecord],
-    replicas: Mapping[str, Replicas],
-    config: EvaluationConfig,
-) -> PairedRecord:
-    """First minus second; each largest SIC at its own cut."""
-    first, second = (scores[name] for name in pair)
-    ours, theirs = (_drawn(replicas[name]) for name in pair)
-
-    def difference(key: str) -> DifferenceRecord:
-        a, b = first.metrics[key].value, second.metrics[key].value
-        reason = first.undefined.get(key) or second.undefined.get(key)
-        estimate = None if a is None or b is None else a - b
-        between = _interval(estimate, reason, ours[key] - theirs[key], config)
-        low, high = between.pair or (None, None)
-        return DifferenceRecord(
-            estimate=estimate,
-            low=low,
-            high=high,
-            confidence=config.confidence,
-            n_replicas=config.bootstrap,
-            n_undefined=between.n_undefined,
-            reason=between.reason,
-        )
-
-    return PairedRecord(
-        difference=" - ".join(pair),
-        auc=difference("auc"),
-        max_sic=difference("max_sic"),
-        sic_at={eps_s: difference(f"sic_at_{eps_s}") for eps_s in first.sic_at},
     )

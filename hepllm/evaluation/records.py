@@ -164,6 +164,10 @@ class DifferenceRecord(Record):
     """Number of replicas in which the difference is undefined."""
     reason: str | None
     """Why the estimate or its interval is null."""
+    ratio_low: float | None = None
+    """Lower end of the interval of first over second; absent where the estimate is not null."""
+    ratio_high: float | None = None
+    """Upper end of this interval; null where no background passes the first."""
 
     @property
     def interval(self) -> Pair | None:

@@ -13,9 +13,10 @@ from matplotlib.markers import CARETUPBASE
 from hepllm.evaluation.curves import Band, CurvesRecord, curves_over_runs
 from hepllm.pictures.style import COLOURS, legend_below, line_style, plain, wide_canvas
 
-LOWER_BOUND = "dotted with arrows: lower bound"
+LOWER_BOUND = "▲ lower bound"
 """Words for a legend."""
 
+_SPARSE = (0, (1, 3))
 _SKY = 1e9
 """Height over every picture."""
 
@@ -105,7 +106,7 @@ def draw_bound(axes: Axes, band: Band, colour: str) -> None:
     bounded = np.isfinite(band.lower_bound)
     if not bounded.any():
         return
-    axes.plot(band.eps_s, band.lower_bound, color=colour, linestyle=":", linewidth=1.4)
+    axes.plot(band.eps_s, band.lower_bound, color=colour, linestyle=_SPARSE, linewidth=1.2)
     marked = bounded & (np.arange(len(bounded)) % _ARROW_STEP == _ARROW_STEP // 2)
     axes.plot(
         band.eps_s[marked],

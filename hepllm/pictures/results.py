@@ -62,7 +62,7 @@ def plot_sic(results: EvaluationResults, path: Path, handover: float = -math.inf
     _mark_handover(axes, results, handover)
     axes.set_xlabel(r"signal efficiency $\epsilon_S$")
     axes.set_ylabel(r"SIC = $\epsilon_S\,/\,\sqrt{\epsilon_B}$")
-    marks = f"▼ maximum, cuts by other events\n● at $\\epsilon_S$ = {', '.join(record.sic_at)}"
+    marks = f"▼ maximum\n● at $\\epsilon_S$ = {', '.join(record.sic_at)}"
     _legend(axes, f"{record.bootstrap.confidence:.0%} bootstrap band\n{marks}\n{LOWER_BOUND}")
     save_figure(figure, path)
 

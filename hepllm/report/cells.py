@@ -64,11 +64,21 @@ def _in_sample_cell(found: SicInSample) -> Cell:
 
 
 def difference_cell(found: DifferenceRecord, key: str) -> Cell:
-    """Shows the difference of a number between two classifiers."""
+    """Shows the difference of a number between two classifiers, or else their ratio."""
+    if found.estimate is None and (found.ratio_low is not None or found.ratio_high is not None):
+        return _ratio_cell(found.ratio_low, found.ratio_high)
     if found.estimate is None:
         return Cell(reason=found.reason or "undefined")
     digits, reason = COLUMNS[key].digits, found.reason or ""
     return quantity_cell(found.estimate, found.interval, digits, sign="+", reason=reason)
+
+
+def _ratio_cell(low: float | None, high: float | None) -> Cell:
+    if low is None:
+        return Cell(f"ratio < {high:.2g}", high)
+    if high is None:
+        return Cell(f"ratio > {low:.2g}", low)
+    return Cell(f"ratio {low:.2g} to {high:.2g}", low)
 
 
 def spread_cell(found: Spread, key: str, n_runs: int) -> Cell:

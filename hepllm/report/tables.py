@@ -72,11 +72,15 @@ def difference_table(results: ResultsRecord) -> Table:
         Row(pair.difference, [difference_cell(pair.metrics[key], key) for key in _DIFFERENCES])
         for pair in (*results.paired.values(), *results.contrasts.values())
     ]
+    ratio = (
+        f"Ratio: the {results.bootstrap.confidence:.0%} interval of the first SIC over the second, "
+        "where too little background passes one of the cuts; significant if it does not contain 1."
+    )
     return Table(
         caption="Paired differences of the same events",
         heads=("", *_heads(_DIFFERENCES)),
         groups=[Group("", rows)],
-        notes=[_ONE_TRAINING],
+        notes=[_ONE_TRAINING, ratio],
     )
 
 

@@ -57,7 +57,8 @@ def test_a_lower_bound_is_dotted_with_arrows_and_told(draw: Draw) -> None:
     figure.savefig(io.BytesIO(), format="svg")
     (axes,) = figure.axes
     dotted, arrows = axes.get_lines()[:2]
-    assert dotted.get_linestyle() == ":"
+    assert dotted.get_linestyle() == "--"  # matplotlib's name of any pattern
+    assert dotted.get_linewidth() < axes.get_lines()[2].get_linewidth()
     np.testing.assert_array_equal(dotted.get_ydata(), bound)
     assert list(arrows.get_ydata()) == [6.0]
     assert "lower bound" in figure.legends[0].get_title().get_text()
