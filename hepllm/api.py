@@ -54,7 +54,9 @@ class EventClassifier:
         """
         folder = Path(run)
         config = override_config(prediction_config(open_run(folder)), overrides)
-        return cls(load_predictor(folder, config), config)
+        predictor = load_predictor(folder, config)
+        _ = predictor.classifier  # loaded now, and not when the first event is scored
+        return cls(predictor, config)
 
     @property
     def features(self) -> tuple[str, ...]:

@@ -23,6 +23,17 @@ BASELINES: Mapping[str, Fit] = {
 """Every baseline of a report by name."""
 
 
+def possible_baselines(names: Sequence[str], features: Sequence[str]) -> list[str]:
+    """Leaves out the cut, with a log message, where the model does not use all of its features."""
+    possible = []
+    for name in names:
+        if name == "cut" and not set(CUT_FEATURES) <= set(features):
+            logger.info("no baseline 'cut': it needs the features %s", ", ".join(CUT_FEATURES))
+            continue
+        possible.append(name)
+    return possible
+
+
 def fit_baselines(sample: TrainingSample, names: Sequence[str]) -> dict[str, Scorer]:
     """Trains the named baselines on the same events.
 
@@ -32,10 +43,7 @@ def fit_baselines(sample: TrainingSample, names: Sequence[str]) -> dict[str, Sco
         InputError: for training events that no classifier can use.
     """
     fitted: dict[str, Scorer] = {}
-    for name in names:
-        if name == "cut" and not set(CUT_FEATURES) <= set(sample.names):
-            logger.info("no baseline 'cut': it needs the features %s", ", ".join(CUT_FEATURES))
-            continue
+    for name in possible_baselines(names, sample.names):
         logger.info("fitting the baseline '%s' to %d events", name, len(sample.label))
         fitted[name] = BASELINES[name](sample)
     return fitted

@@ -13,6 +13,8 @@ import click
 from hepllm.cli.options import (
     DATASET,
     PATH,
+    WORKERS,
+    Command,
     ManyValues,
     Settings,
     as_overrides,
@@ -38,6 +40,21 @@ prior_option = click.option(
     metavar="PRIOR",
     help="Signal fraction that probabilities assume, or 'estimate' [training].",
 )
+
+
+def scoring_options(command: Command) -> Command:
+    """Adds the options that say where events are scored."""
+    for option in (
+        click.option("--dask-scheduler", metavar="ADDRESS", help="A running Dask scheduler."),
+        click.option("--workers", type=WORKERS, help="Processes that score; 0: as many as pay."),
+        click.option(
+            "--executor",
+            type=click.Choice(["processes", "serial", "dask"]),
+            help="Where pieces of the events are scored [processes].",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 @click.command()
@@ -126,6 +143,8 @@ def train(
 @click.option("--stack", is_flag=True, default=None, help="Combine the model and the boosting.")
 @cascade_option
 @prior_option
+@scoring_options
+@click.option("--rescore", is_flag=True, help="Score again what earlier evaluations kept.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
 @common
 def evaluate(
@@ -140,14 +159,19 @@ def evaluate(
     stack: bool | None,
     cascade: float | None,
     prior: float | str | None,
+    executor: str | None,
+    workers: int | None,
+    dask_scheduler: str | None,
+    rescore: bool,
     as_json: bool,
 ) -> None:
     """Score events with a RUN [runs/latest] and compare it with other classifiers.
 
     Without options, evaluates on the test split of the training dataset. Writes metrics.json,
-    scores.parquet and pictures below RUN/eval/<set>/. Several RUNs must be seeds of one recipe:
-    their medians are printed, and differences between classifiers with an interval for the variance
-    of seeds and of events; the same is drawn below the first RUN.
+    scores.parquet and pictures below RUN/eval/<set>/. Scores are kept in RUN/scores/, so that a
+    second evaluation does not score again, and one that was stopped goes on. Several RUNs must be
+    seeds of one recipe: their medians are printed, and differences between classifiers with an
+    interval for the variance of seeds and of events; the same is drawn below the first RUN.
     """
     from hepllm.runs.folder import open_run
     from hepllm.runs.recipes import as_recipes
@@ -163,6 +187,7 @@ def evaluate(
         "evaluation__select": select,
         "evaluation__stack": stack,
         "evaluation__cascade": cascade,
+        **_scoring(executor, workers, dask_scheduler),
     }
     found, configs = {}, []
     for folder, run in opened.items():
@@ -177,6 +202,7 @@ def evaluate(
             compare=compare,
             beside=[other for other in folders if other != folder],
             config=configs[-1],
+            rescore=rescore,
         )
     if recipes:
         from hepllm.runs.spread import spread_of_runs
@@ -189,6 +215,17 @@ def evaluate(
     print_reports(
         reports, {report.name: report.metrics.tree() for report in reports}, as_json=as_json
     )
+
+
+def _scoring(
+    executor: str | None, workers: int | None, dask_scheduler: str | None
+) -> dict[str, object]:
+    """The settings that ``scoring_options`` set."""
+    return {
+        "evaluation__scoring__executor": executor,
+        "evaluation__scoring__workers": workers,
+        "evaluation__scoring__dask_scheduler": dask_scheduler,
+    }
 
 
 def _tell_spreads(
@@ -218,6 +255,7 @@ def _tell_spreads(
 @click.option("--label", help="Column or branch of the labels; 'none': no labels.")
 @prior_option
 @cascade_option
+@scoring_options
 @click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
 @common
 def predict(
@@ -230,6 +268,9 @@ def predict(
     label: str | None,
     prior: float | str | None,
     cascade: float | None,
+    executor: str | None,
+    workers: int | None,
+    dask_scheduler: str | None,
     overwrite: bool,
 ) -> None:
     """Score every event of an INPUT with a RUN and write the scores to a file.
@@ -251,6 +292,7 @@ def predict(
         preprocess__label=label,
         evaluation__cascade=cascade,
         evaluation__prior=prior,
+        **_scoring(executor, workers, dask_scheduler),
     )
     predictor = load_predictor(run, config)
     if source is None or output is None:

@@ -4,7 +4,7 @@ All defaults are in this package. A stage receives its section and writes the wh
 configuration beside its output, where later stages read it.
 """
 
-from hepllm.config.evaluation import EvaluationConfig, SearchConfig
+from hepllm.config.evaluation import EvaluationConfig, ScoringConfig, SearchConfig
 from hepllm.config.experiment import Config
 from hepllm.config.files import (
     changed_settings,
@@ -45,6 +45,7 @@ __all__ = [
     "PreprocessConfig",
     "PromptConfig",
     "Schedule",
+    "ScoringConfig",
     "SearchConfig",
     "SignalConfig",
     "SimulateConfig",

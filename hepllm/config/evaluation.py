@@ -85,6 +85,25 @@ class SearchConfig(Section):
         return self
 
 
+class ScoringConfig(Section):
+    """Where events are scored, in pieces; see docs/how-to/evaluate.md."""
+
+    executor: Literal["processes", "serial", "dask"] = setting(
+        "processes", "Where pieces are scored; on a GPU, processes means the command's own process"
+    )
+    workers: WholeNumber = setting(
+        0, "Worker processes; 0: one per core where that ends sooner and fits into memory"
+    )
+    dask_scheduler: str | None = setting(
+        None, "Address of a Dask scheduler; null: start a local one"
+    )
+    piece_size: Count = setting(1000, "Events per piece; a stopped evaluation loses at most these")
+    retries: WholeNumber = setting(1, "Further tries of a piece after its worker failed")
+    piece_timeout: Positive | None = setting(
+        3600.0, "Time after which a worker is assumed to hang and is replaced; null: never", "s"
+    )
+
+
 class EvaluationConfig(Section):
     """Metrics, views, other classifiers and probabilities; see docs/reference/evaluation.md."""
 
@@ -112,6 +131,9 @@ class EvaluationConfig(Section):
     )
     batch_size: Count = setting(128, "Events in memory at once when the model scores")
     ablations: bool = setting(True, "Score with other events' numbers or text; no black boxes")
+    ablation_events: Count = setting(
+        20_000, "Maximum number of events for ablations, up to half of them from the rarer class"
+    )
     baselines: tuple[Literal["boosting", "mlp", "logistic", "cut"], ...] = setting(
         ("boosting", "mlp", "logistic", "cut"),
         "Classifiers trained on the same events and features; an empty list: none",
@@ -126,6 +148,7 @@ class EvaluationConfig(Section):
     prior: Literal["training", "estimate"] | Probability = setting(
         "training", "Signal fraction that probabilities assume; estimate: from the sample's scores"
     )
+    scoring: ScoringConfig = ScoringConfig()
     search: SearchConfig = SearchConfig()
 
     @model_validator(mode="before")

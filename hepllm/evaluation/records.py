@@ -235,6 +235,8 @@ class ResultsRecord(ScoreRecord, _Sample):
     """Numbers of other classifiers trained on the same events, by name."""
     ablation: Mapping[str, ScoreRecord]
     """Numbers of the evaluated model with part of its input destroyed, or trained without it."""
+    ablation_reference: ScoreRecord | None = None
+    """Numbers of the evaluated model on the events of the ablations; absent if those are all."""
     paired: Mapping[str, PairedRecord]
     """Evaluated model minus each other classifier and ablation, by its name."""
     contrasts: Mapping[str, PairedRecord] = {}

@@ -87,7 +87,7 @@ def load_backbone(config: BackboneConfig, seed: int) -> Backbone:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     folder = locate_model(config.name)
-    tokenizer = _load(config.name, AutoTokenizer.from_pretrained, folder, **_NO_FOREIGN_CODE)
+    tokenizer = load_tokenizer(config)
     if config.quantization == "nf4":
         model = _load_quantized(config.name, folder, device, dtype)
     else:
@@ -108,6 +108,19 @@ def load_backbone(config: BackboneConfig, seed: int) -> Backbone:
     # With "auto", the memory budget of the training decides.
     set_checkpointing(wrapped, enabled=config.gradient_checkpointing is True)
     return Backbone(wrapped, tokenizer, device, autocast_dtype)
+
+
+def load_tokenizer(config: BackboneConfig) -> PreTrainedTokenizerBase:
+    """Loads the tokenizer of a model.
+
+    Raises:
+        InputError: if it cannot be loaded.
+    """
+    folder = locate_model(config.name)
+    loaded: PreTrainedTokenizerBase = _load(
+        config.name, AutoTokenizer.from_pretrained, folder, **_NO_FOREIGN_CODE
+    )
+    return loaded
 
 
 def set_checkpointing(wrapped: PeftModel, *, enabled: bool) -> None:
@@ -145,6 +158,17 @@ def locate_model(name: str) -> str:
     if name.startswith((".", "/", "~")):
         raise InputError(f"backbone.name: {name}: no such folder")
     return name
+
+
+def identify_model(name: str) -> dict[str, Any]:
+    """Says which weights a model name stands for at present, without loading them; a JSON tree.
+
+    Raises:
+        InputError: if there is no such model.
+    """
+    if name in {SMOLLM2, TINY_RANDOM}:  # their package and our code decide them
+        return {"name": name}
+    return {"name": name, "source": _load(name, model_identity, locate_model(name))}
 
 
 def causal_model(wrapped: PeftModel) -> Any:

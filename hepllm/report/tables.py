@@ -43,10 +43,14 @@ def result_table(results: ResultsRecord) -> Table:
     model, ablations = results.classifier, results.ablation
     retrained = {name: one for name, one in ablations.items() if one.retrained}
     destroyed = {name: one for name, one in ablations.items() if not one.retrained}
+    title, reference = f"{model} with part of its input destroyed", results.ablation_reference
+    if reference is not None:
+        title += f", on {events_text(reference)} of the sample"
+        destroyed = {f"{model} on these events": reference, **destroyed}
     groups = (
         ("", {model: results, **results.baselines}),
         (f"{model} trained without part of its input", retrained),
-        (f"{model} with part of its input destroyed", destroyed),
+        (title, destroyed),
     )
     return Table(
         caption=f"Classifiers on {results.sample}: {events_text(results)}",

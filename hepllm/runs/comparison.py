@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,67 +12,87 @@ import torch
 
 from hepllm.arrays import Bools, Floats
 from hepllm.baselines.boosting import BOOSTING
-from hepllm.baselines.scorer import Scorer
 from hepllm.baselines.stacking import STACK, fit_stack
 from hepllm.config import EvaluationConfig
 from hepllm.data.dataset import EventTable
 from hepllm.errors import InputError
 from hepllm.evaluation.cascade import CascadeScores
 from hepllm.evaluation.scores import ScoreTable
-from hepllm.logs import progress_bar
-from hepllm.model.classifier import EventClassifier
-from hepllm.model.encoding import PromptEncoder
 from hepllm.model.inputs import ModelInputs
-from hepllm.model.scoring import score_events
 from hepllm.runs.cascade import MODEL, RunCascade
 from hepllm.runs.folder import Run
-
-LOG = logging.getLogger(__name__)
+from hepllm.runs.kept_scores import KeptScores, TimedScores
+from hepllm.runs.run_model import PieceScorer, RunModel
 
 
 @dataclass(frozen=True)
 class Contest:
-    """The run's classifier and those that it is compared with.
+    """The run's classifier before its cascade, ready to score.
 
     Attributes:
-        run: evaluated run.
         config: settings of the evaluation.
         seed: seed of the exchange of inputs between events.
-        classifier: classifier of the run.
-        encoder: prompt encoder of the run.
-        baselines: baselines trained on the same events and features, by name.
+        model: model of the run.
+        kept: scores of earlier evaluations; None: score in this process and keep nothing.
         cascade: cascade before the model; None where the model scores all events.
+        name: name of the model in tables.
     """
 
-    run: Run
     config: EvaluationConfig
     seed: int
-    classifier: EventClassifier
-    encoder: PromptEncoder
-    baselines: Mapping[str, Scorer]
+    model: RunModel
+    kept: KeptScores | None = None
     cascade: RunCascade | None = None
+    name: str = MODEL
+
+    @property
+    def run(self) -> Run:
+        """The run of the model."""
+        return self.model.run
 
     def measure(
-        self, inputs: ModelInputs, description: str, *, cut_on: Floats | None = None
+        self,
+        sample: str,
+        inputs: ModelInputs,
+        *,
+        ablation: str | None = None,
+        silenced: bool = False,
+        cut_on: Floats | None = None,
     ) -> CascadeScores:
-        """Scores events by the language model, or by the cascade, and measures the time.
+        """Scores events by the language model, or by the cascade, with the time that it took.
 
         Args:
+            sample: name of the set, under which its scores are kept.
             inputs: inputs of N events.
-            description: text of the progress bar.
+            ablation: name of the ablation whose inputs these are; None: none.
+            silenced: whether the soft tokens are zero.
             cut_on: (N, F) features for the cascade's cut; None for those of ``inputs``, which
                 ablations exchange.
         """
+        name = ablation or self.name
+        scorer = PieceScorer(self.model, silenced=silenced)
 
-        def score(kept: Bools) -> Floats:
-            return self._score(inputs.take(kept), description)
+        def score(some: ModelInputs, called: str) -> TimedScores:
+            if self.kept is not None:
+                return self.kept.by_model(sample, called, scorer, some)
+            started = time.perf_counter()
+            scores = scorer.score(some)
+            return TimedScores(scores, time.perf_counter() - started)
 
-        if self.cascade is not None:
-            return self.cascade.score(inputs.numbers if cut_on is None else cut_on, score)
-        started = time.perf_counter()
-        scores = score(np.ones(len(inputs), dtype=np.bool_))
-        seconds = time.perf_counter() - started
-        return CascadeScores(scores, len(scores), seconds, seconds)
+        if self.cascade is None:
+            found = score(inputs, name)
+            return CascadeScores(found.score, len(inputs), found.seconds, found.seconds)
+        model_seconds = 0.0
+
+        def score_passing(passing: Bools) -> Floats:
+            nonlocal model_seconds
+            found = score(inputs.take(passing), f"{name}-cascade")
+            model_seconds = found.seconds  # of kept scores: when they were computed
+            return found.score
+
+        joined = self.cascade.score(inputs.numbers if cut_on is None else cut_on, score_passing)
+        seconds = joined.seconds - joined.model_seconds + model_seconds
+        return replace(joined, seconds=seconds, model_seconds=model_seconds)
 
     def validation_scores(self) -> Floats:
         """Scores of the run's validation events, equal to those of ``measure``."""
@@ -81,41 +100,30 @@ class Contest:
             return self.run.validation_scores()
         return self.cascade.calibration.validation.score
 
-    def score_baselines(self, rows: Floats) -> dict[str, Floats]:
-        """Scores events by each baseline."""
-        return {name: fitted.score(rows) for name, fitted in self.baselines.items()}
-
-    def ablate(self, inputs: ModelInputs) -> dict[str, Floats]:
+    def ablate(self, sample: str, inputs: ModelInputs) -> dict[str, Floats]:
         """Scores events with one part of the input exchanged between events or removed.
 
         A part that the model does not have is not ablated. The cascade keeps the same events.
         """
 
-        def score(ablated: ModelInputs, description: str) -> Floats:
-            return self.measure(ablated, description, cut_on=inputs.numbers).score
-
-        order = np.random.default_rng([self.seed, 4]).permutation(len(inputs))
-        written = self.encoder.with_text(inputs)
-        ablations: dict[str, Floats] = {}
-        if self.classifier.nfa is not None:
-            numbers = replace(written, numbers=written.numbers[order])
-            ablations["nfa_permuted"] = score(numbers, "permute numbers")
-            with self.classifier.silenced_fusion():
-                ablations["nfa_zeroed"] = score(inputs, "zero soft tokens")
-        if self.encoder.prints_numbers:
-            text = replace(inputs, text=written.take(order).text)
-            ablations["text_permuted"] = score(text, "permute text")
-        return ablations
-
-    def _score(self, inputs: ModelInputs, description: str) -> Floats:
-        with progress_bar(len(inputs), description) as bar:
-            return score_events(
-                self.classifier,
-                self.encoder,
-                inputs,
-                batch_size=self.config.batch_size,
-                on_batch=bar.update,
+        def score(name: str, ablated: ModelInputs, *, silenced: bool = False) -> Floats:
+            found = self.measure(
+                sample, ablated, ablation=name, silenced=silenced, cut_on=inputs.numbers
             )
+            return found.score
+
+        encoder = self.model.encoder
+        order = np.random.default_rng([self.seed, 4]).permutation(len(inputs))
+        written = encoder.with_text(inputs)
+        ablations: dict[str, Floats] = {}
+        if self.run.config.fusion.enabled:
+            numbers = replace(written, numbers=written.numbers[order])
+            ablations["nfa_permuted"] = score("nfa_permuted", numbers)
+            ablations["nfa_zeroed"] = score("nfa_zeroed", inputs, silenced=True)
+        if encoder.prints_numbers:
+            text = replace(inputs, text=written.take(order).text)
+            ablations["text_permuted"] = score("text_permuted", text)
+        return ablations
 
 
 def name_retrained(run: Run, others: Sequence[Run]) -> dict[str, Run]:
@@ -159,31 +167,29 @@ def name_retrained(run: Run, others: Sequence[Run]) -> dict[str, Run]:
 
 def score_retrained(
     others: Mapping[str, Run],
-    config: EvaluationConfig,
-    seed: int,
+    contest: Contest,
     tables: Mapping[str, EventTable],
-    cascade: RunCascade | None = None,
 ) -> dict[str, dict[str, Floats]]:
     """Scores several tables by other runs, with one model in memory at a time.
 
     Args:
         others: runs by name.
-        config: settings of the evaluation.
-        seed: seed of the evaluation.
+        contest: the evaluated run, whose settings, cascade and folder of kept scores are used.
         tables: events by name.
-        cascade: cascade of the evaluated run, which is used for the other runs too.
 
     Returns:
         Scores by name of the table and of the run.
     """
     scores: dict[str, dict[str, Floats]] = {key: {} for key in tables}
     for name, other in others.items():
-        contest = Contest(other, config, seed, *other.load_classifier(), {})
+        model = RunModel(other, contest.config.batch_size)
+        cascade = contest.cascade
         if cascade is not None:
-            contest = replace(contest, cascade=cascade.before(other.validation_scores()))
+            cascade = cascade.before(other.validation_scores())
+        theirs = replace(contest, model=model, cascade=cascade, name=name)
         for key, table in tables.items():
-            scores[key][name] = contest.measure(ModelInputs(table.features), f"score {name}").score
-        del contest
+            scores[key][name] = theirs.measure(key, ModelInputs(table.features)).score
+        del theirs, model
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

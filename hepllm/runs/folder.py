@@ -26,7 +26,7 @@ from hepllm.errors import InputError
 from hepllm.event_filter import EventFilter, parse_event_filter
 from hepllm.files import write_text
 from hepllm.learning.checkpoint import best_checkpoint, load_weights
-from hepllm.model.backbone import load_backbone
+from hepllm.model.backbone import load_backbone, load_tokenizer
 from hepllm.model.classifier import EventClassifier, build_classifier
 from hepllm.model.encoding import PromptEncoder
 from hepllm.report.records import RunRecord
@@ -156,11 +156,20 @@ def open_run(folder: Path) -> Run:
     return Run(folder, load_config(folder / _CONFIG), record)
 
 
+def make_encoder(config: Config) -> PromptEncoder:
+    """Makes the prompt encoder of a model, of which only the tokenizer is loaded."""
+    return _encoder(load_tokenizer(config.backbone), config)
+
+
+def _encoder(tokenizer: Any, config: Config) -> PromptEncoder:
+    return PromptEncoder(tokenizer, config.train.feature_names(), config.prompt, config.fusion)
+
+
 def make_classifier(config: Config) -> tuple[EventClassifier, PromptEncoder]:
     """Loads the backbone and adds new LoRA and NFA weights."""
     backbone = load_backbone(config.backbone, config.seed)
     names, fusion = config.train.feature_names(), config.fusion
-    encoder = PromptEncoder(backbone.tokenizer, names, config.prompt, fusion)
+    encoder = _encoder(backbone.tokenizer, config)
     return build_classifier(backbone, encoder.label_tokens, names, fusion, config.seed), encoder
 
 

@@ -10,45 +10,60 @@ import torch
 from hepllm.arrays import Floats
 from hepllm.config import Config
 from hepllm.executor import resolve_workers
+from hepllm.learning.checkpoint import best_checkpoint
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import PromptEncoder
 from hepllm.model.inputs import ModelInputs
-from hepllm.model.scoring import score_events
 from hepllm.runs.cascade import RunCascade, open_cascade
 from hepllm.runs.folder import Run, open_run
+from hepllm.runs.run_model import PieceScorer, RunModel
 from hepllm.runs.score_files import RunCalibration, calibrate
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A loaded run; made by ``load_predictor``.
+    """A run that scores; made by ``load_predictor``.
 
     Attributes:
-        names: features in the order of the columns of ``ModelInputs.numbers``.
-        batch_size: events per forward pass.
+        model: its model, which is loaded when it scores.
         cascade: boosting that scores events before the model; None where the model scores all.
     """
 
-    run: Run
-    names: tuple[str, ...]
-    classifier: EventClassifier
-    encoder: PromptEncoder
+    model: RunModel
     calibration: RunCalibration
-    batch_size: int
     cascade: RunCascade | None = None
+
+    @property
+    def run(self) -> Run:
+        """The run."""
+        return self.model.run
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Features in the order of the columns of ``ModelInputs.numbers``."""
+        return self.run.config.train.feature_names()
+
+    @property
+    def classifier(self) -> EventClassifier:
+        """The classifier with the weights that are best on validation data."""
+        return self.model.loaded[0]
+
+    @property
+    def encoder(self) -> PromptEncoder:
+        """The encoder of its prompts."""
+        return self.model.loaded[1]
+
+    @property
+    def scorer(self) -> PieceScorer:
+        """What computes scores, here or in workers."""
+        return PieceScorer(self.model, self.cascade)
 
     def score(self, inputs: ModelInputs) -> Floats:
         """Returns uncalibrated scores, logits of signal, shape (N,).
 
         With a cascade they are the joined scores of ``hepllm.evaluation.cascade``.
         """
-
-        def score(some: ModelInputs) -> Floats:
-            return score_events(self.classifier, self.encoder, some, batch_size=self.batch_size)
-
-        if self.cascade is None:
-            return score(inputs)
-        return self.cascade.score(inputs.numbers, lambda kept: score(inputs.take(kept))).score
+        return self.scorer.score(inputs)
 
     def probability(self, scores: Floats, prior: float | None = None) -> Floats:
         """Returns probabilities of signal, shape (N,).
@@ -61,7 +76,7 @@ class Predictor:
 
 
 def load_predictor(folder: Path, config: Config | None = None) -> Predictor:
-    """Loads a run.
+    """Opens a run, whose model is loaded when it is needed.
 
     Args:
         folder: run folder, made by ``hepllm train``.
@@ -72,13 +87,10 @@ def load_predictor(folder: Path, config: Config | None = None) -> Predictor:
     """
     run = open_run(folder)
     config = config or run.config
+    best_checkpoint(run.checkpoints)  # to fail before the boosting of a cascade is fitted
     cascade = open_cascade(run, config.evaluation)
     calibration = (
         calibrate(run, config.evaluation.calibration) if cascade is None else cascade.calibration
     )
     torch.set_num_threads(resolve_workers(config.train.threads))
-    classifier, encoder = run.load_classifier()
-    names = run.config.train.feature_names()
-    return Predictor(
-        run, names, classifier, encoder, calibration, config.evaluation.batch_size, cascade
-    )
+    return Predictor(RunModel(run, config.evaluation.batch_size), calibration, cascade)

@@ -9,16 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
-from hepllm.arrays import Floats, Ints, Labels
 from hepllm.config import PreprocessConfig
 from hepllm.data.dataset import Dataset, read_dataset
 from hepllm.executor import Retry, run_tasks
 from hepllm.files import file_digest
-from hepllm.physics.chunks import Chunk, ChunkResult, make_chunks, process_chunk
+from hepllm.model.inputs import ModelInputs
+from hepllm.physics.chunks import Chunk, ChunkResult, process_chunk
 from hepllm.physics.readers import EventFile, open_event_file
 from hepllm.physics.readers.features import FeatureFile
 from hepllm.runs.folder import Run
+from hepllm.runs.pieces import Part, Piece, Readable, cut_parts
 from hepllm.runs.samples import check_jets
 from hepllm.schema import UNKNOWN
 
@@ -27,28 +29,29 @@ _CONTENT = {"format", "label", "weight", "energy_unit", "columns", "root", "jets
 
 
 @dataclass(frozen=True)
-class Part:
-    """Rows of the input from ``start`` to ``stop``, which is excluded."""
+class UnreadPiece:
+    """Rows of an event file, which the worker that scores them reads and clusters.
 
-    start: int
-    stop: int
+    Attributes:
+        part: the rows.
+        chunk: the rows, with their file.
+        config: settings for reading.
+    """
+
+    part: Part
+    chunk: Chunk
+    config: PreprocessConfig
 
     def __str__(self) -> str:
-        return f"{self.start:012d}-{self.stop:012d}"
+        return str(self.chunk)
 
+    def read(self, names: Sequence[str]) -> Piece:
+        """Reads the features ``names`` of its events.
 
-@dataclass(frozen=True, eq=False)
-class InputRows:
-    """Events of a part: features of shape (N, F), NaN where missing; all others of length N."""
-
-    features: Floats
-    event_id: Ints
-    source: list[str]
-    label: Labels
-    weight: Floats
-
-    def __len__(self) -> int:
-        return len(self.event_id)
+        Raises:
+            InputError: the file is damaged or has bad events that are not to be skipped.
+        """
+        return _piece_of_chunk(self.part, self.chunk, process_chunk(self.chunk, self.config), names)
 
 
 @dataclass(frozen=True)
@@ -59,24 +62,30 @@ class ScoredInput:
         content: the opened file or dataset.
         parts: its rows, at most ``chunk_size`` in each.
         fingerprint: digest and settings that determine its events.
+        config: settings for reading.
     """
 
     content: EventFile | Dataset
     parts: tuple[Part, ...]
     fingerprint: dict[str, object]
+    config: PreprocessConfig
 
-    def read(
-        self, names: Sequence[str], parts: Sequence[Part], config: PreprocessConfig
-    ) -> Generator[tuple[Part, InputRows], None, None]:
-        """Reads features of some of the parts, in order.
+    def pieces(
+        self, names: Sequence[str], parts: Sequence[Part], *, in_workers: bool
+    ) -> Generator[Readable, None, None]:
+        """Yields some of the parts, in order, with the features ``names``.
+
+        With ``in_workers``, the events of a file are left to be read.
 
         Raises:
             InputError: the input is damaged or has bad events that are not to be skipped.
             ChunkError: a worker failed.
         """
         if isinstance(self.content, Dataset):
-            return _read_dataset(self.content, names, parts, config.chunk_size)
-        return _read_file(self.content, names, parts, config)
+            return _of_dataset(self.content, names, parts, self.config.chunk_size)
+        if in_workers:
+            return _unread(self.content, parts, self.config)
+        return _of_file(self.content, names, parts, self.config)
 
 
 def open_input(run: Run, path: Path, config: PreprocessConfig) -> ScoredInput:
@@ -97,33 +106,42 @@ def open_input(run: Run, path: Path, config: PreprocessConfig) -> ScoredInput:
         n_events = opened.n_events
         fingerprint = {"file": path.name, "sha256": file_digest(path)}
         fingerprint |= {"preprocess": config.model_dump_json(include=_CONTENT)}
-    size = config.chunk_size
-    parts = (Part(start, min(start + size, n_events)) for start in range(0, n_events, size))
-    return ScoredInput(opened, tuple(parts), dict(fingerprint))
+    return ScoredInput(opened, cut_parts(n_events, config.chunk_size), dict(fingerprint), config)
 
 
-def _read_dataset(
+def _of_dataset(
     dataset: Dataset, names: Sequence[str], parts: Sequence[Part], size: int
-) -> Generator[tuple[Part, InputRows], None, None]:
+) -> Generator[Readable, None, None]:
     wanted = {part.start: part for part in parts}
     start = 0
     for table in dataset.batches(names, size):
         if start in wanted:
-            columns = (table.event_id, table.source.tolist(), table.label, table.weight)
-            yield wanted[start], InputRows(table.features, *columns)
+            columns = {
+                "event_id": table.event_id,
+                "source": pa.array(table.source, pa.string()),
+                "label": table.label,
+                "weight": table.weight,
+            }
+            yield Piece(wanted[start], ModelInputs(table.features), columns)
         start += len(table)
 
 
-def _read_file(
+def _unread(
+    file: EventFile, parts: Sequence[Part], config: PreprocessConfig
+) -> Generator[Readable, None, None]:
+    for part in parts:
+        yield UnreadPiece(part, Chunk(file, part.start, part.stop), config)
+
+
+def _of_file(
     file: EventFile, names: Sequence[str], parts: Sequence[Part], config: PreprocessConfig
-) -> Generator[tuple[Part, InputRows], None, None]:
+) -> Generator[Readable, None, None]:
     wanted = {part.start: part for part in parts}
-    chunks = [chunk for chunk in make_chunks([file], config.chunk_size) if chunk.start in wanted]
     # Further features of a table are computed quickly; only clustering needs several processes.
     results = run_tasks(
         functools.partial(process_chunk, config=config),
-        chunks,
-        kind="serial" if isinstance(file, FeatureFile) else config.executor,
+        [Chunk(file, part.start, part.stop) for part in parts],
+        kind="serial" if isinstance(file, FeatureFile) or len(parts) == 1 else config.executor,
         workers=config.workers,
         ordered=True,
         retry=Retry(config.retries, config.chunk_timeout),
@@ -131,16 +149,16 @@ def _read_file(
     )
     with closing(results):
         for chunk, result in results:
-            yield wanted[chunk.start], _rows_of_chunk(chunk, result, names)
+            yield _piece_of_chunk(wanted[chunk.start], chunk, result, names)
 
 
-def _rows_of_chunk(chunk: Chunk, result: ChunkResult, names: Sequence[str]) -> InputRows:
+def _piece_of_chunk(part: Part, chunk: Chunk, result: ChunkResult, names: Sequence[str]) -> Piece:
     label = np.nan_to_num(result.rows["label_raw"], nan=UNKNOWN)
-    n_events = len(label)
-    return InputRows(
-        features=np.stack([result.features[name] for name in names], axis=1),
-        event_id=result.rows["event_id"],
-        source=[chunk.file.path.stem] * n_events,
-        label=np.sign(label).astype(np.int8),
-        weight=result.rows["weight"],
-    )
+    columns = {
+        "event_id": result.rows["event_id"],
+        "source": pa.array([chunk.file.path.stem] * len(label), pa.string()),
+        "label": np.sign(label).astype(np.int8),
+        "weight": result.rows["weight"],
+    }
+    features = np.stack([result.features[name] for name in names], axis=1)
+    return Piece(part, ModelInputs(features), columns)

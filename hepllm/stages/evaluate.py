@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,8 @@ import torch
 
 from hepllm.arrays import Floats
 from hepllm.baselines.boosting import BOOSTING
-from hepllm.baselines.fitting import fit_baselines
 from hepllm.baselines.stacking import STACK, describe_gain
-from hepllm.config import Config, PreprocessConfig
+from hepllm.config import Config, EvaluationConfig, PreprocessConfig
 from hepllm.data.dataset import Dataset, EventTable, read_dataset
 from hepllm.data.views import balanced_view
 from hepllm.errors import HepllmError, InputError
@@ -31,7 +31,7 @@ from hepllm.evaluation.records import ResultsRecord
 from hepllm.evaluation.scores import ScoreTable
 from hepllm.evaluation.seed_intervals import RunScores
 from hepllm.executor import resolve_workers
-from hepllm.files import write_text
+from hepllm.files import locked, write_errors, write_text
 from hepllm.model.inputs import ModelInputs
 from hepllm.physics.sources import MasterKey
 from hepllm.pictures.reliability import plot_reliability
@@ -39,6 +39,7 @@ from hepllm.pictures.results import plot_roc, plot_scores, plot_sic
 from hepllm.provenance import present_date, this_call
 from hepllm.report.records import LabelledMetrics, SetMetrics, TrainedOn, UnlabelledMetrics
 from hepllm.report.sets import EvaluatedSet
+from hepllm.runs.ablation import add_ablations
 from hepllm.runs.box_search import (
     UNBLINDING,
     box_of_run,
@@ -47,9 +48,12 @@ from hepllm.runs.box_search import (
     unblind,
     wants_search,
 )
-from hepllm.runs.cascade import MODEL, RunCascade, open_cascade, training_sample
+from hepllm.runs.cascade import MODEL, RunCascade, open_cascade
 from hepllm.runs.comparison import Contest, add_stack, name_retrained, score_retrained
 from hepllm.runs.folder import Run, open_run
+from hepllm.runs.kept_scores import KeptScores
+from hepllm.runs.run_baselines import RunBaselines
+from hepllm.runs.run_model import RunModel
 from hepllm.runs.samples import EvaluationSet, collect_sets
 from hepllm.runs.score_files import CASCADED, RunCalibration, calibrate, write_scores
 from hepllm.schema import UNKNOWN
@@ -75,6 +79,7 @@ def evaluate(
     compare: Sequence[Path] = (),
     beside: Sequence[Path] = (),
     config: Config | None = None,
+    rescore: bool = False,
 ) -> list[EvaluatedSet]:
     """Evaluates a run, by default on the test split of the dataset that it was trained on.
 
@@ -90,9 +95,12 @@ def evaluate(
         beside: runs that are evaluated on the same sets, whose training and validation events are
             left out as well, so that all are measured on the same events.
         config: replaces the run's settings of ``evaluation``.
+        rescore: score again also what is kept from earlier evaluations.
 
     Raises:
         InputError: if the run or a set cannot be used.
+        ChunkError: if a worker that scores failed; what is scored is kept for the next evaluation.
+        RunError: if results cannot be written, or another process evaluates the same set.
     """
     run = open_run(run_folder)
     config = config or run.config
@@ -113,17 +121,54 @@ def evaluate(
     )
     settings, seed = config.evaluation, config.seed
     searched = frozenset(chosen.name for chosen in sets if wants_search(settings.search, chosen))
-    torch.set_num_threads(resolve_workers(config.train.threads))
-    validation = run.validation_table(run.config.train.feature_names())
-    tables = {_VALIDATION: validation, **{chosen.name: chosen.table for chosen in sets}}
-    names = settings.baselines
-    baselines = fit_baselines(training_sample(run), names) if names else {}
-    cascade = open_cascade(run, settings, baselines.get(BOOSTING))
-    retrained = score_retrained(others, settings, seed, tables, cascade)
-    contest = Contest(run, settings, seed, *run.load_classifier(), baselines, cascade)
-    calibration = calibrate(run, settings.calibration) if cascade is None else cascade.calibration
-    bench = _Bench(contest, validation, retrained, calibration, searched)
-    return [_evaluate_set(bench, chosen) for chosen in sets]
+    threads = resolve_workers(config.train.threads)
+    torch.set_num_threads(threads)
+    with _locked_folders(run, [chosen.name for chosen in sets]):
+        validation = run.validation_table(run.config.train.feature_names())
+        kept = KeptScores.of(run, settings.scoring, threads=threads, rescore=rescore)
+        baselines = RunBaselines.of(run, settings.baselines)
+        of_baselines = _score_baselines(baselines, kept, validation, sets)
+        boosting = baselines.fitted(BOOSTING) if _needs_boosting(settings) else None
+        cascade = open_cascade(run, settings, boosting)
+        model = RunModel(run, settings.batch_size)
+        contest = Contest(settings, seed, model, kept, cascade)
+        tables = {_VALIDATION: validation, **{chosen.name: chosen.table for chosen in sets}}
+        retrained = score_retrained(others, contest, tables)
+        calibration = (
+            calibrate(run, settings.calibration) if cascade is None else cascade.calibration
+        )
+        bench = _Bench(contest, validation, of_baselines, retrained, calibration, searched)
+        return [_evaluate_set(bench, chosen) for chosen in sets]
+
+
+def _needs_boosting(settings: EvaluationConfig) -> bool:
+    return settings.cascade is not None and BOOSTING in settings.baselines
+
+
+@contextmanager
+def _locked_folders(run: Run, names: Sequence[str]) -> Iterator[None]:
+    """Makes the folders of the sets, and holds their locks, so that none is evaluated twice."""
+    with ExitStack() as stack:
+        for name in names:
+            folder = run.folder / "eval" / name
+            with write_errors(folder, "the results of an evaluation lie in the run folder"):
+                folder.mkdir(parents=True, exist_ok=True)
+            refusal = f"{folder}: another evaluation of this set is at work; wait until it ends"
+            stack.enter_context(locked(folder, refusal))
+        yield
+
+
+def _score_baselines(
+    baselines: RunBaselines,
+    kept: KeptScores,
+    validation: EventTable,
+    sets: Sequence[EvaluationSet],
+) -> dict[str, dict[str, Floats]]:
+    """Scores validation events and sets with labels; by name of the set and the baseline."""
+    tables = {chosen.name: chosen.table for chosen in sets if chosen.has_labels}
+    if tables:
+        tables = {_VALIDATION: validation, **tables}
+    return {name: baselines.score(name, table.features, kept) for name, table in tables.items()}
 
 
 def _open_blackbox(run: Run, path: Path | None, masterkey: MasterKey) -> Dataset | None:
@@ -155,8 +200,9 @@ class _Bench:
     """Everything that the evaluation of a set needs besides the set.
 
     Attributes:
-        contest: the run's classifier, its baselines and its cascade.
+        contest: the run's classifier and its cascade.
         validation: validation events, on which cuts are chosen.
+        baselines: scores of the baselines, by name of a set with labels and of the baseline.
         retrained: scores of the runs to compare with, by name of the set and of the run.
         calibration: map from scores to probabilities.
         searched: names of the sets in which a resonance is searched for.
@@ -164,6 +210,7 @@ class _Bench:
 
     contest: Contest
     validation: EventTable
+    baselines: Mapping[str, Mapping[str, Floats]]
     retrained: Mapping[str, Mapping[str, Floats]]
     calibration: RunCalibration
     searched: frozenset[str]
@@ -173,8 +220,7 @@ def _evaluate_set(bench: _Bench, chosen: EvaluationSet) -> EvaluatedSet:
     contest = bench.contest
     run, config, seed, cascade = contest.run, contest.config, contest.seed, contest.cascade
     folder = run.folder / "eval" / chosen.name
-    folder.mkdir(parents=True, exist_ok=True)
-    measured = contest.measure(ModelInputs(chosen.table.features), f"score {chosen.name}")
+    measured = contest.measure(chosen.name, ModelInputs(chosen.table.features))
     scores = measured.score
     chosen, of_search, search_files = _search_and_unblind(bench, chosen, scores, folder)
     prior = _choose_prior(bench, chosen, scores)
@@ -187,7 +233,7 @@ def _evaluate_set(bench: _Bench, chosen: EvaluationSet) -> EvaluatedSet:
         curves.write(folder / CURVES, indent=None)
         files += [folder / CURVES, *_draw(folder, results, cascade)]
     calibration, pictures = _check_probabilities(folder, bench, results, prior)
-    known = _describe(run, chosen, len(scores) / measured.seconds, prior) | of_search
+    known = _describe(run, chosen, len(scores) / max(measured.seconds, 1e-9), prior) | of_search
     known["calibration"] = calibration
     if cascade is not None:
         record = None if results is None else results.record
@@ -286,6 +332,8 @@ def _compare(
         test, cuts = add_stack(test, cuts, seed)
         pairs = ((STACK, MODEL), (STACK, BOOSTING))
     results = evaluate_scores(test, cuts, config, seed, sample=sample, pairs=pairs)
+    if config.ablations and not chosen.is_blackbox:
+        results = add_ablations(results, bench.contest, chosen, scores, cuts)
     names = config.views if results.model.problem is None else ()
     views = {}
     for view in names:
@@ -300,11 +348,9 @@ def _tables(bench: _Bench, chosen: EvaluationSet, scores: Floats) -> tuple[Score
     """Scores the set and the validation events by all classifiers."""
     contest, table, validation = bench.contest, chosen.table, bench.validation
     others = bench.retrained[chosen.name]
-    is_ablated = contest.config.ablations and not chosen.is_blackbox
     test = ScoreTable(
         label=table.label,
-        scores={MODEL: scores, **contest.score_baselines(table.features), **others},
-        ablations=contest.ablate(ModelInputs(table.features)) if is_ablated else {},
+        scores={MODEL: scores, **bench.baselines[chosen.name], **others},
         weight=table.weight,
         retrained=tuple(others),
     )
@@ -312,7 +358,7 @@ def _tables(bench: _Bench, chosen: EvaluationSet, scores: Floats) -> tuple[Score
         label=validation.label,
         scores={
             MODEL: contest.validation_scores(),
-            **contest.score_baselines(validation.features),
+            **bench.baselines[_VALIDATION],
             **bench.retrained[_VALIDATION],
         },
         weight=validation.weight,

@@ -2,16 +2,14 @@
 
 Scored chunks are in ``<output>.partial`` until all are done; a run that was stopped continues with
 the missing ones. The file appears under its final name only when it is complete. One chunk of the
-input is in memory at a time, besides what its reader needs.
+input per worker is in memory at a time, besides what its reader needs.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,15 +22,15 @@ from hepllm.config import Config, EvaluationConfig, PreprocessConfig
 from hepllm.data.work_folder import Parts, WorkFolder, work_folder
 from hepllm.errors import InputError
 from hepllm.evaluation.probabilities import Prior, choose_prior
-from hepllm.files import file_digest, write_errors
-from hepllm.learning.checkpoint import best_checkpoint
-from hepllm.logs import progress_bar
+from hepllm.executor import resolve_workers
+from hepllm.files import write_errors
 from hepllm.model.inputs import ModelInputs
 from hepllm.model.prompts import read_event
 from hepllm.runs.folder import Run
+from hepllm.runs.pieces import score_missing
 from hepllm.runs.predictor import Predictor
 from hepllm.runs.score_files import CASCADED, SUFFIXES, ScoreWriter
-from hepllm.runs.scored_input import InputRows, Part, ScoredInput, open_input
+from hepllm.runs.scored_input import ScoredInput, open_input
 
 LOG = logging.getLogger(__name__)
 
@@ -78,10 +76,11 @@ def predict(
     """Scores all events of an input.
 
     Args:
-        predictor: a loaded run.
+        predictor: a run.
         source: an event file or feature table that ``preprocess`` accepts, or a dataset.
         output: ``.parquet``, ``.csv`` or ``.root``.
-        config: ``preprocess`` for reading the input, ``evaluation`` for the prior.
+        config: ``preprocess`` for reading the input, ``evaluation`` for the prior and for where
+            events are scored.
         overwrite: replace an output, and discard an unfinished one.
 
     Raises:
@@ -91,17 +90,25 @@ def predict(
     """
     _check_output(output, overwrite)
     opened = open_input(predictor.run, source, config.preprocess)
-    fingerprint = _fingerprint(predictor, opened, config.preprocess.chunk_size)
+    fingerprint = _fingerprint(predictor, opened)
     started = time.monotonic()
     with write_errors(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         with work_folder(output, fingerprint, overwrite) as work:
-            n_scored = _score_parts(predictor, opened, config.preprocess, work)
+            done = score_missing(
+                opened,
+                opened.parts,
+                predictor.scorer,
+                work,
+                config.evaluation.scoring,
+                threads=resolve_workers(config.train.threads),
+                description="predict",
+            )
             tables = [str(part) for part in opened.parts]
             prior = _choose_prior(predictor, config.evaluation, work.parts, tables)
             n_events, n_kept = _assemble(predictor, prior, work, tables)
     seconds = time.monotonic() - started
-    return Prediction(output, n_events, n_scored, seconds, prior.name, n_kept)
+    return Prediction(output, n_events, done.n_scored, seconds, prior.name, n_kept)
 
 
 def predict_texts(
@@ -153,60 +160,15 @@ def _check_output(output: Path, overwrite: bool) -> None:
         raise InputError(f"{output}: {hint}")
 
 
-def _fingerprint(predictor: Predictor, opened: ScoredInput, chunk_size: int) -> dict[str, object]:
-    """Weights, input and settings that unfinished work and a run that continues it must share."""
-    digest = hashlib.sha256()
-    for file in sorted(best_checkpoint(predictor.run.checkpoints).glob("*.safetensors")):
-        if not file.name.startswith("optimizer"):
-            digest.update(file_digest(file).encode())
-    model: dict[str, object] = {"weights": digest.hexdigest(), "chunk_size": chunk_size}
+def _fingerprint(predictor: Predictor, opened: ScoredInput) -> dict[str, object]:
+    """Model, input and settings that unfinished work and a run that continues it must share."""
+    model: dict[str, object] = {
+        "model": predictor.model.identity,
+        "chunk_size": opened.config.chunk_size,
+    }
     if predictor.cascade is not None:
         model["cascade"] = repr(predictor.cascade.cut)
     return model | opened.fingerprint
-
-
-def _score_parts(
-    predictor: Predictor, source: ScoredInput, config: PreprocessConfig, work: WorkFolder
-) -> int:
-    """Scores the parts that are not scored yet; returns the number of events."""
-    missing = [part for part in source.parts if work.parts.cut_flow(str(part)) is None]
-    total = source.parts[-1].stop if source.parts else 0
-    n_missing = sum(part.stop - part.start for part in missing)
-    if n_missing < total:
-        LOG.info("%s: continues with %d of %d events", work.folder, n_missing, total)
-    chunks = source.read(predictor.names, missing, config)
-    n_scored = 0
-    bar = progress_bar(total, "predict", initial=total - n_missing)
-    with closing(chunks), bar as progress:
-        for part, table in chunks:
-            if not n_scored:
-                _check_features(predictor, table, part)
-            columns = {
-                "event_id": table.event_id,
-                "source": pa.array(table.source, pa.string()),
-                "label": table.label,
-                "weight": table.weight,
-                "score": predictor.score(ModelInputs(table.features)),
-            }
-            if predictor.cascade is not None:
-                columns[BOOSTING] = predictor.cascade.boosting.score(table.features)
-            work.parts.save(str(part), pa.table(columns), [("scored", len(table))])
-            n_scored += len(table)
-            progress.update(part.stop - part.start)
-    return n_scored
-
-
-def _check_features(predictor: Predictor, table: InputRows, part: Part) -> None:
-    """Warns of features that no event of the first part has."""
-    absent = np.flatnonzero(np.isnan(table.features).all(axis=0))
-    names = [predictor.names[column] for column in absent]
-    if len(table) and len(names) == len(predictor.names):
-        raise InputError(
-            f"rows {part.start}-{part.stop - 1} have none of the model's features "
-            f"{', '.join(names)}; name their columns in preprocess.columns"
-        )
-    if len(table) and names:
-        LOG.warning("missing in all of the first %d events: %s", len(table), ", ".join(names))
 
 
 def _choose_prior(

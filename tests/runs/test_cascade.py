@@ -27,6 +27,7 @@ from hepllm.runs import cascade as cascading
 from hepllm.runs.cascade import fit_boosting_alone, open_cascade
 from hepllm.runs.folder import open_run
 from hepllm.runs.predictor import Predictor, load_predictor
+from hepllm.runs.run_model import PieceScorer
 from hepllm.stages.evaluate import evaluate
 from hepllm.stages.predict import Prediction, predict, prediction_config
 from hepllm.stages.preprocess import preprocess
@@ -217,16 +218,16 @@ def test_predict_agrees_with_eval_in_chunks_and_after_a_stop(
 ) -> None:
     made = report(folder, config, f"evaluation.cascade={KEEP}", blackbox=folder / "data" / "bb")
     expected = scores_of(made)
-    whole, calls = Predictor.score, []
+    whole, calls = PieceScorer.score, []
 
-    def break_off(self: Predictor, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    def break_off(self: PieceScorer, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         calls.append(len(rows))
         if len(calls) == 3:
             raise KeyboardInterrupt
         return whole(self, rows)
 
     output = tmp_path / "scores.parquet"
-    monkeypatch.setattr(Predictor, "score", break_off)
+    monkeypatch.setattr(PieceScorer, "score", break_off)
     with pytest.raises(KeyboardInterrupt):
         run(predictor, folder / "bb.parquet", output)
     again = load_predictor(folder / "run", override_config(config, [f"evaluation.cascade={KEEP}"]))

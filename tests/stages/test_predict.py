@@ -21,6 +21,7 @@ from hepllm.data.dataset import read_dataset
 from hepllm.errors import InputError, RunError
 from hepllm.model.prompts import render
 from hepllm.runs.predictor import Predictor, load_predictor
+from hepllm.runs.run_model import PieceScorer
 from hepllm.stages import predict as stage
 from hepllm.stages.evaluate import evaluate
 from hepllm.stages.predict import Prediction, predict, prediction_config, rows_of_texts
@@ -113,16 +114,16 @@ def test_a_stopped_run_goes_on_with_what_is_missing(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    output, whole = tmp_path / "scores.parquet", Predictor.score
+    output, whole = tmp_path / "scores.parquet", PieceScorer.score
     calls = []
 
-    def break_off(self: Predictor, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    def break_off(self: PieceScorer, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         calls.append(len(rows))
         if len(calls) == 2:
             raise KeyboardInterrupt
         return whole(self, rows)
 
-    monkeypatch.setattr(Predictor, "score", break_off)
+    monkeypatch.setattr(PieceScorer, "score", break_off)
     with pytest.raises(KeyboardInterrupt):
         run(predictor, folder / "bb.h5", output)
     assert not output.exists()

@@ -22,6 +22,7 @@ from hepllm.runs.box_search import reference_signal
 from hepllm.runs.cascade import fit_boosting_alone, open_cascade
 from hepllm.runs.comparison import Contest
 from hepllm.runs.folder import Run, open_run
+from hepllm.runs.run_model import RunModel
 from hepllm.runs.score_files import calibrate
 from hepllm.schema import SIGNAL
 from hepllm.search.hunt import BoxEvents, search
@@ -127,12 +128,13 @@ def open_scoring(run_folder: Path, options: dict[str, Any]) -> Scoring:
         place = None if cache is None else cache / "boosting"
         return Scoring(run, config, lambda rows, _: boosting.score(rows), reference, place)
     cascade = open_cascade(run, config.evaluation)
-    contest = Contest(run, config.evaluation, config.seed, *run.load_classifier(), {}, cascade)
+    model = RunModel(run, config.evaluation.batch_size)
+    contest = Contest(config.evaluation, config.seed, model, cascade=cascade)
     validation = (calibrate(run, "none") if cascade is None else cascade.calibration).validation
     place = None if cache is None else cache / f"llm-{options['cascade']}"
 
     def score(rows: Floats, name: str) -> Floats:
-        measured = contest.measure(ModelInputs(rows), name)
+        measured = contest.measure(name, ModelInputs(rows))
         LOG.info(
             "%s: %d of %d events were scored by the language model, %.0f events/s",
             name, measured.n_kept, len(rows), len(rows) / measured.seconds,

@@ -1,0 +1,96 @@
+"""The baselines of a run, and their scores, which are kept like those of the model."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hepllm.arrays import Floats
+from hepllm.baselines.fitting import fit_baselines, possible_baselines
+from hepllm.baselines.scorer import Scorer, TrainingSample
+from hepllm.data.work_folder import WorkFolder
+from hepllm.model.inputs import ModelInputs
+from hepllm.provenance import versions
+from hepllm.runs.cascade import training_sample
+from hepllm.runs.folder import Run
+from hepllm.runs.kept_scores import KeptScores, TimedScores, digest_inputs
+from hepllm.runs.run_model import code_digest
+
+
+@dataclass(frozen=True, eq=False)
+class RunBaselines:
+    """The baselines of a run, each of which is fitted when it has something to score.
+
+    Attributes:
+        run: run whose training events they are fitted to.
+        names: their names.
+    """
+
+    run: Run
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, run: Run, names: Sequence[str]) -> RunBaselines:
+        """The named baselines that the features of the run allow."""
+        possible = possible_baselines(names, run.config.train.feature_names())
+        return cls(run, tuple(possible))
+
+    @functools.cached_property
+    def sample(self) -> TrainingSample:
+        """The events that they are fitted to."""
+        return training_sample(self.run)
+
+    @functools.cached_property
+    def _scorers(self) -> dict[str, Scorer]:
+        return {}
+
+    def fitted(self, name: str) -> Scorer:
+        """Returns a baseline, and fits it the first time.
+
+        Raises:
+            InputError: for training events that it cannot use.
+        """
+        if name not in self._scorers:
+            self._scorers.update(fit_baselines(self.sample, [name]))
+        return self._scorers[name]
+
+    def identity(self, name: str) -> dict[str, Any]:
+        """What decides the scores of a baseline for given events; a JSON tree."""
+        run, found = self.run, versions()
+        return {
+            "baseline": name,
+            "dataset": run.record.dataset_digest,
+            "features": list(run.config.train.feature_names()),
+            "balance": run.config.train.balance,
+            "seed": run.config.seed,
+            "fusion": run.config.fusion.model_dump(mode="json"),
+            "versions": {name: found[name] for name in ("hepllm", "torch", "scikit-learn")},
+            "code": code_digest("hepllm.baselines", "hepllm.model.adapter", "hepllm.data.views"),
+        }
+
+    def score(self, sample: str, rows: Floats, kept: KeptScores | None) -> dict[str, Floats]:
+        """Scores events by each baseline, unless their scores are kept.
+
+        Args:
+            sample: name of the set.
+            rows: (N, F) features of its events.
+            kept: scores of earlier evaluations; None: keep none.
+        """
+        if kept is None:
+            return {name: self.fitted(name).score(rows) for name in self.names}
+        inputs = digest_inputs(ModelInputs(rows))
+        scores = {}
+        for name in self.names:
+            origin = {**self.identity(name), "inputs": inputs}
+            made = functools.partial(_score_by, self, name, rows)
+            scores[name] = kept.get(sample, name, origin, {}, made).score
+        return scores
+
+
+def _score_by(baselines: RunBaselines, name: str, rows: Floats, _: WorkFolder) -> TimedScores:
+    started = time.perf_counter()
+    score = baselines.fitted(name).score(rows)
+    return TimedScores(score, time.perf_counter() - started)

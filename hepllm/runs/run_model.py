@@ -1,0 +1,163 @@
+"""The model of a run for scoring: loaded when needed, and known by what decides its scores."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hepllm.arrays import Bools, Floats
+from hepllm.errors import InputError, RunError
+from hepllm.files import file_digest
+from hepllm.learning.checkpoint import best_checkpoint
+from hepllm.model.backbone import identify_model
+from hepllm.model.classifier import EventClassifier
+from hepllm.model.devices import choose_device, choose_dtype
+from hepllm.model.encoding import PromptEncoder
+from hepllm.model.inputs import ModelInputs
+from hepllm.model.scoring import score_events
+from hepllm.provenance import versions
+from hepllm.runs.cascade import RunCascade
+from hepllm.runs.folder import Run, make_encoder, open_run
+
+_VERSIONS = ("hepllm", "torch", "transformers", "peft", "bitsandbytes")
+
+
+@dataclass(frozen=True, eq=False)
+class RunModel:
+    """The model of a run. A copy that is sent to a worker loads the weights there, once.
+
+    Attributes:
+        run: the run.
+        batch_size: events per forward pass.
+    """
+
+    run: Run
+    batch_size: int
+
+    def __reduce__(self) -> tuple[Callable[..., RunModel], tuple[Any, ...]]:
+        folder = self.run.folder.absolute()
+        return _model_of_worker, (folder, self.batch_size, self.identity["weights"])
+
+    @functools.cached_property
+    def loaded(self) -> tuple[EventClassifier, PromptEncoder]:
+        """The classifier with the weights that are best on validation data, and its encoder."""
+        return self.run.load_classifier()
+
+    @functools.cached_property
+    def encoder(self) -> PromptEncoder:
+        """The encoder alone, which needs no weights."""
+        return make_encoder(self.run.config)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the model, which need not be loaded."""
+        return choose_device(self.run.config.backbone.device)
+
+    @functools.cached_property
+    def identity(self) -> dict[str, Any]:
+        """What decides the scores of given events, up to rounding; a JSON tree.
+
+        Threads and batches are not in it, because they change a score by rounding at most:
+        measured with SmolLM2, not at all for one or two threads and batches of 64 or 128; with two
+        random layers, by 3e-8 for a batch of one.
+
+        Raises:
+            InputError: if the run has no checkpoint, or the device cannot be used.
+        """
+        config, found = self.run.config, versions()
+        return {
+            "weights": weights_digest(self.run),
+            "backbone": identify_model(config.backbone.name),
+            "quantization": config.backbone.quantization,
+            "precision": str(choose_dtype(config.backbone.dtype, self.device)),
+            "device": self.device.type,
+            "features": list(config.train.feature_names()),
+            "prompt": config.prompt.model_dump(mode="json"),
+            "fusion": config.fusion.model_dump(mode="json"),
+            "versions": {name: found[name] for name in _VERSIONS},
+            "code": code_digest("hepllm.model", "hepllm.schema"),
+        }
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the loaded weights."""
+        classifier, _ = self.loaded
+        return sum(weight.nbytes for weight in classifier.parameters())
+
+
+@dataclass(frozen=True, eq=False)
+class PieceScorer:
+    """Scores the events of one piece, here or in a worker.
+
+    Attributes:
+        model: the model.
+        cascade: boosting before the model; None where the model scores all events.
+        silenced: whether the soft tokens are zero, for an ablation.
+    """
+
+    model: RunModel
+    cascade: RunCascade | None = None
+    silenced: bool = False
+
+    def score(self, inputs: ModelInputs) -> Floats:
+        """Scores N events, shape (N,); with a cascade, the joined scores."""
+        if self.cascade is None:
+            return self._by_model(inputs)
+
+        def score_kept(kept: Bools) -> Floats:
+            return self._by_model(inputs.take(kept))
+
+        return self.cascade.score(inputs.numbers, score_kept).score
+
+    def _by_model(self, inputs: ModelInputs) -> Floats:
+        if not len(inputs):
+            return np.empty(0)
+        classifier, encoder = self.model.loaded
+        with classifier.silenced_fusion() if self.silenced else nullcontext():
+            return score_events(classifier, encoder, inputs, batch_size=self.model.batch_size)
+
+
+@functools.lru_cache(maxsize=1)
+def _model_of_worker(folder: Path, batch_size: int, weights: str) -> RunModel:
+    """Opens a run in a worker, which keeps its model for the next piece."""
+    torch.set_num_threads(1)  # one worker per core
+    try:
+        model = RunModel(open_run(folder), batch_size)
+    except InputError as error:
+        raise RunError(f"{error}; workers on other machines must share this folder") from None
+    if weights_digest(model.run) != weights:
+        raise RunError(f"{folder}: its weights have changed since the scoring began; start again")
+    return model
+
+
+def weights_digest(run: Run) -> str:
+    """SHA-256 of the trained weights that are best on validation data."""
+    digest = hashlib.sha256()
+    for file in sorted(best_checkpoint(run.checkpoints).glob("*.safetensors")):
+        if not file.name.startswith("optimizer"):
+            digest.update(file_digest(file).encode())
+    return digest.hexdigest()
+
+
+@functools.cache
+def code_digest(*names: str) -> str:
+    """SHA-256 of the source files of packages and modules, so that a change of code is noticed."""
+    digest = hashlib.sha256()
+    for name in names:
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:
+            raise ImportError(f"{name}: no source")
+        origin = Path(spec.origin)
+        is_package = spec.submodule_search_locations is not None
+        for file in sorted(origin.parent.rglob("*.py")) if is_package else [origin]:
+            digest.update(file.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,55 @@
+"""Decides how many processes score, by what they save and what they need."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from hepllm.learning.capacity import machine_memory
+
+START_SECONDS = 20.0
+"""Time until a new worker scores: it imports torch and transformers and loads the model."""
+
+PROCESS_BYTES = 2**30
+"""Memory of a worker besides the weights: Python with its libraries, and one batch."""
+
+_WEIGHTS_FACTOR = 1.3
+"""Memory while weights are loaded, over their size."""
+
+_THREAD_GAIN = 0.5
+"""What each further thread of one process adds to its rate, over what a process adds."""
+
+
+def choose_workers(
+    n_pieces: int, seconds: float, weights: int, *, threads: int, cores: int, free: int
+) -> int:
+    """Returns the number of worker processes that end soonest; 1: score in this process.
+
+    Args:
+        n_pieces: pieces that are left.
+        seconds: time that they take on one thread.
+        weights: bytes of the model's weights, of which each worker has its own.
+        threads: threads that this process would use.
+        cores: cores that may be used.
+        free: bytes of memory that are free.
+    """
+    needed = PROCESS_BYTES + int(_WEIGHTS_FACTOR * weights)
+    workers = min(cores, n_pieces, free // needed)
+    alone = seconds / (1 + _THREAD_GAIN * (threads - 1))
+    if workers < 2 or START_SECONDS + seconds / workers >= alone:
+        return 1
+    return workers
+
+
+def free_memory(root: Path = Path("/")) -> int:
+    """Returns the bytes of memory that are free on this machine, within its control group.
+
+    Args:
+        root: folder of ``proc`` and ``sys``.
+    """
+    limit = machine_memory(root)
+    for line in (root / "proc/meminfo").read_text(encoding="ascii").splitlines():
+        name, _, rest = line.partition(":")
+        if name == "MemAvailable":
+            return min(int(rest.split()[0]) * 1024, limit)
+    return min(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), limit)
