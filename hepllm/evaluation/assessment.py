@@ -57,11 +57,13 @@ class EvaluationResults:
         record: all numbers.
         curves: SIC and background rejection against the signal efficiency.
         events: scores with labels and weights, by classifier, the evaluated model first.
+        validation: the same of the validation events, without ablations; None for no other events.
     """
 
     record: ResultsRecord
     curves: CurvesRecord
     events: Mapping[str, ScoredEvents]
+    validation: Mapping[str, ScoredEvents] | None
 
     @property
     def model(self) -> ScoredEvents:
@@ -150,7 +152,7 @@ def evaluate_scores(
             for name, events in samples.items()
         },
     )
-    return EvaluationResults(record, curves, samples)
+    return EvaluationResults(record, curves, samples, deciding)
 
 
 def _check_table(table: ScoreTable) -> dict[str, ScoredEvents]:
@@ -213,7 +215,7 @@ def _draw(
         name: [np.inf if cut.value is None else cut.value for cut in chosen]
         for name, chosen in cuts.items()
     }
-    return bootstrap(samples, values, _BOOTSTRAPPED, config.bootstrap, seed, largest=largest)
+    return bootstrap(samples, values, _BOOTSTRAPPED, config.bootstrap, seed, largest=[largest])
 
 
 def _describe_bootstrap(config: EvaluationConfig, seed: int) -> BootstrapRecord:

@@ -120,7 +120,7 @@ def bootstrap(
     n_replicas: int,
     seed: int,
     *,
-    largest: CrossFit | None = None,
+    largest: Sequence[CrossFit] = (),
 ) -> dict[str, Replicas]:
     """Draws the same replicas for all scores, and measures each score in each of them.
 
@@ -130,7 +130,7 @@ def bootstrap(
         eps_s: E signal efficiencies.
         n_replicas: number of replicas R.
         seed: seed of the draws.
-        largest: chooses the cuts of the largest SIC of the same scores; None for no such cuts.
+        largest: choose the cuts of the largest SIC, each of some of the scores.
 
     Returns:
         Replicas by name of the score; all NaN where a class is missing or cannot be normalised.
@@ -151,8 +151,9 @@ def bootstrap(
             continue  # possible with negative weights; the replica remains undefined
         for name, ranking in rankings.items():
             _measure(ranking, drawn_s, drawn_b, targets, into=replicas[name], row=replica)
-        for name, found in (largest.draw(drawn_s, drawn_b) if largest else {}).items():
-            replicas[name].max_eps_s[replica], replicas[name].max_eps_b[replica] = found
+        for one in largest:
+            for name, found in one.draw(drawn_s, drawn_b).items():
+                replicas[name].max_eps_s[replica], replicas[name].max_eps_b[replica] = found
     return replicas
 
 

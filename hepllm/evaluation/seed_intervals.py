@@ -23,10 +23,12 @@ import numpy as np
 from hepllm.arrays import Digests, Floats
 from hepllm.config import EvaluationConfig
 from hepllm.errors import InputError
-from hepllm.evaluation.bootstrap import Replicas, bootstrap, interval
+from hepllm.evaluation.assessment import EvaluationResults
+from hepllm.evaluation.bootstrap import bootstrap, interval
+from hepllm.evaluation.crossfit import CrossFit
+from hepllm.evaluation.differences import drawn_metrics
 from hepllm.evaluation.metrics import SIGNAL_EFFICIENCIES
-from hepllm.evaluation.records import ResultsRecord, ScoreRecord
-from hepllm.evaluation.scores import ScoredEvents
+from hepllm.evaluation.records import ScoreRecord
 from hepllm.evaluation.seeds import METRICS, SeedEstimate
 
 Estimates = Mapping[str, Mapping[str, SeedEstimate]]
@@ -38,16 +40,14 @@ _DRAWS = 20
 
 @dataclass(frozen=True, eq=False)
 class RunScores:
-    """Results of one run on a set of N events, with the scores behind them.
+    """One run on a set of N events.
 
     Attributes:
-        results: metrics, with the cuts that were chosen on validation data.
-        events: scores by classifier, with the same labels and weights.
+        results: metrics, and the scores behind them.
         digests: (N,) digests of the events.
     """
 
-    results: ResultsRecord
-    events: Mapping[str, ScoredEvents]
+    results: EvaluationResults
     digests: Digests
 
 
@@ -116,11 +116,11 @@ def compare_seeds(
         limits = config.confidence, config.max_undefined
         return estimate_mean(plus, minus, *limits, generator=generator)
 
-    model = first[ours[0].results.classifier]
+    model = first[ours[0].results.record.classifier]
     return SeedComparison(
         means={name: {k: estimate(one[k]) for k in METRICS} for name, one in first.items()},
         differences={
-            f"{ours[0].results.classifier} - {name}": {
+            f"{ours[0].results.record.classifier} - {name}": {
                 key: estimate(model[key].minus(one[key])) for key in METRICS
             }
             for name, one in first.items()
@@ -183,11 +183,15 @@ def _measure(
 ) -> list[dict[str, dict[str, OverRuns]]]:
     """Measures each group of runs in the same replicas, by classifier and by key of the metric."""
     names = [_compared(runs) for runs in groups]
+    runs = {
+        f"{number} {place} ": (run.results, names[number])
+        for number, group in enumerate(groups)
+        for place, run in enumerate(group)
+    }
     scores = {
-        f"{number} {place} {name}": (run.results.classifiers[name], run.events[name])
-        for number, runs in enumerate(groups)
-        for place, run in enumerate(runs)
-        for name in names[number]
+        prefix + name: (results.record.classifiers[name], results.events[name])
+        for prefix, (results, compared) in runs.items()
+        for name in compared
     }
     replicas = bootstrap(
         {label: events for label, (_, events) in scores.items()},
@@ -195,8 +199,9 @@ def _measure(
         SIGNAL_EFFICIENCIES,
         config.bootstrap,
         seed,
+        largest=[_largest(prefix, *found, seed) for prefix, found in runs.items()],
     )
-    drawn = {label: _drawn(found) for label, found in replicas.items()}
+    drawn = {label: drawn_metrics(found) for label, found in replicas.items()}
 
     def over_runs(number: int, name: str, key: str) -> OverRuns:
         labels = [f"{number} {place} {name}" for place in range(len(groups[number]))]
@@ -222,26 +227,33 @@ def _compared(runs: Sequence[RunScores]) -> list[str]:
         return []
     return [
         name
-        for name, record in runs[0].results.classifiers.items()
+        for name, record in runs[0].results.record.classifiers.items()
         if not record.retrained
         and all(
-            name in run.events and len(run.events[name].label) == len(run.digests) for run in runs
+            name in run.results.events and len(run.results.events[name].label) == len(run.digests)
+            for run in runs
         )
     ]
 
 
-def _thresholds(score: ScoreRecord) -> tuple[float, float]:
-    """The cuts of the largest SIC and of the accuracy; no event passes one that is undefined."""
-    cuts = score.max_sic.threshold, score.accuracy.threshold
-    return cuts[0] if cuts[0] is not None else np.inf, cuts[1] if cuts[1] is not None else np.inf
+def _largest(prefix: str, results: EvaluationResults, names: Sequence[str], seed: int) -> CrossFit:
+    """Chooses the cuts of the largest SIC of one run, under names that begin with ``prefix``."""
+    record = results.record
+    own = [name for name in names if name not in record.ablation]
+    known = results.validation
+    return CrossFit(
+        {prefix + name: results.events[name] for name in names},
+        None if known is None else {prefix + name: known[name] for name in own},
+        {prefix + name: prefix + record.classifier for name in names if name not in own},
+        record.min_background,
+        seed,
+    )
 
 
-def _drawn(replicas: Replicas) -> dict[str, Floats]:
-    """Replicas (R,) of each metric by its key, at the cuts of ``_thresholds``."""
-    at = replicas.sic_at()
-    found = {f"sic_at_{eps_s:g}": at[:, i] for i, eps_s in enumerate(SIGNAL_EFFICIENCIES)}
-    found |= {"auc": replicas.auc, "max_sic": replicas.sic(0)}
-    return found | {"accuracy": replicas.accuracy[:, 1]}
+def _thresholds(score: ScoreRecord) -> tuple[float]:
+    """The cut of the accuracy, which no event passes where it is undefined."""
+    cut = score.accuracy.threshold
+    return (np.inf if cut is None else cut,)
 
 
 def _check_same_events(runs: Sequence[RunScores]) -> None:
@@ -250,6 +262,7 @@ def _check_same_events(runs: Sequence[RunScores]) -> None:
         if not np.array_equal(ours.digests, theirs.digests):
             shared = int(np.isin(theirs.digests, ours.digests).sum())
             raise InputError(
-                f"{ours.results.sample}: the runs were evaluated on different events: {shared} of "
-                f"{len(theirs.digests)} are shared; evaluate all of them on one dataset (--dataset)"
+                f"{ours.results.record.sample}: the runs have different events: {shared} "
+                f"of {len(theirs.digests)} are shared; evaluate all of them on one dataset "
+                "(--dataset)"
             )

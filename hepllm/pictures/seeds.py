@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from hepllm.evaluation.seeds import SeedEstimate, SpreadRecord
 from hepllm.pictures.style import COLOURS, legend_below, plain
@@ -42,7 +43,7 @@ class _Line:
 def seed_figure(record: SpreadRecord) -> Figure:
     """Draws runs, median and interval of the model and the best baselines, and differences."""
     panels = {key: (_means(record, key), _differences(record, key)) for key in _SHOWN}
-    panels = {key: lines for key, lines in panels.items() if any(one.values for one in lines[0])}
+    panels = {key: lines for key, lines in panels.items() if lines[0][0].values}
     rows = [max(map(len, lines)) for lines in panels.values()]
     figure = Figure(
         figsize=(9.6, 0.5 + sum(_LINE * number + _PANEL for number in rows)),
@@ -50,7 +51,7 @@ def seed_figure(record: SpreadRecord) -> Figure:
         layout="constrained",
     )
     if not panels:
-        figure.text(0.5, 0.5, "no run has a value", ha="center")
+        figure.text(0.5, 0.5, "no run of the model has a value", ha="center")
         return figure
     axes = figure.subplots(len(panels), 2, squeeze=False, height_ratios=[n + 1.5 for n in rows])
     for (left, right), (key, lines) in zip(axes, panels.items(), strict=True):
@@ -113,6 +114,7 @@ def _draw(axes: Axes, lines: Sequence[_Line]) -> None:
     axes.set_yticks(places, [plain(line.name) for line in lines], fontsize=10)
     axes.set_ylim(len(lines) - 0.4, -0.6)
     axes.tick_params(axis="x", direction="in", top=True)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
 
 
 def _explain(figure: Figure, record: SpreadRecord) -> None:

@@ -83,12 +83,12 @@ def _ratio_cell(low: float | None, high: float | None) -> Cell:
 
 def spread_cell(found: Spread, key: str, n_runs: int) -> Cell:
     """Shows a number over several runs."""
-    few = "" if found.n_runs == n_runs else f"value in {found.n_runs} of {n_runs}"
+    few = "" if found.n_runs == n_runs else f"runs {found.n_runs} of {n_runs}"
     digits = 4 if key == "auc" else COLUMNS[key].digits
     if found.median is None and found.lower_bound is not None:
         return bound_cell(found.lower_bound, digits, note=few)
     if found.median is None or found.low is None:
-        return Cell(reason=f"{few}, and no lower bound in others")
+        return Cell(note=few, reason="too little background in some runs, without a lower bound")
     if found.high is None:
         shown = quantity_cell(found.median, (found.low, found.median), digits, note=few)
         return replace(shown, interval=f"{shown.interval.partition(',')[0]}, open]")

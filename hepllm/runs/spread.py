@@ -92,7 +92,7 @@ def _record(
     scores = [[one.scores for one in group] for group in groups]
     first, *others = scores
     compared = compare_seeds(first, others[0] if others else [], config, seed)
-    results, means = first[0].results, (compared.means, compared.other_means)
+    results, means = first[0].results.record, (compared.means, compared.other_means)
     ours, *theirs = (
         _group(recipe, group, mean)
         for recipe, group, mean in zip(recipes, scores, means, strict=False)
@@ -118,7 +118,7 @@ def _group(recipe: Recipe, scores: Sequence[RunScores], means: Estimates) -> See
         name=recipe.name,
         runs=tuple(str(run.folder) for run in recipe.runs),
         seeds=tuple(run.config.seed for run in recipe.runs),
-        spread=spread_over_runs([one.results for one in scores]),
+        spread=spread_over_runs([one.results.record for one in scores]),
         means=means,
     )
 

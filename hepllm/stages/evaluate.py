@@ -229,7 +229,7 @@ def _evaluate_set(bench: _Bench, chosen: EvaluationSet) -> EvaluatedSet:
     if not (chosen.table.label == UNKNOWN).any():
         results, views = _compare(bench, chosen, scores)
         curves = results.curves
-        kept = RunScores(results.record, results.events, chosen.table.event_digest)
+        kept = RunScores(results, chosen.table.event_digest)
         curves.write(folder / CURVES, indent=None)
         files += [folder / CURVES, *_draw(folder, results, cascade)]
     calibration, pictures = _check_probabilities(folder, bench, results, prior)

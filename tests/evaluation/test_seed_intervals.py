@@ -11,12 +11,11 @@ from scipy.stats import t as student
 from hepllm.config import EvaluationConfig
 from hepllm.errors import InputError
 from hepllm.evaluation.assessment import evaluate_scores
-from hepllm.evaluation.bootstrap import bootstrap, interval
 from hepllm.evaluation.scores import ScoreTable
 from hepllm.evaluation.seed_intervals import OverRuns, RunScores, compare_seeds, estimate_mean
-from hepllm.evaluation.seeds import SeedEstimate
+from hepllm.evaluation.seeds import METRICS, SeedEstimate
 
-CONFIG = EvaluationConfig(bootstrap=200)
+CONFIG = EvaluationConfig(bootstrap=100)
 LABEL = np.repeat([1, 0], [200, 600])
 EVENTS = np.random.default_rng(1).normal(size=(2, 800))
 """Two features of the events; the second does not tell the classes apart."""
@@ -29,7 +28,7 @@ def run(seed: int, noise: float, names: tuple[str, ...] = ("llm", "boosting")) -
     scores = {name: useful + noise * generator.normal() * useless for name in names}
     table = ScoreTable(LABEL, scores, {"permuted": generator.permutation(useful)})
     made = evaluate_scores(table, replace(table, ablations={}), CONFIG, 1)
-    return RunScores(made.record, made.events, np.arange(800, dtype=np.uint64))
+    return RunScores(made, np.arange(800, dtype=np.uint64))
 
 
 def estimate(plus: OverRuns, minus: OverRuns | None = None, seed: int = 1) -> SeedEstimate:
@@ -46,13 +45,20 @@ def test_without_variance_of_events_the_interval_is_that_of_student() -> None:
     assert found.event_error == pytest.approx(0, abs=1e-12)
 
 
-def test_without_variance_of_seeds_the_interval_is_that_of_the_events() -> None:
+def test_without_variance_of_seeds_the_intervals_are_those_of_one_run() -> None:
     same = [run(seed, 0.0) for seed in range(4)]
-    found = compare_seeds(same, [], CONFIG, seed=3)
-    auc = found.means["llm"]["auc"]
-    drawn = bootstrap({"llm": same[0].events["llm"]}, {"llm": ()}, (0.3,), CONFIG.bootstrap, 3)
-    assert auc.seed_error == pytest.approx(0, abs=1e-12)
-    assert auc.interval == pytest.approx(interval(drawn["llm"].auc, 0.95, 0).pair)
+    found = compare_seeds(same, [], CONFIG, seed=1)  # draws the same replicas as the evaluation
+    record = same[0].results.record
+    for name, one in (("llm", record), ("boosting", record.baselines["boosting"])):
+        for key in METRICS:
+            mean, alone = found.means[name][key], one.metrics[key]
+            assert (mean.interval is None) == (alone.interval is None)
+            if alone.interval is not None:
+                assert mean.estimate == pytest.approx(alone.value)
+                low, high = alone.interval  # whose percentiles lie between the few replicas
+                assert mean.interval == pytest.approx((low, high), abs=0.1 * (high - low))
+                assert mean.seed_error == pytest.approx(0, abs=1e-12)
+    assert found.means["llm"]["max_sic"].interval is not None
     assert found.differences["llm - boosting"]["auc"].interval == pytest.approx((0, 0), abs=1e-12)
 
 
@@ -94,7 +100,10 @@ def test_seeds_make_the_interval_wider_than_one_training_says() -> None:
     for mean in (*found.means.values(), *found.other_means.values()):
         assert mean["auc"].low < mean["auc"].estimate < mean["auc"].high
     difference = found.differences["llm - boosting"]["auc"]
-    values = [one.results.auc.value - one.results.baselines["boosting"].auc.value for one in runs]
+    values = [
+        one.auc.value - one.baselines["boosting"].auc.value
+        for one in (run.results.record for run in runs)
+    ]
     assert difference.by_run == pytest.approx(values)
     low, high = difference.interval
     assert low < 0 < high  # both classifiers are trained alike
@@ -122,10 +131,10 @@ def test_a_single_training_beside_all_runs_is_left_out() -> None:
         found = run(seed, 0.5, ("llm", "text_only"))
         table = ScoreTable(
             LABEL,
-            {name: found.events[name].score for name in ("llm", "text_only")},
+            {name: found.results.events[name].score for name in ("llm", "text_only")},
             retrained=("text_only",),
         )
-        return replace(found, results=evaluate_scores(table, table, CONFIG, 1).record)
+        return replace(found, results=evaluate_scores(table, table, CONFIG, 1))
 
     found = compare_seeds([with_retrained(1), with_retrained(2)], [], CONFIG, seed=1)
     assert list(found.means) == ["llm"]
@@ -133,13 +142,15 @@ def test_a_single_training_beside_all_runs_is_left_out() -> None:
 
 def test_a_classifier_of_some_events_is_left_out() -> None:
     runs = [run(seed, 0.5) for seed in range(2)]
-    part = {**runs[1].events, "permuted": runs[1].events["permuted"].take(np.arange(50))}
-    found = compare_seeds([runs[0], replace(runs[1], events=part)], [], CONFIG, seed=1)
+    events = runs[1].results.events
+    part = {**events, "permuted": events["permuted"].take(np.arange(50))}
+    other = replace(runs[1], results=replace(runs[1].results, events=part))
+    found = compare_seeds([runs[0], other], [], CONFIG, seed=1)
     assert list(found.means) == ["llm", "boosting"]
 
 
 def test_other_events_are_refused() -> None:
     runs = [run(seed, 0.5) for seed in range(2)]
     other = replace(runs[1], digests=np.arange(1, 801, dtype=np.uint64))
-    with pytest.raises(InputError, match=r"on different events: 799 of 800 are shared"):
+    with pytest.raises(InputError, match=r"have different events: 799 of 800 are shared"):
         compare_seeds([runs[0], other], [], CONFIG, seed=1)

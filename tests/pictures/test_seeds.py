@@ -89,4 +89,4 @@ def test_nothing_to_draw_is_said() -> None:
     empty = dict.fromkeys(METRICS, SeedEstimate(reason="too few", by_run=(None,)))
     figure = seed_figure(record().model_copy(update={"means": dict.fromkeys(VALUES, empty)}))
     assert not figure.axes
-    assert [text.get_text() for text in figure.texts] == ["no run has a value"]
+    assert [text.get_text() for text in figure.texts] == ["no run of the model has a value"]
