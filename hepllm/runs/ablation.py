@@ -56,8 +56,9 @@ def add_ablations(
     }
     drawn = {name: found.curves.classifiers[name] for name in ablations}
     curves = {"classifiers": {**results.curves.classifiers, **drawn}}
-    return EvaluationResults(
-        record.model_copy(update=changes),
-        results.curves.model_copy(update=curves),
-        {**results.events, **{name: found.events[name] for name in ablations}},
+    return replace(
+        results,
+        record=record.model_copy(update=changes),
+        curves=results.curves.model_copy(update=curves),
+        events={**results.events, **{name: found.events[name] for name in ablations}},
     )
