@@ -140,6 +140,9 @@ def train(
     help="A run with the same dataset, features and balance, trained on text or numbers only.",
 )
 @click.option("--select", help="Only events that pass, such as '3300 < m_jj < 3700'.")
+@click.option(
+    "--signal-grid", metavar="DATASET", help="Signals of many masses, for limits by mass."
+)
 @click.option("--stack", is_flag=True, default=None, help="Combine the model and the boosting.")
 @cascade_option
 @prior_option
@@ -156,6 +159,7 @@ def evaluate(
     masterkey: Path | Literal["none"] | None,
     compare: Sequence[Path],
     select: str | None,
+    signal_grid: str | None,
     stack: bool | None,
     cascade: float | None,
     prior: float | str | None,
@@ -185,6 +189,7 @@ def evaluate(
     recipes = as_recipes(ours, theirs) if len(folders) > 1 else ()
     options = {
         "evaluation__select": select,
+        "evaluation__search__signal_grid": signal_grid,
         "evaluation__stack": stack,
         "evaluation__cascade": cascade,
         **_scoring(executor, workers, dask_scheduler),

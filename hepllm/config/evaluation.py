@@ -58,6 +58,17 @@ class SearchConfig(Section):
     max_toys: Count = setting(
         10_000, "Maximum of pseudo-experiments, drawn until 20 exceed the data"
     )
+    signal_grid: str | None = setting(
+        None, "Dataset of 'simulate --grid', for limits by mass on the events in the box"
+    )
+    limit_step: _SmallShare = setting(0.04, "Step of the limits over the mass of the resonance")
+    limit_jets: tuple[Positive, Positive] = setting(
+        (500.0, 100.0), "Masses of X and Y that limits on the box assume, from signal_grid", "GeV"
+    )
+    limit_toys: Count = setting(1000, "Pseudo-experiments for each hypothesis of a limit")
+    luminosity: Positive | None = setting(
+        None, "Integrated luminosity, for limits on the cross section; null: none", "1/fb"
+    )
     workers: WholeNumber = setting(1, "Worker processes; 0: one per usable core")
 
     @field_validator("run", mode="before")

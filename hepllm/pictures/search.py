@@ -9,9 +9,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hepllm.arrays import Floats
-from hepllm.pictures.style import BACKGROUND_COLOUR, SIGNAL_COLOUR, save_figure
+from hepllm.pictures.style import (
+    BACKGROUND_COLOUR,
+    SIGNAL_COLOUR,
+    save_figure,
+    wide_canvas,
+)
 from hepllm.search.hunt import SearchResult
 from hepllm.search.jet_masses import JetMass
+from hepllm.search.records import Limit, UpperLimit, UpperLimits
+
+_GREEN, _YELLOW = "#5DC863", "#FDE725"
+"""The usual colours of expected limits, in shades that differ in brightness as well."""
 
 _NAMES = {"light": "lighter", "heavy": "heavier"}
 _SYMBOLS = {"m_jj": "$m_{jj}$", "m_jjj": "$m_{jjj}$"}
@@ -106,3 +115,42 @@ def _draw_jet(axes: Axes, found: JetMass) -> None:
     axes.set(xscale="log", xlim=(found.edges[0], 1500), ylim=(0, None))
     top = float(max(found.window.max(initial=1), found.background.max(initial=1)))
     axes.set_ylim(top=1.45 * top + 1)
+
+
+def plot_limits(name: str, limits: UpperLimits, path: Path) -> None:
+    """Draws observed and expected limits by mass, with the usual bands of 68 and 95 %.
+
+    They are limits on the cross section where a luminosity was stated, else on signal events in the
+    box, or after the cut where no efficiency is known.
+    """
+    label, shown = _best_limits(limits)
+    figure, axes = wide_canvas(name, f"{limits.confidence:.0%} CL upper limits")
+    mass = np.array([one.mass_gev for one, _ in shown])
+    found = [limit for _, limit in shown]
+    for band, colour, share in (("expected_95", _YELLOW, "95"), ("expected_68", _GREEN, "68")):
+        ends = [getattr(limit, band) or (np.nan, np.nan) for limit in found]
+        low, high = np.array(ends, dtype=np.float64).reshape(-1, 2).T
+        axes.fill_between(mass, low, high, color=colour, linewidth=0, label=f"{share} % expected")
+    expected = [limit.expected for limit in found]
+    axes.plot(mass, expected, color="black", linestyle="--", linewidth=1.4, label="expected")
+    observed = [limit.observed for limit in found]
+    axes.plot(mass, observed, "o-", color="black", linewidth=1.2, markersize=3, label="observed")
+    axes.set(yscale="log", xlabel="resonance mass [GeV]", ylabel=label)
+    axes.set_xlim(mass.min(), mass.max())
+    handles, labels = axes.get_legend_handles_labels()
+    axes.legend(handles[::-1], labels[::-1], framealpha=0.9, edgecolor="none", fontsize=11)
+    save_figure(figure, path)
+
+
+def _best_limits(limits: UpperLimits) -> tuple[str, list[tuple[UpperLimit, Limit]]]:
+    """The limits to show, at the masses that have them, and their name."""
+    kinds = {
+        "cross_section_fb": "cross section x branching fraction [fb]",
+        "box": "signal events in the box",
+        "selected": "signal events after the cut",
+    }
+    for kind, label in kinds.items():
+        found = [(one, getattr(one, kind)) for one in limits.by_mass]
+        if known := [(one, limit) for one, limit in found if limit is not None]:
+            return label, known
+    raise ValueError("no limit to draw")

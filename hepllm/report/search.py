@@ -9,6 +9,7 @@ from hepllm.provenance import shown_date
 from hepllm.report.cells import count_cell
 from hepllm.report.page import Cell, Chapter, Group, Listing, Picture, Row, Table
 from hepllm.search.records import (
+    Limit,
     Measurement,
     NoSearch,
     SearchFindings,
@@ -28,6 +29,10 @@ PICTURES: Mapping[str, tuple[str, str]] = {
         "Masses of the lighter and the heavier jet in the window of the largest excess",
         "Jet masses in the window, with the side-bands scaled to it.",
     ),
+    "search_limits.png": (
+        "Observed and expected upper limits on the signal as a function of the mass",
+        "Upper limits by mass: observed, and expected without signal with bands of 68 and 95 %.",
+    ),
 }
 """Alternative text and caption of each picture of a search."""
 
@@ -43,7 +48,8 @@ _SELECTION_HEADS = (
     "KS p",
     "KS p without peak",
 )
-_LIMIT_HEADS = ("mass [GeV]", "kept", "after the cut", "expected", "in the box")
+_LIMIT_HEADS = ("mass [GeV]", "kept", "after the cut", "expected", "in the box", "expected")
+_CROSS_SECTION_HEADS = ("cross section", "expected")
 
 
 def search_chapter(
@@ -167,30 +173,38 @@ def _number(value: float | None, form: str, reason: str = "") -> Cell:
 def _limit_tables(limits: UpperLimits | None) -> list[Table]:
     if limits is None:
         return []
-    note = (
-        f"{limits.method}; a Gaussian peak of relative width {limits.relative_width:g}. Expected: "
-        "median and 68 % of spectra without signal. In the box: for the efficiency of simulated "
-        "signal, at the lower end of its interval."
-    )
+    notes = [f"{limits.method}. Expected: median and 68 % of spectra without signal."]
+    if limits.efficiency_of is not None:
+        which = "at each mass" if limits.efficiency_by_mass else "of this signal at every mass"
+        notes.append(f"In the box: with the efficiency {which}, {limits.efficiency_of}.")
+    with_cross_section = any(one.cross_section_fb is not None for one in limits.by_mass)
+    heads = (*_LIMIT_HEADS, *(_CROSS_SECTION_HEADS if with_cross_section else ()))
+    if with_cross_section:
+        notes.append(
+            "Cross section times branching fraction in fb, with the stated luminosity of "
+            f"{limits.luminosity_ifb:g}/fb."
+        )
     return [
         Table(
             caption=f"Upper limits on signal events, {limits.confidence:.0%} CL",
-            heads=_LIMIT_HEADS,
-            groups=[Group("", [_limit_row(one) for one in limits.by_mass])],
-            notes=[note],
+            heads=heads,
+            groups=[Group("", [_limit_row(one, with_cross_section) for one in limits.by_mass])],
+            notes=notes,
         )
     ]
 
 
-def _limit_row(one: UpperLimit) -> Row:
-    mark = " (largest fluctuation)" if one.is_largest_fluctuation else ""
-    band = f"[{one.expected_16:.3g}, {one.expected_84:.3g}]"
-    return Row(
-        f"{one.mass_gev:.0f}{mark}",
-        [
-            _number(one.efficiency, "g"),
-            _number(one.n_signal_selected, ".3g"),
-            Cell(f"{one.expected:.3g}", one.expected, band),
-            _number(one.n_signal_box, ".3g", "the efficiency is not known"),
-        ],
-    )
+def _limit_row(one: UpperLimit, with_cross_section: bool) -> Row:
+    shown = [one.selected, one.box, *([one.cross_section_fb] if with_cross_section else [])]
+    cells = [cell for limit in shown for cell in _limit_cells(limit)]
+    return Row(f"{one.mass_gev:.0f}", [_number(one.selection, "g"), *cells])
+
+
+def _limit_cells(limit: Limit | None) -> list[Cell]:
+    if limit is None:
+        return [Cell(reason="the efficiency is not known")] * 2
+    low, high = limit.expected_68
+    return [
+        _number(limit.observed, ".3g"),
+        Cell(f"{limit.expected:.3g}", limit.expected, f"[{low:.3g}, {high:.3g}]"),
+    ]

@@ -18,18 +18,19 @@ from hepllm.config import EvaluationConfig, SearchConfig
 from hepllm.errors import InputError, nearest_name
 from hepllm.evaluation.scores import ScoredEvents
 from hepllm.files import file_digest, sync
-from hepllm.pictures.search import plot_jet_masses, plot_spectrum
+from hepllm.pictures.search import plot_jet_masses, plot_limits, plot_spectrum
 from hepllm.runs.folder import Run
 from hepllm.runs.samples import EvaluationSet
 from hepllm.schema import SIGNAL, is_search_safe
 from hepllm.search.hunt import BoxEvents
 from hepllm.search.records import Blackbox, Submission, Unblinding
+from hepllm.search.signal_grid import SignalGrid
 from hepllm.search.submission import Key, ReferenceSignal, search_box, truth_of
 
 LOG = logging.getLogger(__name__)
 
 SUBMISSION, UNBLINDING = "submission.json", "unblinding.json"
-SPECTRUM, JET_MASSES = "search.png", "search_jets.png"
+SPECTRUM, JET_MASSES, LIMITS = "search.png", "search_jets.png", "search_limits.png"
 
 _JET_MASSES = ("jet_mass_light", "jet_mass_delta")
 _TOOLS = ("numpy", "scipy", "iminuit", "pyBumpHunter")
@@ -43,6 +44,7 @@ class Box:
         name: name for tables and pictures.
         events: its events.
         reference: simulated signal; None where findings that need it cannot be given.
+        grid: simulated signals of many masses, for limits by mass; None without them.
         origin: fields of ``Submission`` that say where events and scores come from.
         warnings: warnings about the scores.
     """
@@ -52,6 +54,7 @@ class Box:
     reference: ReferenceSignal | None
     origin: Mapping[str, Any]
     warnings: Sequence[str] = ()
+    grid: SignalGrid | None = None
 
     @property
     def has_jet_masses(self) -> bool:
@@ -102,7 +105,7 @@ def search_and_write(
         InputError: as ``search_box``.
         RunError: as ``search_box``.
     """
-    result, findings = search_box(box.events, config, seed, reference=box.reference)
+    result, findings = search_box(box.events, config, seed, reference=box.reference, grid=box.grid)
     submission = Submission(
         **box.origin,
         seed=seed,
@@ -117,6 +120,9 @@ def search_and_write(
     if box.has_jet_masses:
         files.append(folder / JET_MASSES)
         plot_jet_masses(box.name, result, files[-1])
+    if submission.upper_limits is not None:
+        files.append(folder / LIMITS)
+        plot_limits(box.name, submission.upper_limits, files[-1])
     return submission, tuple(files)
 
 
@@ -150,6 +156,7 @@ def box_of_run(
     *,
     scores: Floats,
     validation: ScoredEvents,
+    grid: SignalGrid | None = None,
 ) -> Box:
     """Makes a box of a set of events and of a run that has scored them.
 
@@ -159,6 +166,7 @@ def box_of_run(
         chosen: set to search.
         scores: (N,) scores of its events.
         validation: scores of the run's validation events, for the efficiency of the selection.
+        grid: signals of many masses as the run scores them.
 
     Raises:
         InputError: if the dataset has no masses, its events have weights, or the selection cuts on
@@ -188,6 +196,7 @@ def box_of_run(
             "select": config.select,
         },
         warnings=cascade_warnings(config),
+        grid=grid,
     )
 
 
@@ -206,7 +215,7 @@ def cascade_warnings(config: EvaluationConfig) -> list[str]:
 
 def forget_search(folder: Path) -> None:
     """Removes the files of an earlier search, which do not belong to the new scores."""
-    for name in (SUBMISSION, SPECTRUM, JET_MASSES, UNBLINDING):
+    for name in (SUBMISSION, SPECTRUM, JET_MASSES, LIMITS, UNBLINDING):
         (folder / name).unlink(missing_ok=True)
 
 

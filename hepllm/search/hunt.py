@@ -110,6 +110,7 @@ class SearchResult:
         selections: from the loosest to the tightest.
         best: index of the selection with the most significant bump.
         rejected: fit of the rejected events.
+        background: model of the background that was fitted.
         resonance: fit to the spectrum of the best selection.
         jet_masses: masses of the ``light`` and the ``heavy`` jet near the resonance.
         tied: requested cuts that keep less than their share because of equal scores, including
@@ -124,6 +125,7 @@ class SearchResult:
     best: int
     toys: ToyResult
     rejected: BatchFit
+    background: SmoothBackground
     resonance: Resonance
     jet_masses: dict[str, JetMass]
     tied: list[ScoreCut]
@@ -184,6 +186,7 @@ def search(events: BoxEvents, config: SearchConfig, seed: int) -> SearchResult:
         best=best,
         toys=toys,
         rejected=fits.rejected,
+        background=background,
         resonance=resonance,
         jet_masses=jet_masses,
         tied=[one for one in choose_cuts(inside.score, config.efficiencies) if one.is_tied(n)],

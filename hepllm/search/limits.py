@@ -1,249 +1,373 @@
-"""Upper limits on the number of signal events, where a search finds no excess."""
+"""Upper limits on the signal of a box, over the whole mass range."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import norm
 
-from hepllm.arrays import Floats
-from hepllm.errors import RunError
+from hepllm.arrays import Bools, Floats
+from hepllm.config.evaluation import SearchConfig
+from hepllm.executor import Kind, run_tasks
+from hepllm.logs import progress_bar
+from hepllm.search.cls import CONFIDENCE, LimitValues, PeakTest
 from hepllm.search.hunt import SearchResult
-from hepllm.search.peakfit import PeakFits, fit_with_peak
-from hepllm.search.records import SignalEfficiency, UpperLimit, UpperLimits
-from hepllm.search.resonance import RESOLUTION, peak
+from hepllm.search.peak_shape import PeakShape
+from hepllm.search.peakfit import PeakModel
+from hepllm.search.poisson import fit, orthonormal
+from hepllm.search.records import LeastEfficient, Limit, SignalEfficiency, UpperLimit, UpperLimits
+from hepllm.search.signal_grid import EfficiencyByMass, SignalGrid, factors_of, masses_at
+from hepllm.search.smooth import SmoothBackground
+from hepllm.search.spectra import BoxSpectra
 
-CONFIDENCE = 0.95
 METHOD = "CLs, profile likelihood ratio, pseudo-experiments"
 
-_MASS_STEP = 500.0
 _MARGIN = 2.0
 """Smallest distance of a mass from the ends of the m_jj range, in widths of the peak."""
 
-_N_SIZES = 10
-_NEAR = 1.6
-"""Largest distance from the level, in log CLs, of the points that a parabola is fitted to."""
+_WINDOW = 2.5
+"""Half width of the window that must not decide about the selection, in widths of the peak."""
 
-_LEVEL = float(np.log(1 - CONFIDENCE))
-_MAX_SIZE = 1e6
+_JETS_SPREAD = 0.002
+"""Change of the peak's location with the masses of the jets, over the mass of the resonance."""
+
+_N_SHIFTS, _N_WIDENINGS = 5, 3
+_LEAST_EFFICIENCY = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
-class PeakSearch:
-    """A peak of fixed mass and width over a smooth background.
+class GridKnowledge:
+    """What a signal grid tells about a mass besides the efficiencies.
 
     Attributes:
-        counts: (B,) observed events.
-        shape: (B,) share of the signal in each bin; sums to 1.
-        basis: (B, P) orthonormal columns of the background fit.
-        offset: (B,) logarithm of the spectrum that exp(basis . p) multiplies.
+        trigger: share of the signal that triggers.
+        least: by selection, the smallest efficiency of any jets, and their masses.
     """
 
-    counts: Floats
-    shape: Floats
-    basis: Floats
-    offset: Floats
-
-    def fit(self, counts: Floats, size: float | Floats | None) -> PeakFits:
-        """Fits T spectra, shape (T, B), with ``size`` signal events; None fits their number."""
-        return fit_with_peak(counts, self.shape, self.basis, self.offset, size)
-
-    def statistic(self, counts: Floats, free: PeakFits, size: float | Floats) -> Floats:
-        """q_mu of T spectra, shape (T, B), for ``size`` signal events, a number or shape (T,).
-
-        Cowan, Cranmer, Gross and Vitells, arXiv:1007.1727, equation 16 (q tilde): 0 where the free
-        fit finds at least ``size`` events; that fit never has fewer than 0 events.
-
-        Args:
-            counts: (T, B) events.
-            free: fits of the same spectra with free signal, or of one spectrum that is repeated.
-            size: tested number of signal events.
-        """
-        excess = np.maximum(self.fit(counts, size).deviance - free.deviance, 0.0)
-        return np.where(free.size >= size, 0.0, excess)
-
-    def hypothesis(self, size: float) -> Floats:
-        """Expected events, shape (B,), with ``size`` signal events on the background that fits."""
-        return np.asarray(self.fit(self.counts[None], size).expected[0])
-
-    def asymptotic_limits(self) -> tuple[float, float]:
-        """Observed and median expected 95 % CLs limits in the limit of many events.
-
-        Equations 65 and 66 of arXiv:1007.1727, with its Asimov data for the expected limit. Both
-        limits are too small where they are only a few events.
-        """
-        sizes = np.geomspace(0.3, 1.2 * max(self.counts.sum(), 10.0), 80)
-        of_asimov = self._profile(self.hypothesis(0.0), sizes)
-        of_data = self._profile(self.counts, sizes)
-        observed, expected = (_asymptotic(q, of_asimov) for q in (of_data, of_asimov))
-        return _crossing(sizes, observed), _crossing(sizes, expected)
-
-    def _profile(self, counts: Floats, sizes: Floats) -> Floats:
-        """q_mu of one spectrum for several numbers of signal events."""
-        repeated = np.repeat(counts[None], len(sizes), axis=0)
-        return self.statistic(repeated, self.fit(counts[None], None), sizes)
-
-    def log_cls(self, sizes: Floats, random: np.random.Generator, n_toys: int) -> Floats:
-        """Computes the logarithm of CLs for S numbers of signal events by pseudo-experiments.
-
-        CLs = p(signal and background) / p(background alone) (Read, J. Phys. G 28 (2002) 2693),
-        each the share of ``n_toys`` pseudo-experiments at least as unlike signal. They are drawn
-        from the background that fits the data best under each hypothesis, and are fitted again.
-        Data that are less like signal than 97.5 % of spectra without signal count as that
-        quantile: no limit is better than a downward fluctuation of two standard deviations
-        explains, and CLs stays defined.
-
-        Returns:
-            (S, 4): for the data, and for spectra without signal at the median, the 16 % and the
-            84 % quantile of their limits.
-        """
-        data = self.counts[None]
-        of_data = self.fit(data, None)
-        without, of_without = self._draw(0.0, random, n_toys)
-        found = []
-        for size in sizes:
-            with_signal, of_with = self._draw(size, random, n_toys)
-            q_with = self.statistic(with_signal, of_with, size)
-            q_without = self.statistic(without, of_without, size)
-            # The less a spectrum is like signal, the higher is q and the lower the limit.
-            quantiles = np.quantile(q_without, [0.975, 0.5, 0.84, 0.16], method="inverted_cdf")
-            levels = [min(self.statistic(data, of_data, size)[0], quantiles[0]), *quantiles[1:]]
-            # The level of the data is at most that of a toy, so the denominator is not 0.
-            found.append(
-                [max(_n_beyond(q_with, one), 0.5) / _n_beyond(q_without, one) for one in levels]
-            )
-        return np.asarray(np.log(found))
-
-    def _draw(
-        self, size: float, random: np.random.Generator, n_toys: int
-    ) -> tuple[Floats, PeakFits]:
-        expected = self.hypothesis(size)
-        drawn = random.poisson(expected, (n_toys, len(expected))).astype(np.float64)
-        return drawn, self.fit(drawn, None)
+    trigger: SignalEfficiency
+    least: Sequence[tuple[SignalEfficiency, tuple[float, float]]]
 
 
-def _n_beyond(toys: Floats, level: float) -> int:
-    """Counts the toys that are at least as large as a level, up to rounding."""
-    return int((toys >= level - 1e-6).sum())
+@dataclass(frozen=True, eq=False)
+class MassPoint:
+    """A mass at which a limit is computed, and what simulation says about a signal there.
 
+    Attributes:
+        mass: mass of the resonance in GeV.
+        efficiencies: by selection, the loosest first; None where they are not known.
+        known: what only a signal grid tells; None without one.
+    """
 
-def _asymptotic(q: Floats, q_asimov: Floats) -> Floats:
-    """Logarithm of CLs for many events, from q and the q of data without signal."""
-    root, scale = np.sqrt(q), np.sqrt(np.maximum(q_asimov, 1e-12))
-    far = root > scale
-    with_signal = np.where(far, (q + q_asimov) / (2 * scale), root)
-    without = np.where(far, (q - q_asimov) / (2 * scale), root - scale)
-    return np.asarray(norm.logsf(with_signal) - norm.logsf(without))
+    mass: float
+    efficiencies: Sequence[SignalEfficiency] | None
+    known: GridKnowledge | None = None
 
-
-def _crossing(sizes: Floats, log_cls: Floats) -> float:
-    """Returns the size where CLs, which falls with it, first crosses 0.05; NaN if it does not."""
-    below = np.flatnonzero(log_cls < _LEVEL)
-    if not len(below):
-        return float("nan")
-    # Where CLs is below the level from the start, the pair is one point: the first size.
-    pair = slice(max(below[0] - 1, 0), below[0] + 1)
-    return float(np.interp(-_LEVEL, -log_cls[pair], sizes[pair]))
-
-
-def _smooth_crossing(sizes: Floats, log_cls: Floats) -> float:
-    """As ``_crossing`` for CLs of pseudo-experiments: a fitted parabola reduces their noise."""
-    distance = np.abs(log_cls - _LEVEL)
-    near = distance < max(_NEAR, float(np.sort(distance)[3]) + 1e-9)
-    x, weight = sizes[near], np.exp(log_cls[near] / 2)
-    parabola = np.polynomial.Polynomial.fit(x, log_cls[near], 2, w=weight)
-    fine = np.linspace(x.min(), x.max(), 500)
-    found = _crossing(fine, parabola(fine))
-    inside = np.isfinite(found) and x.min() < found < x.max()
-    return found if inside else _crossing(sizes, log_cls)
+    def __str__(self) -> str:
+        return f"limit at {self.mass:.0f} GeV"
 
 
 def upper_limits(
     result: SearchResult,
-    efficiencies: Sequence[SignalEfficiency] | None,
+    config: SearchConfig,
     seed: int,
     *,
-    n_toys: int = 1000,
+    efficiencies: Sequence[SignalEfficiency] | None = None,
+    grid: SignalGrid | None = None,
 ) -> UpperLimits:
-    """Computes 95 % CL limits at the largest fluctuation, and at multiples of 500 GeV.
+    """Computes observed and expected 95 % CL limits in steps of the mass.
 
     At each mass one selection is used: the one with the smallest expected limit on the signal
-    before the cut, which does not depend on a fluctuation at this mass; without efficiencies the
-    loosest. The limit on the signal in the box uses the lower end of the efficiency.
+    in the box, from a background that is fitted without the events near this mass, so that they do
+    not decide about it; without efficiencies the loosest.
 
     Args:
         result: result of the search.
-        efficiencies: efficiency for a signal of each selection; None if not known.
+        config: rules of the search.
         seed: seed of the pseudo-experiments.
-        n_toys: pseudo-experiments for each hypothesis and number of events.
+        efficiencies: efficiency of each selection for one signal, used where there is no grid.
+        grid: simulated signals of many masses, for the efficiency as a function of the mass.
 
     Raises:
         RunError: if the data allow no limit.
     """
-    low, high = result.spectra.edges[0], result.spectra.edges[-1]
-    least, most = low / (1 - _MARGIN * RESOLUTION), high / (1 + _MARGIN * RESOLUTION)
-    first = np.ceil(least / _MASS_STEP) * _MASS_STEP
-    masses = [float(mass) for mass in np.arange(first, most, _MASS_STEP)]
-    if least <= result.resonance.mass.value <= most:
-        masses.insert(0, result.resonance.mass.value)
+    peak = PeakShape.shipped() if grid is None else peak_of(config.limit_jets)
+    points = _mass_points(result, config, peak, efficiencies, grid)
+    box = _LimitsOfBox(
+        selections=FittedSelections.of(result),
+        kept=[one.cut.efficiency for one in result.selections],
+        peak=peak,
+        luminosity=config.luminosity,
+        n_toys=config.limit_toys,
+        seed=seed,
+    )
+    kind: Kind = "serial" if config.workers == 1 else "processes"
+    by_mass = []
+    with (
+        closing(run_tasks(box.at, points, kind=kind, workers=config.workers, ordered=True)) as done,
+        progress_bar(len(points), "limits", "masses") as progress,
+    ):
+        for _, limit in done:
+            by_mass.append(limit)
+            progress.update()
+    of = efficiencies[0].of if efficiencies else None
+    if grid is not None:
+        heavy, light = max(config.limit_jets), min(config.limit_jets)
+        of = f"{grid.description}, X {heavy:g} GeV, Y {light:g} GeV"
     return UpperLimits(
         confidence=CONFIDENCE,
         method=METHOD,
-        relative_width=RESOLUTION,
-        by_mass=[
-            _limit_at(mass, result, efficiencies, np.random.default_rng([seed, 34, place]), n_toys)
-            for place, mass in enumerate(masses)
-        ],
+        n_toys=config.limit_toys,
+        efficiency_of=of,
+        efficiency_by_mass=grid is not None,
+        luminosity_ifb=config.luminosity,
+        by_mass=by_mass,
     )
 
 
-def _limit_at(
-    mass: float,
+def peak_of(jets: tuple[float, float]) -> PeakShape:
+    """The shape of a signal with jets of these masses in GeV."""
+    return PeakShape.shipped().with_jets(light=min(jets), heavy=max(jets))
+
+
+def limit_masses(edges: Floats, step: float, peak: PeakShape) -> list[float]:
+    """Masses of a curve of limits in GeV, in equal steps of the logarithm.
+
+    The first and the last are two widths of the peak inside the m_jj range.
+
+    Args:
+        edges: (B + 1,) in GeV.
+        step: largest step over the mass.
+        peak: shape of the signal.
+    """
+    low, high = float(edges[0]), float(edges[-1])
+    least = low / (1 - _MARGIN * peak.resolution(low))
+    most = high / (1 + _MARGIN * peak.resolution(high))
+    n_steps = max(1, int(np.ceil(np.log(most / least) / step)))
+    return [float(mass) for mass in np.geomspace(least, most, n_steps + 1)]
+
+
+def _mass_points(
     result: SearchResult,
+    config: SearchConfig,
+    peak: PeakShape,
     efficiencies: Sequence[SignalEfficiency] | None,
-    random: np.random.Generator,
-    n_toys: int,
-) -> UpperLimit:
-    shape = peak(result.spectra.edges, mass, RESOLUTION)
-    searches = [
-        PeakSearch(counts, shape / shape.sum(), one.basis, one.offset)
-        for counts, one in zip(result.spectra.selected, result.selections, strict=True)
-    ]
-    chosen, least_efficiency = 0, 0.0
-    if efficiencies is not None:
-        expected = np.array([one.asymptotic_limits()[1] for one in searches])
-        shares = np.array([one.value for one in efficiencies])
-        before_cut = np.where(shares > 0, expected, np.nan) / shares
-        chosen = int(np.argmin(np.nan_to_num(before_cut, nan=np.inf)))
-        least_efficiency = efficiencies[chosen].low
-    observed, median, low, high = limits_by_toys(searches[chosen], random, n_toys)
-    return UpperLimit(
-        mass_gev=mass,
-        is_largest_fluctuation=mass == result.resonance.mass.value,
-        efficiency=result.selections[chosen].cut.efficiency,
-        n_signal_selected=observed,
-        expected=median,
-        expected_16=low,
-        expected_84=high,
-        n_signal_box=observed / least_efficiency if least_efficiency > 0 else None,
+    grid: SignalGrid | None,
+) -> list[MassPoint]:
+    edges = result.spectra.edges
+    masses = limit_masses(edges, config.limit_step, peak)
+    if grid is None:
+        return [MassPoint(mass, efficiencies) for mass in masses]
+    inside = [mass for mass in masses if grid.covers(mass)]
+    m_jj_range = float(edges[0]), float(edges[-1])
+    fitted = [grid.efficiency(one.cut, m_jj_range) for one in result.selections]
+    wanted = masses_at(inside, config.limit_jets)
+    by_selection = [one.at(wanted) for one in fitted]
+    trigger = grid.trigger_efficiency().at(wanted)
+    found = {
+        mass: MassPoint(
+            mass,
+            [one[place] for one in by_selection],
+            GridKnowledge(trigger[place], [_least(one, grid, mass) for one in fitted]),
+        )
+        for place, mass in enumerate(inside)
+    }
+    return [found.get(mass, MassPoint(mass, None)) for mass in masses]
+
+
+def _least(
+    fitted: EfficiencyByMass, grid: SignalGrid, mass: float
+) -> tuple[SignalEfficiency, tuple[float, float]]:
+    """The smallest efficiency at a mass, and the masses of the jets, among those of the grid."""
+    pairs = grid.pairs_at(mass)
+    values = fitted.at(np.column_stack([np.full(len(pairs), mass), pairs]))
+    lowest = int(np.argmin([one.value for one in values]))
+    return values[lowest], (float(pairs[lowest, 0]), float(pairs[lowest, 1]))
+
+
+def shape_variations(peak: PeakShape, edges: Floats, mass: float) -> tuple[Floats, Floats]:
+    """The signal in each bin, and equally probable variations of it by the errors of the response.
+
+    Args:
+        peak: shape of the signal.
+        edges: (B + 1,) in GeV.
+        mass: mass of the resonance in GeV.
+
+    Returns:
+        Shares that sum to 1, shape (B,), their mean over the variations; and these, shape (V, B).
+    """
+    location = float(np.hypot(np.linalg.norm(peak.mass_error(mass)) / mass, _JETS_SPREAD))
+    shifts, widenings = (
+        norm.ppf((np.arange(number) + 0.5) / number) for number in (_N_SHIFTS, _N_WIDENINGS)
     )
+    # The quantiles in the middle of their bins have a smaller spread than the distribution.
+    shifts, widenings = (one / one.std() for one in (shifts, widenings))
+    shapes = np.array(
+        [
+            peak.shares(
+                edges,
+                mass * float(np.exp(location * shift)),
+                widening=float(np.exp(peak.model.scale_uncertainty * widening)),
+            )
+            for shift in shifts
+            for widening in widenings
+        ]
+    )
+    shapes /= shapes.sum(axis=1, keepdims=True)
+    return np.asarray(shapes.mean(axis=0)), shapes
 
 
-def limits_by_toys(
-    search: PeakSearch, random: np.random.Generator, n_toys: int
-) -> tuple[float, float, float, float]:
-    """Returns the observed limit, and median, 16 % and 84 % quantile of those without signal."""
-    known = [value for value in search.asymptotic_limits() if np.isfinite(value)] or [3.0]
-    # The limit is 3 events where none are observed or expected.
-    sizes = np.geomspace(min(0.4 * min(known), 2.0), max(1.8 * max(known), 4.5), _N_SIZES)
-    logs = search.log_cls(sizes, random, n_toys)
-    while logs[-1].max() > _LEVEL:
-        sizes = np.append(sizes, 1.3 * sizes[-1])
-        if sizes[-1] > _MAX_SIZE:
-            raise RunError("no upper limit: the background fit absorbs any number of signal events")
-        logs = np.vstack([logs, search.log_cls(sizes[-1:], random, n_toys)])
-    observed, median, low, high = (_smooth_crossing(sizes, column) for column in logs.T)
-    # Where nearly all spectra are empty, the quantiles differ only by the noise of the toys.
-    return observed, median, min(low, median), max(high, median)
+@dataclass(frozen=True, eq=False)
+class FittedSelections:
+    """Spectra of a box, and the size of the background fits.
+
+    Attributes:
+        spectra: spectra of the box.
+        background: model of the background.
+        n_rejected: parameters of the fit of the rejected events.
+        n_selected: parameters of the fit of each selection.
+    """
+
+    spectra: BoxSpectra
+    background: SmoothBackground
+    n_rejected: int
+    n_selected: Sequence[int]
+
+    @classmethod
+    def of(cls, result: SearchResult) -> FittedSelections:
+        """Takes them from the result of a search."""
+        sizes = [one.n_parameters for one in result.selections]
+        n_rejected = int(result.rejected.n_parameters[0])
+        return cls(result.spectra, result.background, n_rejected, sizes)
+
+    def test(self, place: int, variations: Floats, factors: Floats) -> PeakTest:
+        """Prepares the test for a peak in one selection.
+
+        With the background ``template``, the rejected events are fitted at the same time, with a
+        peak of any size of their own: the uncertainty of the template counts, and signal that
+        fails the cut does not become background.
+
+        Args:
+            place: position of the selection.
+            variations: (V, B) possible shapes of the signal.
+            factors: (J,) possible efficiencies over the best estimate.
+        """
+        selected, shape = self.spectra.selected[place], variations.mean(axis=0)
+        columns, widths = self.background.shape, self.background.log_width
+        if self.background.method == "dijet":
+            model = PeakModel(shape[None], columns[:, : self.n_selected[place]], widths)
+            return PeakTest(selected, model, variations, factors)
+        columns = columns[:, : self.n_rejected]
+        factor = self.background.factor[:, : self.n_selected[place]]
+        basis = orthonormal(np.block([[columns, np.zeros_like(factor)], [columns, factor]]))
+        none = np.zeros_like(shape)
+        shapes = np.array([np.concatenate([none, shape]), np.concatenate([shape, none])])
+        model = PeakModel(shapes, basis, np.tile(widths, 2))
+        counts = np.concatenate([self.spectra.rejected, selected])
+        return PeakTest(counts, model, np.pad(variations, ((0, 0), (len(none), 0))), factors)
+
+    def choose(
+        self, variations: Floats, near: Bools, efficiencies: Sequence[SignalEfficiency]
+    ) -> int:
+        """The selection with the smallest expected limit on the signal in the box.
+
+        Args:
+            variations: (V, B) possible shapes of the signal.
+            near: (B,) bins that do not decide about it.
+            efficiencies: efficiency of each selection for the signal.
+        """
+        expected = [
+            expected_outside(self.test(place, variations, np.ones(1)), near)
+            for place in range(len(self.n_selected))
+        ]
+        shares = np.array([one.value for one in efficiencies])
+        in_box = np.divide(expected, shares, out=np.full(len(shares), np.inf), where=shares > 0)
+        return int(np.argmin(np.where(np.isfinite(in_box), in_box, np.inf)))
+
+
+@dataclass(frozen=True, eq=False)
+class _LimitsOfBox:
+    """All that the limits of a box have in common."""
+
+    selections: FittedSelections
+    kept: Sequence[float]
+    peak: PeakShape
+    luminosity: float | None
+    n_toys: int
+    seed: int
+
+    def at(self, point: MassPoint) -> UpperLimit:
+        """Computes the limits at one mass."""
+        edges, known = self.selections.spectra.edges, point.efficiencies
+        _, variations = shape_variations(self.peak, edges, point.mass)
+        chosen, efficiency = 0, None
+        if known is not None:
+            near = near_bins(edges, point.mass, self.peak)
+            chosen = self.selections.choose(variations, near, known)
+            efficiency = known[chosen] if known[chosen].value > 0 else None
+        test = self.selections.test(chosen, variations, factors_of(efficiency))
+        random = np.random.default_rng([self.seed, 34, round(point.mass)])
+        selected, scaled = test.limits(random, self.n_toys)
+        found = UpperLimit(
+            mass_gev=point.mass,
+            selection=self.kept[chosen],
+            selected=_limit(selected, 1.0),
+            signal_efficiency=efficiency,
+            box=None,
+        )
+        if efficiency is None:
+            return found
+        changes = {"box": _limit(scaled, 1 / efficiency.value)}
+        return found.model_copy(update=changes | self._of_grid(point, chosen, scaled))
+
+    def _of_grid(self, point: MassPoint, chosen: int, scaled: LimitValues) -> dict[str, object]:
+        """Fields of the record that need a signal grid."""
+        if point.known is None or point.efficiencies is None:
+            return {}
+        lowest, jets = point.known.least[chosen]
+        least = LeastEfficient(
+            m_jets_gev=jets,
+            efficiency=lowest.value,
+            observed=scaled.observed / max(lowest.low, _LEAST_EFFICIENCY),
+        )
+        trigger, cross_section = point.known.trigger.value, None
+        if self.luminosity is not None:
+            per_fb = self.luminosity * trigger * point.efficiencies[chosen].value
+            cross_section = _limit(scaled, 1 / per_fb)
+        return {
+            "least_efficient": least,
+            "trigger_efficiency": trigger,
+            "cross_section_fb": cross_section,
+        }
+
+
+def near_bins(edges: Floats, mass: float, peak: PeakShape) -> Bools:
+    """The bins, shape (B,), that must not decide which selection is used at a mass in GeV."""
+    half = _WINDOW * peak.resolution(mass) * mass
+    return np.asarray((edges[1:] > mass - half) & (edges[:-1] < mass + half))
+
+
+def expected_outside(test: PeakTest, near: Bools) -> float:
+    """Expected limit on the events selected, from the data outside of bins near a mass.
+
+    Returns:
+        The limit; NaN where the rest of the data does not determine the background.
+    """
+    used = ~np.tile(near, len(test.counts) // len(near))
+    model = test.model
+    fitted = fit(test.counts[None], model.basis, model.offset, used[None])
+    if not fitted.converged[0]:
+        return float("nan")
+    return test.expected_limit(np.minimum(fitted.expected[0], 1e9))
+
+
+def _limit(values: LimitValues, factor: float) -> Limit:
+    low_95, low_68, median, high_68, high_95 = (factor * one for one in values.expected)
+    return Limit(
+        observed=factor * values.observed,
+        expected=median,
+        expected_68=(low_68, high_68),
+        expected_95=(low_95, high_95),
+    )

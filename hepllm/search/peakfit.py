@@ -1,4 +1,4 @@
-"""Poisson fits of a peak of known shape on a log-linear background, to thousands of spectra."""
+"""Poisson fits of peaks of known shape on a log-linear background, to thousands of spectra."""
 
 from __future__ import annotations
 
@@ -10,9 +10,33 @@ from hepllm.arrays import Bools, Floats, Ints
 from hepllm.search.poisson import deviance, fit
 
 _MAX_STEPS = 60
-_TOLERANCE = 1e-6
+_TOLERANCE = 1e-5
 _MAX_CHANGE = 3.0
 _HALVINGS = 6
+
+
+@dataclass(frozen=True, eq=False)
+class PeakModel:
+    """Peaks of known shape over a smooth background: mu = sizes . shapes + exp(offset + basis . p).
+
+    Attributes:
+        shapes: (K, B) share of each peak in each bin; the first is the signal, the others are
+            peaks whose sizes are fitted in any case.
+        basis: (B, P) orthonormal columns.
+        offset: (B,) logarithm of the spectrum that exp(basis . p) multiplies.
+    """
+
+    shapes: Floats
+    basis: Floats
+    offset: Floats
+
+    def background(self, parameters: Floats) -> Floats:
+        """Expected events of the background, shape (T, B), for parameters (T, P)."""
+        return np.asarray(np.exp(np.clip(self.offset + parameters @ self.basis.T, -50, 50)))
+
+    def expected(self, sizes: Floats, parameters: Floats) -> Floats:
+        """Expected events, shape (T, B), kept positive."""
+        return np.asarray(np.maximum(sizes @ self.shapes + self.background(parameters), 1e-30))
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,89 +44,118 @@ class PeakFits:
     """Fits of T histograms with B bins.
 
     Attributes:
-        size: (T,) signal events.
-        expected: (T, B) events of signal and background.
+        sizes: (T, K) events of each peak.
+        parameters: (T, P) of the background.
+        expected: (T, B) events of all peaks and of the background.
         deviance: (T,) as ``poisson.deviance`` defines it.
     """
 
-    size: Floats
+    sizes: Floats
+    parameters: Floats
     expected: Floats
     deviance: Floats
 
+    @property
+    def size(self) -> Floats:
+        """Signal events, shape (T,)."""
+        return np.asarray(self.sizes[:, 0])
 
-def fit_with_peak(
-    counts: Floats, shape: Floats, basis: Floats, offset: Floats, size: float | Floats | None
+    def repeated(self, n_fits: int) -> PeakFits:
+        """The first fit, ``n_fits`` times."""
+        parts = (self.sizes, self.parameters, self.expected, self.deviance)
+        return PeakFits(*(np.repeat(part[:1], n_fits, axis=0) for part in parts))
+
+
+def fit_peaks(
+    model: PeakModel, counts: Floats, size: float | Floats | None, start: PeakFits | None = None
 ) -> PeakFits:
-    """Fits mu = size * shape + exp(offset + basis . p) with Fisher's scoring, with size >= 0.
+    """Fits sizes >= 0 and the background with Fisher's scoring.
 
-    Starts from the fit without a peak, and halves a step that raises the deviance.
+    A step that raises the deviance is halved.
 
     Args:
+        model: peaks and background.
         counts: (T, B) events.
-        shape: (B,) share of the signal in each bin.
-        basis: (B, P) orthonormal columns.
-        offset: (B,) logarithm of the spectrum that exp(basis . p) multiplies.
         size: signal events, a number or shape (T,); None to fit them.
+        start: fits to start from, of as many spectra; None to start from fits without peaks.
     """
-    is_free = size is None
-    sizes = np.zeros(len(counts)) if size is None else np.broadcast_to(size, len(counts)).copy()
-    smooth = fit(np.maximum(counts - sizes[:, None] * shape, 0.0), basis, offset)
-    parameters = (np.log(np.maximum(smooth.expected, 1e-300)) - offset) @ basis
-    state = _State(shape, basis, offset, counts, sizes, parameters)
+    n_peaks = len(model.shapes)
+    if start is None:
+        signal = 0.0 if size is None else np.reshape(size, (-1, 1))
+        smooth = fit(np.maximum(counts - signal * model.shapes[0], 0.0), model.basis, model.offset)
+        logarithm = np.log(np.maximum(smooth.expected, 1e-300)) - model.offset
+        sizes, parameters = np.zeros((len(counts), n_peaks)), logarithm @ model.basis
+    else:
+        sizes, parameters = start.sizes.copy(), start.parameters.copy()
+    is_free = np.ones(n_peaks, dtype=bool)
+    if size is not None:
+        is_free[0], sizes[:, 0] = False, size
+    state = _State(model, counts, sizes, parameters, is_free)
     active = np.arange(len(counts))
     for _ in range(_MAX_STEPS):
-        active = active[~state.step(active, is_free)]
+        active = active[~state.step(active)]
         if not len(active):
             break
-    expected = state.expected(state.sizes, state.parameters)
-    return PeakFits(state.sizes, expected, deviance(counts, expected))
+    expected = model.expected(state.sizes, state.parameters)
+    return PeakFits(state.sizes, state.parameters, expected, deviance(counts, expected))
 
 
 @dataclass(eq=False)
 class _State:
     """The current parameters of T fits."""
 
-    shape: Floats
-    basis: Floats
-    offset: Floats
+    model: PeakModel
     counts: Floats
     sizes: Floats
     parameters: Floats
+    is_free: Bools
 
-    def background(self, parameters: Floats) -> Floats:
-        return np.asarray(np.exp(np.clip(self.offset + parameters @ self.basis.T, -50, 50)))
+    def __post_init__(self) -> None:
+        shapes, basis = self.model.shapes, self.model.basis
+        n_bins, n_peaks, n_parameters = len(basis), len(shapes), basis.shape[1]
+        self._squares = (basis[:, :, None] * basis[:, None, :]).reshape(n_bins, -1)
+        self._mixed = (shapes.T[:, :, None] * basis[:, None, :]).reshape(n_bins, -1)
+        self._peaks = (shapes.T[:, :, None] * shapes.T[:, None, :]).reshape(n_bins, -1)
+        self._mixed_shape = n_peaks, n_parameters
 
-    def expected(self, sizes: Floats, parameters: Floats) -> Floats:
-        """Expected events, shape (T, B), kept positive."""
-        total = sizes[:, None] * self.shape + self.background(parameters)
-        return np.asarray(np.maximum(total, 1e-30))
-
-    def step(self, rows: Ints, is_free: bool) -> Bools:
+    def step(self, rows: Ints) -> Bools:
         """Makes one step of some fits; returns which of them are at their minimum."""
         sizes, parameters, counts = self.sizes[rows], self.parameters[rows], self.counts[rows]
-        background = self.background(parameters)
-        expected = np.maximum(sizes[:, None] * self.shape + background, 1e-30)
+        background = self.model.background(parameters)
+        expected = np.maximum(sizes @ self.model.shapes + background, 1e-30)
         residual = counts / expected - 1
-        slope_size = residual @ self.shape
-        # A fit with 0 signal events may only move to more of them.
-        moves = is_free & ((sizes > 0) | (slope_size > 0))
-        columns = np.concatenate(
-            [moves[:, None, None] * self.shape[:, None], background[..., None] * self.basis], axis=2
-        )
-        gradient = np.einsum("tb,tbp->tp", residual, columns)
-        change = _solve(columns, expected, gradient)
+        slopes = residual @ self.model.shapes.T
+        # A peak of no events may only grow.
+        moves = self.is_free & ((sizes > 0) | (slopes > 0))
+        gradient = np.concatenate([slopes * moves, (residual * background) @ self.model.basis], 1)
+        change = _solve(self._information(background, expected, moves), gradient)
         decrement = np.einsum("tp,tp->t", gradient, change)
-        boldest = np.abs(change[:, 1:] @ self.basis.T).max(axis=1)
+        n_peaks = sizes.shape[1]
+        boldest = np.abs(change[:, n_peaks:] @ self.model.basis.T).max(axis=1)
         change *= np.minimum(1.0, _MAX_CHANGE / np.maximum(boldest, 1e-300))[:, None]
         self._move(rows, change, deviance(counts, expected))
         return np.asarray((decrement < _TOLERANCE) & (boldest < _MAX_CHANGE))
 
+    def _information(self, background: Floats, expected: Floats, moves: Bools) -> Floats:
+        n_fits, (n_peaks, n_parameters) = len(background), self._mixed_shape
+        ratio = background / expected
+        information = np.empty((n_fits, n_peaks + n_parameters, n_peaks + n_parameters))
+        smooth = (background * ratio) @ self._squares
+        information[:, n_peaks:, n_peaks:] = smooth.reshape(n_fits, n_parameters, n_parameters)
+        mixed = (ratio @ self._mixed).reshape(n_fits, n_peaks, n_parameters) * moves[:, :, None]
+        information[:, :n_peaks, n_peaks:] = mixed
+        information[:, n_peaks:, :n_peaks] = np.swapaxes(mixed, 1, 2)
+        peaks = ((1 / expected) @ self._peaks).reshape(n_fits, n_peaks, n_peaks)
+        information[:, :n_peaks, :n_peaks] = peaks * moves[:, :, None] * moves[:, None, :]
+        return information
+
     def _move(self, rows: Ints, change: Floats, before: Floats) -> None:
         factor = np.ones(len(rows))
+        n_peaks = self.sizes.shape[1]
         for _ in range(_HALVINGS):
-            sizes = np.maximum(self.sizes[rows] + factor * change[:, 0], 0.0)
-            parameters = self.parameters[rows] + factor[:, None] * change[:, 1:]
-            after = deviance(self.counts[rows], self.expected(sizes, parameters))
+            sizes = np.maximum(self.sizes[rows] + factor[:, None] * change[:, :n_peaks], 0.0)
+            parameters = self.parameters[rows] + factor[:, None] * change[:, n_peaks:]
+            after = deviance(self.counts[rows], self.model.expected(sizes, parameters))
             worse = after > before + 1e-9
             if not worse.any():
                 break
@@ -110,10 +163,9 @@ class _State:
         self.sizes[rows], self.parameters[rows] = sizes, parameters
 
 
-def _solve(columns: Floats, expected: Floats, gradient: Floats) -> Floats:
-    """Solves information . change = gradient for each fit; a column of zeros gives no change."""
-    information = np.swapaxes(columns / expected[..., None], 1, 2) @ columns
+def _solve(information: Floats, gradient: Floats) -> Floats:
+    """Solves information . change = gradient for each fit; a row of zeros gives no change."""
     diagonal = np.einsum("tpp->tp", information)
     ridge = np.where(diagonal > 0, 1e-10 * diagonal, 1.0) + 1e-12 * diagonal.max()
-    information = information + ridge[:, :, None] * np.eye(columns.shape[2])
+    information = information + ridge[:, :, None] * np.eye(information.shape[1])
     return np.asarray(np.linalg.solve(information, gradient[..., None])[..., 0])

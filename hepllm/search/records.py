@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from hepllm.config.evaluation import SearchConfig
 from hepllm.data.dataset import SourceFile
-from hepllm.records import Events, FileRecord, Gev, Record, Whole
+from hepllm.records import Events, FileRecord, Gev, Pair, Record, Whole
 
 EXCESS_P = 0.01
-"""Global p-value below which an excess is reported; above it, upper limits are."""
+"""Global p-value below which an excess is reported."""
 
 EventNumber = Annotated[float, Field(json_schema_extra={"unit": "events"})]
 GevRange = Annotated[tuple[float, float], Field(json_schema_extra={"unit": "GeV"})]
@@ -185,38 +185,95 @@ class JetMasses(Record):
     """Mass of the heavier one; null where there are too few events."""
 
 
+class Limit(Record):
+    """An upper limit: observed, and its quantiles in spectra without signal."""
+
+    observed: float
+    """The limit of the data."""
+    expected: float
+    """Median of the limits of spectra without signal."""
+    expected_68: Pair
+    """Their 16 % and 84 % quantiles."""
+    expected_95: Pair | None
+    """Their 2.5 % and 97.5 % quantiles; null in files of former versions."""
+
+
+class LeastEfficient(Record):
+    """The limit for the jets, among those of the signal grid, that pass the cut least often."""
+
+    m_jets_gev: GevRange
+    """Masses of X and Y."""
+    efficiency: float
+    """Share of such signal in the box that passes the cut in the m_jj range."""
+    observed: EventNumber
+    """Observed limit on the signal events in the box, at the lower end of the efficiency."""
+
+
 class UpperLimit(Record):
-    """An upper limit on the number of signal events in the m_jj range."""
+    """Upper limits on a signal of one mass."""
 
     mass_gev: Gev
     """Mass of the resonance."""
-    is_largest_fluctuation: bool
-    """Whether this is the mass at which the data exceed the background most."""
-    efficiency: float
+    selection: float
     """The selection, as the share of events that it keeps."""
-    n_signal_selected: EventNumber
-    """Observed limit on the events that pass the cut."""
-    expected: EventNumber
-    """Median of that limit in spectra without signal."""
-    expected_16: EventNumber
-    """Its 16 % quantile in spectra without signal."""
-    expected_84: EventNumber
-    """Its 84 % quantile in spectra without signal."""
-    n_signal_box: EventNumber | None
-    """Observed limit over the lower end of the efficiency; null where that is not known."""
+    selected: Annotated[Limit, Field(json_schema_extra={"unit": "events"})]
+    """Signal events that pass the cut, in the m_jj range."""
+    signal_efficiency: SignalEfficiency | None
+    """Share of the signal in the box that passes the cut in the m_jj range; null: not known."""
+    box: Annotated[Limit | None, Field(json_schema_extra={"unit": "events"})]
+    """Signal events in the box, with the error of the efficiency; null where that is not known."""
+    least_efficient: LeastEfficient | None = None
+    """The same for the jets that pass the cut least often; needs a signal grid."""
+    trigger_efficiency: float | None = None
+    """Share of generated signal events that trigger and so are in the box; needs a signal grid."""
+    cross_section_fb: Annotated[Limit | None, Field(json_schema_extra={"unit": "fb"})] = None
+    """Cross section times branching fraction; needs a signal grid and a luminosity."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_former(cls, tree: Any) -> Any:
+        """Reads limits of the time before they had a band of 95 %."""
+        if not isinstance(tree, dict) or "n_signal_selected" not in tree:
+            return tree
+        observed, in_box = tree["n_signal_selected"], tree.get("n_signal_box")
+        band = {
+            "expected": tree["expected"],
+            "expected_68": (tree["expected_16"], tree["expected_84"]),
+            "expected_95": None,
+        }
+        factor = None if in_box is None or not observed else in_box / observed
+        scaled = factor and {
+            "observed": in_box,
+            "expected": factor * band["expected"],
+            "expected_68": [factor * one for one in band["expected_68"]],
+            "expected_95": None,
+        }
+        return {
+            "mass_gev": tree["mass_gev"],
+            "selection": tree["efficiency"],
+            "selected": {"observed": observed, **band},
+            "signal_efficiency": None,
+            "box": scaled,
+        }
 
 
 class UpperLimits(Record):
-    """Upper limits, where no excess was found."""
+    """Upper limits over the mass range."""
 
     confidence: float
     """Confidence level of the limits."""
     method: str
     """Statistical method of the limits."""
-    relative_width: float
-    """Standard deviation of the peak over its mass."""
+    n_toys: int | None = None
+    """Pseudo-experiments for each hypothesis and number of events."""
+    efficiency_of: str | None = None
+    """The signal whose efficiency the limits on the box use; null where it is not known."""
+    efficiency_by_mass: bool = False
+    """Whether the efficiency is that at each mass, from a signal grid, or the same at all."""
+    luminosity_ifb: Annotated[float | None, Field(json_schema_extra={"unit": "1/fb"})] = None
+    """Integrated luminosity of the box, as the user stated it."""
     by_mass: list[UpperLimit]
-    """First the mass of the largest fluctuation, if well inside the range; then rising masses."""
+    """In rising order of the mass."""
 
 
 class SelectionTruth(Record):
@@ -287,7 +344,7 @@ class SearchFindings(Record):
     signal_efficiency: SignalEfficiency | None
     """Efficiency of the best selection for simulated signal; null where it is not known."""
     upper_limits: UpperLimits | None
-    """Limits on the signal; null where there is an excess, or no limit was found."""
+    """Limits on the signal, with and without an excess; null where no limit was found."""
     best_selection: float
     """The selection with the most significant bump, as the share of events that it keeps."""
     selections: list[SelectionFindings]

@@ -26,6 +26,7 @@ from hepllm.search.records import (
     Truth,
     UpperLimits,
 )
+from hepllm.search.signal_grid import SignalGrid
 from hepllm.search.spectra import ScoreCut
 
 
@@ -57,14 +58,16 @@ def search_box(
     seed: int,
     *,
     reference: ReferenceSignal | None = None,
+    grid: SignalGrid | None = None,
 ) -> tuple[SearchResult, SearchFindings]:
-    """Searches a box for a resonance; computes upper limits where there is no excess.
+    """Searches a box for a resonance, and computes upper limits.
 
     Args:
         events: events of the box.
         settings: rules, all fixed before anybody looks at the box.
         seed: seed of pseudo-experiments and replicas.
         reference: signal for efficiencies; without it, findings that need them are None.
+        grid: signals of many masses, for efficiencies by mass in the limits.
 
     Returns:
         The result, with the arrays that pictures need, and the findings for ``submission.json``.
@@ -75,11 +78,11 @@ def search_box(
     """
     result = search(events, settings, seed)
     limits, problems = None, []
-    if not result.is_excess:
-        try:
-            limits = upper_limits(result, efficiencies_of(result, reference), seed)
-        except RunError as error:
-            problems.append(str(error))
+    efficiencies = efficiencies_of(result, reference)
+    try:
+        limits = upper_limits(result, settings, seed, efficiencies=efficiencies, grid=grid)
+    except RunError as error:
+        problems.append(str(error))
     findings = findings_of(result, reference, limits)
     warnings = [*findings.warnings, *problems]
     return result, findings.model_copy(update={"warnings": warnings})

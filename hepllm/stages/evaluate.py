@@ -56,8 +56,10 @@ from hepllm.runs.run_baselines import RunBaselines
 from hepllm.runs.run_model import RunModel
 from hepllm.runs.samples import EvaluationSet, collect_sets
 from hepllm.runs.score_files import CASCADED, RunCalibration, calibrate, write_scores
+from hepllm.runs.signals import open_signal_grid, score_signal_grid
 from hepllm.schema import UNKNOWN
 from hepllm.search.records import NoSearch
+from hepllm.search.signal_grid import SignalGrid
 from hepllm.stages.preprocess import preprocess
 
 LOG = logging.getLogger(__name__)
@@ -120,6 +122,8 @@ def evaluate(
         seen_by=[*others.values(), *map(open_run, beside)],
     )
     settings, seed = config.evaluation, config.seed
+    signals = settings.search.signal_grid
+    signal_grid = None if signals is None else open_signal_grid(run, Path(signals))
     searched = frozenset(chosen.name for chosen in sets if wants_search(settings.search, chosen))
     threads = resolve_workers(config.train.threads)
     torch.set_num_threads(threads)
@@ -137,8 +141,22 @@ def evaluate(
         calibration = (
             calibrate(run, settings.calibration) if cascade is None else cascade.calibration
         )
-        bench = _Bench(contest, validation, of_baselines, retrained, calibration, searched)
+        grid = None
+        if signal_grid is not None and searched:
+            grid = _score_signal_grid(contest, signal_grid)
+        bench = _Bench(contest, validation, of_baselines, retrained, calibration, searched, grid)
         return [_evaluate_set(bench, chosen) for chosen in sets]
+
+
+def _score_signal_grid(contest: Contest, dataset: Dataset) -> SignalGrid:
+    """Scores signals of many masses by the run's classifier, and keeps the scores."""
+    name = f"signal-grid-{dataset.folder.name}"
+    return score_signal_grid(
+        contest.run,
+        dataset,
+        lambda inputs: contest.measure(name, inputs).score,
+        contest.config.search.mass,
+    )
 
 
 def _needs_boosting(settings: EvaluationConfig) -> bool:
@@ -206,6 +224,7 @@ class _Bench:
         retrained: scores of the runs to compare with, by name of the set and of the run.
         calibration: map from scores to probabilities.
         searched: names of the sets in which a resonance is searched for.
+        grid: signals of many masses, for limits by mass.
     """
 
     contest: Contest
@@ -214,6 +233,7 @@ class _Bench:
     retrained: Mapping[str, Mapping[str, Floats]]
     calibration: RunCalibration
     searched: frozenset[str]
+    grid: SignalGrid | None
 
 
 def _evaluate_set(bench: _Bench, chosen: EvaluationSet) -> EvaluatedSet:
@@ -260,7 +280,14 @@ def _search_and_unblind(
     if chosen.name not in bench.searched:
         return chosen.with_labels(), {}, ()
     try:
-        box = box_of_run(contest.run, contest.config, chosen, scores=scores, validation=validation)
+        box = box_of_run(
+            contest.run,
+            contest.config,
+            chosen,
+            scores=scores,
+            validation=validation,
+            grid=bench.grid,
+        )
         search, seed = contest.config.search, contest.seed
         submission, files = search_and_write(box, search, seed, folder)
     except HepllmError as error:

@@ -8,6 +8,7 @@ from hepllm.search.records import (
     BumpWindow,
     FitQuality,
     JetMasses,
+    Limit,
     Measurement,
     NoSearch,
     SearchFindings,
@@ -20,13 +21,10 @@ from hepllm.search.records import (
 MEASURED = Measurement(value=3509.4, below=11.0, above=12.0, method="minos")
 LIMIT = UpperLimit(
     mass_gev=3500.0,
-    is_largest_fluctuation=True,
-    efficiency=0.01,
-    n_signal_selected=12.34,
-    expected=10.0,
-    expected_16=7.0,
-    expected_84=14.0,
-    n_signal_box=None,
+    selection=0.01,
+    selected=Limit(observed=12.34, expected=10.0, expected_68=(7.0, 14.0), expected_95=(5.0, 20.0)),
+    signal_efficiency=None,
+    box=None,
 )
 
 
@@ -92,12 +90,29 @@ def test_p_value_without_an_exceeding_toy_is_a_bound() -> None:
 
 
 def test_limits_are_a_table() -> None:
-    limits = UpperLimits(confidence=0.95, method="CLs", relative_width=0.036, by_mass=[LIMIT])
+    limits = UpperLimits(confidence=0.95, method="CLs", by_mass=[LIMIT])
     text = _text(_findings(upper_limits=limits))
     assert "Upper limits on signal events, 95% CL" in text
-    assert "3500 (largest fluctuation)  0.01           12.3  10 [7, 14]           -" in text
+    (row,) = [line.split() for line in text.splitlines() if line.startswith("3500")]
+    assert row == ["3500", "0.01", "12.3", "10", "[7,", "14]", "-", "-"]
     assert "-: the efficiency is not known." in text
+    assert "cross section" not in text
     assert "Upper limits" not in _text(_findings())
+
+
+def test_cross_sections_are_shown_where_a_luminosity_is_stated() -> None:
+    box = LIMIT.selected.model_copy(update={"observed": 24.7})
+    per_fb = LIMIT.selected.model_copy(update={"observed": 0.321})
+    limit = LIMIT.model_copy(update={"box": box, "cross_section_fb": per_fb})
+    limits = UpperLimits(
+        confidence=0.95, method="CLs", luminosity_ifb=30, by_mass=[limit],
+        efficiency_of="signals, X 500 GeV, Y 100 GeV", efficiency_by_mass=True,
+    )  # fmt: skip
+    text = _text(_findings(upper_limits=limits))
+    assert "the efficiency at each mass, signals, X 500 GeV, Y 100 GeV" in text
+    assert "in fb, with the stated luminosity of 30/fb" in text
+    for shown in ("24.7", "0.321", "cross section"):
+        assert shown in text
 
 
 def test_a_box_that_cannot_be_searched_says_why() -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from hepllm.config import Config, SearchConfig, load_config
 from hepllm.data.dataset import read_dataset
+from hepllm.data.signal_points import SignalPoint, SignalPoints, points_beside
 from hepllm.errors import InputError
 from hepllm.report.sets import EvaluatedSet
 from hepllm.runs.box_search import cascade_warnings
@@ -31,6 +32,8 @@ QUICK = (
     "evaluation.ablations=false",
     "evaluation.baselines=[]",
     "evaluation.views=[]",
+    "evaluation.search.limit_step=0.2",
+    "evaluation.search.limit_toys=50",
 )
 
 
@@ -137,7 +140,7 @@ def test_submission_says_what_it_comes_from(report: EvaluatedSet, folder: Path) 
     assert tree["features"] == ["jet_mass_light", "jet_mass_delta", "tau21_light", "tau21_heavy"]
     assert "Search for a resonance in hidden" in report.text
     assert "for any window of any selection: 0 of 10000 pseudo-experiments" in report.text
-    assert {"submission.json", "search.png", "search_jets.png"} <= {f.name for f in report.files}
+    assert {"search.png", "search_jets.png", "search_limits.png"} <= {f.name for f in report.files}
     assert all(file.stat().st_size > 100 for file in report.files)
 
 
@@ -286,3 +289,68 @@ def test_features_that_follow_the_mass_are_refused(
     assert known.metrics.auc.value > 0.5
     assert "no search with a model that uses features that follow m_jj" in caplog.text
     assert not (tmp_path / "run" / "eval" / "hidden" / "scores.parquet").exists()
+
+
+def _signals(folder: Path, n_each: int) -> Path:
+    """A file of signals of many masses, with its points beside."""
+    signals = [
+        (m_zprime, m_x, m_y)
+        for m_zprime in (2700.0, 4000.0, 7400.0)
+        for m_x, m_y in ((400.0, 90.0), (300.0, 60.0), (200.0, 100.0))
+    ]
+    random = np.random.default_rng(7)
+    masses = np.repeat(signals, n_each, axis=0)
+    z, heavy, light = (masses * np.exp(random.normal(0, 0.04, masses.shape))).T
+    tau21 = np.clip(random.normal(0.25, 0.08, (len(z), 2)), 0.02, 1)
+    columns = {
+        "m_jj": z,
+        "jet_mass_light": light,
+        "jet_mass_delta": heavy - light,
+        "tau21_light": tau21[:, 0],
+        "tau21_heavy": tau21[:, 1],
+        "label": np.ones(len(z), dtype=int),
+    }
+    points = [
+        SignalPoint(
+            m_zprime=one[0], m_x=one[1], m_y=one[2], first=place * n_each, events=n_each,
+            generated=2 * n_each,
+        )
+        for place, one in enumerate(signals)
+    ]  # fmt: skip
+    file = _write(folder / "signals.csv", columns)
+    SignalPoints(points=points).write(points_beside(file))
+    return file
+
+
+def test_limits_use_the_efficiency_at_each_mass(
+    folder: Path, config: Callable[..., Config], tmp_path: Path
+) -> None:
+    preprocess([_signals(tmp_path, 30)], tmp_path / "signals", config())
+    settings = (
+        f"evaluation.search.signal_grid={tmp_path / 'signals'}",
+        "evaluation.search.limit_jets=[90, 400]",
+        "evaluation.search.luminosity=20",
+    )
+    (made,) = evaluate(folder / "run", blackbox=folder / "known", config=config(*QUICK, *settings))
+    limits = made.metrics.search.upper_limits
+    assert limits.efficiency_by_mass
+    assert limits.efficiency_of == "the signals of signals, X 400 GeV, Y 90 GeV"
+    values = {one.mass_gev: one for one in limits.by_mass}
+    outside = [mass for mass, one in values.items() if one.box is None]
+    assert all(mass > 7400 for mass in outside)
+    for mass in sorted(set(values) - set(outside)):
+        one = values[mass]
+        assert f"Z' {mass:.0f}, X 400, Y 90 GeV" in one.signal_efficiency.of
+        assert one.trigger_efficiency == pytest.approx(0.5, abs=0.1)
+        ratio = one.box.observed / one.cross_section_fb.observed
+        assert ratio == pytest.approx(20 * one.trigger_efficiency)
+        assert one.least_efficient.observed >= one.box.observed
+    assert "cross section" in made.text
+
+
+def test_a_signal_grid_needs_the_masses_of_its_events(
+    folder: Path, config: Callable[..., Config]
+) -> None:
+    setting = f"evaluation.search.signal_grid={folder / 'known'}"
+    with pytest.raises(InputError, match="needs the true masses of its events; make them with"):
+        evaluate(folder / "run", blackbox=folder / "known", config=config(*QUICK, setting))

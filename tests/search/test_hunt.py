@@ -11,21 +11,18 @@ import pytest
 
 from hepllm.config import SearchConfig
 from hepllm.errors import InputError, RunError
-from hepllm.pictures.search import plot_jet_masses, plot_spectrum
+from hepllm.pictures.search import plot_jet_masses, plot_limits, plot_spectrum
 from hepllm.report.search import search_chapter
 from hepllm.report.text import as_text
-from hepllm.search import limits as limits_module
 from hepllm.search import submission
 from hepllm.search.caveats import warnings_of
 from hepllm.search.hunt import BoxEvents, SearchResult, search, usable_cuts
-from hepllm.search.limits import upper_limits
 from hepllm.search.records import Measurement, SearchFindings, SignalEfficiency, Unblinding
 from hepllm.search.spectra import ScoreCut
 from hepllm.search.submission import (
     Key,
     ReferenceSignal,
     corrected_number,
-    efficiencies_of,
     findings_of,
     search_box,
     signal_efficiency,
@@ -111,36 +108,24 @@ def test_a_p_value_of_1_can_be_written(found: SearchResult, tmp_path: Path) -> N
     plot_spectrum("box", result, tmp_path / "spectrum.png")
 
 
-def test_what_is_told_where_nothing_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits_module, "_MASS_STEP", 2000.0)
-    result = search(_box(0, 5)[0], CONFIG, 1)
-    efficiencies = efficiencies_of(result, _reference())
-    assert efficiencies is not None
-    limits = upper_limits(result, efficiencies, 1, n_toys=150)
-    told = findings_of(result, _reference(), limits)
+@pytest.mark.parametrize("n_signal", [0, N_SIGNAL])
+def test_a_box_has_limits_with_and_without_an_excess(n_signal: int, tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"limit_step": 0.2, "limit_toys": 100})
+    result, told = search_box(_box(n_signal, 5)[0], config, 1, reference=_reference())
+    assert told.is_excess == (n_signal > 0)
     json.dumps(told.tree(), allow_nan=False)
-    assert [one.mass_gev for one in limits.by_mass][-2:] == [4000, 6000]
-    assert [one.is_largest_fluctuation for one in limits.by_mass] == [True, False, False]
-    for one in limits.by_mass:
-        assert 1.5 < one.n_signal_selected < 60
-        assert one.n_signal_box is not None
-        assert one.n_signal_box > one.n_signal_selected
-        assert one.efficiency in CONFIG.efficiencies
+    limits = told.upper_limits
+    assert limits is not None
+    assert limits.efficiency_of == "simulation"
+    assert "of this signal at every mass, simulation" in _text(told)
     assert "Upper limits on signal events, 95% CL" in _text(told)
-    without = upper_limits(result, None, 1, n_toys=150)
-    assert all(one.n_signal_box is None for one in without.by_mass)
+    plot_limits("box", limits, tmp_path / "limits.png")
+    assert (tmp_path / "limits.png").stat().st_size > 10_000
     assert findings_of(result, None).upper_limits is None
 
 
-def test_box_with_an_excess_has_no_limits(found: SearchResult) -> None:
-    events, _ = _box(N_SIGNAL, 1)
-    _, findings = search_box(events, CONFIG, 1, reference=_reference())
-    assert findings == findings_of(found, _reference())
-    assert findings.upper_limits is None
-
-
 def test_box_without_limits_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*_: object) -> None:
+    def fails(*_: object, **__: object) -> None:
         raise RunError("no upper limit: the background takes it up")
 
     monkeypatch.setattr(submission, "upper_limits", fails)

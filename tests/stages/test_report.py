@@ -345,7 +345,7 @@ def test_limits_of_a_search_are_shown(copied: Path) -> None:
     box(copied, searched() | {"upper_limits": tree, "n_toys_exceeding": 0})
     page = parse(report([copied]))
     values = [value for _, value in page.named("Upper limits on signal events, 95% CL")["3500"]]
-    assert values == [0.03, 17.5, 14.25, None]
+    assert values == [0.03, 17.5, 14.25, None, None]
     assert "[10.5, 20.5]" in page.text
     assert "p <= 0.0123 (at least 2.2 sigma)" in page.text
     assert "largest fluctuation, no excess: mass" in page.text

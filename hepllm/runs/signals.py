@@ -1,0 +1,92 @@
+"""Signals of many masses as a run scores them, for the limits of a search by mass."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from hepllm.arrays import Floats
+from hepllm.data.dataset import Dataset, read_dataset
+from hepllm.data.signal_points import masses_of_points
+from hepllm.errors import InputError
+from hepllm.model.inputs import ModelInputs
+from hepllm.runs.folder import Run
+from hepllm.runs.samples import check_jets
+from hepllm.schema import SIGNAL
+from hepllm.search.signal_grid import SignalGrid
+
+LOG = logging.getLogger(__name__)
+
+
+def open_signal_grid(run: Run, folder: Path) -> Dataset:
+    """Opens a dataset of signals with known masses that was made with the jets of a run.
+
+    Raises:
+        InputError: if it is none, or its events have weights.
+    """
+    dataset = read_dataset(folder)
+    dataset.require_events()
+    if not dataset.has_signal_points:
+        raise InputError(
+            f"{folder}: evaluation.search.signal_grid needs the true masses of its events; make "
+            "them with 'hepllm simulate --grid 250', and preprocess grid.h5 with grid.points.json "
+            "beside it"
+        )
+    check_jets(run, dataset)
+    return dataset
+
+
+def score_signal_grid(
+    run: Run, dataset: Dataset, score: Callable[[ModelInputs], Floats], mass: str = "m_jj"
+) -> SignalGrid:
+    """Scores the signals of a grid, without the events that the run has seen.
+
+    Where the run has a selection, events that fail it count as events that do not trigger, because
+    a box has none of them either.
+
+    Args:
+        run: run whose classifier scores them.
+        dataset: made by ``open_signal_grid``.
+        score: the classifier, from the inputs of N events to their scores.
+        mass: feature in which a resonance is searched for.
+
+    Raises:
+        InputError: if an event is no signal or has a weight, or too few points are left.
+    """
+    features = run.config.train.feature_names()
+    cut_on = () if run.selection is None else run.selection.names
+    table = dataset.load(tuple(dict.fromkeys((*features, mass, *cut_on))))
+    if not (table.label == SIGNAL).all() or not (table.weight == 1).all():
+        raise InputError(f"{dataset.folder}: a signal grid has signal only, of weight 1")
+    seen = np.isin(table.event_digest, run.used_events())
+    if seen.any():
+        LOG.warning("%s: %d events were seen in training", dataset.folder, int(seen.sum()))
+        table = table.take(~seen)
+    points = [point for source in dataset.manifest.sources for point in source.signal_points or ()]
+    triggering = np.array([point.events for point in points])
+    if run.selection is not None:
+        before = dataset.true_masses(table)
+        table = table.take(run.selection.mask(table.columns()))
+        share = _share_by_point(masses_of_points(points), dataset.true_masses(table), before)
+        triggering = np.round(triggering * share).astype(np.int64)
+    return SignalGrid(
+        score=score(ModelInputs(table.features[:, : len(features)])),
+        m_jj=table.column(mass),
+        masses=dataset.true_masses(table),
+        points=masses_of_points(points),
+        triggering=triggering,
+        generated=np.array([point.generated for point in points]),
+        description=f"the signals of {dataset.folder.name}",
+    )
+
+
+def _share_by_point(points: Floats, kept: Floats, before: Floats) -> Floats:
+    """Share of the events of each point, shape (K,), that are kept, from the masses of both."""
+    counts = [
+        np.array([(masses == point).all(axis=1).sum() for point in points])
+        for masses in (kept, before)
+    ]
+    return np.asarray(counts[0] / np.maximum(counts[1], 1))
