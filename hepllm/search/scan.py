@@ -72,7 +72,12 @@ def scan_batch(counts: Floats, expected: Floats, windows: Windows) -> Excesses:
     width = np.full(len(counts), windows.narrowest)
     rows = np.arange(len(counts))
     for size in range(windows.narrowest, min(windows.widest, counts.shape[1]) + 1):
-        surprise = _surprise(seen[:, size:] - seen[:, :-size], known[:, size:] - known[:, :-size])
+        observed, background = (one[:, size:] - one[:, :-size] for one in (seen, known))
+        least, most = _bounds(observed, background)
+        # The exact probability is needed only of windows that may be the least probable one.
+        candidates = most > np.maximum(best, least.max(axis=1) - 1e-9)[:, None]
+        surprise = np.zeros(observed.shape)
+        surprise[candidates] = surprise_of(observed[candidates], background[candidates])
         place = surprise.argmax(axis=1)
         value = surprise[rows, place]
         better = value > best
@@ -80,18 +85,31 @@ def scan_batch(counts: Floats, expected: Floats, windows: Windows) -> Excesses:
     return Excesses(best, start, width)
 
 
-def _surprise(observed: Floats, expected: Floats) -> Floats:
-    """Computes -log P(n >= observed | expected) where there is an excess, else 0."""
-    surprise = np.zeros(observed.shape)
+def _bounds(observed: Floats, expected: Floats) -> tuple[Floats, Floats]:
+    """Bounds -log P(n >= observed | expected) from below and above; 0 without an excess.
+
+    With n = observed + k for k = 1, 2, ... the probability falls by expected / (observed + k). Sums
+    of this series with a factor that is smaller or larger are the bounds, with n! between those of
+    Robbins (Amer. Math. Monthly 62 (1955) 26).
+    """
+    least, most = np.zeros(observed.shape), np.zeros(observed.shape)
     excess = observed > expected
     seen, known = observed[excess], expected[excess]
+    of_one = seen * np.log(seen / known) - (seen - known) + 0.5 * np.log(2 * np.pi * seen)
+    ratio = known / (seen + 4)
+    least[excess] = of_one + np.log1p(-known / (seen + 1))
+    most[excess] = of_one + 1 / (12 * seen) - np.log1p(ratio * (1 + ratio * (1 + ratio)))
+    return least, most
+
+
+def surprise_of(observed: Floats, expected: Floats) -> Floats:
+    """Computes -log P(n >= observed | expected) of excesses."""
     with np.errstate(divide="ignore"):
-        logarithm = -np.log(gammainc(seen, known))
+        logarithm = -np.log(gammainc(observed, expected))
     # Where the probability underflows, use its Gaussian tail in the signed root of the deviance.
-    squared = 2 * (seen * np.log(seen / known) - (seen - known))
+    squared = 2 * (observed * np.log(observed / expected) - (observed - expected))
     tail = squared / 2 + 0.5 * np.log(2 * np.pi * np.maximum(squared, 1))
-    surprise[excess] = np.where(np.isfinite(logarithm), logarithm, tail)
-    return surprise
+    return np.where(np.isfinite(logarithm), logarithm, tail)
 
 
 def scan_data(counts: Floats, expected: Floats, edges: Floats, windows: Windows) -> Bump:
