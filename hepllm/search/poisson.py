@@ -10,7 +10,7 @@ multiplies; and ``used`` (T, B), the bins that count, None for all.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from scipy.special import xlogy
@@ -34,12 +34,25 @@ class BatchFit:
         deviance: (T,) twice the log likelihood below that of a perfect description.
         n_parameters: (T,) columns of the basis that the fits use.
         converged: (T,) whether a fit converged.
+        used: (T, B) bins that count.
     """
 
     expected: Floats
     deviance: Floats
     n_parameters: Ints
     converged: Bools
+    used: Bools
+
+    def take(self, rows: Ints) -> BatchFit:
+        """Returns some of the fits."""
+        return BatchFit(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+    def replaced(self, rows: Ints, fits: BatchFit) -> BatchFit:
+        """Returns these fits with some of them, ``rows``, replaced."""
+        copies = {field.name: getattr(self, field.name).copy() for field in fields(self)}
+        for name, values in copies.items():
+            values[rows] = getattr(fits, name)
+        return BatchFit(**copies)
 
 
 def deviance(counts: Floats, expected: Floats, inside: Floats | None = None) -> Floats:
@@ -80,7 +93,8 @@ def fit(counts: Floats, basis: Floats, offset: Floats, used: Bools | None = None
             break
     expected = np.exp(offsets + parameters @ basis.T)
     sizes = np.full(n_fits, n_parameters)
-    return BatchFit(expected, deviance(counts, expected, inside), sizes, converged)
+    lowest = deviance(counts, expected, inside)
+    return BatchFit(expected, lowest, sizes, converged, inside.astype(bool))
 
 
 def _start(counts: Floats, basis: Floats, offsets: Floats, inside: Floats) -> Floats:
@@ -150,18 +164,22 @@ def count_parameters(
     return chosen
 
 
-def fit_sizes(counts: Floats, basis: Floats, offset: Floats, n_columns: Ints) -> BatchFit:
+def fit_sizes(
+    counts: Floats, basis: Floats, offset: Floats, n_columns: Ints, used: Bools | None = None
+) -> BatchFit:
     """Fits with the first ``n_columns``, shape (T,), of the basis for each histogram."""
     offsets = np.broadcast_to(offset, counts.shape)
+    inside = np.ones(counts.shape, dtype=bool) if used is None else used
     fitted = BatchFit(
         expected=np.empty(counts.shape),
         deviance=np.empty(len(counts)),
         n_parameters=n_columns,
         converged=np.empty(len(counts), dtype=bool),
+        used=inside,
     )
     for size in np.unique(n_columns):
         rows = np.flatnonzero(n_columns == size)
-        part = fit(counts[rows], basis[:, :size], offsets[rows])
+        part = fit(counts[rows], basis[:, :size], offsets[rows], inside[rows])
         fitted.expected[rows] = part.expected
         fitted.deviance[rows] = part.deviance
         fitted.converged[rows] = part.converged

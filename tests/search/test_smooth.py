@@ -1,0 +1,83 @@
+"""The background family: large samples, peaks among rejected events, windows without events."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.stats import chi2
+
+from hepllm.search.poisson import deviance
+from hepllm.search.resonance import peak
+from hepllm.search.scan import Windows
+from hepllm.search.smooth import smooth_background
+from hepllm.search.spectra import bin_edges
+
+EDGES = bin_edges(2600, 8000, 0.025)
+CENTRE = np.sqrt(EDGES[1:] * EDGES[:-1])
+SMOOTH = smooth_background(EDGES, Windows(2, 8), "template", 0.05, 13000)
+
+
+def _spectrum(n_events: float, turn_on: float = 0.0) -> np.ndarray:
+    """A power law times an exponential; ``turn_on`` is lost at the lower end."""
+    shape = CENTRE**-2.0 * np.exp(-CENTRE / 550) * np.diff(EDGES)
+    shape *= 1 - turn_on * np.exp(-(CENTRE - 2600) / 130)
+    return n_events * shape / shape.sum()
+
+
+def test_another_family_with_a_turn_on_is_described_at_full_size() -> None:
+    expected = _spectrum(630_000, turn_on=0.15)
+    counts = np.random.default_rng(1).poisson(expected, (60, len(expected))).astype(float)
+    fitted = SMOOTH.fit_rejected(counts)
+    assert fitted.converged.all()
+    p_values = chi2.sf(fitted.deviance, len(expected) - fitted.n_parameters)
+    assert (p_values < 0.01).mean() < 0.1
+
+
+def test_small_samples_keep_few_parameters() -> None:
+    expected = _spectrum(13_500)
+    counts = np.random.default_rng(2).poisson(expected, (200, len(expected))).astype(float)
+    assert SMOOTH.fit_rejected(counts).n_parameters.mean() < 4
+
+
+def test_a_bend_of_the_efficiency_is_not_taken_for_a_bump() -> None:
+    before = _spectrum(630_000)
+    u = np.log(CENTRE / CENTRE[0])
+    after = 70_000 * before * np.exp(2 * u - 0.8 * u**2)
+    after /= (before * np.exp(2 * u - 0.8 * u**2)).sum()
+    random = np.random.default_rng(3)
+    rejected, selected = (
+        random.poisson(one, (100, len(u))).astype(float) for one in (before, after)
+    )
+    fitted = SMOOTH.fit_selected(selected, SMOOTH.fit_rejected(rejected))
+    p_values = chi2.sf(fitted.deviance, len(u) - fitted.n_parameters)
+    assert (p_values < 0.01).mean() < 0.07
+
+
+def test_a_peak_among_rejected_events_is_not_followed() -> None:
+    expected = _spectrum(135_000)
+    signal = 3000 * peak(EDGES, 4500, 0.036)
+    counts = np.random.default_rng(4).poisson(expected + signal, (20, len(expected)))
+    fitted = SMOOTH.fit_rejected(counts.astype(float))
+    near = np.abs(CENTRE / 4500 - 1) < 0.05
+    assert not fitted.used[:, near].any()
+    taken = (fitted.expected[:, near] - expected[near]).sum(axis=1) / signal[near].sum()
+    assert abs(taken.mean()) < 0.05
+    assert fitted.used.mean() > 0.6
+    # The deviance is that of the bins that count.
+    inside = fitted.used.astype(float)
+    np.testing.assert_allclose(fitted.deviance, deviance(counts, fitted.expected, inside))
+
+
+def test_spectra_without_a_peak_use_all_bins() -> None:
+    counts = np.random.default_rng(5).poisson(_spectrum(135_000), (300, len(CENTRE)))
+    assert SMOOTH.fit_rejected(counts.astype(float)).used.all()
+
+
+def test_template_is_never_empty() -> None:
+    counts = np.zeros((1, len(CENTRE)))
+    counts[0, :12] = 300 * np.exp(-np.arange(12.0))
+    template = np.exp(SMOOTH.template(SMOOTH.fit_rejected(counts.round())))
+    assert (template >= 0.2).all()
+    large = SMOOTH.fit_rejected(_spectrum(135_000).round()[None])
+    np.testing.assert_allclose(
+        np.exp(SMOOTH.template(large))[0, :20], large.expected[0, :20], rtol=1e-3
+    )
