@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -16,6 +16,7 @@ from hepllm.arrays import Bools, Floats
 from hepllm.executor import Kind, run_tasks
 from hepllm.logs import progress_bar
 from hepllm.search.poisson import fit
+from hepllm.search.rare import RareP, RareToys, rare_p_value
 from hepllm.search.scan import scan_batch
 from hepllm.search.smooth import FittedSpectra, SmoothBackground, fit_spectra
 from hepllm.search.spectra import BoxSpectra
@@ -26,6 +27,12 @@ _BLOCK = 1000
 _MIN_FREE_BINS = 4
 _MIN_EXCEEDING = 20
 """Number of pseudo-experiments exceeding the data below which more are made."""
+
+_PILOTS = 3
+"""Blocks of weighted pseudo-experiments that only tell which excesses matter."""
+
+_RARE_TOYS = 10_000
+"""Largest number of weighted pseudo-experiments; about half of them exceed the data."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +102,8 @@ class ToyResult:
         n_failed: pseudo-experiments in which a fit failed. They count as extreme for ``overall``
             and ``by_selection``, and as well described for the goodness of fits, so that they
             neither create a claim nor hide a bad fit.
+        rare: the p-value ``overall`` from weighted pseudo-experiments; None where enough others
+            exceed the data.
     """
 
     overall: PValue
@@ -102,6 +111,7 @@ class ToyResult:
     goodness: list[PValue]
     rejected_goodness: PValue
     n_failed: int
+    rare: RareP | None = None
 
 
 def examine(
@@ -137,14 +147,19 @@ def throw(
         Rejected events (T, B), and selected events (T, B) of each selection.
     """
     rejected = random.poisson(null.rejected, (n_toys, len(null.rejected))).astype(np.float64)
-    counts, inner = np.zeros_like(rejected), np.zeros_like(null.rejected)
+    counts = np.zeros_like(rejected)
     selected: list[Floats] = []
-    for outer in null.selected[::-1]:
-        # Two fits may cross where there are hardly any events.
-        counts = counts + random.poisson(np.maximum(outer - inner, 0.0), counts.shape)
+    for expected in shells(null)[::-1]:
+        counts = counts + random.poisson(expected, counts.shape)
         selected.append(counts)
-        inner = np.maximum(outer, inner)
     return rejected, selected[::-1]
+
+
+def shells(null: NullHypothesis) -> Floats:
+    """Expected events that pass a selection and not the next tighter one, shape (S, B)."""
+    # Two fits may cross where there are hardly any events.
+    at_least = np.maximum.accumulate(null.selected[::-1], axis=0)
+    return np.diff(at_least, axis=0, prepend=0.0)[::-1]
 
 
 def run_block(null: NullHypothesis, seed: int, block: int) -> Outcome:
@@ -185,11 +200,66 @@ def global_p_value(
                 bar.update(_BLOCK)
         result = _compare(data, blocks)
         found = result.overall
-        if found.n_exceeding >= _MIN_EXCEEDING or target >= max_toys:
+        if found.n_exceeding >= _MIN_EXCEEDING:
             return result
+        if target >= max_toys:
+            n_rare = min(max_toys, _RARE_TOYS)
+            observed = float(data.statistic[0].max())
+            rare = rare_p_value_of(null, observed, seed=seed, n_toys=n_rare, workers=workers)
+            return replace(result, rare=rare)
         target = min(10 * target, max_toys)
         text = "%d of %d pseudo-experiments exceed the data; continuing to %d"
         LOG.info(text, found.n_exceeding, found.n_toys, target)
+
+
+def rare_p_value_of(
+    null: NullHypothesis, observed: float, *, seed: int, n_toys: int, workers: int = 1
+) -> RareP | None:
+    """The probability that a spectrum without a signal is at least as extreme as ``observed``.
+
+    From weighted pseudo-experiments; those whose fit fails count as extreme.
+
+    Args:
+        null: distribution of the pseudo-experiments.
+        observed: largest statistic of all selections of the data.
+        seed: seed of the pseudo-experiments.
+        n_toys: their number; rounded up to whole blocks of 1,000.
+        workers: number of processes; the result does not depend on it.
+
+    Returns:
+        The p-value; None where no pseudo-experiment is as extreme.
+    """
+    toys = RareToys.of(null.rejected, shells(null), null.background.windows, observed)
+    for pilot in range(_PILOTS):
+        selected, weights, extreme = _throw_rare(toys, null.background, observed, [seed, 37, pilot])
+        toys = toys.adapted(selected, weights * extreme)
+    kind: Kind = "serial" if workers == 1 else "processes"
+    block = partial(_rare_block, toys, null.background, observed, seed)
+    wanted = range(-(-n_toys // _BLOCK))
+    with closing(run_tasks(block, wanted, kind=kind, workers=workers, ordered=True)) as done:
+        blocks = [found for _, found in done]
+    weights, extreme = (np.concatenate(part) for part in zip(*blocks, strict=True))
+    return rare_p_value(weights, extreme)
+
+
+def _rare_block(
+    toys: RareToys, background: SmoothBackground, observed: float, seed: int, block: int
+) -> tuple[Floats, Bools]:
+    return _throw_rare(toys, background, observed, [seed, 36, block])[1:]
+
+
+def _throw_rare(
+    toys: RareToys, background: SmoothBackground, observed: float, seed: Sequence[int]
+) -> tuple[list[Floats], Floats, Bools]:
+    rejected, selected, weights = toys.throw(_BLOCK, np.random.default_rng(seed))
+    outcome = examine(background, rejected, selected)[1]
+    extreme = _is_extreme(outcome.statistic.max(axis=1), observed) | outcome.failed
+    return selected, weights, extreme
+
+
+def _is_extreme(toys: Floats, observed: float) -> Bools:
+    # A histogram equal to that of the data has the same statistic up to rounding.
+    return np.asarray(toys >= observed - 1e-9 * max(1.0, abs(observed)))
 
 
 def _compare(data: Outcome, blocks: Sequence[Outcome]) -> ToyResult:
@@ -199,8 +269,7 @@ def _compare(data: Outcome, blocks: Sequence[Outcome]) -> ToyResult:
     failed = joined("failed").astype(bool)
 
     def p_value(toys: Floats, observed: float, *, of_fit: bool = False) -> PValue:
-        # A histogram equal to that of the data has the same statistic up to rounding.
-        extreme = toys >= observed - 1e-9 * max(1.0, abs(observed))
+        extreme = _is_extreme(toys, observed)
         extreme = extreme & ~failed if of_fit else extreme | failed
         return PValue(int(extreme.sum()), len(toys))
 

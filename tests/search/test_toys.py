@@ -112,6 +112,10 @@ def test_number_of_toys_grows_only_where_the_data_are_extreme() -> None:
     assert usual.overall.n_toys == 1000
     extreme = global_p_value(truth, _outcome([80.0, 0.0]), seed=1, n_toys=1000, max_toys=3000)
     assert extreme.overall == PValue(0, 3000)
+    # Only where they cannot count it is the p-value extrapolated.
+    assert usual.rare is None
+    assert extreme.rare is not None
+    assert extreme.rare.value < 1e-9
 
 
 def test_blocks_depend_on_seed_and_number_alone() -> None:
