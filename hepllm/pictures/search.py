@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.stats import norm
 
 from hepllm.arrays import Floats
 from hepllm.pictures.style import (
@@ -57,6 +58,8 @@ def plot_spectrum(name: str, result: SearchResult, path: Path) -> None:
     in_sigma = "" if sigma is None else f" ({sigma:.1f}$\\sigma$)"
     upper.set_title(f"{name}, N = {result.n_in_range}", loc="left", fontsize=11)
     p_value = f"p = {overall.value:.2g}{in_sigma}, {overall.n_toys} toys"
+    if (rare := result.toys.rare) is not None:
+        p_value += f"; extrapolated {norm.isf(rare.value):.1f}$\\sigma$"
     upper.set_title(p_value, loc="right", fontsize=11)
     upper.legend(loc="upper right", framealpha=0.9, edgecolor="none", fontsize=10)
     _draw_pulls(lower, edges, counts, fit.expected)

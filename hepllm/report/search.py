@@ -9,12 +9,15 @@ from hepllm.provenance import shown_date
 from hepllm.report.cells import count_cell
 from hepllm.report.page import Cell, Chapter, Group, Listing, Picture, Row, Table
 from hepllm.search.records import (
+    ExtrapolatedSignificance,
     Limit,
+    LocalPeakFindings,
     Measurement,
     NoSearch,
     SearchFindings,
     SelectionFindings,
     SignalEfficiency,
+    SpuriousSignalFindings,
     Unblinding,
     UpperLimit,
     UpperLimits,
@@ -48,6 +51,15 @@ _SELECTION_HEADS = (
     "KS p",
     "KS p without peak",
 )
+_PEAK_HEADS = (
+    "mass [GeV]",
+    "events",
+    "sigma",
+    "local p",
+    "spurious at [GeV]",
+    "spurious events",
+    "over error",
+)
 _LIMIT_HEADS = ("mass [GeV]", "kept", "after the cut", "expected", "in the box", "expected")
 _CROSS_SECTION_HEADS = ("cross section", "expected")
 
@@ -73,7 +85,11 @@ def search_chapter(
         title,
         texts=[_verdict(found), *(f"Warning: {text}." for text in found.warnings)],
         facts=[*_findings(found), *_key(found, unblinding)],
-        tables=[_selection_table(found.selections), *_limit_tables(found.upper_limits)],
+        tables=[
+            _selection_table(found.selections),
+            *_peak_tables(found.selections),
+            *_limit_tables(found.upper_limits),
+        ],
         pictures=pictures,
         listings=[Listing("The submission, as JSON", json.dumps(found.tree(), indent=1))],
     )
@@ -87,8 +103,18 @@ def _verdict(found: SearchFindings) -> str:
     return (
         f"p {relation} {found.p_value:.3g}{in_sigma} for any window of any selection: "
         f"{found.n_toys_exceeding} of {found.n_toys} pseudo-experiments are as extreme. "
+        f"{_extrapolated(found.significance_global_extrapolated)}"
         f"{found.n_in_range} of {found.n_events} events have "
         f"{low:.0f} < {found.mass} < {high:.0f} GeV."
+    )
+
+
+def _extrapolated(found: ExtrapolatedSignificance | None) -> str:
+    if found is None:
+        return ""
+    return (
+        f"Extrapolated with weighted pseudo-experiments: {found.value:.2f} sigma "
+        f"[{found.low:.2f}, {found.high:.2f}], p = {found.p_value:.2g}. "
     )
 
 
@@ -101,6 +127,11 @@ def _findings(found: SearchFindings) -> list[tuple[str, str]]:
         ("heavy jet mass [GeV]", _measured(jets.heavy, "too few events")),
         (f"signal events after the cut at {cut}", _measured(found.n_signal_selected)),
     ]
+    best = next(one for one in found.selections if one.efficiency == found.best_selection)
+    if best.local_peak is not None:
+        peak = best.local_peak
+        text = f"{peak.significance_local:.1f} sigma at {peak.mass_gev:.0f} GeV"
+        facts.append((f"local significance of the peak after the cut at {cut}", text))
     if found.n_signal_box is not None:
         ratio = found.signal_over_background
         in_ratio = "" if ratio is None else f", S/B {ratio:.2g}"
@@ -162,6 +193,45 @@ def _selection_row(one: SelectionFindings) -> Row:
             _number(one.p_value, ".2g"),
             _number(one.fit.goodness_p, ".2g"),
             *(_number(value, ".2g", "too few events for a shape") for value in ks_p),
+        ],
+    )
+
+
+def _peak_tables(selections: Sequence[SelectionFindings]) -> list[Table]:
+    """The table of local significances and spurious signals; none for files of former versions."""
+    rows = [
+        _peak_row(one.efficiency, one.local_peak, one.spurious_signal)
+        for one in selections
+        if one.local_peak is not None and one.spurious_signal is not None
+    ]
+    if not rows:
+        return []
+    note = (
+        "Sigma: root of the profile likelihood ratio at this mass, with all parameters of the "
+        "background free; no trials. Spurious: the largest signal that the misfit of the "
+        "background makes, with its noise, and over the error of a signal."
+    )
+    return [
+        Table(
+            caption="Peaks, and spurious signals",
+            heads=_PEAK_HEADS,
+            groups=[Group("", rows)],
+            notes=[note],
+        )
+    ]
+
+
+def _peak_row(efficiency: float, peak: LocalPeakFindings, spurious: SpuriousSignalFindings) -> Row:
+    return Row(
+        f"{efficiency:g}",
+        [
+            _number(peak.mass_gev, ".0f"),
+            _number(peak.n_signal, ".1f"),
+            _number(peak.significance_local, ".1f"),
+            _number(peak.p_value_local, ".2g"),
+            _number(spurious.mass_gev, ".0f"),
+            Cell(f"{spurious.n_signal:.1f} +- {spurious.noise:.1f}", spurious.n_signal),
+            _number(spurious.over_error, ".2f"),
         ],
     )
 

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-from hepllm.search.hunt import SearchResult
+import math
 
-_SMALL_P = 0.01
+import numpy as np
+
+from hepllm.arrays import Bools
+from hepllm.search.hunt import SearchResult, SelectionResult
+
+SMALL_P = 0.01
 _EVIDENCE_P = 1e-3
 _CLAIM_TOYS = 10_000
+
+LARGEST_SPURIOUS = 0.3
+"""Largest spurious signal, beyond its noise and over the error of a signal, without a warning."""
+
+_LARGEST_KS = 0.2
+"""Kolmogorov-Smirnov distance, beyond its noise, of spectra that asks for a warning.
+
+It is 0.08 for the efficiency of simulated background, which goes like m_jj, and 0.18 for twice
+this power, with which the p-values are still right.
+"""
+
+_KS_NOISE = 1.36
+"""95 % quantile of this distance of equal spectra, times the root of the selected events."""
+
+_SAME_SIGNAL = 0.2
+"""Share of a resonance's events that its own failing events may seem to make."""
 
 
 def warnings_of(result: SearchResult) -> list[str]:
     """Returns the warnings about a search, one sentence each."""
-    found = []
-    low = result.spectra.edges[0]
-    if result.toys.rejected_goodness.value < _SMALL_P:
-        found.append(
-            f"the fit does not describe the spectrum before the cut above {low:.0f} GeV "
-            f"(p = {result.toys.rejected_goodness.value:.2g}), so the search's p-value may be too "
-            "small: raise evaluation.search.m_jj_min above the turn-on of the trigger; a large "
-            "signal that fails the cut does this too"
-        )
-    found += _about_shapes(result)
+    found = [*_about_misfit(result), *_about_shapes(result)]
     found += [
         f"many events have equal scores: the cut at {one.efficiency:g} keeps {one.n_selected} "
         f"events instead of {one.efficiency * result.n_in_range:.0f}"
@@ -35,23 +47,63 @@ def warnings_of(result: SearchResult) -> list[str]:
     return found + _about_resonance(result)
 
 
+def _about_misfit(result: SearchResult) -> list[str]:
+    """Warns of a misfit before the cut that the selections see as a signal."""
+    low = result.spectra.edges[0]
+    worst, at = None, 0.0
+    for one in result.selections:
+        size = one.spurious.beyond_noise * ~_of_resonance(result, one)
+        if size.max() > max(LARGEST_SPURIOUS, at):
+            worst, at = one, float(size.max())
+            place = int(size.argmax())
+    if worst is None:
+        return []
+    spurious = worst.spurious
+    events, error = spurious.n_signal[place], spurious.error[place]
+    text = (
+        f"the fit does not describe the spectrum before the cut above {low:.0f} GeV: after the cut "
+        f"at {worst.cut.efficiency:g} this looks like a signal of {events:.0f} events, "
+        f"{events / error:.1f} times its error, at {spurious.mass[place]:.0f} GeV, so the search's "
+        "p-value may be wrong: raise evaluation.search.m_jj_min above the turn-on of the trigger; "
+        "a signal that fails the cut does this too"
+    )
+    return [text]
+
+
+def _of_resonance(result: SearchResult, one: SelectionResult) -> Bools:
+    """Masses at which the failing events of an excess explain the spurious signal, shape (M,)."""
+    if not result.is_excess:
+        return np.zeros(len(one.spurious.mass), dtype=bool)
+    low, high = result.resonance.window(3.0)
+    near = (one.spurious.mass > low) & (one.spurious.mass < high)
+    small = np.abs(one.spurious.n_signal) < _SAME_SIGNAL * one.local.n_signal
+    return np.asarray(near & small)
+
+
+def is_large(distance: float, n_selected: float) -> bool:
+    """Whether the distance of the spectra before and after a cut is more than noise, and large."""
+    return distance > _LARGEST_KS + _KS_NOISE / math.sqrt(max(n_selected, 1.0))
+
+
 def _about_shapes(result: SearchResult) -> list[str]:
-    """Warns of cuts that change the spectrum, and of fits that do not describe it."""
+    """Warns of cuts that change the spectrum much, and of fits that do not describe it."""
     found = []
     carved = [
-        (one.cut.efficiency, one.shape_outside.ks_p)
+        (one.cut.efficiency, one.shape_outside.ks)
         for one in result.selections
-        if one.shape_outside is not None and one.shape_outside.ks_p < _SMALL_P
+        if one.shape_outside is not None and is_large(one.shape_outside.ks, one.cut.n_selected)
     ]
     if carved:
-        cuts = ", ".join(f"{cut:g} (KS p = {ks_p:.2g})" for cut, ks_p in carved)
+        cuts = ", ".join(f"{cut:g} (KS distance {distance:.2f})" for cut, distance in carved)
         found.append(
             f"the cut changes the spectrum outside of the resonance at {cuts}; the fit follows "
             "only a smooth change"
         )
+    # One chance in a hundred for all selections together.
+    limit = SMALL_P / len(result.selections)
     for one in result.selections:
         fit = one.goodness_outside
-        if fit is not None and fit.value < _SMALL_P:
+        if fit is not None and fit.value < limit:
             found.append(
                 f"the spectrum after the cut at {one.cut.efficiency:g} is not described outside of "
                 f"the resonance (p = {fit.value:.2g}), so the search's p-value may be too small"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,6 +11,13 @@ from hepllm.config.evaluation import SearchConfig
 from hepllm.errors import InputError, RunError
 from hepllm.search.jet_masses import JetMass, JetPairs, JetResponse, fit_jet_masses
 from hepllm.search.peak_shape import PeakShape
+from hepllm.search.peak_tests import (
+    JointModel,
+    LocalPeak,
+    SpuriousSignal,
+    local_peak,
+    spurious_signal,
+)
 from hepllm.search.poisson import BatchFit
 from hepllm.search.records import EXCESS_P, ShapeDistance
 from hepllm.search.resonance import (
@@ -86,6 +93,8 @@ class SelectionResult:
         basis: (B, P) columns of the background fit.
         offset: (B,) logarithm of the spectrum that exp(basis . p) multiplies.
         shape: spectrum after the cut compared with that before.
+        local: the most significant peak, with the parameters of all fits profiled.
+        spurious: signal that the misfit of the background makes.
     """
 
     cut: ScoreCut
@@ -99,6 +108,8 @@ class SelectionResult:
     offset: Floats
     shape: ShapeDistance | None
     shape_outside: ShapeDistance | None
+    local: LocalPeak
+    spurious: SpuriousSignal
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,17 +188,20 @@ def search(events: BoxEvents, config: SearchConfig, seed: int) -> SearchResult:
     jet_masses = _jet_masses(inside, cuts[best], first, edges, seed)
     resonance = fit_resonance(counts, edges, smooth, bump, shape.with_jets(*_masses_of(jet_masses)))
     fitted = _Fitted(inside, spectra, background, fits, toys)
+    selections = [fitted.judge(i, cut, resonance, seed) for i, cut in enumerate(cuts)]
+    spurious = selections[best].spurious.systematic_at(resonance.mass.value)
+    n_signal = resonance.n_signal.with_systematics(spurious=spurious)
     n = len(inside.score)
     return SearchResult(
         n_events=len(events.score),
         n_in_range=n,
         spectra=spectra,
-        selections=[fitted.judge(i, cut, resonance, seed) for i, cut in enumerate(cuts)],
+        selections=selections,
         best=best,
         toys=toys,
         rejected=fits.rejected,
         background=background,
-        resonance=resonance,
+        resonance=replace(resonance, n_signal=n_signal),
         jet_masses=jet_masses,
         tied=[one for one in choose_cuts(inside.score, config.efficiencies) if one.is_tied(n)],
         mass=config.mass,
@@ -223,21 +237,32 @@ class _Fitted:
         """Returns the results for one selection."""
         fitted, counts = self.fits.selected[place], self.spectra.selected[place]
         description = _description(self.background, fitted, self.fits.rejected)
+        rejected, edges = self.fits.rejected, self.spectra.edges
+        n_parameters = int(fitted.n_parameters[0])
+        joint = JointModel.of(self.background, rejected, n_parameters)
         low, high = resonance.window(_GAP)
         outside = self.events.take((self.events.m_jj < low) | (self.events.m_jj >= high))
-        off = (self.spectra.edges[1:] <= low) | (self.spectra.edges[:-1] >= high)
+        off = (edges[1:] <= low) | (edges[:-1] >= high)
         return SelectionResult(
             cut=cut,
-            bump=scan_data(counts, fitted.expected[0], self.spectra.edges, self.background.windows),
+            bump=scan_data(counts, fitted.expected[0], edges, self.background.windows),
             p_value=self.toys.by_selection[place],
             goodness=self.toys.goodness[place],
             goodness_outside=goodness_outside(counts, *description, off, seed),
-            n_parameters=int(fitted.n_parameters[0]),
+            n_parameters=n_parameters,
             background=fit_background(counts, *description),
             basis=description[0],
             offset=description[1],
             shape=_sculpting(self.events, cut, seed),
             shape_outside=_sculpting(outside, cut, seed),
+            local=local_peak(joint, self.spectra.rejected, counts, edges),
+            spurious=spurious_signal(
+                self.spectra.rejected,
+                rejected.expected[0],
+                fitted.expected[0],
+                description[0],
+                edges,
+            ),
         )
 
 
@@ -276,7 +301,7 @@ def _description(
     n_parameters = int(fitted.n_parameters[0])
     if background.method == "dijet":
         return background.shape[:, :n_parameters], background.log_width
-    return background.factor[:, :n_parameters], np.log(rejected.expected[0])
+    return background.factor[:, :n_parameters], background.template(rejected)[0]
 
 
 def _sculpting(events: BoxEvents, cut: ScoreCut, seed: int) -> ShapeDistance | None:

@@ -133,6 +133,56 @@ class BumpWindow(Record):
     """Poisson probability of at least as many events in this window alone."""
 
 
+class LocalPeakFindings(Record):
+    """The most significant peak of one selection; all parameters of the background are free."""
+
+    mass_gev: Gev
+    """Its mass."""
+    n_signal: EventNumber
+    """Its events."""
+    significance_local: float
+    """Root of the profile likelihood ratio at this mass, in standard deviations."""
+    p_value_local: float
+    """Probability of such a peak at this mass, without a signal."""
+
+
+class SpuriousSignalFindings(Record):
+    """The largest signal that the misfit of the background makes, over the range of masses."""
+
+    mass_gev: Gev
+    """Mass at which it is largest in units of the error of a signal."""
+    n_signal: EventNumber
+    """Events of a peak that the scaled spectrum of rejected events has there."""
+    noise: EventNumber
+    """Standard deviation of this number, by the number of rejected events."""
+    over_error: float
+    """This number over the error of the signal of the selection."""
+    over_error_beyond_noise: float
+    """The same for what is left of its size without three standard deviations of noise."""
+    n_signal_at_resonance: EventNumber
+    """Systematic error of the events of the resonance; 0 where noise explains the number."""
+
+
+class ExtrapolatedSignificance(Record):
+    """A global significance beyond what pseudo-experiments can count.
+
+    It comes from pseudo-experiments that are drawn with an excess in one window, and weighted.
+    """
+
+    value: float
+    """One-sided Gaussian standard deviations."""
+    low: float
+    """Lower end of the 68 % interval, by the number of pseudo-experiments."""
+    high: float
+    """Upper end of the 68 % interval."""
+    p_value: float
+    """The same as probability."""
+    n_toys: int
+    """Weighted pseudo-experiments."""
+    n_toys_exceeding: int
+    """Those at least as extreme as the data, without weights."""
+
+
 class FitQuality(Record):
     """How well a background fit describes a spectrum."""
 
@@ -174,6 +224,10 @@ class SelectionFindings(Record):
     """Effect of the cut on the spectrum; null where fewer than 10 events pass or fail."""
     shape_without_resonance: ShapeDistance | None
     """The same without three widths around the resonance."""
+    local_peak: LocalPeakFindings | None = None
+    """The most significant peak; null in files of former versions."""
+    spurious_signal: SpuriousSignalFindings | None = None
+    """Signal that the misfit of the background makes; null in files of former versions."""
 
 
 class JetMasses(Record):
@@ -325,6 +379,10 @@ class SearchFindings(Record):
     """Pseudo-experiments at least as extreme as the data."""
     n_toys_failed: int
     """Pseudo-experiments in which a fit failed; they count as extreme."""
+    significance_global_extrapolated: ExtrapolatedSignificance | None = None
+    """Global significance from weighted pseudo-experiments; null where enough others exceed."""
+    significance_local: float | None = None
+    """That of the best selection's ``local_peak``; null in files of former versions."""
     resonance_mass_gev: MeasuredGev
     """Mass of the resonance."""
     resonance_relative_width: Measurement

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import norm
 
 from hepllm.arrays import Bools, Floats
 from hepllm.config.evaluation import SearchConfig
@@ -13,16 +14,21 @@ from hepllm.evaluation.efficiency import efficiency
 from hepllm.search.caveats import warnings_of
 from hepllm.search.hunt import BoxEvents, SearchResult, SelectionResult, search
 from hepllm.search.limits import upper_limits
+from hepllm.search.peak_tests import SpuriousSignal
+from hepllm.search.rare import RareP
 from hepllm.search.records import (
     BumpWindow,
+    ExtrapolatedSignificance,
     FitQuality,
     JetMasses,
+    LocalPeakFindings,
     Measurement,
     SearchFindings,
     SelectionFindings,
     SelectionFitQuality,
     SelectionTruth,
     SignalEfficiency,
+    SpuriousSignalFindings,
     Truth,
     UpperLimits,
 )
@@ -120,12 +126,12 @@ def corrected_number(n_signal: Measurement, efficiency: SignalEfficiency) -> Mea
         return None
     below = np.hypot(n_signal.below, n_signal.value * (1 - efficiency.value / efficiency.high))
     above = np.hypot(n_signal.above, n_signal.value * (efficiency.value / efficiency.low - 1))
-    return Measurement(
-        value=n_signal.value / efficiency.value,
-        below=float(below / efficiency.value),
-        above=float(above / efficiency.value),
-        method=f"{n_signal.method}, efficiency",
-    )
+    changes = {
+        "below": float(below / efficiency.value),
+        "above": float(above / efficiency.value),
+        "method": f"{n_signal.method}, efficiency",
+    }
+    return n_signal.scaled(1 / efficiency.value).model_copy(update=changes)
 
 
 def efficiencies_of(
@@ -146,7 +152,7 @@ def findings_of(
     limits: UpperLimits | None = None,
 ) -> SearchFindings:
     """Returns all findings of a search as a record; None leaves out what needs an argument."""
-    overall, resonance = result.toys.overall, result.resonance
+    overall, resonance, rare = result.toys.overall, result.resonance, result.toys.rare
     efficiencies = efficiencies_of(result, reference)
     efficiency = None if efficiencies is None else efficiencies[result.best]
     number = _number_in_box(result, efficiency)
@@ -163,6 +169,8 @@ def findings_of(
         n_toys=overall.n_toys,
         n_toys_exceeding=overall.n_exceeding,
         n_toys_failed=result.toys.n_failed,
+        significance_global_extrapolated=None if rare is None else _extrapolated(rare),
+        significance_local=result.chosen.local.significance,
         resonance_mass_gev=resonance.mass,
         resonance_relative_width=resonance.width,
         resonance_width_at_limit=resonance.width_at_limit,
@@ -174,7 +182,7 @@ def findings_of(
         signal_efficiency=efficiency,
         upper_limits=limits,
         best_selection=result.chosen.cut.efficiency,
-        selections=[_selection(one, result.spectra.edges) for one in result.selections],
+        selections=[_selection(one, result) for one in result.selections],
         spectrum_before_cut=FitQuality(
             n_parameters=int(result.rejected.n_parameters[0]),
             goodness_p=result.toys.rejected_goodness.value,
@@ -228,8 +236,33 @@ def _number_in_box(result: SearchResult, efficiency: SignalEfficiency | None) ->
     return corrected_number(n_signal, efficiency)
 
 
-def _selection(one: SelectionResult, edges: Floats) -> SelectionFindings:
-    bump, outside = one.bump, one.goodness_outside
+def _extrapolated(rare: RareP) -> ExtrapolatedSignificance:
+    low, high = rare.interval
+    value, least, most = (float(norm.isf(p)) for p in (rare.value, high, low))
+    return ExtrapolatedSignificance(
+        value=value,
+        low=least,
+        high=most,
+        p_value=rare.value,
+        n_toys=rare.n_toys,
+        n_toys_exceeding=rare.n_exceeding,
+    )
+
+
+def _spurious(found: SpuriousSignal, mass: float) -> SpuriousSignalFindings:
+    place = int(np.abs(found.n_signal / found.error).argmax())
+    return SpuriousSignalFindings(
+        mass_gev=float(found.mass[place]),
+        n_signal=float(found.n_signal[place]),
+        noise=float(found.noise[place]),
+        over_error=float(found.n_signal[place] / found.error[place]),
+        over_error_beyond_noise=float(found.beyond_noise.max()),
+        n_signal_at_resonance=found.systematic_at(mass),
+    )
+
+
+def _selection(one: SelectionResult, result: SearchResult) -> SelectionFindings:
+    bump, outside, edges = one.bump, one.goodness_outside, result.spectra.edges
     return SelectionFindings(
         efficiency=one.cut.efficiency,
         score_threshold=one.cut.threshold,
@@ -251,4 +284,11 @@ def _selection(one: SelectionResult, edges: Floats) -> SelectionFindings:
         ),
         shape_after_against_before=one.shape,
         shape_without_resonance=one.shape_outside,
+        local_peak=LocalPeakFindings(
+            mass_gev=one.local.mass,
+            n_signal=one.local.n_signal,
+            significance_local=one.local.significance,
+            p_value_local=one.local.p_value,
+        ),
+        spurious_signal=_spurious(one.spurious, result.resonance.mass.value),
     )

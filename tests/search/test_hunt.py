@@ -197,6 +197,58 @@ def test_score_that_follows_the_mass_is_told() -> None:
     assert result.toys.overall.value > 0.005  # smooth sculpting is taken up by the fit
 
 
+def test_cut_that_carves_the_spectrum_is_told() -> None:
+    events, _ = _box(0, 3)
+    # Waves that are shorter than a smooth factor can follow.
+    wave = np.sin(2 * np.pi * np.log(np.nan_to_num(events.m_jj, nan=2500) / 2500) / 0.2)
+    result = search(replace(events, score=events.score + 0.6 * wave), CONFIG, 1)
+    told = warnings_of(result)
+    assert any("is not described outside of the resonance" in one for one in told)
+
+
+def test_plain_boxes_cause_no_warning_about_the_background() -> None:
+    told = warnings_of(search(_box(0, 5, sculpting=0.2)[0], CONFIG, 1))
+    assert not [one for one in told if "describe" in one or "changes the spectrum" in one]
+
+
+def test_signal_that_fails_the_cut_is_told() -> None:
+    events, _ = _box(0, 5)
+    random = np.random.default_rng(6)
+    n_failing = 1500
+    failing = BoxEvents(
+        score=np.append(events.score, np.full(n_failing, -9.0)),
+        m_jj=np.append(events.m_jj, random.normal(MASS, 0.036 * MASS, n_failing)),
+        jet_mass_light=np.append(events.jet_mass_light, np.full(n_failing, 90.0)),
+        jet_mass_heavy=np.append(events.jet_mass_heavy, np.full(n_failing, 400.0)),
+    )
+    result = search(failing, CONFIG, 1)
+    (told,) = [one for one in warnings_of(result) if "before the cut" in one]
+    assert "a signal that fails the cut" in told
+    mass = int(told.split(" GeV, so")[0].split(" ")[-1])
+    assert abs(mass - MASS) < 150
+    # The selected events have no signal, and none is claimed.
+    assert result.toys.overall.value > 0.01
+
+
+def test_significances_are_told(found: SearchResult) -> None:
+    told = findings_of(found, _reference())
+    extrapolated = told.significance_global_extrapolated
+    assert extrapolated is not None
+    assert told.significance_global is not None
+    assert told.significance_global < extrapolated.low < extrapolated.value < extrapolated.high
+    # A global significance is smaller than the local one.
+    assert told.significance_local is not None
+    assert extrapolated.value < told.significance_local
+    best = next(one for one in told.selections if one.efficiency == told.best_selection)
+    assert best.local_peak is not None
+    assert abs(best.local_peak.mass_gev - MASS) < 100
+    assert best.spurious_signal is not None
+    assert best.spurious_signal.over_error_beyond_noise < 0.3
+    text = _text(told)
+    assert "Extrapolated with weighted pseudo-experiments" in text
+    assert "local significance of the peak" in text
+
+
 def test_turn_on_in_the_range_is_told() -> None:
     events, _ = _box(0, 4)
     turning_on = events.m_jj < 3200
@@ -278,11 +330,12 @@ def test_efficiency_of_signed_weights_is_a_share(signs: tuple[int, int], value: 
 
 def test_correction_adds_errors_in_quadrature() -> None:
     number = corrected_number(
-        Measurement(value=50, below=3, above=4, method="minos"),
+        Measurement(value=50, below=3, above=4, method="minos", systematics={"spurious": 2}),
         SignalEfficiency(value=0.5, low=0.5 / 1.08, high=0.5 / 0.92, n_events=100, of=""),
     )
     assert number is not None
     assert number.value == pytest.approx(100)
+    assert number.systematics == {"spurious": 4}
     assert number.above == pytest.approx(np.hypot(4, 50 * 0.08) / 0.5)
     assert number.below == pytest.approx(np.hypot(3, 50 * 0.08) / 0.5)
 

@@ -1,0 +1,268 @@
+"""How often a search without a signal warns that it may be wrong, and whether it is.
+
+python tools/studies/null_warnings.py rates [POOL]           # warnings and p-values by sample size
+python tools/studies/null_warnings.py failing                # a signal that fails the loosest cut
+python tools/studies/null_warnings.py power                  # how often signals are found
+
+Spectra are drawn from background shapes of another family than that of the fit: a modified dijet
+function, a power law times an exponential, and a cubic spline through the spectrum of POOL, a
+simulated dataset. The efficiency of a cut goes like m_jj to a power that grows from 1 to 1.6 with
+tighter cuts, and bends. The window that the checks leave out is that of the scan.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import click
+import numpy as np
+from scipy.interpolate import BSpline
+from scipy.optimize import curve_fit
+from scipy.stats import kstest
+from scored_boxes import PATH, Floats, clopper_pearson
+
+from hepllm.config import SearchConfig
+from hepllm.data.dataset import read_dataset
+from hepllm.schema import BACKGROUND
+from hepllm.search.caveats import LARGEST_SPURIOUS, SMALL_P, is_large
+from hepllm.search.hunt import prepare_background
+from hepllm.search.peak_tests import spurious_signal
+from hepllm.search.poisson import fit, orthonormal
+from hepllm.search.resonance import RESOLUTION, peak
+from hepllm.search.scan import scan_batch
+from hepllm.search.spectra import bin_edges
+from hepllm.search.toys import (
+    NullHypothesis,
+    examine,
+    global_p_value,
+    goodness_outside,
+    null_hypothesis,
+    run_block,
+    throw,
+)
+
+CONFIG = SearchConfig()
+EDGES = bin_edges(CONFIG.m_jj_min, CONFIG.m_jj_max, CONFIG.bin_width)
+CENTRE = np.sqrt(EDGES[1:] * EDGES[:-1])
+X = CENTRE / CONFIG.sqrt_s
+WIDTH = np.diff(EDGES)
+
+_GAP = 3.0
+_KNOTS = 6
+
+
+def modified_dijet() -> Floats:
+    """(1 - x^(1/3))^a x^(b + c log x), near the simulated spectrum."""
+    root, log_x = np.log1p(-np.cbrt(X)), np.log(X)
+    return near_dijet(lambda _, a, b, c, d: a + b * root + c * log_x + d * log_x**2)
+
+
+def exponential() -> Floats:
+    """x^a exp(b x + c x^2), near the simulated spectrum."""
+    log_x = np.log(X)
+    return near_dijet(lambda _, a, b, c, d: a + b * log_x + c * X + d * X**2)
+
+
+def near_dijet(log_density: Callable[..., Floats]) -> Floats:
+    """Fits a function to a dijet function like the simulated spectrum."""
+    dijet = (1 - X) ** 8 * X**-5
+    start = [0.0, 1.0, -5.0, 0.0]
+    sigma = 1 / np.sqrt(dijet * WIDTH)
+    parameters, _ = curve_fit(log_density, X, np.log(dijet), start, sigma, maxfev=100_000)
+    return np.asarray(np.exp(log_density(X, *parameters)) * WIDTH)
+
+
+def spline(pool: Path) -> Floats:
+    """A cubic spline in log m_jj through the spectrum of a simulated background."""
+    table = read_dataset(pool).load(("m_jj",))
+    m_jj = table.column("m_jj")[table.label == BACKGROUND]
+    counts = np.histogram(m_jj, EDGES)[0].astype(np.float64)
+    place = np.log(CENTRE)
+    inner = np.linspace(place[0], place[-1] + 1e-9, _KNOTS)
+    knots = np.concatenate([inner[[0] * 3], inner, inner[[-1] * 3]])
+    basis = orthonormal(BSpline.design_matrix(place, knots, 3).toarray())
+    return np.asarray(fit(counts[None], basis, np.log(WIDTH)).expected[0])
+
+
+def truth_of(before: Floats, events: float) -> NullHypothesis:
+    """The spectra of background events in the range, of all and of each selection."""
+    before = before * events / before.sum()
+    u = np.log(CENTRE / CENTRE[0])
+    selected = []
+    for place, share in enumerate(sorted(CONFIG.efficiencies)[::-1]):
+        odds = share * np.exp((1 + 0.15 * place) * u - 0.3 * u**2)
+        for _ in range(50):
+            passing = before * odds / (1 + odds)
+            odds *= share * events / passing.sum()
+        if passing.sum() >= CONFIG.min_selected:
+            selected.append(passing)
+    background = prepare_background(EDGES, CONFIG)
+    return NullHypothesis(background, before - selected[0], np.array(selected))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a search says of one box without a signal."""
+
+    p_value: float
+    misfit: bool
+    not_described: bool
+    changed: bool
+
+    @property
+    def any(self) -> bool:
+        """Whether it warns."""
+        return self.misfit or self.not_described or self.changed
+
+
+def judge(truth: NullHypothesis, seed: int, number: int, toys: int = 1000) -> Verdict:
+    """Draws a box and searches it."""
+    background = truth.background
+    rejected, selected = throw(truth, 1, np.random.default_rng([seed, 61, number]))
+    fits, data = examine(background, rejected, selected)
+    null = null_hypothesis(background, fits)
+    result = global_p_value(null, data, seed=seed + number, n_toys=toys, max_toys=toys)
+    best = int(data.statistic[0].argmax())
+    bump = scan_batch(selected[best], fits.selected[best].expected, background.windows)
+    mass = float(np.sqrt(EDGES[bump.start[0]] * EDGES[bump.start[0] + bump.width[0]]))
+    outside = np.abs(CENTRE / mass - 1) > _GAP * RESOLUTION
+    misfits, goodness, changes = [], [], []
+    for counts, fitted in zip(selected, fits.selected, strict=True):
+        basis = background.factor[:, : int(fitted.n_parameters[0])]
+        spurious = spurious_signal(
+            rejected[0], fits.rejected.expected[0], fitted.expected[0], basis, EDGES
+        )
+        misfits.append(float(spurious.beyond_noise.max()))
+        found = goodness_outside(
+            counts[0], basis, background.template(fits.rejected)[0], outside, seed + number
+        )
+        goodness.append(1.0 if found is None else found.value)
+        passing = counts[0][outside]
+        failing = (rejected[0] + selected[0][0] - counts[0])[outside]
+        changes.append(is_large(distance(passing, failing), passing.sum()))
+    return Verdict(
+        p_value=result.overall.value,
+        misfit=max(misfits) > LARGEST_SPURIOUS,
+        not_described=min(goodness) < SMALL_P / len(goodness),
+        changed=any(changes),
+    )
+
+
+def distance(passing: Floats, failing: Floats) -> float:
+    """Kolmogorov-Smirnov distance of two histograms."""
+    shares = [np.cumsum(one) / one.sum() for one in (passing, failing)]
+    return float(np.abs(shares[0] - shares[1]).max())
+
+
+@click.group()
+def main() -> None:
+    """How often a search without a signal warns that it may be wrong, and whether it is."""
+
+
+@main.command()
+@click.argument("pool", type=PATH, required=False)
+@click.option("--events", multiple=True, type=int, default=(15_000, 150_000, 700_000))
+@click.option("--boxes", default=200, show_default=True)
+@click.option("--seed", type=int, default=1, show_default=True)
+def rates(pool: Path | None, *, events: Sequence[int], boxes: int, seed: int) -> None:
+    """Shares of boxes with each warning, with 95 % intervals, and of small p-values."""
+    shapes = {"exponential": exponential(), "modified dijet": modified_dijet()}
+    if pool is not None:
+        shapes = {"simulated": spline(pool), **shapes}
+    heads = ("shape", "events", "misfit", "not described", "changed", "any", "p <= 0.05", "KS p")
+    click.echo("| " + " | ".join(heads) + " |")
+    click.echo("|" + "---|" * len(heads))
+    for name, before in shapes.items():
+        for number in events:
+            truth = truth_of(before, number)
+            verdicts = [judge(truth, seed, box) for box in range(boxes)]
+            cells = [
+                share([getattr(one, field) for one in verdicts])
+                for field in ("misfit", "not_described", "changed", "any")
+            ]
+            values = [one.p_value for one in verdicts]
+            small = share([value <= 0.05 for value in values])
+            flat = f"{kstest(values, 'uniform').pvalue:.2f}"
+            click.echo("| " + " | ".join([name, f"{number:,}", *cells, small, flat]) + " |")
+
+
+def share(said: list[bool]) -> str:
+    """A share in percent with its 95 % interval."""
+    low, high = clopper_pearson(sum(said), len(said))
+    return f"{100 * np.mean(said):.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+@main.command()
+@click.option("--events", default=150_000, show_default=True, help="In the m_jj range.")
+@click.option("--boxes", default=200, show_default=True)
+@click.option("--mass", "masses", type=float, multiple=True, default=(3500.0, 5000.0))
+@click.option("--sigma", "sizes", type=float, multiple=True, default=(3.0, 10.0, 30.0))
+@click.option("--seed", type=int, default=1, show_default=True)
+def failing(
+    *, events: int, boxes: int, masses: Sequence[float], sizes: Sequence[float], seed: int
+) -> None:
+    """False claims by a signal of which no event passes the loosest cut.
+
+    Its size is in standard deviations of the rejected background within two widths of the peak.
+    """
+    heads = ("mass", "sigma", "events", "misfit", "p <= 0.05", "p <= 0.01")
+    click.echo("| " + " | ".join(heads) + " |")
+    click.echo("|" + "---|" * len(heads))
+    truth = truth_of(exponential(), events)
+    for mass in masses:
+        near = np.abs(CENTRE / mass - 1) < 2 * RESOLUTION
+        for size in sizes:
+            number = size * np.sqrt(truth.rejected[near].sum()) / 0.95
+            spoiled = truth.rejected + number * peak(EDGES, mass, RESOLUTION)
+            other = NullHypothesis(truth.background, spoiled, truth.selected)
+            verdicts = [judge(other, seed, box) for box in range(boxes)]
+            cells = [share([one.misfit for one in verdicts])]
+            cells += [share([one.p_value <= limit for one in verdicts]) for limit in (0.05, 0.01)]
+            click.echo(
+                "| " + " | ".join([f"{mass:.0f}", f"{size:g}", f"{number:.0f}", *cells]) + " |"
+            )
+
+
+@main.command()
+@click.option("--events", default=15_000, show_default=True, help="In the m_jj range.")
+@click.option("--toys", default=10_000, show_default=True)
+@click.option("--seed", type=int, default=1, show_default=True)
+def power(*, events: int, toys: int, seed: int) -> None:
+    """Shares of boxes with a signal that have p < 0.001.
+
+    The signal passes the five cuts with 85, 70, 50, 30 and 15 % of its events. Sizes are in
+    standard deviations of the background within two widths, after the cut at 0.01.
+    """
+    truth = truth_of(exponential(), events)
+    blocks = [run_block(truth, seed, block).statistic.max(axis=1) for block in range(toys // 1000)]
+    critical = float(np.quantile(np.concatenate(blocks), 0.999))
+    click.echo("| mass | signal events | p < 0.001 |")
+    click.echo("|---|---|---|")
+    for mass in (3000.0, 3500.0, 4200.0, 5000.0, 6000.0, 6800.0):
+        near = np.abs(CENTRE / mass - 1) < 2 * RESOLUTION
+        root = np.sqrt(truth.selected[min(2, len(truth.selected) - 1)][near].sum() + 1)
+        for size in (3, 5):
+            number = size * root / _EFFICIENCIES[2]
+            random = np.random.default_rng([seed, 62, int(mass)])
+            rejected, selected = throw(truth, 1000, random)
+            share = peak(EDGES, mass, RESOLUTION)
+            passing = np.append(_EFFICIENCIES[: len(selected)], 0.0)
+            rejected = rejected + random.poisson(number * (1 - passing[0]) * share, rejected.shape)
+            within, seen = np.zeros_like(rejected), []
+            for counts, part in zip(selected[::-1], -np.diff(passing)[::-1], strict=True):
+                within = within + random.poisson(number * part * share, rejected.shape)
+                seen.append(counts + within)
+            found = examine(truth.background, rejected, seen[::-1])[1].statistic.max(axis=1)
+            click.echo(f"| {mass:.0f} | {number:.0f} | {np.mean(found > critical):.3f} |")
+
+
+_EFFICIENCIES = (0.85, 0.7, 0.5, 0.3, 0.15)
+
+
+if __name__ == "__main__":
+    main()
