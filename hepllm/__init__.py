@@ -1,6 +1,7 @@
 """hepllm: an event classifier that joins a language model with exact numbers.
 
-``hepllm.EventClassifier`` is the Python interface; its first use loads torch.
+The Python interface is ``hepllm.EventClassifier``, whose first use loads torch, and
+``hepllm.find_resonance``.
 """
 
 from __future__ import annotations
@@ -10,18 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hepllm.api import EventClassifier as EventClassifier
+    from hepllm.resonances import find_resonance as find_resonance
 
 __version__ = "0.1.0"
 
-__all__ = ["EventClassifier", "__version__"]
+_PLACES = {"EventClassifier": "hepllm.api", "find_resonance": "hepllm.resonances"}
+
+__all__ = ["EventClassifier", "__version__", "find_resonance"]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports ``EventClassifier`` at its first use."""
-    if name == "EventClassifier":
-        return getattr(importlib.import_module("hepllm.api"), name)
+    """Imports a part of the interface at its first use."""
+    if name in _PLACES:
+        return getattr(importlib.import_module(_PLACES[name]), name)
     raise AttributeError(f"module 'hepllm' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), "EventClassifier"])
+    return sorted([*globals(), *_PLACES])

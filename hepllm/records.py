@@ -108,7 +108,11 @@ class FileRecord(Record):
 
     def write(self, file: Path, indent: int | None = 1) -> None:
         """Writes the file, whole or not at all."""
-        write_text(file, json.dumps(self.tree(), indent=indent, allow_nan=False) + "\n")
+        write_text(file, self.text(indent))
+
+    def text(self, indent: int | None = 1) -> str:
+        """The content of the file as text."""
+        return json.dumps(self.tree(), indent=indent, allow_nan=False) + "\n"
 
     @classmethod
     def read(cls, file: Path, mend: str) -> Self:

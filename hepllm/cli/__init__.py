@@ -11,7 +11,7 @@ import sys
 import click
 
 from hepllm import __version__
-from hepllm.cli import configuration, data, explanations, installation, models, reports
+from hepllm.cli import configuration, data, explanations, installation, models, reports, search
 from hepllm.errors import HepllmError, StoppedError
 from hepllm.launcher import launched
 
@@ -45,6 +45,7 @@ for _command in (
     models.train,
     models.evaluate,
     models.predict,
+    search.search,
     explanations.explain,
     configuration.config,
     installation.doctor,

@@ -18,6 +18,7 @@ from hepllm.search.records import (
     SelectionFindings,
     SignalEfficiency,
     SpuriousSignalFindings,
+    Submission,
     Unblinding,
     UpperLimit,
     UpperLimits,
@@ -121,10 +122,12 @@ def _extrapolated(found: ExtrapolatedSignificance | None) -> str:
 def _findings(found: SearchFindings) -> list[tuple[str, str]]:
     what = "excess" if found.is_excess else "largest fluctuation, no excess"
     jets, cut = found.jet_masses_gev, f"{found.best_selection:g}"
+    scores = found.scores if isinstance(found, Submission) else None
+    missing = "too few events" if scores is None or scores.jet_masses else "not given"
     facts = [
         (f"{what}: mass [GeV]", _measured(found.resonance_mass_gev)),
-        ("light jet mass [GeV]", _measured(jets.light, "too few events")),
-        ("heavy jet mass [GeV]", _measured(jets.heavy, "too few events")),
+        ("light jet mass [GeV]", _measured(jets.light, missing)),
+        ("heavy jet mass [GeV]", _measured(jets.heavy, missing)),
         (f"signal events after the cut at {cut}", _measured(found.n_signal_selected)),
     ]
     best = next(one for one in found.selections if one.efficiency == found.best_selection)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,13 +19,15 @@ from hepllm.errors import InputError, nearest_name
 from hepllm.evaluation.scores import ScoredEvents
 from hepllm.files import file_digest, sync
 from hepllm.pictures.search import plot_jet_masses, plot_limits, plot_spectrum
-from hepllm.runs.folder import Run
-from hepllm.runs.samples import EvaluationSet
 from hepllm.schema import SIGNAL, is_search_safe
-from hepllm.search.hunt import BoxEvents
+from hepllm.search.hunt import BoxEvents, SearchResult
 from hepllm.search.records import Blackbox, Submission, Unblinding
 from hepllm.search.signal_grid import SignalGrid
 from hepllm.search.submission import Key, ReferenceSignal, search_box, truth_of
+
+if TYPE_CHECKING:  # torch comes with them, which a search in tables does without
+    from hepllm.runs.folder import Run
+    from hepllm.runs.samples import EvaluationSet
 
 LOG = logging.getLogger(__name__)
 
@@ -84,6 +86,29 @@ def wants_search(settings: SearchConfig, chosen: EvaluationSet) -> bool:
     return False
 
 
+def search_only(box: Box, config: SearchConfig, seed: int) -> tuple[SearchResult, Submission]:
+    """Searches a box for a resonance, and writes nothing.
+
+    Args:
+        box: box to search.
+        config: rules of the search.
+        seed: seed of pseudo-experiments and replicas.
+
+    Raises:
+        InputError: as ``search_box``.
+        RunError: as ``search_box``.
+    """
+    result, findings = search_box(box.events, config, seed, reference=box.reference, grid=box.grid)
+    submission = Submission(
+        **box.origin,
+        seed=seed,
+        config=config,
+        versions={"hepllm": __version__, **{tool: version(tool) for tool in _TOOLS}},
+        **dict(findings) | {"warnings": [*findings.warnings, *box.warnings]},
+    )
+    return result, submission
+
+
 def search_and_write(
     box: Box, config: SearchConfig, seed: int, folder: Path
 ) -> tuple[Submission, tuple[Path, ...]]:
@@ -105,14 +130,7 @@ def search_and_write(
         InputError: as ``search_box``.
         RunError: as ``search_box``.
     """
-    result, findings = search_box(box.events, config, seed, reference=box.reference, grid=box.grid)
-    submission = Submission(
-        **box.origin,
-        seed=seed,
-        config=config,
-        versions={"hepllm": __version__, **{tool: version(tool) for tool in _TOOLS}},
-        **dict(findings) | {"warnings": [*findings.warnings, *box.warnings]},
-    )
+    result, submission = search_only(box, config, seed)
     files = [folder / SUBMISSION, folder / SPECTRUM]
     submission.write(files[0])
     sync(files[0])
@@ -138,15 +156,19 @@ def unblind(folder: Path, box: Box, label: Labels, labels_read: str) -> Unblindi
     file = folder / SUBMISSION
     written = datetime.fromtimestamp(file.stat().st_mtime, UTC).isoformat(timespec="seconds")
     submission = Submission.read(file, "search the box again")
-    key = Key(label == SIGNAL, box.events.score, box.events.m_jj)
     found = Unblinding(
         submission_sha256=file_digest(file),
         submission_written=written,
         labels_read=labels_read,
-        truth=truth_of(submission, key),
+        truth=truth_of(submission, key_of(box, label)),
     )
     found.write(folder / UNBLINDING)
     return found
+
+
+def key_of(box: Box, label: Labels) -> Key:
+    """Returns the key of a box from the (N,) labels of its events, all known."""
+    return Key(label == SIGNAL, box.events.score, box.events.m_jj)
 
 
 def box_of_run(

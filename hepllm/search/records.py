@@ -438,15 +438,32 @@ class SearchedBox(FileRecord):
     """Dataset that was searched."""
 
 
+class ScoreSource(Record):
+    """Files and columns of scores that no run of hepllm computed at the time of the search."""
+
+    files: list[Whole[SourceFile]]
+    """The files; empty for arrays that were given in Python."""
+    score: str
+    """Column of the scores."""
+    mass: str
+    """Column of the mass."""
+    jet_masses: list[str]
+    """Columns of the masses of the two leading jets; empty where there are none."""
+    energy_unit: str
+    """Unit of the masses in the files."""
+
+
 class Submission(SearchFindings, SearchedBox):
     """The content of ``submission.json``, which is written before any label of the box is read."""
 
-    run: str
-    """Name of the run whose classifier computed the scores."""
-    trained_on: str
-    """Digest of the dataset that the run was trained on."""
-    features: list[str]
-    """Features of an event that the classifier uses."""
+    run: str | None
+    """Name of the run whose classifier computed the scores; null for scores from files."""
+    trained_on: str | None
+    """Digest of the dataset that the run was trained on; null without a run."""
+    features: list[str] | None
+    """Features of an event that the classifier uses; null without a run."""
+    scores: ScoreSource | None = None
+    """Where the scores come from; absent where a run computed them."""
     cascade: float | None
     """Share of background that the boosting passes on to the model; null without a cascade."""
     select: str | None = None

@@ -23,6 +23,7 @@ from hepllm.runs.box_search import cascade_warnings
 from hepllm.search.records import Submission
 from hepllm.stages.evaluate import evaluate
 from hepllm.stages.preprocess import preprocess
+from hepllm.stages.search import SearchReport, search_dataset
 from hepllm.stages.train import train
 
 pytestmark = pytest.mark.usefixtures("undrawn_figures")
@@ -206,6 +207,60 @@ def test_labels_are_read_when_the_submission_is_written(
         "sigma) for any",
     ):
         assert shown in known.text
+
+
+def test_a_dataset_is_searched_with_a_run_or_with_its_scores(
+    folder: Path, config: Callable[..., Config], tmp_path: Path
+) -> None:
+    """``hepllm search`` finds what ``eval`` finds, by the run and by a file of scores."""
+    few_toys = ("evaluation.search.max_toys=1000", "evaluation.search.efficiencies=[0.01]")
+    settings = config(*QUICK, *few_toys)
+    (known,) = evaluate(folder / "run", blackbox=folder / "known", config=settings)
+    whole = known.metrics.search.tree()
+    by_run = search_dataset(folder / "known", settings, tmp_path / "a", run=folder / "run")
+    assert by_run.submission.tree() == whole
+    assert by_run.unblinding.truth == known.metrics.unblinding.truth
+    table = pq.read_table(folder / "run/eval/known/scores.parquet")
+    order = np.random.default_rng(3).permutation(len(table))
+    of_scores = ("blackbox", "p_value", "resonance_mass_gev", "jet_masses_gev", "selections")
+    for name, write in (("s.parquet", pq.write_table), ("s.csv", pacsv.write_csv)):
+        write(table.take(order), tmp_path / name)
+        joined = search_dataset(
+            folder / "known", settings, tmp_path / name[2:], scores=tmp_path / name
+        )
+        tree = joined.submission.tree()
+        assert {key: tree[key] for key in of_scores} == {key: whole[key] for key in of_scores}
+        assert tree["run"] is tree["signal_efficiency"] is None
+        assert joined.unblinding.truth == known.metrics.unblinding.truth
+
+
+def test_scores_that_do_not_fit_a_dataset_are_told(
+    report: EvaluatedSet, folder: Path, config: Callable[..., Config], tmp_path: Path
+) -> None:
+    few_toys = ("evaluation.search.max_toys=1000", "evaluation.search.efficiencies=[0.01]")
+    settings = config(*few_toys)
+    whole = pq.read_table(folder / "run/eval/hidden/scores.parquet")
+    file = tmp_path / "scores.parquet"
+
+    def join(table: pa.Table) -> SearchReport:
+        pq.write_table(table, file)
+        return search_dataset(
+            folder / "run/eval/hidden/hidden", settings, tmp_path / "out", scores=file
+        )
+
+    for table, message in (
+        (pa.concat_tables([whole, whole[:3]]), "3 events have more than one score, the first is"),
+        (whole.drop_columns(["event_id"]), "no column 'event_id'"),
+        (whole.set_column(1, "source", pa.array(["other"] * len(whole))), "has no score of any"),
+    ):
+        with pytest.raises(InputError, match=message):
+            join(table)
+    assert not (tmp_path / "out").exists()
+    part = join(whole[10:].drop_columns(["source"]))  # one source needs no name
+    assert part.submission.n_events == len(whole) - 10
+    assert any(
+        "10 of 4060 events of hidden have no score" in one for one in part.submission.warnings
+    )
 
 
 def test_a_search_that_is_not_wanted_leaves_nothing(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from hepllm.errors import InputError
@@ -42,8 +43,12 @@ _HDF5_OFFSETS = (0, 512, 1024, 2048)
 """Possible positions of the signature of an HDF5 file, after a user block."""
 
 
-def kind_of_content(path: Path) -> str:
+def kind_of_content(path: Path, packed: Collection[str] = ()) -> str:
     """Recognises ``hdf5``, ``parquet``, ``npy``, ``root``, ``hepmc`` or ``csv`` by the content.
+
+    Args:
+        path: the file.
+        packed: kinds of compressed files that are returned too: ``gzip``, ``zip``.
 
     Raises:
         InputError: there is no such file, its format is unknown, or its name states another one.
@@ -62,7 +67,7 @@ def kind_of_content(path: Path) -> str:
     claimed = _SUFFIXES.get(path.suffix.lower())
     if claimed and (kind == "binary" or (kind == "csv" and claimed != "csv")):
         raise InputError(f"{path}: not {_NAMES[claimed]}, although its name says so")
-    if kind not in _NAMES:
+    if kind not in _NAMES and kind not in packed:
         raise InputError(_describe_unread(path, kind))
     return kind
 

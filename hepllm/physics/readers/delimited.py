@@ -1,17 +1,20 @@
 """Reads feature tables from text: CSV, or columns separated by semicolons, tabs or spaces.
 
 Opening a file records the position of every thousandth row, so that a worker finds its rows
-without reading all rows before them.
+without reading all rows before them. A file that is packed with gzip is unpacked up to them.
 """
 
 from __future__ import annotations
 
 import csv
+import gzip
 import io
+import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 import pyarrow as pa
@@ -54,7 +57,7 @@ class DelimitedTable:
         return np.stack([table[f"f{i}"].to_numpy() for i in places], axis=1)
 
     def _lines(self, start: int, stop: int) -> list[bytes]:
-        with self.path.open("rb") as stream:
+        with _unpacked(self.path) as stream:
             stream.seek(self.offsets[start // _STRIDE])
             rows = (line for _, line in _rows(stream))
             skip = start % _STRIDE
@@ -89,8 +92,10 @@ def open_delimited(path: Path) -> DelimitedTable:
     Raises:
         InputError: the table is empty.
     """
-    with path.open("rb") as stream:
+    with _unpacked(path) as stream:
         begin, line = next(_rows(stream), (0, b""))
+        if b"\x00" in line:
+            raise InputError(f"{path}: what is packed in it is no text table; unpack it first")
         delimiter = _delimiter_of(line)
         fields = _split(line, delimiter)
         named = not all(field in _MISSING or is_number(field) for field in fields)
@@ -104,6 +109,22 @@ def open_delimited(path: Path) -> DelimitedTable:
         raise InputError(f"{path}: there are no events in it")
     names = tuple(fields) if named else _names_in_comment(path, begin, delimiter, len(fields))
     return DelimitedTable(path, n_rows, len(fields), names, delimiter, tuple(offsets))
+
+
+@contextmanager
+def _unpacked(path: Path) -> Iterator[BinaryIO]:
+    """Opens a file, unpacked if its content is that of gzip."""
+    with path.open("rb") as raw:
+        is_packed = raw.read(2) == b"\x1f\x8b"
+        raw.seek(0)
+        if not is_packed:
+            yield raw
+            return
+        try:
+            with gzip.GzipFile(fileobj=raw) as stream:
+                yield cast("BinaryIO", stream)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise InputError(f"{path}: not readable gzip: {one_line(error)}") from None
 
 
 def _rows(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
@@ -132,7 +153,7 @@ def _names_in_comment(
     path: Path, end: int, delimiter: str, n_columns: int
 ) -> tuple[str, ...] | None:
     """Names in the last line before the rows, where ``numpy.savetxt(header=...)`` writes them."""
-    with path.open("rb") as stream:
+    with _unpacked(path) as stream:
         lines = stream.read(end).splitlines()
     fields = _split(lines[-1].lstrip(b"#"), delimiter) if lines else []
     return tuple(fields) if len(fields) == n_columns else None

@@ -1,4 +1,4 @@
-"""Reads trees of ROOT files with uproot."""
+"""Reads trees and RNTuples of ROOT files with uproot."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from hepllm.physics.readers.columns import listing
 from hepllm.physics.readers.content import one_line
 
 _USUAL_TREES = ("Delphes", "Events")
+_TREES = ("TTree", "ROOT::RNTuple")
+"""Classes of ROOT that hold events; uproot reads both alike."""
 
 _INDEXED = re.compile(r"(?P<branch>.+)\[(?P<index>\d+)\]")
 
@@ -28,7 +30,7 @@ Jagged = tuple[Floats, Ints]
 
 @dataclass(frozen=True)
 class RootTree:
-    """A ``ColumnTable`` in a tree of a ROOT file, which each worker opens.
+    """A ``ColumnTable`` in a tree or an RNTuple of a ROOT file, which each worker opens.
 
     Attributes:
         name: name of the tree.
@@ -126,12 +128,13 @@ def _opened(path: Path, tree: str, _mtime: int, _size: int) -> Any:
     return uproot.open(path, num_workers=1)[tree]
 
 
-def open_tree(path: Path, name: str | None) -> RootTree:
+def open_tree(path: Path, name: str | None, setting: str = "in preprocess.root.tree") -> RootTree:
     """Opens a tree without reading entries.
 
     Args:
         path: the file.
         name: name of the tree; None: the only one, or that of Delphes or NanoAOD.
+        setting: where the name can be given, for the message.
 
     Raises:
         InputError: the file is damaged, has no such tree, or the tree is empty.
@@ -140,8 +143,8 @@ def open_tree(path: Path, name: str | None) -> RootTree:
         with uproot.open(path) as file:
             _check_length(path, int(file.file.fEND))
             classes = file.classnames(cycle=False)
-            trees = [key for key, kind in classes.items() if kind == "TTree"]
-            name = _choose_tree(path, trees, name)
+            trees = [key for key, kind in classes.items() if kind in _TREES]
+            name = _choose_tree(path, trees, name, setting)
             tree = file[name]
             n_rows, branches = int(tree.num_entries), tuple(tree.keys(recursive=True))
     except InputError:
@@ -160,11 +163,11 @@ def _check_length(path: Path, expected: int) -> None:
         raise InputError(f"{path}: truncated at {size} of {expected} bytes; copy it again")
 
 
-def _choose_tree(path: Path, trees: list[str], name: str | None) -> str:
+def _choose_tree(path: Path, trees: list[str], name: str | None, setting: str) -> str:
     found = listing(trees) or "none"
     if name is not None and name not in trees:
         raise InputError(f"{path}: no tree '{name}'{nearest_name(name, trees)}; there are {found}")
     chosen = [name] if name else [tree for tree in _USUAL_TREES if tree in trees]
     if not chosen and len(trees) != 1:
-        raise InputError(f"{path}: which tree? There are {found}; name one in preprocess.root.tree")
+        raise InputError(f"{path}: which tree? There are {found}; name one {setting}")
     return (chosen or trees)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import pickle
 import tracemalloc
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from hepllm.physics.readers.delimited import open_delimited
 from hepllm.physics.readers.frames import open_frame
 from hepllm.physics.readers.npy import open_npy
 from hepllm.physics.readers.parquet import open_parquet
+from hepllm.physics.readers.tables import open_table
 from hepllm.physics.readers.trees import open_tree
 
 Rows = NDArray[np.float64]
@@ -83,6 +85,27 @@ def _root(rows: Rows, path: Path) -> ColumnTable:
     return open_tree(path, None)
 
 
+def _rntuple(rows: Rows, path: Path) -> ColumnTable:
+    with uproot.recreate(path) as file:
+        file.mkrntuple("t", dict(zip(NAMES, rows.T, strict=True)))
+    return open_tree(path, None)
+
+
+def _gzip(rows: Rows, path: Path) -> ColumnTable:
+    text = _csv(rows, path).path.read_bytes()
+    path.write_bytes(gzip.compress(text))
+    return open_table(path)
+
+
+def _npz(rows: Rows, path: Path) -> ColumnTable:
+    np.savez_compressed(path.with_suffix(".npz"), **dict(zip(NAMES, rows.T, strict=True)))
+    return open_table(path.with_suffix(".npz"))
+
+
+def _named(rows: Rows, path: Path) -> ColumnTable:
+    return open_table(_npy(rows, path).path, names=NAMES)
+
+
 def _hdf5(rows: Rows, path: Path) -> ColumnTable:
     pandas = pytest.importorskip("pandas", reason="pandas is not installed")
     pytest.importorskip("tables", reason="PyTables is not installed")
@@ -99,6 +122,10 @@ WRITERS: dict[str, Callable[[Rows, Path], ColumnTable]] = {
     "semicolons": _semicolons,
     "blanks": _blanks,
     "root": _root,
+    "rntuple": _rntuple,
+    "csv.gz": _gzip,
+    "npz": _npz,
+    "named": _named,
     "hdf5": _hdf5,
 }
 
@@ -108,7 +135,7 @@ def test_rows_come_back(kind: str, rows: Rows, tmp_path: Path) -> None:
     table = WRITERS[kind](rows, tmp_path / "table")
     assert (table.n_rows, table.n_columns) == rows.shape
     assert table.names in (NAMES, None)
-    assert (table.names is None) == ("npy" in kind)
+    assert (table.names is None) == ("npy" in kind)  # not those to which names were given
     for start, stop in ((0, 2503), (0, 1), (699, 701), (999, 1001), (1000, 2000), (2502, 2503)):
         np.testing.assert_array_equal(table.read(start, stop), rows[start:stop])
         np.testing.assert_array_equal(table.read(start, stop, [2, 0]), rows[start:stop, [2, 0]])
@@ -221,3 +248,27 @@ def test_integers_and_booleans_are_numbers(tmp_path: Path) -> None:
     pq.write_table(pa.table({"n": [1, None, 3], "s": [True, False, None]}), tmp_path / "a.parquet")
     found = open_parquet(tmp_path / "a.parquet").read(0, 3)
     np.testing.assert_array_equal(found, [[1, 1], [np.nan, 0], [3, np.nan]])
+
+
+def test_what_is_no_table_is_refused(rows: Rows, tmp_path: Path) -> None:
+    whole = gzip.compress(_csv(rows, tmp_path / "a").path.read_bytes())
+    (tmp_path / "cut.csv.gz").write_bytes(whole[:-200])
+    (tmp_path / "array.npy.gz").write_bytes(
+        gzip.compress(_npy(rows, tmp_path / "b").path.read_bytes())
+    )
+    np.savez(tmp_path / "matrix.npz", rows)
+    np.savez(tmp_path / "lengths.npz", a=rows[:5, 0], b=rows[:6, 0])
+    (tmp_path / "zip.npz").write_bytes(b"PK\x03\x04 and so on")
+    (tmp_path / "events.hepmc").write_text("HepMC::Version 3.02.06\n")
+    for name, message in {
+        "cut.csv.gz": "not readable gzip",
+        "array.npy.gz": "what is packed in it is no text table",
+        "matrix.npz": r"no arrays with one number per event, but arr_0 \(2503, 3\)",
+        "lengths.npz": "arrays of different lengths: a 5, b 6",
+        "zip.npz": "not a readable NumPy archive",
+        "events.hepmc": "events of a generator, not a table",
+        "nowhere.csv": "no such file",
+    }.items():
+        _refused(open_table, tmp_path / name, message)
+    with pytest.raises(InputError, match="2 names for 3 columns"):
+        open_table(tmp_path / "a", names=("x", "y"))

@@ -1,0 +1,184 @@
+"""The command that searches scores of any classifier for a resonance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hepllm.cli.options import PATH, Settings, common, print_reports
+from hepllm.config.inputs import GEV, EnergyUnit
+
+if TYPE_CHECKING:
+    from hepllm.stages.search import SearchReport
+
+UNITS = tuple(GEV)
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, required=True, type=PATH, metavar="INPUT...")
+@click.option("--output", type=PATH, help="Folder of the results [searches/<INPUT>].")
+@click.option("--run", type=PATH, help="A run that scores INPUT, a dataset.")
+@click.option("--scores", type=PATH, help="Scores of INPUT, a dataset; joined by event_id, source.")
+@click.option("--score", default="score", show_default=True, help="Column of the scores.")
+@click.option("--mass", help="Column of the mass, such as m_jjj [m_jj].")
+@click.option("--light", help="Column of a jet's mass, lighter or not [the usual one, if there].")
+@click.option("--heavy", help="Column of the other jet's mass.")
+@click.option("--label", help="Column of the labels, read afterwards [label]; 'none': no labels.")
+@click.option("--masterkey", type=PATH, help="File of the labels, one per line, read afterwards.")
+@click.option("--weight", help="Column of weights, all equal [weight]; 'none': no weights.")
+@click.option("--columns", metavar="NAME,...", help="Names of all columns, for a table without.")
+@click.option("--tree", help="Tree or RNTuple of a ROOT file [the only one].")
+@click.option("--energy-unit", type=click.Choice(UNITS), help="Unit of the masses [GeV].")
+@click.option("--select", metavar="EXPR", help="Only events that pass, such as 'tau21 < 0.5'.")
+@click.option("--mass-range", type=float, nargs=2, metavar="LOW HIGH", help="Range in GeV.")
+@click.option("--efficiencies", metavar="SHARE,...", help="Shares of the events that cuts keep.")
+@click.option("--signal", multiple=True, type=PATH, help="Table of simulated signal.")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier search in the output.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
+@common
+def search(
+    settings: Settings,
+    inputs: Sequence[Path],
+    output: Path | None,
+    run: Path | None,
+    scores: Path | None,
+    score: str,
+    mass: str | None,
+    light: str | None,
+    heavy: str | None,
+    label: str | None,
+    masterkey: Path | None,
+    weight: str | None,
+    columns: str | None,
+    tree: str | None,
+    energy_unit: EnergyUnit | None,
+    select: str | None,
+    mass_range: tuple[float, float] | None,
+    efficiencies: str | None,
+    signal: Sequence[Path],
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Search INPUT for a resonance in a mass, with the scores of any classifier.
+
+    INPUT is a table of scores and masses: Parquet, ROOT, CSV, HDF5, NPY or NPZ; several are one
+    box. Columns are given by name or by position from 0. A larger score is more like signal.
+    Or INPUT is a dataset, with --run or --scores.
+
+    Writes submission.json, pictures and a page. Labels, if there are any, are read after that, and
+    the truth stands beside: unblinding.json.
+    """
+    of_tables = {
+        "--light": light,
+        "--heavy": heavy,
+        "--label": label,
+        "--masterkey": masterkey,
+        "--weight": weight,
+        "--columns": columns,
+        "--tree": tree,
+        "--energy-unit": energy_unit,
+    }
+    is_dataset = _is_dataset(inputs, run, scores, [name for name, one in of_tables.items() if one])
+    if run is not None and signal:
+        raise click.UsageError("--signal: a run has its own, the signal of its validation events")
+    low, high = mass_range or (None, None)
+    options = {
+        "evaluation__search__mass": mass,
+        "evaluation__search__m_jj_min": low,
+        "evaluation__search__m_jj_max": high,
+        "evaluation__search__efficiencies": _shares(efficiencies),
+        "evaluation__select": select if is_dataset else None,
+    }
+    from hepllm.runs.scored_tables import TableColumns
+    from hepllm.stages import search as stage
+
+    output = output or Path("searches") / stage.box_name(inputs)
+    if is_dataset:
+        found = _search_dataset(
+            settings, options, inputs[0], output, (run, scores, score, signal), overwrite=overwrite
+        )
+    else:
+        config = settings.load(**options)
+        asked = TableColumns(
+            score=score,
+            mass=config.evaluation.search.mass,
+            jets=tuple(one for one in (light, heavy) if one is not None),
+            label=label,
+            weight=weight,
+            names=None if columns is None else tuple(columns.split(",")),
+            tree=tree or config.preprocess.root.tree,
+            energy_unit=energy_unit or config.preprocess.energy_unit,
+            select=select,
+        )
+        found = stage.search_tables(
+            inputs, asked, config, output, signal=signal, masterkey=masterkey, overwrite=overwrite
+        )
+    print_reports([found], found.tree(), as_json=as_json)
+
+
+def _search_dataset(
+    settings: Settings,
+    options: Mapping[str, Any],
+    folder: Path,
+    output: Path,
+    source: tuple[Path | None, Path | None, str, Sequence[Path]],
+    *,
+    overwrite: bool,
+) -> SearchReport:
+    """Searches a dataset; ``source`` has a run, or a file, its column and tables of signal."""
+    from hepllm.runs.folder import open_run
+    from hepllm.runs.scored_tables import TableColumns, read_signal
+    from hepllm.stages.search import search_dataset
+
+    run, scores, score, signal = source
+    own = None if run is None or settings.file is not None else open_run(run).config
+    config = settings.load(**options) if own is None else settings.on_top_of(own, **options)
+    columns = TableColumns(score=score, mass=config.evaluation.search.mass)
+    reference = read_signal(signal, columns) if signal else None
+    return search_dataset(
+        folder,
+        config,
+        output,
+        run=run,
+        scores=scores,
+        score=score,
+        signal=reference,
+        overwrite=overwrite,
+    )
+
+
+def _is_dataset(
+    inputs: Sequence[Path], run: Path | None, scores: Path | None, of_tables: Sequence[str]
+) -> bool:
+    """Whether a dataset is searched; refuses options that do not fit the inputs."""
+    folders = [one for one in inputs if one.is_dir()]
+    if not folders:
+        if run is not None or scores is not None:
+            raise click.UsageError(
+                f"{inputs[0]}: --run and --scores are for a dataset, a folder that 'hepllm "
+                "preprocess' makes; an event file is searched by 'hepllm eval RUN --blackbox FILE'"
+            )
+        return False
+    if len(inputs) > 1:
+        raise click.UsageError(f"{folders[0]}: a dataset is searched alone")
+    if (run is None) == (scores is None):
+        raise click.UsageError(
+            f"{folders[0]}: a dataset has no scores; give --run RUN, or --scores FILE"
+        )
+    if of_tables:
+        raise click.UsageError(f"{', '.join(of_tables)}: for tables, and {folders[0]} is a dataset")
+    return True
+
+
+def _shares(text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise click.UsageError(
+            f"--efficiencies: expected numbers such as 0.01,0.001, found '{text}'"
+        ) from None

@@ -1,0 +1,309 @@
+"""``hepllm search``: searches scores of any classifier for a resonance, blind, as ``eval`` does."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from hepllm.arrays import Labels
+from hepllm.config import Config, override_config
+from hepllm.config.inputs import Column
+from hepllm.errors import InputError, RunError
+from hepllm.files import refuse_existing, write_errors, write_text, write_together
+from hepllm.provenance import Call, present_date, shown_date, this_call
+from hepllm.report.data_uris import stored
+from hepllm.report.html import as_html
+from hepllm.report.page import Chapter, Page, Picture
+from hepllm.report.search import PICTURES, search_chapter
+from hepllm.report.text import as_text
+from hepllm.runs.box_search import (
+    SUBMISSION,
+    UNBLINDING,
+    Box,
+    forget_search,
+    key_of,
+    search_and_write,
+    search_only,
+    unblind,
+)
+from hepllm.runs.scored_tables import TableColumns, read_box, read_signal
+from hepllm.schema import UNKNOWN
+from hepllm.search.hunt import BoxEvents
+from hepllm.search.records import Blackbox, ScoreSource, Submission, Unblinding
+from hepllm.search.submission import ReferenceSignal, truth_of
+
+LOG = logging.getLogger(__name__)
+
+TABLE, REPORT = "table.txt", "search.html"
+_FILES = (SUBMISSION, UNBLINDING, *PICTURES, TABLE, REPORT)
+
+
+@dataclass(frozen=True)
+class SearchReport:
+    """A search in one box, and what its key says.
+
+    Attributes:
+        name: name of the box.
+        submission: what was found before any label was read.
+        unblinding: what the key says; None without a key.
+        files: files that were written.
+    """
+
+    name: str
+    submission: Submission
+    unblinding: Unblinding | None = None
+    files: Sequence[Path] = ()
+
+    @property
+    def text(self) -> str:
+        """The findings as plain text."""
+        return as_text(_chapter(self))
+
+    def tree(self) -> dict[str, object]:
+        """The records as one JSON document."""
+        key = None if self.unblinding is None else self.unblinding.tree()
+        return {"submission": self.submission.tree(), "unblinding": key}
+
+
+def search_tables(
+    files: Sequence[Path],
+    columns: TableColumns,
+    config: Config,
+    output: Path,
+    *,
+    signal: Sequence[Path] = (),
+    masterkey: Path | None = None,
+    overwrite: bool = False,
+) -> SearchReport:
+    """Searches tables of scores and masses, taken as one box.
+
+    Args:
+        files: the tables.
+        columns: what their columns hold.
+        config: settings of the search, in ``evaluation.search``, and the seed.
+        output: folder of the results.
+        signal: tables of simulated signal, for the efficiency of cuts on the score.
+        masterkey: file of the labels; None for the tables' own column, if there is one.
+        overwrite: replace an earlier search in the folder.
+
+    Raises:
+        InputError: if a file or a column cannot be used, the box has too few events, or the output
+            exists.
+        RunError: if the background cannot be fitted, or the output cannot be written.
+    """
+    refuse_existing(output, _FILES, overwrite)
+    settings = config.evaluation.search
+    found = read_box(files, columns, (settings.m_jj_min, settings.m_jj_max))
+    _refuse_grid(config)
+    reference = read_signal(signal, columns) if signal else None
+    config = _with_mass(config, found.mass)
+    box = found.box(box_name(files), reference)
+    return _search(box, lambda: found.read_labels(masterkey), config, output)
+
+
+def search_dataset(
+    folder: Path,
+    config: Config,
+    output: Path,
+    *,
+    run: Path | None = None,
+    scores: Path | None = None,
+    score: Column = "score",
+    signal: ReferenceSignal | None = None,
+    overwrite: bool = False,
+) -> SearchReport:
+    """Searches a dataset, whose scores a run computes or a file has.
+
+    Args:
+        folder: the dataset.
+        config: settings of the search, in ``evaluation.search``, and the seed.
+        output: folder of the results.
+        run: a run, which scores the dataset.
+        scores: file of the scores, joined by event; one of both is given.
+        score: column of the scores.
+        signal: simulated signal for the efficiency of cuts; that of the run's validation events if
+            there is a run.
+        overwrite: replace an earlier search in the folder.
+
+    Raises:
+        InputError: if the dataset, the run or the file cannot be used, the box has too few events,
+            or the output exists.
+        RunError: if the background cannot be fitted, or the output cannot be written.
+    """
+    refuse_existing(output, _FILES, overwrite)
+    if (run is None) == (scores is None):
+        raise InputError(f"{folder}: a dataset has no scores; give a run or a file of scores")
+    from hepllm.runs.folder import open_run
+    from hepllm.runs.scored_datasets import join_scores, score_by_run
+
+    if run is not None:
+        found = score_by_run(open_run(run), folder, config)
+    elif scores is not None:
+        _refuse_grid(config)
+        found = join_scores(folder, scores, config, score=score, reference=signal)
+    return _search(found.box, found.read_labels, config, output)
+
+
+def search_arrays(
+    name: str,
+    events: BoxEvents,
+    config: Config,
+    *,
+    reference: ReferenceSignal | None = None,
+    read_labels: Callable[[], Labels | None] = lambda: None,
+    output: Path | None = None,
+    overwrite: bool = False,
+) -> SearchReport:
+    """Searches events in memory; without ``output`` nothing is written.
+
+    Args:
+        name: name of the box.
+        events: its events.
+        config: settings of the search, in ``evaluation.search``, and the seed.
+        reference: simulated signal for the efficiency of cuts.
+        read_labels: gives the (N,) labels, and is called after the search only.
+        output: folder of the results.
+        overwrite: replace an earlier search in the folder.
+
+    Raises:
+        InputError: if a score is not finite, the box has too few events, or the output exists.
+        RunError: if the background cannot be fitted, or the output cannot be written.
+    """
+    _refuse_grid(config)
+    arrays = (events.score, events.m_jj, events.jet_mass_light, events.jet_mass_heavy)
+    digest = hashlib.sha256(b"".join(np.ascontiguousarray(one).tobytes() for one in arrays))
+    box = Box(
+        name=name,
+        events=events,
+        reference=reference,
+        origin={
+            "blackbox": Blackbox(
+                name=name, digest=digest.hexdigest(), sources=[], n_excluded_as_seen=0
+            ),
+            "run": None,
+            "trained_on": None,
+            "features": None,
+            "cascade": None,
+            "scores": ScoreSource(
+                files=[],
+                score="score",
+                mass=config.evaluation.search.mass,
+                jet_masses=[
+                    jet
+                    for jet, values in (("light", arrays[2]), ("heavy", arrays[3]))
+                    if np.isfinite(values).any()
+                ],
+                energy_unit="GeV",
+            ),
+        },
+    )
+    if output is not None:
+        refuse_existing(output, _FILES, overwrite)
+        return _search(box, read_labels, config, output)
+    _, submission = search_only(box, config.evaluation.search, config.seed)
+    written = labels_read = present_date()
+    label = _known(read_labels())
+    if label is None:
+        return SearchReport(name, submission)
+    unblinding = Unblinding(
+        submission_sha256=hashlib.sha256(submission.text().encode()).hexdigest(),
+        submission_written=written,
+        labels_read=labels_read,
+        truth=truth_of(submission, key_of(box, label)),
+    )
+    return SearchReport(name, submission, unblinding)
+
+
+def box_name(files: Sequence[Path]) -> str:
+    """The name of a box: that of its first file, and how many more there are."""
+    name = files[0].name.removesuffix(".gz").rpartition(".")[0] or files[0].name
+    return f"{name}+{len(files) - 1}" if len(files) > 1 else name
+
+
+def _search(
+    box: Box, read_labels: Callable[[], Labels | None], config: Config, output: Path
+) -> SearchReport:
+    """Searches, writes the submission, and only then reads the labels."""
+    with write_errors(output), write_together(output) as folder:
+        try:
+            submission, made = search_and_write(box, config.evaluation.search, config.seed, folder)
+        except (InputError, RunError) as error:
+            raise type(error)(f"{box.name}: {error}") from None
+        forget_search(output)
+        for name in (TABLE, REPORT):
+            (output / name).unlink(missing_ok=True)
+    files = [output / file.name for file in made]
+    labels_read = present_date()
+    label = _known(read_labels())
+    unblinding = None
+    with write_errors(output):
+        if label is not None:
+            unblinding = unblind(output, box, label, labels_read)
+            files.append(output / UNBLINDING)
+        files += [output / TABLE, output / REPORT]
+        found = SearchReport(box.name, submission, unblinding, tuple(files))
+        write_text(output / TABLE, f"{found.text}\n")
+        write_text(output / REPORT, as_html(_page(found, this_call())))
+    return found
+
+
+def _refuse_grid(config: Config) -> None:
+    if config.evaluation.search.signal_grid is not None:
+        raise InputError(
+            "evaluation.search.signal_grid needs a run that scores its signals; unset it"
+        )
+
+
+def _known(label: Labels | None) -> Labels | None:
+    """The labels if all are known."""
+    if label is None:
+        return None
+    n_unknown = int((label == UNKNOWN).sum())
+    if n_unknown:
+        LOG.info("%d of %d labels are unknown, so no truth is told", n_unknown, len(label))
+        return None
+    return label
+
+
+def _chapter(found: SearchReport, pictures: Sequence[Picture] = ()) -> Chapter:
+    chapter = search_chapter(found.submission, found.name, pictures, found.unblinding)
+    return replace(chapter, facts=[*_origin(found.submission), *chapter.facts])
+
+
+def _origin(found: Submission) -> list[tuple[str, str]]:
+    facts = []
+    if found.run is not None:
+        facts.append(("scores", f"by the run {found.run}"))
+    if found.scores is not None:
+        files = ", ".join(one.file for one in found.scores.files) or "arrays"
+        facts.append(("scores", f"column '{found.scores.score}' of {files}"))
+        if found.scores.jet_masses:
+            facts.append(("jet masses", ", ".join(found.scores.jet_masses)))
+    if found.select is not None:
+        facts.append(("only events with", found.select))
+    return facts
+
+
+def _page(found: SearchReport, call: Call) -> Page:
+    shown = [
+        stored(file, f"{PICTURES[file.name][0]}; {found.name}", PICTURES[file.name][1])
+        for file in found.files
+        if file.name in PICTURES
+    ]
+    facts = [("written", shown_date(call.date)), ("command", call.command)]
+    facts += [
+        (one.file, f"{one.events} events, SHA-256 {one.sha256}")
+        for one in found.submission.blackbox.sources
+    ]
+    versions = Chapter("Versions", facts=list(call.versions.items()))
+    return Page(f"hepllm search: {found.name}", facts, [_chapter(found, shown), versions])
+
+
+def _with_mass(config: Config, mass: str) -> Config:
+    return override_config(config, [f"evaluation.search.mass={json.dumps(mass)}"])
