@@ -158,6 +158,10 @@ class LossDifference(Record):
     """Paired bootstrap interval [low, high]."""
     reason: str | None
     """Why the estimate or its interval is null."""
+    ratio_low: float | None = None
+    """Lower end of the interval of the ratio, with over without; absent with an estimate."""
+    ratio_high: float | None = None
+    """Upper end of this interval; null where no background passes with the cascade."""
 
 
 class CascadeLoss(Record):
@@ -203,6 +207,8 @@ def measure_loss(
                 estimate=found[key].estimate,
                 interval=found[key].interval,
                 reason=found[key].reason,
+                ratio_low=found[key].ratio_low,
+                ratio_high=found[key].ratio_high,
             )
             for key in metrics
         },

@@ -2,40 +2,51 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from hepllm.evaluation.metrics import RocCurve
+from hepllm.evaluation.bounds import sic_bounds_at
+from hepllm.evaluation.curves import Band
+from hepllm.evaluation.metrics import RocCurve, sic_at
 from hepllm.evaluation.scores import ScoredEvents
+from hepllm.pictures.curves import LOWER_BOUND, draw_bound
 from hepllm.pictures.style import BACKGROUND_COLOUR, SIGNAL_COLOUR
 
 _BINS = 30
+_EPS_S = np.arange(2, 101, 2) / 100
+_CONFIDENCE = 0.95
 
 
 def roc_figure(curve: RocCurve, min_background: int) -> Figure:
-    """Draws background rejection against signal efficiency, where enough background passes."""
+    """Draws background rejection against signal efficiency, or its bound if few events pass."""
     figure, axes = _canvas(r"background rejection $1/\epsilon_B$")
     shown = ~np.isnan(curve.sic(min_background))
     axes.plot(curve.eps_s[shown], 1 / curve.eps_b[shown], color=SIGNAL_COLOUR)
+    bounds = _bounds(curve, min_background)
+    rejected = replace(bounds, lower_bound=(bounds.lower_bound / bounds.eps_s) ** 2)
+    draw_bound(axes, rejected, SIGNAL_COLOUR)
     efficiency = np.linspace(1e-2, 1, 100)
     axes.plot(efficiency, 1 / efficiency, color="0.55", linewidth=1, label="random")
     axes.set(xlim=(0, 1), yscale="log")
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, title=LOWER_BOUND, title_fontsize=8)
     return figure
 
 
 def sic_figure(curve: RocCurve, min_background: int) -> Figure:
-    """Draws SIC against signal efficiency, where enough background passes."""
+    """Draws SIC against signal efficiency, or its lower bound if few background events pass."""
     figure, axes = _canvas(r"SIC = $\epsilon_S\,/\,\sqrt{\epsilon_B}$")
     axes.plot(curve.eps_s, curve.sic(min_background), color=SIGNAL_COLOUR)
+    draw_bound(axes, _bounds(curve, min_background), SIGNAL_COLOUR)
     efficiency = np.linspace(0, 1, 100)
     axes.plot(efficiency, np.sqrt(efficiency), color="0.55", linewidth=1, label="random")
     axes.set(xlim=(0, 1))
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, title=LOWER_BOUND, title_fontsize=8)
     return figure
 
 
@@ -60,6 +71,15 @@ def pixels(figure: Figure) -> NDArray[np.uint8]:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
+
+
+def _bounds(curve: RocCurve, min_background: int) -> Band:
+    """Lower bounds of the SIC where too little background passes."""
+    values = np.array([sic_at(curve, eps_s, min_background).sic for eps_s in _EPS_S], dtype=float)
+    blank = np.isnan(values)
+    bounds = np.full(len(_EPS_S), np.nan)
+    bounds[blank] = sic_bounds_at(curve, _EPS_S[blank], _CONFIDENCE)
+    return Band(_EPS_S, values, values, values, bounds)
 
 
 def _canvas(ylabel: str) -> tuple[Figure, Axes]:

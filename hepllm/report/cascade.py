@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hepllm.evaluation.cascade import CascadeRecord
 from hepllm.evaluation.efficiency import Efficiency
-from hepllm.report.cells import COLUMNS, quantity_cell
+from hepllm.report.cells import COLUMNS, difference_cell, quantity_cell
 from hepllm.report.page import Cell, Chapter, Group, Row, Table
 
 
@@ -41,12 +41,7 @@ def _passing_table(found: CascadeRecord) -> Table:
 
 def _loss_table(found: CascadeRecord) -> Table:
     differences = found.validation.difference
-    cells = [
-        Cell(reason=one.reason or "undefined")
-        if one.estimate is None
-        else quantity_cell(one.estimate, one.interval, 3, sign="+", reason=one.reason or "")
-        for one in differences.values()
-    ]
+    cells = [difference_cell(one, 3) for one in differences.values()]
     return Table(
         caption="With the cascade minus without, on "
         f"{found.validation.n_compared} validation events",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from hepllm.evaluation.cascade import LossDifference
 from hepllm.evaluation.records import Bounded, DifferenceRecord, ScoreRecord, Sic, SicInSample
 from hepllm.evaluation.seeds import Spread
 from hepllm.report.page import Cell
@@ -63,22 +64,31 @@ def _in_sample_cell(found: SicInSample) -> Cell:
     return Cell(f"{found.value:.{digits}f}", found.value, note=f"N_b {found.n_background_passing}")
 
 
-def difference_cell(found: DifferenceRecord, key: str) -> Cell:
+def difference_cell(found: DifferenceRecord | LossDifference, digits: int) -> Cell:
     """Shows the difference of a number between two classifiers, or else their ratio."""
     if found.estimate is None and (found.ratio_low is not None or found.ratio_high is not None):
         return _ratio_cell(found.ratio_low, found.ratio_high)
+    reason = found.reason or "undefined"
     if found.estimate is None:
-        return Cell(reason=found.reason or "undefined")
-    digits, reason = COLUMNS[key].digits, found.reason or ""
+        return Cell(reason=reason)
+    reason = reason if found.interval is None else ""
     return quantity_cell(found.estimate, found.interval, digits, sign="+", reason=reason)
 
 
 def _ratio_cell(low: float | None, high: float | None) -> Cell:
-    if low is None:
-        return Cell(f"ratio < {high:.2g}", high)
-    if high is None:
-        return Cell(f"ratio > {low:.2g}", low)
-    return Cell(f"ratio {low:.2g} to {high:.2g}", low)
+    """Rounds the ends outwards, for an interval must not claim more than it knows."""
+    down, up = (None if end is None else _two_digits(end) for end in (low, high))
+    if down is None:
+        return Cell(f"ratio < {up and up[1]}", high)
+    if up is None:
+        return Cell(f"ratio > {down[0]}", low)
+    return Cell(f"ratio {down[0]} to {up[1]}", low)
+
+
+def _two_digits(value: float) -> tuple[str, str]:
+    """The nearest numbers of two digits below and above a positive number."""
+    unit = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return f"{math.floor(value / unit) * unit:.2g}", f"{math.ceil(value / unit) * unit:.2g}"
 
 
 def spread_cell(found: Spread, key: str, n_runs: int) -> Cell:

@@ -73,7 +73,10 @@ def result_table(results: ResultsRecord) -> Table:
 def difference_table(results: ResultsRecord) -> Table:
     """Tabulates the evaluated model minus each other classifier, and further pairs."""
     rows = [
-        Row(pair.difference, [difference_cell(pair.metrics[key], key) for key in _DIFFERENCES])
+        Row(
+            pair.difference,
+            [difference_cell(pair.metrics[key], COLUMNS[key].digits) for key in _DIFFERENCES],
+        )
         for pair in (*results.paired.values(), *results.contrasts.values())
     ]
     ratio = (

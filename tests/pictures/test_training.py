@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from hepllm.evaluation.metrics import RocCurve, roc
+from hepllm.evaluation.scores import scored_events
 from hepllm.pictures.training import (
     group_figure,
     groups,
@@ -11,6 +18,7 @@ from hepllm.pictures.training import (
     loss_figure,
     validation_figure,
 )
+from hepllm.pictures.validation import roc_figure, sic_figure
 
 HISTORY = [
     {"step": 1, "train/loss": 0.7, "lora/lr": 1e-4, "nfa/lr": 1e-3},
@@ -48,3 +56,14 @@ def test_several_runs_are_named() -> None:
 def test_a_history_without_validation_is_drawn() -> None:
     for figure in (loss_figure({"a": HISTORY[:1]}), validation_figure({"a": HISTORY[:1]})):
         figure.savefig(io.BytesIO(), format="svg")
+
+
+@pytest.mark.parametrize("draw", [roc_figure, sic_figure])
+def test_few_background_events_leave_a_bound_and_no_gap(
+    draw: Callable[[RocCurve, int], Figure],
+) -> None:
+    label = np.repeat([1, 0], [200, 300])
+    score = np.random.default_rng(1).normal(size=500) + 3 * label
+    (axes,) = draw(roc(scored_events(score, label)), 10).axes
+    bound = axes.get_lines()[1]
+    assert np.isfinite(np.array(bound.get_ydata(), dtype=float)).sum() > 10

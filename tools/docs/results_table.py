@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from hepllm.errors import InputError
+from hepllm.evaluation.records import PairedRecord
 from hepllm.report.cells import (
     COLUMNS,
     IN_SAMPLE_HEADS,
@@ -48,11 +49,18 @@ def _group(metrics: LabelledMetrics) -> Group:
     rows += [
         Row(
             pair.difference,
-            [*(difference_cell(pair.metrics[key], key) for key in _SHOWN), *_NO_CELLS],
+            [
+                *(difference_cell(pair.metrics[key], COLUMNS[key].digits) for key in _SHOWN),
+                *_NO_CELLS,
+            ],
         )
         for pair in (metrics.paired[name] for name in metrics.baselines)
     ]
     return Group(f"{metrics.run} on {metrics.sample}: {events_text(metrics)}", rows)
+
+
+def _difference(pair: PairedRecord, key: str) -> Cell:
+    return difference_cell(pair.metrics[key], COLUMNS[key].digits)
 
 
 @click.command()

@@ -90,14 +90,15 @@ def main() -> None:
 @main.command()
 @click.option("--trials", default=50, show_default=True)
 @click.option("--seed", default=1, show_default=True)
-def bias(trials: int, seed: int) -> None:
+@click.option("--only", help="name of one classifier")
+def bias(trials: int, seed: int, only: str | None) -> None:
     """Prints mean and standard deviation of the reported maximum over trials."""
     click.echo(
         "| classifier | N_s | N_b | true | validation N_b | before | after | "
         "in sample, OmniLearn's rule | in sample, CATHODE's rule |\n|" + "---|" * 9
     )
     for classifier in CLASSIFIERS:
-        for sizes in TESTS:
+        for sizes in TESTS if only in (None, classifier.name) else ():
             for row in _bias_rows(classifier, sizes, trials, seed):
                 click.echo(row)
 
