@@ -74,7 +74,7 @@ class Contest:
 
         def score(some: ModelInputs, called: str) -> TimedScores:
             if self.kept is not None:
-                return self.kept.by_model(sample, called, scorer, some)
+                return self.kept.by_model(sample, called, scorer, some, also=(name,))
             started = time.perf_counter()
             scores = scorer.score(some)
             return TimedScores(scores, time.perf_counter() - started)

@@ -1,9 +1,10 @@
 """Scores that a run keeps of the sets that it was evaluated on.
 
 They are ``RUN/scores/<set>/<name>.parquet``, one file per set and classifier, so that a new
-evaluation of a set replaces what it cannot use. A file records what decided its scores (weights,
-events, settings, versions) and a digest of them; a file of other origin, or a damaged one, is never
-used. The folder can be removed at any time.
+evaluation of a set replaces what it cannot use. A file has a key per event, which is a hash of the
+inputs, and records what else decided its scores (weights, settings, versions) and a digest of its
+content. A file of other origin, or a damaged one, is never used. A part of the kept events, such as
+a signal region, has its scores too. The folder can be removed at any time.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hepllm.arrays import Floats
+from hepllm.arrays import Digests, Floats
 from hepllm.config import ScoringConfig
+from hepllm.data.notes import find_events
 from hepllm.data.work_folder import WorkFolder, work_folder
 from hepllm.files import write_errors
 from hepllm.model.inputs import ModelInputs
@@ -67,7 +69,13 @@ class KeptScores:
         return cls(run.folder / FOLDER, settings, threads, rescore)
 
     def by_model(
-        self, sample: str, name: str, scorer: PieceScorer, inputs: ModelInputs
+        self,
+        sample: str,
+        name: str,
+        scorer: PieceScorer,
+        inputs: ModelInputs,
+        *,
+        also: Sequence[str] = (),
     ) -> TimedScores:
         """Scores N events by a model without a cascade, unless their scores are kept.
 
@@ -76,17 +84,14 @@ class KeptScores:
             name: name of the classifier.
             scorer: the model.
             inputs: the events.
+            also: other names under which these events may have been scored.
 
         Raises:
             InputError: if the model cannot be loaded.
             ChunkError: if a worker failed; finished pieces are kept for the next call.
             RunError: if scores cannot be written, or another process makes them.
         """
-        origin = {
-            "model": scorer.model.identity,
-            "silenced": scorer.silenced,
-            "inputs": digest_inputs(inputs),
-        }
+        origin = {"model": scorer.model.identity, "silenced": scorer.silenced}
 
         def make(work: WorkFolder) -> TimedScores:
             parts = cut_parts(len(inputs), self.settings.piece_size)
@@ -105,77 +110,109 @@ class KeptScores:
             score = np.concatenate([np.empty(0), *columns])
             return TimedScores(score, seconds or seconds_of_parts(work, parts))
 
-        return self.get(sample, name, origin, {"piece_size": self.settings.piece_size}, make)
+        return self.get(sample, name, origin, inputs, make, also=also)
 
     def get(
         self,
         sample: str,
         name: str,
         origin: Mapping[str, Any],
-        division: Mapping[str, Any],
+        inputs: ModelInputs,
         make: Callable[[WorkFolder], TimedScores],
+        *,
+        also: Sequence[str] = (),
     ) -> TimedScores:
-        """Returns kept scores, or makes and keeps them.
+        """Returns kept scores of N events, or makes and keeps them.
 
         Args:
             sample: name of the set.
             name: name of the classifier.
-            origin: what decides the scores, a JSON tree.
-            division: how the work is divided, which unfinished work must share besides.
+            origin: what decides the scores besides the inputs, a JSON tree.
+            inputs: the events.
             make: computes the scores in a working folder.
+            also: other names under which these events may have been scored.
         """
-        file = self.folder / sample.strip() / f"{name}.parquet"
-        found = None if self.rescore else _read(file, origin)
-        if found is not None:
-            LOG.info("%s: scores kept from an earlier evaluation", file)
-            return found
-        fingerprint = {"origin": origin, **division}
+        file, key = self.folder / sample.strip() / f"{name}.parquet", hash_events(inputs)
+        for place in () if self.rescore else (name, *also):
+            found = _read(file.with_name(f"{place}.parquet"), origin, key)
+            if found is not None:
+                return found
+        fingerprint = {
+            "origin": origin,
+            "events": hashlib.sha256(key.data).hexdigest(),
+            "piece_size": self.settings.piece_size,
+        }
         with write_errors(file):
             file.parent.mkdir(parents=True, exist_ok=True)
             opened = work_folder(file, fingerprint, self.rescore, discard_other=True)
             with opened as work:
                 made = make(work)
-                _write(work.result / file.name, made, origin)
+                _write(work.result / file.name, key, made, origin)
                 work.publish_file()
         return made
 
 
-def digest_inputs(inputs: ModelInputs) -> str:
-    """SHA-256 of the numbers and the text of events, in their order."""
-    digest = hashlib.sha256(repr(inputs.numbers.shape).encode())
-    digest.update(np.ascontiguousarray(inputs.numbers, dtype=np.float64).data)
-    for text in () if inputs.text is None else inputs.text:
-        digest.update(f"{len(text)}:{text}".encode())
-    return digest.hexdigest()
+def hash_events(inputs: ModelInputs) -> Digests:
+    """Returns a 64-bit hash of the numbers and the text of each event, shape (N,).
+
+    Two of a million events have the same hash with a probability of 3e-8.
+    """
+    total = np.full(len(inputs), inputs.numbers.shape[1], dtype=np.uint64)
+    for column in inputs.numbers.T:
+        # Zeros of both signs and all NaN count as equal.
+        values = np.where(np.isnan(column), np.nan, column) + 0.0
+        total = _mix(total ^ _mix(values.astype(np.float64).view(np.uint64)))
+    if inputs.text is not None:
+        hashes = (hashlib.blake2b(text.encode(), digest_size=8).digest() for text in inputs.text)
+        total = _mix(total ^ np.frombuffer(b"".join(hashes), dtype=np.uint64))
+    return total
 
 
-def _write(file: Path, made: TimedScores, origin: Mapping[str, Any]) -> None:
-    record = {"origin": origin, "sha256": _digest(made.score), "seconds": made.seconds}
-    table = pa.table({"score": made.score})
+def _mix(bits: Digests) -> Digests:
+    """Makes each bit depend on all others (Steele et al., SplitMix64, OOPSLA 2014)."""
+    bits = bits + np.uint64(0x9E3779B97F4A7C15)
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return bits ^ (bits >> np.uint64(31))
+
+
+def _write(file: Path, key: Digests, made: TimedScores, origin: Mapping[str, Any]) -> None:
+    record = {"origin": origin, "sha256": _digest(key, made.score), "seconds": made.seconds}
+    table = pa.table({"key": key, "score": made.score})
     table = table.replace_schema_metadata({_METADATA: json.dumps(record)})
     pq.write_table(table, file, compression="zstd")
 
 
-def _read(file: Path, origin: Mapping[str, Any]) -> TimedScores | None:
-    """Returns kept scores; None, with a log line, where they are damaged or of another origin."""
+def _read(file: Path, origin: Mapping[str, Any], wanted: Digests) -> TimedScores | None:
+    """Returns the kept scores of some events.
+
+    None, with a log line, where they are damaged or of another origin, or an event is missing.
+    """
     if not file.is_file():
         return None
     try:
         table = pq.read_table(file, partitioning=None)
         record = json.loads((table.schema.metadata or {})[_METADATA])
-        score = table["score"].to_numpy()
+        key, score = (table[name].to_numpy() for name in ("key", "score"))
         kept, digest, seconds = record["origin"], record["sha256"], float(record["seconds"])
     except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
-        LOG.warning("%s: damaged, scored again: %s", file, " ".join(str(error).split())[:160])
+        LOG.warning("%s: damaged, not used: %s", file, " ".join(str(error).split())[:160])
         return None
-    if digest != _digest(score):
-        LOG.warning("%s: damaged, scored again: its scores do not have the recorded digest", file)
+    if digest != _digest(key, score):
+        LOG.warning("%s: damaged, not used: its content has another digest", file)
         return None
     if kept != json.loads(json.dumps(origin)):
-        LOG.info("%s: from other weights, events, settings or versions; scored again", file)
+        LOG.info("%s: from other weights, settings or versions; not used", file)
         return None
-    return TimedScores(score, seconds)
+    rows = np.arange(len(key)) if np.array_equal(key, wanted) else find_events(wanted, key)
+    if (rows < 0).any():
+        LOG.info("%s: lacks %d of %d events; not used", file, (rows < 0).sum(), len(wanted))
+        return None
+    LOG.info("%s: scores of an earlier evaluation are used", file)
+    return TimedScores(score[rows], seconds * len(wanted) / max(1, len(key)))
 
 
-def _digest(score: Floats) -> str:
-    return hashlib.sha256(np.ascontiguousarray(score, dtype=np.float64).data).hexdigest()
+def _digest(key: Digests, score: Floats) -> str:
+    digest = hashlib.sha256(key.data)
+    digest.update(np.ascontiguousarray(score, dtype=np.float64).data)
+    return digest.hexdigest()

@@ -190,6 +190,7 @@ def score_missing(
     *,
     threads: int = 1,
     description: str = "score",
+    tells_missing: bool = False,
 ) -> Progress:
     """Scores the parts that are not scored yet.
 
@@ -201,6 +202,7 @@ def score_missing(
         settings: where pieces are scored.
         threads: threads of torch where this process scores alone.
         description: text of the progress bar.
+        tells_missing: warn of features that no event of the first part has.
 
     Raises:
         InputError: if the input is damaged, or has none of the model's features.
@@ -218,7 +220,7 @@ def score_missing(
     done = _do(source, missing, task, settings, threads)
     with closing(done), progress_bar(total, description, initial=total - left) as bar:
         for part, absent in done:
-            if part == task.first and absent:
+            if tells_missing and part == task.first and absent:
                 LOG.warning(
                     "missing in all of the first %d events: %s", len(part), ", ".join(absent)
                 )

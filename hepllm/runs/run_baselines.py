@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from hepllm.arrays import Floats
 from hepllm.baselines.fitting import fit_baselines, possible_baselines
 from hepllm.baselines.scorer import Scorer, TrainingSample
@@ -16,8 +18,11 @@ from hepllm.model.inputs import ModelInputs
 from hepllm.provenance import versions
 from hepllm.runs.cascade import training_sample
 from hepllm.runs.folder import Run
-from hepllm.runs.kept_scores import KeptScores, TimedScores, digest_inputs
+from hepllm.runs.kept_scores import KeptScores, TimedScores
 from hepllm.runs.run_model import code_digest
+
+_BLOCK = 2**16
+"""Events that a baseline scores at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,16 +86,16 @@ class RunBaselines:
         """
         if kept is None:
             return {name: self.fitted(name).score(rows) for name in self.names}
-        inputs = digest_inputs(ModelInputs(rows))
-        scores = {}
+        inputs, scores = ModelInputs(rows), {}
         for name in self.names:
-            origin = {**self.identity(name), "inputs": inputs}
-            made = functools.partial(_score_by, self, name, rows)
-            scores[name] = kept.get(sample, name, origin, {}, made).score
+            make = functools.partial(_score, self, name, rows)
+            scores[name] = kept.get(sample, name, self.identity(name), inputs, make).score
         return scores
 
 
-def _score_by(baselines: RunBaselines, name: str, rows: Floats, _: WorkFolder) -> TimedScores:
-    started = time.perf_counter()
-    score = baselines.fitted(name).score(rows)
+def _score(baselines: RunBaselines, name: str, rows: Floats, _: WorkFolder) -> TimedScores:
+    """Scores events in blocks, since some baselines copy their input several times."""
+    started, scorer = time.perf_counter(), baselines.fitted(name)
+    blocks = [scorer.score(rows[start : start + _BLOCK]) for start in range(0, len(rows), _BLOCK)]
+    score = np.concatenate([np.empty(0), *blocks])
     return TimedScores(score, time.perf_counter() - started)

@@ -136,7 +136,7 @@ def _without_seen(run: Run, chosen: EvaluationSet, others: Sequence[Run]) -> Eva
     if n_seen:
         message = "%s: %d of %d events were seen in training or validation and are left out"
         LOG.warning(message, chosen.name, n_seen, len(seen))
-    table = chosen.table.take(~seen)
+    table = chosen.table.take(~seen) if n_seen else chosen.table
     if not len(table):
         raise InputError(f"{chosen.name}: no event is left to evaluate on")
     if not chosen.has_labels and not is_search_safe(run.config.train.feature_names()):

@@ -103,6 +103,7 @@ def predict(
                 config.evaluation.scoring,
                 threads=resolve_workers(config.train.threads),
                 description="predict",
+                tells_missing=True,
             )
             tables = [str(part) for part in opened.parts]
             prior = _choose_prior(predictor, config.evaluation, work.parts, tables)

@@ -77,6 +77,19 @@ def test_what_was_written_is_read(dataset: Dataset) -> None:
     assert set(events.split) <= set(SPLITS)
 
 
+def test_equal_texts_of_a_shard_are_one_object(dataset: Dataset) -> None:
+    table, n_shards = dataset.load([]), len(dataset.manifest.shards)
+    for texts in (table.source, table.split):
+        assert len({id(text) for text in texts}) <= n_shards * len(set(texts)) < len(texts)
+
+
+def test_events_that_the_manifest_does_not_count_are_refused(dataset: Dataset) -> None:
+    counts = {"all": {"signal": 1, "background": 2, "unknown": 0}}
+    manifest = dataset.manifest.model_copy(update={"counts": counts})
+    with pytest.raises(InputError, match="not the 3 events that its manifest counts"):
+        Dataset(dataset.folder, manifest).load([])
+
+
 def test_missing_values_are_null_on_disk(dataset: Dataset) -> None:
     column = pq.read_table(dataset.folder / dataset.manifest.shards[0].file)["m_jj"]
     assert column.null_count == 4

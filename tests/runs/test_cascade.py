@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +27,7 @@ from hepllm.report.sets import EvaluatedSet
 from hepllm.runs import cascade as cascading
 from hepllm.runs.cascade import fit_boosting_alone, open_cascade
 from hepllm.runs.folder import open_run
+from hepllm.runs.pieces import PieceTask
 from hepllm.runs.predictor import Predictor, load_predictor
 from hepllm.runs.run_model import PieceScorer
 from hepllm.stages.evaluate import evaluate
@@ -150,6 +152,19 @@ def test_the_boosting_is_trained_once(
     alone = report(folder, config, f"evaluation.cascade={KEEP}", "evaluation.baselines=[]")
     assert alone.metrics.baselines == {}
     assert alone.metrics.cascade.n_kept < alone.metrics.cascade.n_events
+
+
+def test_kept_scores_of_all_events_serve_the_cascade(
+    folder: Path, config: Config, plain: dict[str, NDArray[np.float64]], monkeypatch: Any
+) -> None:
+    def fail(*_: object) -> None:
+        pytest.fail("all events were scored before")
+
+    monkeypatch.setattr(PieceTask, "__call__", fail)
+    made = report(folder, config, f"evaluation.cascade={KEEP}", "evaluation.ablations=false")
+    kept = ~scores_of(made)["cascaded"]
+    assert 0 < kept.sum() < len(kept)
+    np.testing.assert_array_equal(scores_of(made)["score"][kept], plain["score"][kept])
 
 
 def test_without_labels_the_validation_data_speak(folder: Path, config: Config) -> None:
@@ -288,3 +303,19 @@ def test_the_command_line_takes_it(folder: Path, tmp_path: Path) -> None:
 
 def sets(overrides: Sequence[str]) -> list[str]:
     return [word for override in overrides for word in ("--set", override)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("executor", ["processes", "dask"])
+def test_workers_read_and_score_with_the_cascade(
+    executor: str, folder: Path, predictor: Predictor, tmp_path: Path
+) -> None:
+    if executor == "dask":
+        pytest.importorskip("distributed", reason="dask is not installed")
+    where = (f"evaluation.scoring.executor={executor}", "evaluation.scoring.workers=2")
+    common = ("preprocess.chunk_size=40", "preprocess.executor=serial")
+    outputs = [tmp_path / "serial.parquet", tmp_path / "workers.parquet"]
+    run(predictor, folder / "bb.parquet", outputs[0], *common, "evaluation.scoring.executor=serial")
+    run(predictor, folder / "bb.parquet", outputs[1], *common, *where)
+    serial, workers = map(pq.read_table, outputs)
+    assert serial.equals(workers)
