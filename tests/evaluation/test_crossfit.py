@@ -120,7 +120,7 @@ def test_intervals_cover_the_maximum() -> None:
     for seed in range(40):
         samples = {"a": gaussians(500, n_b, seed, distance)}
         largest = CrossFit(samples, {"a": gaussians(300, 300, seed + 99, distance)}, {}, N_MIN, 1)
-        drawn = bootstrap(samples, {"a": []}, (0.5,), 100, seed, largest=largest)["a"].max_sic()
+        drawn = bootstrap(samples, {"a": []}, (0.5,), 100, seed, largest=[largest])["a"].max_sic()
         low, high = interval(drawn, 0.9, 0.05).pair or (np.inf, -np.inf)
         covered += low <= truth <= high
     assert covered >= 32
@@ -137,7 +137,7 @@ def test_equal_scores_have_equal_replicas_and_an_ablation_the_cut_of_its_model()
     assert points["lost"].threshold == points["a"].threshold
     assert points["lost"].n_background_passing == points["a"].n_background_passing
     thresholds = {name: [0.0] for name in samples}
-    drawn = bootstrap(samples, thresholds, (0.5,), 20, 1, largest=largest)
+    drawn = bootstrap(samples, thresholds, (0.5,), 20, 1, largest=[largest])
     np.testing.assert_array_equal(drawn["a"].max_sic(), drawn["b"].max_sic())
     assert (drawn["lost"].max_eps_s <= drawn["a"].max_eps_s).all()
 

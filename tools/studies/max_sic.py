@@ -1,7 +1,8 @@
 """The reported maximum of the SIC against the true one, before and after cross-fitting.
 
 python tools/studies/max_sic.py bias         # the first table of docs/results/metrics.md
-python tools/studies/max_sic.py coverage     # the second one
+python tools/studies/max_sic.py choices      # the second one
+python tools/studies/max_sic.py coverage     # the third one
 
 Scores are drawn from classifiers whose true SIC is known at every cut. ``before`` is the former
 rule, the cut of the largest SIC on the validation events alone, of which the minimum must pass too.
@@ -74,11 +75,11 @@ def _bias_rows(
             known = classifier.draw(min(n_known, 10_000), n_known, generator)
             largest = after(events, known, trial)
             found[trial, row] = before(events, known), _number(largest.point(NAME).sic)
+    begin = f"| {classifier.name} | {n_signal} | {n_background} | {truth:.1f} |"
+    end = " | ".join(_spread(column) for column in of_papers.T)
     return [
-        f"| {classifier.name} | {n_signal} | {n_background} | {truth:.1f} | {n_known} | "
-        f"{_spread(found[:, row, 0])} | {_spread(found[:, row, 1])} | "
-        f"{_spread(of_papers[:, 0])} | {_spread(of_papers[:, 1])} |"
-        for row, n_known in enumerate(VALIDATION)
+        f"{begin} {rule} | {' | '.join(_spread(row) for row in values)} | {end} |"
+        for rule, values in zip(("before", "after"), found.transpose(2, 1, 0), strict=True)
     ]
 
 
@@ -93,14 +94,43 @@ def main() -> None:
 @click.option("--only", help="name of one classifier")
 def bias(trials: int, seed: int, only: str | None) -> None:
     """Prints mean and standard deviation of the reported maximum over trials."""
-    click.echo(
-        "| classifier | N_s | N_b | true | validation N_b | before | after | "
-        "in sample, OmniLearn's rule | in sample, CATHODE's rule |\n|" + "---|" * 9
-    )
+    validation = " | ".join(f"{number:,}" for number in VALIDATION)
+    click.echo(f"| classifier | N_s | N_b | true | rule | {validation} | OmniLearn | CATHODE |")
+    click.echo("|" + "---|" * (7 + len(VALIDATION)))
     for classifier in CLASSIFIERS:
         for sizes in TESTS if only in (None, classifier.name) else ():
             for row in _bias_rows(classifier, sizes, trials, seed):
                 click.echo(row)
+
+
+@main.command()
+@click.option("--trials", default=100, show_default=True)
+@click.option("--seed", default=6, show_default=True)
+def choices(trials: int, seed: int) -> None:
+    """Prints the maximum over the true one by the events that choose its cuts."""
+    rules = ("validation alone", "folds alone", "folds and validation")
+    click.echo(f"| classifier | N_s | N_b | validation N_b | {' | '.join(rules)} |")
+    click.echo("|" + "---|" * (4 + len(rules)))
+    for classifier in CLASSIFIERS:
+        for n_signal, n_background in TESTS[:2]:
+            truth = classifier.largest_sic(n_background, N_MIN)
+            for n_known in VALIDATION[:3:2]:
+                found = np.empty((trials, len(rules)))
+                for trial in range(trials):
+                    generator = np.random.default_rng([seed, trial, n_background])
+                    events = classifier.draw(n_signal, n_background, generator)
+                    known = classifier.draw(n_known, n_known, generator)
+                    alone = CrossFit({NAME: events}, None, {}, N_MIN, trial)
+                    both = after(events, known, trial)
+                    read = [_number(one.point(NAME).sic) for one in (alone, both)]
+                    found[trial] = before(events, known), *read
+                shares = " | ".join(
+                    f"{np.nanmean(column):.2f} +- {np.nanstd(column):.2f}"
+                    for column in (found / truth).T
+                )
+                click.echo(
+                    f"| {classifier.name} | {n_signal} | {n_background} | {n_known} | {shares} |"
+                )
 
 
 @main.command()
@@ -127,7 +157,7 @@ def coverage(trials: int, replicas: int, seed: int) -> None:
         own = float(
             classifier.signal.above(cuts).mean() / np.sqrt(classifier.background.above(cuts).mean())
         )
-        drawn = bootstrap({NAME: events}, {NAME: []}, (0.5,), replicas, trial, largest=largest)
+        drawn = bootstrap({NAME: events}, {NAME: []}, (0.5,), replicas, trial, largest=[largest])
         for level in (0.68, 0.95):
             low, high = interval(drawn[NAME].max_sic(), level, 0.05).pair or (np.nan, np.nan)
             for what, value in (("largest that can be read", truth), ("at the cuts", own)):

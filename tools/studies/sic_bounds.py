@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import click
 import numpy as np
-from mixtures import CLASSIFIERS, Classifier, Mixture, random_classifier
+from mixtures import CLASSIFIERS, Classifier, Floats, Mixture, random_classifier
 from scipy.stats import beta
 
 from hepllm.evaluation.bounds import sic_bound, sic_bounds_at
@@ -30,6 +30,11 @@ def _share(inside: list[bool]) -> str:
     low = beta.ppf(0.025, n, total - n + 1) if n else 0.0
     high = beta.ppf(0.975, n + 1, total - n) if n < total else 1.0
     return f"{n / total:.3f} [{low:.3f}, {high:.3f}] | {total}"
+
+
+def _median(values: Floats) -> str:
+    known = values[~np.isnan(values)]
+    return f"{np.median(known):.2f}" if len(known) else "-"
 
 
 @click.group()
@@ -119,8 +124,8 @@ def ratios(trials: int, seed: int) -> None:
 def blanks(trials: int, seed: int) -> None:
     """Prints how often too little background passes, and how far the bound is from the truth."""
     click.echo(
-        "| classifier | N_s | N_b | SIC | true | blank before | blank after | "
-        "median bound over truth where shown |\n|" + "---|" * 8
+        "| classifier | N_s | N_b | true SIC(0.1), (0.3), (0.5) | blank before | blank after | "
+        "median bound over truth |\n|" + "---|" * 7
     )
     for classifier in CLASSIFIERS:
         for n_signal, n_background in SIZES:
@@ -131,17 +136,20 @@ def blanks(trials: int, seed: int) -> None:
                 bounds = sic_bounds_at(curve, np.array(SIGNAL_EFFICIENCIES), CONFIDENCE)
                 blank = [sic_at(curve, x, N_MIN).sic is None for x in SIGNAL_EFFICIENCIES]
                 rows.append(np.column_stack([blank, bounds]))
-            found = np.array(rows)
-            for place, eps_s in enumerate(SIGNAL_EFFICIENCIES):
-                is_blank, bound = found[:, place].T
-                truth = classifier.sic_at(eps_s)[0]
-                shown = bound[is_blank > 0]
-                after = np.isnan(shown).sum() / trials
-                ratio = f"{np.median(shown) / truth:.2f}" if len(shown) else ""
-                click.echo(
-                    f"| {classifier.name} | {n_signal} | {n_background} | {eps_s:g} | {truth:.1f} |"
-                    f" {is_blank.mean():.0%} | {after:.0%} | {ratio} |"
-                )
+            is_blank, bounds = np.moveaxis(np.array(rows), 2, 0)
+            shown = np.where(is_blank > 0, bounds, np.nan)
+            after = (is_blank > 0) & np.isnan(bounds)
+            truth = np.array([classifier.sic_at(eps_s)[0] for eps_s in SIGNAL_EFFICIENCIES])
+            cells = (
+                [f"{sic:.1f}" for sic in truth],
+                [f"{share:.0%}" for share in is_blank.mean(axis=0)],
+                [f"{share:.0%}" for share in after.mean(axis=0)],
+                [_median(one) for one in (shown / truth).T],
+            )
+            click.echo(
+                f"| {classifier.name} | {n_signal} | {n_background} | "
+                f"{' | '.join(', '.join(cell) for cell in cells)} |"
+            )
 
 
 if __name__ == "__main__":
