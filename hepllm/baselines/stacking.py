@@ -70,5 +70,6 @@ def describe_gain(parts: Mapping[str, DifferenceRecord]) -> str:
         text = "undefined" if difference.estimate is None else f"{difference.estimate:+.4f}"
         shown.append(f"{text} [{low:+.4f}, {high:+.4f}] over {name}")
     helps = all((difference.low or 0.0) > 0 for difference in parts.values())
-    verdict = "helps: it beats each part" if helps else "shows no gain over its best part"
-    return textwrap.fill(f"The combination {verdict}. AUC {'; '.join(shown)}.", 120)
+    verdict = "is better than each part" if helps else "shows no gain over its best part"
+    text = f"In this training the combination {verdict}. AUC {'; '.join(shown)}."
+    return textwrap.fill(text, 120)

@@ -93,7 +93,7 @@ def _two_digits(value: float) -> tuple[str, str]:
 
 def spread_cell(found: Spread, key: str, n_runs: int) -> Cell:
     """Shows a number over several runs."""
-    few = "" if found.n_runs == n_runs else f"runs {found.n_runs} of {n_runs}"
+    few = "" if found.n_runs == n_runs else f"values {found.n_runs} of {n_runs}"
     digits = 4 if key == "auc" else COLUMNS[key].digits
     if found.median is None and found.lower_bound is not None:
         return bound_cell(found.lower_bound, digits, note=few)

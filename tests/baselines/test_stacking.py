@@ -43,7 +43,7 @@ def gain(shared: bool) -> tuple[str, float]:
 
 def test_independent_parts_reach_the_optimum_of_both() -> None:
     text, area = gain(shared=False)
-    assert "helps: it beats each part" in text
+    assert "In this training the combination is better than each part" in text
     assert area == pytest.approx(norm.cdf(1.0), abs=0.012)
 
 
