@@ -238,7 +238,7 @@ def test_scores_that_do_not_fit_a_dataset_are_told(
     report: EvaluatedSet, folder: Path, config: Callable[..., Config], tmp_path: Path
 ) -> None:
     few_toys = ("evaluation.search.max_toys=1000", "evaluation.search.efficiencies=[0.01]")
-    settings = config(*few_toys)
+    settings = config(*QUICK, *few_toys)
     whole = pq.read_table(folder / "run/eval/hidden/scores.parquet")
     file = tmp_path / "scores.parquet"
 
