@@ -7,34 +7,26 @@ from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm
 
-from hepllm.arrays import Bools, Floats
+from hepllm.arrays import Floats
 from hepllm.config.evaluation import SearchConfig
 from hepllm.executor import Kind, run_tasks
 from hepllm.logs import progress_bar
-from hepllm.search.cls import CONFIDENCE, LimitValues, PeakTest
+from hepllm.search.cls import CONFIDENCE, LimitValues
 from hepllm.search.hunt import SearchResult
+from hepllm.search.limit_model import FittedSelections, near_bins, peak_of, shape_variations
 from hepllm.search.peak_shape import PeakShape
-from hepllm.search.peakfit import PeakModel
-from hepllm.search.poisson import fit, orthonormal
 from hepllm.search.records import LeastEfficient, Limit, SignalEfficiency, UpperLimit, UpperLimits
 from hepllm.search.signal_grid import EfficiencyByMass, SignalGrid, factors_of, masses_at
-from hepllm.search.smooth import SmoothBackground
-from hepllm.search.spectra import BoxSpectra
 
 METHOD = "CLs, profile likelihood ratio, pseudo-experiments"
 
 _MARGIN = 2.0
 """Smallest distance of a mass from the ends of the m_jj range, in widths of the peak."""
 
-_WINDOW = 2.5
-"""Half width of the window that must not decide about the selection, in widths of the peak."""
+_SAME = 1.5
+"""Distance from an excess below which a limit is one on this excess, in widths of the peak."""
 
-_JETS_SPREAD = 0.002
-"""Change of the peak's location with the masses of the jets, over the mass of the resonance."""
-
-_N_SHIFTS, _N_WIDENINGS = 5, 3
 _LEAST_EFFICIENCY = 1e-6
 
 
@@ -97,8 +89,9 @@ def upper_limits(
     points = _mass_points(result, config, peak, efficiencies, grid)
     box = _LimitsOfBox(
         selections=FittedSelections.of(result),
-        kept=[one.cut.efficiency for one in result.selections],
+        efficiencies=[one.cut.efficiency for one in result.selections],
         peak=peak,
+        excess=result.resonance.mass.value if result.is_excess else None,
         luminosity=config.luminosity,
         n_toys=config.limit_toys,
         seed=seed,
@@ -125,11 +118,6 @@ def upper_limits(
         luminosity_ifb=config.luminosity,
         by_mass=by_mass,
     )
-
-
-def peak_of(jets: tuple[float, float]) -> PeakShape:
-    """The shape of a signal with jets of these masses in GeV."""
-    return PeakShape.shipped().with_jets(light=min(jets), heavy=max(jets))
 
 
 def limit_masses(edges: Floats, step: float, peak: PeakShape) -> list[float]:
@@ -187,113 +175,14 @@ def _least(
     return values[lowest], (float(pairs[lowest, 0]), float(pairs[lowest, 1]))
 
 
-def shape_variations(peak: PeakShape, edges: Floats, mass: float) -> tuple[Floats, Floats]:
-    """The signal in each bin, and equally probable variations of it by the errors of the response.
-
-    Args:
-        peak: shape of the signal.
-        edges: (B + 1,) in GeV.
-        mass: mass of the resonance in GeV.
-
-    Returns:
-        Shares that sum to 1, shape (B,), their mean over the variations; and these, shape (V, B).
-    """
-    location = float(np.hypot(np.linalg.norm(peak.mass_error(mass)) / mass, _JETS_SPREAD))
-    shifts, widenings = (
-        norm.ppf((np.arange(number) + 0.5) / number) for number in (_N_SHIFTS, _N_WIDENINGS)
-    )
-    # The quantiles in the middle of their bins have a smaller spread than the distribution.
-    shifts, widenings = (one / one.std() for one in (shifts, widenings))
-    shapes = np.array(
-        [
-            peak.shares(
-                edges,
-                mass * float(np.exp(location * shift)),
-                widening=float(np.exp(peak.model.scale_uncertainty * widening)),
-            )
-            for shift in shifts
-            for widening in widenings
-        ]
-    )
-    shapes /= shapes.sum(axis=1, keepdims=True)
-    return np.asarray(shapes.mean(axis=0)), shapes
-
-
-@dataclass(frozen=True, eq=False)
-class FittedSelections:
-    """Spectra of a box, and the size of the background fits.
-
-    Attributes:
-        spectra: spectra of the box.
-        background: model of the background.
-        n_rejected: parameters of the fit of the rejected events.
-        n_selected: parameters of the fit of each selection.
-    """
-
-    spectra: BoxSpectra
-    background: SmoothBackground
-    n_rejected: int
-    n_selected: Sequence[int]
-
-    @classmethod
-    def of(cls, result: SearchResult) -> FittedSelections:
-        """Takes them from the result of a search."""
-        sizes = [one.n_parameters for one in result.selections]
-        n_rejected = int(result.rejected.n_parameters[0])
-        return cls(result.spectra, result.background, n_rejected, sizes)
-
-    def test(self, place: int, variations: Floats, factors: Floats) -> PeakTest:
-        """Prepares the test for a peak in one selection.
-
-        With the background ``template``, the rejected events are fitted at the same time, with a
-        peak of any size of their own: the uncertainty of the template counts, and signal that
-        fails the cut does not become background.
-
-        Args:
-            place: position of the selection.
-            variations: (V, B) possible shapes of the signal.
-            factors: (J,) possible efficiencies over the best estimate.
-        """
-        selected, shape = self.spectra.selected[place], variations.mean(axis=0)
-        columns, widths = self.background.shape, self.background.log_width
-        if self.background.method == "dijet":
-            model = PeakModel(shape[None], columns[:, : self.n_selected[place]], widths)
-            return PeakTest(selected, model, variations, factors)
-        columns = columns[:, : self.n_rejected]
-        factor = self.background.factor[:, : self.n_selected[place]]
-        basis = orthonormal(np.block([[columns, np.zeros_like(factor)], [columns, factor]]))
-        none = np.zeros_like(shape)
-        shapes = np.array([np.concatenate([none, shape]), np.concatenate([shape, none])])
-        model = PeakModel(shapes, basis, np.tile(widths, 2))
-        counts = np.concatenate([self.spectra.rejected, selected])
-        return PeakTest(counts, model, np.pad(variations, ((0, 0), (len(none), 0))), factors)
-
-    def choose(
-        self, variations: Floats, near: Bools, efficiencies: Sequence[SignalEfficiency]
-    ) -> int:
-        """The selection with the smallest expected limit on the signal in the box.
-
-        Args:
-            variations: (V, B) possible shapes of the signal.
-            near: (B,) bins that do not decide about it.
-            efficiencies: efficiency of each selection for the signal.
-        """
-        expected = [
-            expected_outside(self.test(place, variations, np.ones(1)), near)
-            for place in range(len(self.n_selected))
-        ]
-        shares = np.array([one.value for one in efficiencies])
-        in_box = np.divide(expected, shares, out=np.full(len(shares), np.inf), where=shares > 0)
-        return int(np.argmin(np.where(np.isfinite(in_box), in_box, np.inf)))
-
-
 @dataclass(frozen=True, eq=False)
 class _LimitsOfBox:
     """All that the limits of a box have in common."""
 
     selections: FittedSelections
-    kept: Sequence[float]
+    efficiencies: Sequence[float]
     peak: PeakShape
+    excess: float | None
     luminosity: float | None
     n_toys: int
     seed: int
@@ -302,17 +191,20 @@ class _LimitsOfBox:
         """Computes the limits at one mass."""
         edges, known = self.selections.spectra.edges, point.efficiencies
         _, variations = shape_variations(self.peak, edges, point.mass)
+        other = self._other(point.mass)
         chosen, efficiency = 0, None
         if known is not None:
             near = near_bins(edges, point.mass, self.peak)
+            if other is not None and self.excess is not None:
+                near |= near_bins(edges, self.excess, self.peak)
             chosen = self.selections.choose(variations, near, known)
             efficiency = known[chosen] if known[chosen].value > 0 else None
-        test = self.selections.test(chosen, variations, factors_of(efficiency))
+        test = self.selections.test(chosen, variations, factors_of(efficiency), other)
         random = np.random.default_rng([self.seed, 34, round(point.mass)])
         selected, scaled = test.limits(random, self.n_toys)
         found = UpperLimit(
             mass_gev=point.mass,
-            selection=self.kept[chosen],
+            selection=self.efficiencies[chosen],
             selected=_limit(selected, 1.0),
             signal_efficiency=efficiency,
             box=None,
@@ -321,6 +213,15 @@ class _LimitsOfBox:
             return found
         changes = {"box": _limit(scaled, 1 / efficiency.value)}
         return found.model_copy(update=changes | self._of_grid(point, chosen, scaled))
+
+    def _other(self, mass: float) -> Floats | None:
+        """The shape of the excess of the box, shape (B,), if it is not at this mass."""
+        if self.excess is None:
+            return None
+        if abs(np.log(mass / self.excess)) < _SAME * self.peak.resolution(mass):
+            return None
+        shares = self.peak.shares(self.selections.spectra.edges, self.excess)
+        return np.asarray(shares / shares.sum())
 
     def _of_grid(self, point: MassPoint, chosen: int, scaled: LimitValues) -> dict[str, object]:
         """Fields of the record that need a signal grid."""
@@ -341,26 +242,6 @@ class _LimitsOfBox:
             "trigger_efficiency": trigger,
             "cross_section_fb": cross_section,
         }
-
-
-def near_bins(edges: Floats, mass: float, peak: PeakShape) -> Bools:
-    """The bins, shape (B,), that must not decide which selection is used at a mass in GeV."""
-    half = _WINDOW * peak.resolution(mass) * mass
-    return np.asarray((edges[1:] > mass - half) & (edges[:-1] < mass + half))
-
-
-def expected_outside(test: PeakTest, near: Bools) -> float:
-    """Expected limit on the events selected, from the data outside of bins near a mass.
-
-    Returns:
-        The limit; NaN where the rest of the data does not determine the background.
-    """
-    used = ~np.tile(near, len(test.counts) // len(near))
-    model = test.model
-    fitted = fit(test.counts[None], model.basis, model.offset, used[None])
-    if not fitted.converged[0]:
-        return float("nan")
-    return test.expected_limit(np.minimum(fitted.expected[0], 1e9))
 
 
 def _limit(values: LimitValues, factor: float) -> Limit:

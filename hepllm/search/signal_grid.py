@@ -11,17 +11,20 @@ from scipy.special import expit, logit
 from scipy.stats import norm
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import ConstantKernel, Matern
+from sklearn.gaussian_process.kernels import ConstantKernel, Kernel, Matern
 
 from hepllm.arrays import Floats, Ints
 from hepllm.errors import InputError
 from hepllm.search.records import SignalEfficiency
 from hepllm.search.spectra import ScoreCut
 
-_LENGTHS = (0.15, 30.0)
+_LENGTHS = (0.15, 100.0)
 """Range of the correlation lengths in the logarithm of a mass."""
 
-_SIZES = (0.01, 30.0)
+_UNUSED = (1e4, 1.0001e4)
+"""Range of the correlation length of a mass that a factor of the kernel does not depend on."""
+
+_SIZES = (0.01, 100.0)
 """Range of the variance of the logit of an efficiency between masses."""
 
 _MIN_POINTS = 8
@@ -37,9 +40,9 @@ class EfficiencyByMass:
     three masses (Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, chapter 2)
     with the binomial error of each point as noise. Correlation lengths and size are those of the
     largest marginal likelihood. The error of a prediction is binomial near the points and grows
-    with the distance from them. A process of one derivative (Matern, nu = 3/2) has errors that
-    cover; efficiencies are sharper around the masses that a classifier was trained on than a
-    process of all derivatives allows.
+    with the distance from them. The process has one derivative in the mass of Z' (Matern, nu = 3/2)
+    and none in the masses of the jets (nu = 1/2), because the efficiency of a classifier changes
+    abruptly around the jet masses that it was trained on.
 
     Attributes:
         process: fitted process.
@@ -75,7 +78,7 @@ class EfficiencyByMass:
         values = np.log((passing + 0.5) / (total - passing + 0.5))
         noise = 1 / (passing + 0.5) + 1 / (total - passing + 0.5)
         middle = float(np.average(values, weights=1 / (noise + values.var())))
-        kernel = ConstantKernel(1.0, _SIZES) * Matern(np.ones(3), _LENGTHS, nu=1.5)
+        kernel = _kernel()
         optimizer = "fmin_l_bfgs_b" if like is None else None
         kernel = kernel if like is None else like.process.kernel_
         process = GaussianProcessRegressor(kernel, alpha=noise, optimizer=optimizer)
@@ -167,6 +170,12 @@ class SignalGrid:
         return EfficiencyByMass.of_counts(
             _ordered(self.points), self.triggering, self.generated, self.description
         )
+
+
+def _kernel() -> Kernel:
+    z = Matern([1.0, *_UNUSED[:1] * 2], [_LENGTHS, _UNUSED, _UNUSED], nu=1.5)
+    jets = Matern([_UNUSED[0], 1.0, 1.0], [_UNUSED, _LENGTHS, _LENGTHS], nu=0.5)
+    return ConstantKernel(1.0, _SIZES) * z * jets
 
 
 def _ordered(masses: Floats) -> Floats:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.optimize import brentq
@@ -10,14 +12,13 @@ from scipy.stats import norm, poisson
 from hepllm.config import SearchConfig
 from hepllm.search.cls import QUANTILES, PeakTest, PseudoExperiments
 from hepllm.search.hunt import BoxEvents, SearchResult, search
-from hepllm.search.limits import (
+from hepllm.search.limit_model import (
     FittedSelections,
     expected_outside,
-    limit_masses,
     near_bins,
     shape_variations,
-    upper_limits,
 )
+from hepllm.search.limits import limit_masses, upper_limits
 from hepllm.search.peak_shape import PeakShape
 from hepllm.search.peakfit import PeakModel, fit_peaks
 from hepllm.search.poisson import fit
@@ -217,15 +218,44 @@ def test_error_of_the_template_counts() -> None:
 
 
 def test_data_near_a_mass_do_not_decide_about_the_selection() -> None:
-    near = near_bins(EDGES, MASS, PEAK)
+    used = _selections().outside(near_bins(EDGES, MASS, PEAK))
     values = [
-        expected_outside(_selections(signal).test(0, SHAPE[None], np.ones(1)), near)
+        expected_outside(_selections(signal).test(0, SHAPE[None], np.ones(1)), used)
         for signal in (0.0, 100.0)
     ]
     # Only the tails of the peak are outside.
     assert values[0] == pytest.approx(values[1], rel=0.1)
     excess = _selections(100.0).test(0, SHAPE[None], np.ones(1)).asymptotic_limits()[0]
     assert excess > 5 * values[1]
+
+
+def test_excess_is_no_background_of_other_masses() -> None:
+    elsewhere = 5500.0
+    shape = PEAK.shares(EDGES, elsewhere)
+    near = np.tile(near_bins(EDGES, elsewhere, PEAK), 2)
+
+    def background(signal: float, failing: float, other: np.ndarray | None) -> np.ndarray:
+        test = _selections(signal, failing).test(0, shape[None], np.ones(1), other)
+        parameters = test.without_signal()[1].parameters
+        return test.model.background(parameters)[0, near]
+
+    expected = background(0, 0, None)
+    assert np.abs(background(200, 400, None) / expected - 1).max() > 0.1
+    np.testing.assert_allclose(background(200, 400, SHAPE) / expected, 1, atol=0.03)
+
+
+def test_bins_that_the_fit_of_rejected_events_leaves_out_are_left_out() -> None:
+    selections = _selections(40)
+    selections.spectra.rejected[5:8] *= 2
+    used = np.ones(len(CENTRES), dtype=bool)
+    used[5:8] = False
+    selections = replace(selections, used=used)
+    test = selections.test(0, SHAPE[None], np.ones(1))
+    assert len(test.counts) == 2 * len(CENTRES) - 3
+    found = fit_peaks(test.model, test.counts[None], None)
+    np.testing.assert_allclose(found.sizes[0], [40, 0], rtol=0.03, atol=2)
+    near = near_bins(EDGES, MASS, PEAK)
+    assert selections.outside(near).sum() == len(test.counts) - near.sum() - (near & used).sum()
 
 
 def _result(n_signal: int) -> SearchResult:
@@ -240,7 +270,7 @@ def _result(n_signal: int) -> SearchResult:
 
 
 CONFIG = SearchConfig(
-    efficiencies=(0.03, 0.01), max_toys=1000, limit_step=0.15, limit_toys=200, bin_width=0.05,
+    efficiencies=(0.03, 0.01), max_toys=1000, limit_step=0.12, limit_toys=200, bin_width=0.05,
     narrowest=1, widest=4,
 )  # fmt: skip
 EFFICIENCIES = [_efficiency(0.8, 0.05), _efficiency(0.6, 0.05)]

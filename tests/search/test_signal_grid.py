@@ -50,8 +50,20 @@ def test_errors_between_points_cover(n_events: int) -> None:
     assert abs(pulls.mean()) < 0.6
     # This truth is smoother than the process, so the errors are too large rather than too small.
     assert 0.1 < pulls.std() < 1.3
-    # More events say more.
-    assert np.mean(high - low) < (0.6 if n_events == 60 else 0.4)
+
+
+def test_jets_of_the_grid_are_known_at_any_mass() -> None:
+    points = np.array([(m_zprime, 200, 100) for m_zprime in (2900, 3200, 4000, 5200, 6700)])
+    widths = []
+    for n_events in (60, 2000):
+        found = _fitted(n_events).at(points)
+        for one, truth in zip(found, _truth(points), strict=True):
+            assert abs(logit(one.value) - logit(truth)) < 2 * (logit(one.high) - logit(one.low))
+        widths.append(np.mean([one.high - one.low for one in found]))
+    assert widths[0] < 0.15
+    assert widths[1] < 0.6 * widths[0]
+    (between,) = _fitted(2000).at(np.array([[4000, 280, 140]]))
+    assert between.high - between.low > 2 * widths[1]
 
 
 def test_points_with_many_events_are_reproduced() -> None:

@@ -38,7 +38,7 @@ from hepllm.runs.signals import open_signal_grid, score_signal_grid
 from hepllm.schema import BACKGROUND
 from hepllm.search.cls import CONFIDENCE, PseudoExperiments
 from hepllm.search.hunt import prepare_background, usable_cuts
-from hepllm.search.limits import FittedSelections, near_bins, peak_of, shape_variations
+from hepllm.search.limit_model import FittedSelections, near_bins, peak_of, shape_variations
 from hepllm.search.records import SignalEfficiency
 from hepllm.search.signal_grid import EfficiencyByMass, SignalGrid, factors_of
 from hepllm.search.smooth import SmoothBackground
@@ -127,6 +127,7 @@ class Study:
             self.background,
             int(fits.rejected.n_parameters[0]),
             [int(one.n_parameters[0]) for one in fits.selected],
+            fits.rejected.used[0],
         )
         efficiencies = self.efficiencies(cuts, setting)
         peak = peak_of(setting.masses[1:])
