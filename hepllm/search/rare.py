@@ -13,21 +13,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.special import logsumexp
 from scipy.stats import norm
 
 from hepllm.arrays import Bools, Floats, Ints
-from hepllm.search.scan import Windows, surprise_of
+from hepllm.search.scan import Windows
+from hepllm.search.smooth import SmoothBackground
 
 _PLAIN = 0.1
 """Share of the pseudo-experiments without an excess; no weight is above its inverse."""
 
-_STRONGER = (0.0, 0.7, 1.5, 2.5)
-"""Standard deviations by which excesses are larger than that of the data.
+_STRONGER = (-0.5, 0.0, 0.7, 1.5)
+"""Standard deviations by which excesses are larger than that of the data."""
 
-A fit takes up some of an excess, by how much depends on the window.
-"""
-
-_NEWTON_STEPS = 30
+_BISECTIONS = 24
+_LARGEST_STRENGTH = 15.0
+_LARGEST_COST = 30.0
 
 _ONE_SIGMA = 0.68
 
@@ -59,54 +60,52 @@ class RareP:
 class RareToys:
     """Pseudo-experiments with an excess in one window, and their weights.
 
-    The excess multiplies what is expected in the window in all events that pass a selection, by so
-    much that the window is as improbable as the statistic says. Windows that reach it with a
-    larger probability without a signal, for which the whole numbers of events decide, are chosen
-    more often. The weight is the probability density without an excess over that of the mixture of
-    all windows (Owen and Zhou, J. Amer. Stat. Assoc. 95 (2000) 135, equation 8).
+    What a scan tests is N - sum(h_b n_b): the events of a window less what the fit expects there,
+    which depends on the events n_b of all bins, near the truth linearly. An excess multiplies what
+    is expected in each bin by exp(strength * direction_b), where the direction is the change of
+    this difference with n_b: of all ways to reach a difference this is the most probable one. So
+    the window rises and the events that the fit follows fall. The weight is the probability
+    density without an excess over that of the mixture of all excesses (Owen and Zhou, J. Amer.
+    Stat. Assoc. 95 (2000) 135, equation 8).
 
     Attributes:
         rejected: (B,) expected events that fail the loosest selection.
         shells: (S, B) expected events that pass a selection and not the next tighter one.
-        places: first bins, widths and selections of the K windows, shape (3, K).
-        factor: (K,) factor of what is expected in a window.
-        expected: (K,) events expected in a window without an excess.
+        selection: (K,) selection with the excess.
+        exponent: (K, 2B) logarithm of the factors of rejected and of selected events.
         share: (K,) share of the pseudo-experiments.
     """
 
     rejected: Floats
     shells: Floats
-    places: Ints
-    factor: Floats
-    expected: Floats
+    selection: Ints
+    exponent: Floats
     share: Floats
 
     @classmethod
-    def of(cls, rejected: Floats, shells: Floats, windows: Windows, statistic: float) -> RareToys:
+    def of(
+        cls, rejected: Floats, shells: Floats, background: SmoothBackground, statistic: float
+    ) -> RareToys:
         """Chooses excesses as improbable as the ``statistic`` of the data, -log p."""
-        within = _cumulative(np.cumsum(shells[::-1], axis=0)[::-1])
-        n_bins = shells.shape[1]
-        places, expected = [], []
-        for width in range(windows.narrowest, min(windows.widest, n_bins) + 1):
-            sums = within[:, width:] - within[:, :-width]
-            selection, start = np.indices(sums.shape).reshape(2, -1)
-            places.append(np.stack([start, np.full(len(start), width), selection]))
-            expected.append(sums.ravel())
-        known = np.maximum(np.concatenate(expected), 1e-12)
-        log_p = -surprise_of(np.ceil(_improbable(known, statistic)), known)
-        share = np.exp(log_p - log_p.max())
-        share *= (1 - _PLAIN) / share.sum() / len(_STRONGER)
-        sigma = math.sqrt(2 * statistic)
-        factors = [_improbable(known, (sigma + one) ** 2 / 2) / known for one in _STRONGER]
-        n_sizes = len(_STRONGER)
-        return cls(
-            rejected=rejected,
-            shells=shells,
-            places=np.tile(np.concatenate(places, axis=1), n_sizes),
-            factor=np.concatenate(factors),
-            expected=np.tile(known, n_sizes),
-            share=np.tile(share, n_sizes),
-        )
+        selections, exponents, costs = [], [], []
+        for place, selected in enumerate(np.cumsum(shells[::-1], axis=0)[::-1]):
+            expected = np.concatenate([rejected, np.maximum(selected, 1e-12)])
+            inside = _windows(background.windows, len(rejected))
+            direction = _directions(background, expected, inside)
+            for stronger in _STRONGER:
+                level = (max(math.sqrt(2 * statistic) + stronger, 0.1)) ** 2 / 2
+                strength = _strengths(direction, inside, expected, level)
+                exponent = strength[:, None] * direction
+                growth = np.exp(exponent)
+                # Chernoff's bound on the logarithm of the probability of such a difference.
+                cost = (exponent * growth - growth + 1) @ expected
+                selections.append(np.full(len(inside), place))
+                exponents.append(exponent)
+                costs.append(cost)
+        cost = np.concatenate(costs)
+        share = np.exp(np.maximum(cost.min() - cost, -_LARGEST_COST))
+        share *= (1 - _PLAIN) / share.sum()
+        return cls(rejected, shells, np.concatenate(selections), np.concatenate(exponents), share)
 
     def throw(
         self, n_toys: int, random: np.random.Generator
@@ -116,67 +115,62 @@ class RareToys:
         Returns:
             Rejected events (T, B), selected events (T, B) of each selection, and weights (T,).
         """
-        rejected = random.poisson(self.rejected, (n_toys, len(self.rejected))).astype(np.float64)
-        # The last choice is no window.
-        chosen = random.choice(len(self.share) + 1, n_toys, p=[*self.share, _PLAIN])
-        means = self.shells * self._factors(chosen)
-        drawn = random.poisson(means).astype(np.float64)
-        selected = np.cumsum(drawn[:, ::-1], axis=1)[:, ::-1]
-        return rejected, list(np.swapaxes(selected, 0, 1)), self._weights(selected)
-
-    def _factors(self, chosen: Ints) -> Floats:
-        """Factors of the expected events of each shell and bin, shape (T, S, B)."""
-        (start, width, selection), factor = self.places, self.factor
-        start, width, selection = (np.append(one, 0)[chosen] for one in (start, width, selection))
         n_selections, n_bins = self.shells.shape
-        bins, shells = np.arange(n_bins), np.arange(n_selections)
-        in_window = (bins >= start[:, None]) & (bins < (start + width)[:, None])
-        passes = shells >= selection[:, None]
-        inside: Bools = passes[:, :, None] & in_window[:, None]
-        chosen_factor = np.append(factor, 1.0)[chosen][:, None, None]
-        return np.asarray(np.where(inside, chosen_factor, 1.0))
+        # The last choice is no excess.
+        chosen = random.choice(len(self.share) + 1, n_toys, p=[*self.share, _PLAIN])
+        none = np.zeros((1, 2 * n_bins))
+        factors = np.exp(np.concatenate([self.exponent, none])[chosen])
+        rejected = random.poisson(self.rejected * factors[:, :n_bins]).astype(np.float64)
+        selection = np.append(self.selection, n_selections)[chosen]
+        passes = np.arange(n_selections) >= selection[:, None]
+        growth = np.where(passes[:, :, None], factors[:, None, n_bins:], 1.0)
+        drawn = random.poisson(self.shells * growth).astype(np.float64)
+        selected = list(np.swapaxes(np.cumsum(drawn[:, ::-1], axis=1)[:, ::-1], 0, 1))
+        return rejected, selected, self._weights(rejected, selected)
 
-    def _weights(self, selected: Floats) -> Floats:
-        """Weights (T,) from the selected events (T, S, B)."""
-        total = np.full(len(selected), np.log(_PLAIN))
-        for log_density in self._log_densities(selected):
-            np.logaddexp(total, log_density, out=total)
+    def _weights(self, rejected: Floats, selected: Sequence[Floats]) -> Floats:
+        total = np.full(len(rejected), np.log(_PLAIN))
+        for _, log_density in self._log_densities(rejected, selected):
+            np.logaddexp(total, logsumexp(log_density, axis=1), out=total)
         return np.asarray(np.exp(-total))
 
-    def _log_densities(self, selected: Floats) -> Iterator[Floats]:
-        """For each window, its share times the density over that without an excess, (T,).
+    def _log_densities(
+        self, rejected: Floats, selected: Sequence[Floats]
+    ) -> Iterator[tuple[Ints, Floats]]:
+        """For the excesses in each selection, their places (E,) and share times density (T, E).
 
-        All windows at once would need a gigabyte for 10,000 pseudo-experiments.
+        The density is over that without an excess.
         """
-        cumulative = _cumulative(selected)
-        log_factor, shift = np.log(self.factor), (self.factor - 1) * self.expected
-        log_share = np.log(self.share)
-        for place, (start, width, selection) in enumerate(self.places.T):
-            counts = cumulative[:, selection, start + width] - cumulative[:, selection, start]
-            yield log_share[place] + counts * log_factor[place] - shift[place]
+        inclusive = np.cumsum(self.shells[::-1], axis=0)[::-1]
+        for place, counts in enumerate(selected):
+            mine = np.flatnonzero(self.selection == place)
+            exponent = self.exponent[mine]
+            expected = np.concatenate([self.rejected, inclusive[place]])
+            shift = np.expm1(exponent) @ expected - np.log(self.share[mine])
+            yield mine, np.concatenate([rejected, counts], axis=1) @ exponent.T - shift
 
-    def adapted(self, selected: Sequence[Floats], weights: Floats) -> RareToys:
-        """Returns these with shares that favour the windows of extreme pseudo-experiments.
+    def adapted(self, rejected: Floats, selected: Sequence[Floats], weights: Floats) -> RareToys:
+        """Returns these with shares that favour the excesses of extreme pseudo-experiments.
 
         A step of the cross-entropy method (Rubinstein, Methodol. Comput. Appl. Probab. 1 (1999)
         127); half of the shares stay, so that no window is left out.
 
         Args:
+            rejected: (T, B) events.
             selected: (T, B) events of each selection.
             weights: (T,) weights of the extreme ones, 0 for others.
         """
         extreme = weights > 0
-        counts = np.stack([one[extreme] for one in selected], axis=1)
-        # The weight times the density is the probability that this window made the excess.
-        log_weights = np.log(weights[extreme])
-        found = [
-            float((weights[extreme] * np.exp(one + log_weights)).sum())
-            for one in self._log_densities(counts)
-        ]
-        total = sum(found)
-        if total == 0:
+        if not extreme.any():
             return self
-        share = (1 - _PLAIN) * np.asarray(found) / total
+        log_weights = np.log(weights[extreme])[:, None]
+        found = np.zeros(len(self.share))
+        # The weight times the density is the probability that this excess made the events.
+        for mine, log_density in self._log_densities(
+            rejected[extreme], [counts[extreme] for counts in selected]
+        ):
+            found[mine] = weights[extreme] @ np.exp(log_density + log_weights)
+        share = (1 - _PLAIN) * found / found.sum()
         return replace(self, share=0.5 * self.share + 0.5 * share)
 
 
@@ -194,16 +188,41 @@ def rare_p_value(weights: Floats, extreme: Bools) -> RareP | None:
     return RareP(value, error / value, len(each), int(extreme.sum()))
 
 
-def _cumulative(events: Floats) -> Floats:
-    """Sums of all bins before each edge, along the last axis."""
-    padding = [(0, 0)] * (events.ndim - 1) + [(1, 0)]
-    return np.pad(np.cumsum(events, axis=-1), padding)
+def _windows(windows: Windows, n_bins: int) -> Floats:
+    """The bins of each window, 1 inside and 0 outside, shape (W, B)."""
+    bins = np.arange(n_bins)
+    widths = range(windows.narrowest, min(windows.widest, n_bins) + 1)
+    return np.array(
+        [
+            (bins >= start) & (bins < start + width)
+            for width in widths
+            for start in range(n_bins - width + 1)
+        ],
+        dtype=np.float64,
+    )
 
 
-def _improbable(expected: Floats, statistic: float) -> Floats:
-    """Events n whose Chernoff bound n log(n / b) - (n - b) on -log p is the statistic."""
-    seen = expected + np.sqrt(2 * statistic * expected) + statistic
-    for _ in range(_NEWTON_STEPS):
-        logarithm = np.log(seen / expected)
-        seen -= (seen * logarithm - (seen - expected) - statistic) / logarithm
-    return seen
+def _directions(background: SmoothBackground, expected: Floats, inside: Floats) -> Floats:
+    """Change of a window's events less those of the fit with the events of each bin, (W, 2B).
+
+    ``expected`` (2B,) are the rejected and the selected events, ``inside`` (W, B) the windows.
+    """
+    basis = background.smallest_basis()
+    information = basis.T @ (expected[:, None] * basis)
+    of_window = (np.concatenate([np.zeros_like(inside), inside], axis=1) * expected) @ basis
+    followed = np.linalg.solve(information, of_window.T).T @ basis.T
+    return np.asarray(np.concatenate([np.zeros_like(inside), inside], axis=1) - followed)
+
+
+def _strengths(direction: Floats, inside: Floats, expected: Floats, level: float) -> Floats:
+    """Strengths, shape (W,), with which a scan finds the statistic ``level``, by bisection."""
+    both = np.concatenate([np.zeros_like(inside), inside], axis=1)
+    low, high = np.zeros(len(inside)), np.full(len(inside), _LARGEST_STRENGTH)
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        grown = expected * np.exp(np.minimum(middle[:, None] * direction, 50.0))
+        seen = (both * grown).sum(axis=1)
+        known = np.maximum(seen - (direction * grown).sum(axis=1), 1e-3 * seen)
+        small = seen * np.log(seen / known) - (seen - known) < level
+        low, high = np.where(small, middle, low), np.where(small, high, middle)
+    return np.asarray((low + high) / 2)

@@ -117,6 +117,13 @@ class SmoothBackground:
         )
         return fit_sizes(counts, basis, offset, sizes)
 
+    def smallest_basis(self) -> Floats:
+        """Columns of rejected and selected events, (2B, P), with the fewest parameters."""
+        shape, factor = self.shape[:, : _N_SHAPE[0]], self.factor[:, : _N_FACTOR[0]]
+        if self.method == "dijet":
+            return np.concatenate([np.zeros_like(shape), shape])
+        return np.block([[shape, np.zeros_like(factor)], [shape, factor]])
+
     def template(self, rejected: BatchFit) -> Floats:
         """Logarithm of the spectrum, (T, B), that the factor for selected events multiplies."""
         return np.asarray(np.log(rejected.expected + _FLOOR))

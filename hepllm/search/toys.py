@@ -229,10 +229,10 @@ def rare_p_value_of(
     Returns:
         The p-value; None where no pseudo-experiment is as extreme.
     """
-    toys = RareToys.of(null.rejected, shells(null), null.background.windows, observed)
+    toys = RareToys.of(null.rejected, shells(null), null.background, observed)
     for pilot in range(_PILOTS):
-        selected, weights, extreme = _throw_rare(toys, null.background, observed, [seed, 37, pilot])
-        toys = toys.adapted(selected, weights * extreme)
+        thrown = toys.throw(_BLOCK, np.random.default_rng([seed, 37, pilot]))
+        toys = toys.adapted(*thrown[:2], thrown[2] * _extreme(null.background, thrown, observed))
     kind: Kind = "serial" if workers == 1 else "processes"
     block = partial(_rare_block, toys, null.background, observed, seed)
     wanted = range(-(-n_toys // _BLOCK))
@@ -245,16 +245,15 @@ def rare_p_value_of(
 def _rare_block(
     toys: RareToys, background: SmoothBackground, observed: float, seed: int, block: int
 ) -> tuple[Floats, Bools]:
-    return _throw_rare(toys, background, observed, [seed, 36, block])[1:]
+    thrown = toys.throw(_BLOCK, np.random.default_rng([seed, 36, block]))
+    return thrown[2], _extreme(background, thrown, observed)
 
 
-def _throw_rare(
-    toys: RareToys, background: SmoothBackground, observed: float, seed: Sequence[int]
-) -> tuple[list[Floats], Floats, Bools]:
-    rejected, selected, weights = toys.throw(_BLOCK, np.random.default_rng(seed))
-    outcome = examine(background, rejected, selected)[1]
-    extreme = _is_extreme(outcome.statistic.max(axis=1), observed) | outcome.failed
-    return selected, weights, extreme
+def _extreme(
+    background: SmoothBackground, thrown: tuple[Floats, list[Floats], Floats], observed: float
+) -> Bools:
+    outcome = examine(background, *thrown[:2])[1]
+    return _is_extreme(outcome.statistic.max(axis=1), observed) | outcome.failed
 
 
 def _is_extreme(toys: Floats, observed: float) -> Bools:
