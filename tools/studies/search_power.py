@@ -283,14 +283,14 @@ def turnon(boxes: Sequence[Path], *, toys: int, seed: int) -> None:
         table = read_dataset(box).load(("m_jj",))
         masses.append(table.column("m_jj")[table.label == BACKGROUND])
     m_jj = np.concatenate(masses)
-    click.echo(f"{len(m_jj)} background events; p-value of the fit with 3, 4 and 5 parameters")
+    click.echo(f"{len(m_jj)} background events; p-value of the fit with 3 to 7 parameters")
     for low in (2300, 2400, 2500, 2600, 2700, 2800, 3000):
         config = SearchConfig(m_jj_min=low)
         edges = bin_edges(low, config.m_jj_max, config.bin_width)
         background = prepare_background(edges, config)
         counts = np.histogram(m_jj, edges)[0][np.newaxis].astype(np.float64)
         values = []
-        for size in (3, 4, 5):
+        for size in range(3, 8):
             basis = background.shape[:, :size]
             fitted = fit(counts, basis, background.log_width)
             random = np.random.default_rng([seed, 44, low, size])

@@ -110,7 +110,7 @@ def tail(toys: Path, *, number: int, sets: int, events: int, slope: float, seed:
         click.echo("| " + " | ".join(cells) + " |")
 
 
-_LEVELS = (1e-3, 1e-4, 3e-5, 1e-5, 3e-6)
+_LEVELS = (1e-3, 1e-4, 1e-5, 3e-6)
 _TAIL = 0.05
 
 
