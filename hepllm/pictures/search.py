@@ -74,7 +74,9 @@ def plot_jet_masses(name: str, result: SearchResult, path: Path) -> None:
     for axes, (jet, found) in zip(figure.subplots(1, 2), result.jet_masses.items(), strict=True):
         axes.tick_params(direction="in", which="both", top=True, right=True, labelsize=11)
         _draw_jet(axes, found)
-        axes.set_xlabel(f"mass of the {_NAMES[jet]} of the two leading jets [GeV]", fontsize=12)
+        groomed = ", after soft drop" if result.is_groomed else ""
+        label = f"mass of the {_NAMES[jet]} of the two leading jets{groomed} [GeV]"
+        axes.set_xlabel(label, fontsize=12)
         axes.set_ylabel("events per bin", fontsize=12)
         axes.legend(loc="upper left", framealpha=0.9, edgecolor="none", fontsize=10)
     low, high = result.resonance.window(2.0)

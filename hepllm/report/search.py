@@ -124,10 +124,11 @@ def _findings(found: SearchFindings) -> list[tuple[str, str]]:
     jets, cut = found.jet_masses_gev, f"{found.best_selection:g}"
     scores = found.scores if isinstance(found, Submission) else None
     missing = "too few events" if scores is None or scores.jet_masses else "not given"
+    groomed = " after soft drop" if jets.after_soft_drop else ""
     facts = [
         (f"{what}: mass [GeV]", _measured(found.resonance_mass_gev)),
-        ("light jet mass [GeV]", _measured(jets.light, missing)),
-        ("heavy jet mass [GeV]", _measured(jets.heavy, missing)),
+        (f"light jet mass{groomed} [GeV]", _measured(jets.light, missing)),
+        (f"heavy jet mass{groomed} [GeV]", _measured(jets.heavy, missing)),
         (f"signal events after the cut at {cut}", _measured(found.n_signal_selected)),
     ]
     best = next(one for one in found.selections if one.efficiency == found.best_selection)

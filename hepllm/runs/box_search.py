@@ -14,13 +14,15 @@ import numpy as np
 
 from hepllm import __version__
 from hepllm.arrays import Floats, Labels
-from hepllm.config import EvaluationConfig, SearchConfig
+from hepllm.config import EvaluationConfig, SearchConfig, SoftDropConfig
+from hepllm.data.dataset import Dataset
 from hepllm.errors import InputError, nearest_name
 from hepllm.evaluation.scores import ScoredEvents
 from hepllm.files import file_digest, sync
 from hepllm.pictures.search import plot_jet_masses, plot_limits, plot_spectrum
 from hepllm.schema import SIGNAL, is_search_safe
 from hepllm.search.hunt import BoxEvents, SearchResult
+from hepllm.search.jet_masses import JetPairs
 from hepllm.search.records import Blackbox, Submission, Unblinding
 from hepllm.search.signal_grid import SignalGrid
 from hepllm.search.submission import Key, ReferenceSignal, search_box, truth_of
@@ -34,6 +36,7 @@ LOG = logging.getLogger(__name__)
 SUBMISSION, UNBLINDING = "submission.json", "unblinding.json"
 SPECTRUM, JET_MASSES, LIMITS = "search.png", "search_jets.png", "search_limits.png"
 
+_GROOMED = ("jet1_softdrop_mass", "jet2_softdrop_mass")
 _JET_MASSES = ("jet_mass_light", "jet_mass_delta")
 _TOOLS = ("numpy", "scipy", "iminuit", "pyBumpHunter")
 
@@ -253,7 +256,8 @@ def observe(chosen: EvaluationSet, scores: Floats, mass: str = "m_jj") -> BoxEve
         InputError: if the dataset has no such mass, or its events have different weights.
     """
     dataset = chosen.dataset
-    needed = (mass, *_JET_MASSES)
+    groomed = _GROOMED if has_groomed_masses(dataset) else ()
+    needed = (mass, *_JET_MASSES, *groomed)
     if mass not in dataset.manifest.features:
         hint = nearest_name(mass, dataset.manifest.features)
         raise InputError(f"{dataset.folder}: a search needs {mass}, which is no feature{hint}")
@@ -265,7 +269,18 @@ def observe(chosen: EvaluationSet, scores: Floats, mass: str = "m_jj") -> BoxEve
             f"{dataset.folder}: its events have weights; a search counts events of equal weight"
         )
     light, difference = (table.column(name) for name in _JET_MASSES)
-    return BoxEvents(scores, table.column(mass), light, light + difference)
+    pairs = None
+    if groomed:
+        both = [table.column(name) for name in groomed]
+        pairs = JetPairs(np.minimum(*both), np.maximum(*both))
+    return BoxEvents(scores, table.column(mass), light, light + difference, pairs)
+
+
+def has_groomed_masses(dataset: Dataset) -> bool:
+    """Whether a dataset has soft-drop masses with the settings of the shipped response."""
+    grooming = dataset.manifest.config["preprocess"]["jets"].get("soft_drop")
+    usual = SoftDropConfig().model_dump(mode="json")
+    return grooming == usual and set(_GROOMED) <= set(dataset.manifest.features)
 
 
 def reference_signal(

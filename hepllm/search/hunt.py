@@ -65,17 +65,28 @@ class BoxEvents:
         m_jj: (N,) mass that is searched, in GeV; NaN for events without it.
         jet_mass_light: (N,) in GeV, of the lighter of the two leading jets; NaN where not known.
         jet_mass_heavy: (N,) in GeV, of the heavier one; NaN where not known.
+        groomed: masses of both jets after soft drop, from which jet masses are then measured;
+            None where they are not known.
     """
 
     score: Floats
     m_jj: Floats
     jet_mass_light: Floats
     jet_mass_heavy: Floats
+    groomed: JetPairs | None = None
 
     def take(self, events: Bools) -> BoxEvents:
         """Returns the events of a mask, shape (N,)."""
         light, heavy = self.jet_mass_light[events], self.jet_mass_heavy[events]
-        return BoxEvents(self.score[events], self.m_jj[events], light, heavy)
+        groomed = None if self.groomed is None else self.groomed.take(np.flatnonzero(events))
+        return BoxEvents(self.score[events], self.m_jj[events], light, heavy, groomed)
+
+    @property
+    def jets(self) -> JetPairs:
+        """Jet masses that are measured: after soft drop where they are known."""
+        if self.groomed is not None:
+            return self.groomed
+        return JetPairs(self.jet_mass_light, self.jet_mass_heavy)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +138,7 @@ class SearchResult:
         tied: requested cuts that keep less than their share because of equal scores, including
             those that the search does not use.
         mass: name of the mass that was searched.
+        is_groomed: whether jet masses are those after soft drop.
     """
 
     n_events: int
@@ -141,6 +153,7 @@ class SearchResult:
     jet_masses: dict[str, JetMass]
     tied: list[ScoreCut]
     mass: str = "m_jj"
+    is_groomed: bool = False
 
     @property
     def chosen(self) -> SelectionResult:
@@ -205,6 +218,7 @@ def search(events: BoxEvents, config: SearchConfig, seed: int) -> SearchResult:
         jet_masses=jet_masses,
         tied=[one for one in choose_cuts(inside.score, config.efficiencies) if one.is_tied(n)],
         mass=config.mass,
+        is_groomed=events.groomed is not None,
     )
 
 
@@ -325,14 +339,13 @@ def _jet_masses(
     near = (selected.m_jj >= low) & (selected.m_jj < high)
     away = (selected.m_jj < outer_low) | (selected.m_jj >= outer_high)
     n_background = _within(edges, resonance.background, low, high)
-    window, sidebands = (
-        JetPairs(selected.jet_mass_light[mask], selected.jet_mass_heavy[mask])
-        for mask in (near, away)
-    )
+    window, sidebands = (selected.jets.take(np.flatnonzero(mask)) for mask in (near, away))
+    shipped = shipped_response()
+    model = shipped.jet if events.groomed is None else shipped.groomed_jet
     return fit_jet_masses(
         window,
         sidebands,
-        JetResponse(shipped_response().jet, resonance.mass.value),
+        JetResponse(model, resonance.mass.value),
         n_background=n_background,
         background_error=np.sqrt(max(n_background, 1.0) / 3),
         seed=seed,

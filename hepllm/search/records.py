@@ -237,6 +237,8 @@ class JetMasses(Record):
     """Mass of the lighter one; null where there are too few events."""
     heavy: MeasuredGev | None
     """Mass of the heavier one; null where there are too few events."""
+    after_soft_drop: bool = False
+    """Whether they were measured after soft drop; otherwise, from whole jets."""
 
 
 class Limit(Record):

@@ -129,8 +129,8 @@ class Response(FileRecord):
     """Mass of the two leading jets over that of the resonance."""
     jet: ShapeModel
     """Mass of a jet over that of the particle that it contains."""
-    groomed_jet: ShapeModel | None = None
-    """The same for masses after soft drop."""
+    groomed_jet: ShapeModel
+    """The same for masses after soft drop with z_cut = 0.1 and beta = 0."""
 
 
 @cache

@@ -175,7 +175,10 @@ def findings_of(
         resonance_relative_width=resonance.width,
         resonance_width_at_limit=resonance.width_at_limit,
         resonance_fit_valid=resonance.is_valid,
-        jet_masses_gev=JetMasses(**{jet: one.peak for jet, one in result.jet_masses.items()}),
+        jet_masses_gev=JetMasses(
+            **{jet: one.peak for jet, one in result.jet_masses.items()},
+            after_soft_drop=result.is_groomed,
+        ),
         n_signal_selected=resonance.n_signal,
         n_signal_box=number,
         signal_over_background=ratio,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from hepllm.data.dataset import read_dataset
 from hepllm.data.signal_points import SignalPoint, SignalPoints, points_beside
 from hepllm.errors import InputError
 from hepllm.report.sets import EvaluatedSet
-from hepllm.runs.box_search import cascade_warnings
+from hepllm.runs.box_search import cascade_warnings, has_groomed_masses
 from hepllm.search.records import Submission
 from hepllm.stages.evaluate import evaluate
 from hepllm.stages.preprocess import preprocess
@@ -409,3 +410,17 @@ def test_a_signal_grid_needs_the_masses_of_its_events(
     setting = f"evaluation.search.signal_grid={folder / 'known'}"
     with pytest.raises(InputError, match="needs the true masses of its events; make them with"):
         evaluate(folder / "run", blackbox=folder / "known", config=config(*QUICK, setting))
+
+
+def test_only_usual_grooming_has_a_response(folder: Path, config: Callable[..., Config]) -> None:
+    made = read_dataset(folder / "known")
+    assert not has_groomed_masses(made)
+    jets = made.manifest.config["preprocess"]["jets"]
+    for grooming, known in (
+        ({"z_cut": 0.1, "beta": 0.0}, True),
+        ({"z_cut": 0.2, "beta": 0.0}, False),
+    ):
+        changed = {"preprocess": {"jets": {**jets, "soft_drop": grooming}}}
+        features = [*made.manifest.features, "jet1_softdrop_mass", "jet2_softdrop_mass"]
+        manifest = made.manifest.model_copy(update={"config": changed, "features": features})
+        assert has_groomed_masses(replace(made, manifest=manifest)) == known

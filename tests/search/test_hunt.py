@@ -17,6 +17,7 @@ from hepllm.report.text import as_text
 from hepllm.search import submission
 from hepllm.search.caveats import warnings_of
 from hepllm.search.hunt import BoxEvents, SearchResult, search, usable_cuts
+from hepllm.search.jet_masses import JetPairs
 from hepllm.search.records import Measurement, SearchFindings, SignalEfficiency, Unblinding
 from hepllm.search.spectra import ScoreCut
 from hepllm.search.submission import (
@@ -367,3 +368,17 @@ def test_another_mass_is_named_and_jet_masses_may_be_unknown(tmp_path: Path) -> 
     plot_jet_masses("box", result, tmp_path / "jets.png")
     with pytest.raises(InputError, match="2600 < m_jjj < 8000 GeV, found 11"):
         search(unknown.take(np.arange(len(light)) % 1000 == 17), config, 1)
+
+
+def test_groomed_masses_are_measured_where_known(tmp_path: Path) -> None:
+    events, is_signal = _box(N_SIGNAL, 1)
+    random = np.random.default_rng(3)
+    light, heavy = events.jet_mass_light.copy(), events.jet_mass_heavy.copy()
+    light[is_signal], heavy[is_signal] = random.normal((150, 300), (12, 20), (N_SIGNAL, 2)).T
+    result = search(replace(events, groomed=JetPairs(light, heavy)), CONFIG, 1)
+    told = findings_of(result, None)
+    assert told.jet_masses_gev.after_soft_drop
+    assert told.jet_masses_gev.light is not None
+    assert told.jet_masses_gev.light.value == pytest.approx(150, rel=0.06)
+    assert "light jet mass after soft drop [GeV] 1" in _text(told)
+    plot_jet_masses("box", result, tmp_path / "jets.png")
