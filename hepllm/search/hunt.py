@@ -30,6 +30,7 @@ from hepllm.search.resonance import (
 )
 from hepllm.search.response import shipped_response
 from hepllm.search.scan import Bump, Windows, scan_data
+from hepllm.search.selection_bias import PeakEstimator, selection_bias
 from hepllm.search.smooth import FittedSpectra, SmoothBackground, smooth_background
 from hepllm.search.spectra import (
     BoxSpectra,
@@ -106,6 +107,7 @@ class SelectionResult:
         shape: spectrum after the cut compared with that before.
         local: the most significant peak, with the parameters of all fits profiled.
         spurious: signal that the misfit of the background makes.
+        n_peak: events of a peak at the mass of the resonance, and their standard deviation.
     """
 
     cut: ScoreCut
@@ -121,6 +123,7 @@ class SelectionResult:
     shape_outside: ShapeDistance | None
     local: LocalPeak
     spurious: SpuriousSignal
+    n_peak: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,7 +204,13 @@ def search(events: BoxEvents, config: SearchConfig, seed: int) -> SearchResult:
     jet_masses = _jet_masses(inside, cuts[best], first, edges, seed)
     resonance = fit_resonance(counts, edges, smooth, bump, shape.with_jets(*_masses_of(jet_masses)))
     fitted = _Fitted(inside, spectra, background, fits, toys)
-    selections = [fitted.judge(i, cut, resonance, seed) for i, cut in enumerate(cuts)]
+    peaks = fitted.peaks(resonance, shape)
+    excess = selection_bias(null_hypothesis(background, fits), peaks, best, seed)
+    resonance = resonance.less_chosen(excess)
+    selections = [
+        replace(fitted.judge(i, cut, resonance, seed), n_peak=(peak.size, peak.error))
+        for i, (cut, peak) in enumerate(zip(cuts, peaks, strict=True))
+    ]
     spurious = selections[best].spurious.systematic_at(resonance.mass.value)
     n_signal = resonance.n_signal.with_systematics(spurious=spurious)
     n = len(inside.score)
@@ -246,6 +255,19 @@ class _Fitted:
     background: SmoothBackground
     fits: FittedSpectra
     toys: ToyResult
+
+    def peaks(self, resonance: Resonance, shape: PeakShape) -> list[PeakEstimator]:
+        """Returns estimators of the events of a peak at the resonance, by selection."""
+        shares = shape.shares(self.spectra.edges, resonance.mass.value)
+        return [
+            PeakEstimator.of(
+                counts,
+                fitted.expected[0],
+                _description(self.background, fitted, self.fits.rejected)[0],
+                shares,
+            )
+            for counts, fitted in zip(self.spectra.selected, self.fits.selected, strict=True)
+        ]
 
     def judge(self, place: int, cut: ScoreCut, resonance: Resonance, seed: int) -> SelectionResult:
         """Returns the results for one selection."""
@@ -328,7 +350,9 @@ def _open_modes(background: SmoothBackground, rejected: BatchFit) -> Floats:
     expected = rejected.expected[0]
     if background.method == "dijet":
         return np.empty((len(expected), 0))
-    return modes_of(background.shape[:, : int(rejected.n_parameters[0])], expected)
+    # Bins that the fit leaves out tell nothing.
+    known = expected * rejected.used[0]
+    return modes_of(background.shape[:, : int(rejected.n_parameters[0])], known)
 
 
 def _jet_masses(

@@ -117,6 +117,7 @@ class JetResponse:
         width = float(self.model.at(terms).scale)
         return {
             "calibration": mass * known,
+            "interpolation": mass * self.model.interpolation_error * width,
             "simulation": mass * self.model.location_difference(terms),
             "selection": mass * self.selection * width,
         }

@@ -49,7 +49,8 @@ def shape_variations(peak: PeakShape, edges: Floats, mass: float) -> tuple[Float
     Returns:
         Shares that sum to 1, shape (B,), their mean over the variations; and these, shape (V, B).
     """
-    location = float(np.hypot(np.linalg.norm(peak.mass_error(mass)) / mass, _JETS_SPREAD))
+    errors = [*peak.mass_error(mass).values()]
+    location = float(np.hypot(np.linalg.norm(errors) / mass, _JETS_SPREAD))
     shifts, widenings = (
         norm.ppf((np.arange(number) + 0.5) / number) for number in (_N_SHIFTS, _N_WIDENINGS)
     )

@@ -56,10 +56,14 @@ class PeakShape:
         """Relative width of the core of the peak."""
         return float(self._ball(mass, 1.0).scale)
 
-    def mass_error(self, mass: float) -> tuple[float, float]:
-        """Errors of the mass in GeV: by the statistics of the response, and by its model."""
-        terms = self._terms(mass)
-        return mass * self.model.location_error(terms), mass * self.model.location_difference(terms)
+    def mass_error(self, mass: float) -> dict[str, float]:
+        """Systematic errors of the mass in GeV, by source."""
+        terms, width = self._terms(mass), self.resolution(mass)
+        return {
+            "calibration": mass * self.model.location_error(terms),
+            "interpolation": mass * width * self.model.interpolation_error,
+            "simulation": mass * self.model.location_difference(terms),
+        }
 
     def _terms(self, mass: float) -> Floats:
         light, heavy = (

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from iminuit import Minuit
-from scipy.stats import norm
 
 from hepllm.arrays import Floats
 from hepllm.search.peak_shape import PeakShape
@@ -29,8 +28,9 @@ FREE_WIDTH = ", free width"
 _AT_BOUND = 1e-3
 """Distance from a limit, over the allowed range, below which a parameter counts as at it."""
 
+
 RESOLUTION = 0.036
-"""Relative resolution of m_jj of simulated resonances decaying to two R = 1.0 jets."""
+"""Typical relative width of a narrow peak, tails included, for margins and steps."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,21 +122,25 @@ class Resonance:
     width_at_limit: bool = False
     is_wide: bool = False
 
+    def less_chosen(self, excess: float) -> Resonance:
+        """Returns the fit less what the choice of the selection adds to the number of events.
+
+        Half of the correction is a systematic error.
+
+        Args:
+            excess: mean excess of the number, in standard deviations.
+        """
+        found = self.n_signal
+        added = excess * (found.below + found.above) / 2
+        if not np.isfinite(added) or found.value <= 0:
+            return self
+        corrected = found.model_copy(update={"value": found.value - added})
+        return replace(self, n_signal=corrected.with_systematics(choice=abs(added) / 2))
+
     def window(self, n_sigma: float) -> tuple[float, float]:
         """Returns the mass range of +- ``n_sigma`` widths around the peak in GeV."""
         half = n_sigma * self.resolution * self.mass.value
         return self.mass.value - half, self.mass.value + half
-
-
-def peak(edges: Floats, mass: float, width: float) -> Floats:
-    """Share of a Gaussian peak in each bin, shape (B,); sums to less than 1 if partly outside.
-
-    Args:
-        edges: (B + 1,) in GeV.
-        mass: mean of the peak in GeV.
-        width: standard deviation of the peak over its mean.
-    """
-    return np.diff(norm.cdf(edges, mass, width * mass))
 
 
 def fit_background(counts: Floats, basis: Floats, offset: Floats) -> BackgroundFit:
@@ -190,12 +194,11 @@ def fit_resonance(
         )
     else:
         free.hesse()
-    calibration, response = shape.mass_error(mass.value)
     values = np.asarray(chosen.values)
     signal, expected = model.parts(values)
     inside = float(shape.shares(edges, values[1], widening=values[2]).sum())
     return Resonance(
-        mass=mass.with_systematics(calibration=calibration, simulation=response),
+        mass=mass.with_systematics(**shape.mass_error(mass.value)),
         n_signal=n_signal.scaled(inside),
         width=_measure(free, "x2").scaled(core),
         resolution=float(values[2]) * core,

@@ -45,6 +45,8 @@ class ShapeModel(Record):
     """Statistical covariance of the coefficients of the location."""
     scale_error: float
     """Relative statistical error of the width of the core."""
+    interpolation_error: float = 0.0
+    """Scatter of the location of single mass points about this model, in widths of the core."""
     location_differences: dict[str, Coefficients]
     """By other simulation, the coefficients of its location minus this one."""
     scale_differences: dict[str, float]
@@ -131,6 +133,14 @@ class Response(FileRecord):
     """Mass of a jet over that of the particle that it contains."""
     groomed_jet: ShapeModel
     """The same for masses after soft drop with z_cut = 0.1 and beta = 0."""
+    efficiency_differences: dict[str, float]
+    """By other simulation, the logarithm of the efficiency of the cut over that of this one."""
+
+    @property
+    def efficiency_difference(self) -> float:
+        """Relative differences of the efficiency to other simulations, in quadrature."""
+        known = self.efficiency_differences.items()
+        return _in_quadrature({name: abs(one) for name, one in known})
 
 
 @cache

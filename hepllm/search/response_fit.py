@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -222,6 +222,31 @@ def fit_differences(
     )
 
 
+def fit_interpolation(kind: Kind, nominal: ShapeModel, events: SignalEvents) -> ShapeModel:
+    """Adds to a response how single mass points scatter about it.
+
+    For each point with enough events a shift of the location is fitted; the error is what its
+    scatter has beyond the statistical errors, in widths of the core (of the heavier jet).
+    """
+    points = _points_of(events)
+    excess = []
+    for point in range(points.max() + 1):
+        mine = points == point
+        if mine.sum() < _MIN_POINT:
+            continue
+        one = events.take(mine)
+        changes = replace(_Changes.of(kind, nominal, one), places=np.zeros(1, dtype=np.int64))
+        shift = changes.fit()
+        variance = 1 / np.square(_slopes(changes.changed, shift)).sum()
+        true = one.m_zprime[:1], one.m_light[:1], one.m_heavy[:1]
+        terms = m_jj_terms(*true) if kind == "m_jj" else jet_terms(true[2], true[0])
+        excess.append((shift[0] ** 2 - variance) / nominal.at(terms).scale[0] ** 2)
+    error = float(np.sqrt(max(np.mean(excess), 0.0)))
+    return nominal.model_copy(update={"interpolation_error": error})
+
+
+_MIN_POINT = 60
+
 _N_CHANGES: Mapping[Kind, int] = {"m_jj": 2, "jet": 3}
 """Terms of the shift of the location in another simulation."""
 
@@ -253,14 +278,15 @@ class _Changes:
         """Changes of the coefficients at ``places``, by the scoring of ``_fit``."""
         change = np.zeros(len(self.places))
         for _ in range(_MAX_STEPS):
-            slopes = _slopes(self._changed, change)
+            slopes = _slopes(self.changed, change)
             step = np.linalg.solve(slopes.T @ slopes, slopes.sum(axis=0))
             change += step
             if np.abs(step).max() < _STEP:
                 break
         return change
 
-    def _changed(self, change: Floats) -> Floats:
+    def changed(self, change: Floats) -> Floats:
+        """Log density of each event, (N,), with changed coefficients."""
         row = self.begin.copy()
         row[self.places] += change
         return self.log_density(row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,7 @@ from hepllm.search.records import (
     Truth,
     UpperLimits,
 )
+from hepllm.search.response import shipped_response
 from hepllm.search.signal_grid import SignalGrid
 from hepllm.search.spectra import ScoreCut
 
@@ -73,7 +75,7 @@ def search_box(
         settings: rules, all fixed before anybody looks at the box.
         seed: seed of pseudo-experiments and replicas.
         reference: signal for efficiencies; without it, findings that need them are None.
-        grid: signals of many masses, for efficiencies by mass in the limits.
+        grid: signals of many masses, for the efficiencies of limits, and of the masses found.
 
     Returns:
         The result, with the arrays that pictures need, and the findings for ``submission.json``.
@@ -89,7 +91,7 @@ def search_box(
         limits = upper_limits(result, settings, seed, efficiencies=efficiencies, grid=grid)
     except RunError as error:
         problems.append(str(error))
-    findings = findings_of(result, reference, limits)
+    findings = findings_of(result, reference, limits, grid)
     warnings = [*findings.warnings, *problems]
     return result, findings.model_copy(update={"warnings": warnings})
 
@@ -120,18 +122,50 @@ def signal_efficiency(
     )
 
 
-def corrected_number(n_signal: Measurement, efficiency: SignalEfficiency) -> Measurement | None:
-    """Returns the signal events before the selection; adds the errors of both in quadrature."""
+def corrected_number(
+    n_signal: Measurement, efficiency: SignalEfficiency, simulation: float = 0.0
+) -> Measurement | None:
+    """Returns the signal events before the selection.
+
+    The error of the efficiency and its relative difference to other simulations are systematic
+    errors. None where the efficiency may be 0.
+    """
     if efficiency.value <= 0 or efficiency.low <= 0:
         return None
-    below = np.hypot(n_signal.below, n_signal.value * (1 - efficiency.value / efficiency.high))
-    above = np.hypot(n_signal.above, n_signal.value * (efficiency.value / efficiency.low - 1))
-    changes = {
-        "below": float(below / efficiency.value),
-        "above": float(above / efficiency.value),
-        "method": f"{n_signal.method}, efficiency",
-    }
-    return n_signal.scaled(1 / efficiency.value).model_copy(update=changes)
+    found = n_signal.scaled(1 / efficiency.value)
+    error = (efficiency.high - efficiency.low) / 2 / efficiency.value
+    return found.with_systematics(
+        efficiency=abs(found.value) * error, simulation=abs(found.value) * simulation
+    )
+
+
+def efficiencies_of_found(result: SearchResult, grid: SignalGrid) -> list[SignalEfficiency] | None:
+    """Returns the efficiency of each selection for the masses that were found.
+
+    None where the jet masses are not known, or the grid does not reach the mass of the resonance.
+    """
+    light, heavy = (result.jet_masses[jet].peak for jet in ("light", "heavy"))
+    mass = result.resonance.mass.value
+    if light is None or heavy is None or not grid.covers(mass):
+        return None
+    masses = np.array([[mass, heavy.value, light.value]])
+    return [grid.efficiency(one.cut, _range_of(result)).at(masses)[0] for one in result.selections]
+
+
+def disagreement(result: SearchResult, efficiencies: Sequence[SignalEfficiency]) -> float:
+    """Returns by how much selections differ on the number of signal events in the box.
+
+    The loosest selection depends least on the simulation of the score. Its number minus that of
+    the best selection, beyond the statistical error of the loosest, is what the simulated
+    efficiency may be wrong by: it is large where simulated scores are not those of the box.
+    """
+    loosest, least = result.selections[0], efficiencies[0]
+    chosen, efficiency = result.chosen, efficiencies[result.best]
+    if min(least.value, efficiency.value) <= 0:
+        return 0.0
+    size, error = (one / least.value for one in loosest.n_peak)
+    difference = size - chosen.n_peak[0] / efficiency.value
+    return float(np.sqrt(max(difference**2 - error**2, 0.0)))
 
 
 def efficiencies_of(
@@ -150,12 +184,15 @@ def findings_of(
     result: SearchResult,
     reference: ReferenceSignal | None,
     limits: UpperLimits | None = None,
+    grid: SignalGrid | None = None,
 ) -> SearchFindings:
     """Returns all findings of a search as a record; None leaves out what needs an argument."""
     overall, resonance, rare = result.toys.overall, result.resonance, result.toys.rare
     efficiencies = efficiencies_of(result, reference)
+    if grid is not None and result.is_excess:
+        efficiencies = efficiencies_of_found(result, grid) or efficiencies
     efficiency = None if efficiencies is None else efficiencies[result.best]
-    number = _number_in_box(result, efficiency)
+    number = None if efficiencies is None else _number_in_box(result, efficiencies)
     ratio = None
     if number is not None and number.value < result.n_events:
         ratio = number.value / (result.n_events - number.value)
@@ -227,16 +264,22 @@ def _range_of(result: SearchResult) -> tuple[float, float]:
     return float(edges[0]), float(edges[-1])
 
 
-def _number_in_box(result: SearchResult, efficiency: SignalEfficiency | None) -> Measurement | None:
-    """Returns the signal events in the whole box, with the efficiency of simulated signal.
+def _number_in_box(
+    result: SearchResult, efficiencies: Sequence[SignalEfficiency]
+) -> Measurement | None:
+    """Returns the signal events in the whole box, with the efficiencies of simulated signal.
 
     None without an excess, where the fit describes a fluctuation and no signal, and where the fit
     finds no peak.
     """
     n_signal = result.resonance.n_signal
-    if efficiency is None or not result.is_excess or n_signal.value <= 0:
+    if not result.is_excess or n_signal.value <= 0:
         return None
-    return corrected_number(n_signal, efficiency)
+    simulation = shipped_response().efficiency_difference
+    number = corrected_number(n_signal, efficiencies[result.best], simulation)
+    if number is None:
+        return None
+    return number.with_systematics(selections=disagreement(result, efficiencies))
 
 
 def _extrapolated(rare: RareP) -> ExtrapolatedSignificance:

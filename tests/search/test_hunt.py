@@ -16,20 +16,31 @@ from hepllm.report.search import search_chapter
 from hepllm.report.text import as_text
 from hepllm.search import submission
 from hepllm.search.caveats import warnings_of
-from hepllm.search.hunt import BoxEvents, SearchResult, search, usable_cuts
+from hepllm.search.hunt import (
+    BoxEvents,
+    SearchResult,
+    prepare_background,
+    search,
+    usable_cuts,
+)
 from hepllm.search.jet_masses import JetPairs
+from hepllm.search.peak_shape import PeakShape
 from hepllm.search.records import Measurement, SearchFindings, SignalEfficiency, Unblinding
-from hepllm.search.spectra import ScoreCut
+from hepllm.search.resonance import Resonance
+from hepllm.search.selection_bias import PeakEstimator, selection_bias
+from hepllm.search.signal_grid import SignalGrid
+from hepllm.search.spectra import ScoreCut, bin_edges
 from hepllm.search.submission import (
     Key,
     ReferenceSignal,
     corrected_number,
+    disagreement,
     findings_of,
     search_box,
     signal_efficiency,
     truth_of,
 )
-from hepllm.search.toys import PValue
+from hepllm.search.toys import NullHypothesis, PValue
 
 MASS, N_SIGNAL, N_BACKGROUND = 4200.0, 120, 12_000
 CONFIG = SearchConfig(efficiencies=(0.01, 0.003), max_toys=1000)
@@ -329,16 +340,77 @@ def test_efficiency_of_signed_weights_is_a_share(signs: tuple[int, int], value: 
     assert signal_efficiency(none, ScoreCut(0.01, 0.0, 10), (2600, 8000)) is None
 
 
-def test_correction_adds_errors_in_quadrature() -> None:
+def test_number_in_the_box_has_the_errors_of_the_efficiency() -> None:
+    found = Measurement(value=50, below=3, above=4, method="minos", systematics={"choice": 1.0})
     number = corrected_number(
-        Measurement(value=50, below=3, above=4, method="minos", systematics={"spurious": 2}),
-        SignalEfficiency(value=0.5, low=0.5 / 1.08, high=0.5 / 0.92, n_events=100, of=""),
+        found, SignalEfficiency(value=0.5, low=0.46, high=0.54, n_events=100, of=""), 0.2
     )
     assert number is not None
     assert number.value == pytest.approx(100)
-    assert number.systematics == {"spurious": 4}
-    assert number.above == pytest.approx(np.hypot(4, 50 * 0.08) / 0.5)
-    assert number.below == pytest.approx(np.hypot(3, 50 * 0.08) / 0.5)
+    assert (number.below, number.above) == pytest.approx((6, 8))
+    expected = {"choice": 2.0, "efficiency": 8.0, "simulation": 20.0}
+    assert number.systematics == pytest.approx(expected)
+    assert number.interval[1] == pytest.approx(100 + np.sqrt(64 + 4 + 64 + 400))
+
+
+def test_efficiency_is_that_of_the_masses_found(found: SearchResult) -> None:
+    # Signals of heavy jets hardly pass; a reference of such signal makes the box too rich.
+    random = np.random.default_rng(3)
+    masses = np.array([(z, h, 90.0) for z in (3000, 4200, 6000) for h in (300, 400, 500, 1000)])
+    rows = np.repeat(masses, 200, axis=0)
+    score = random.normal(np.where(rows[:, 1] < 900, 3.0, 0.0), 1)
+    sizes = np.full(len(masses), 200)
+    grid = SignalGrid(
+        score, rows[:, 0] * random.normal(1, 0.03, len(rows)), rows, masses, sizes, sizes, "grid"
+    )
+    reference = ReferenceSignal(score[rows[:, 1] > 900], np.full(600, MASS), np.ones(600), "heavy")
+    wrong, right = findings_of(found, reference), findings_of(found, reference, grid=grid)
+    assert right.signal_efficiency is not None
+    assert "Z' 4" in right.signal_efficiency.of
+    assert right.n_signal_box is not None
+    assert wrong.n_signal_box is not None
+    assert right.n_signal_box.interval[0] < N_SIGNAL < right.n_signal_box.interval[1]
+    assert wrong.n_signal_box.value > 2 * N_SIGNAL
+
+
+def test_selections_that_disagree_widen_the_interval(found: SearchResult) -> None:
+    loosest, best = found.selections[0], found.chosen
+    assert best.n_peak[0] == pytest.approx(found.resonance.n_signal.value, rel=0.25)
+    shares = [
+        SignalEfficiency(value=one, low=0.99 * one, high=min(1.01 * one, 1), n_events=1000, of="")
+        for one in (loosest.n_peak[0] / 100, *(one.n_peak[0] / 100 for one in found.selections[1:]))
+    ]
+    result = replace(found, best=len(found.selections) - 1)
+    assert disagreement(result, shares) == 0.0
+    # A simulation in which twice as much passes the tight cut.
+    wrong = [*shares[:-1], shares[-1].model_copy(update={"value": 2 * shares[-1].value})]
+    expected = np.sqrt(50**2 - (100 * loosest.n_peak[1] / loosest.n_peak[0]) ** 2)
+    assert disagreement(result, wrong) == pytest.approx(expected)
+
+
+def test_choice_of_the_selection_adds_events() -> None:
+    # Two selections of the same events but one: the larger fluctuation is chosen.
+    background = prepare_background(bin_edges(2600, 8000, 0.025), CONFIG)
+    edges = bin_edges(2600, 8000, 0.025)
+    centres = np.sqrt(edges[1:] * edges[:-1])
+    falling = (1 - centres / 13000) ** 8 * centres**-5 * np.diff(edges)
+    expected = np.array([600, 60])[:, None] * falling / falling.sum()
+    shape = PeakShape.shipped().shares(edges, 3800.0)
+    estimators = [
+        PeakEstimator.of(one + size * shape, one, background.factor[:, :2], shape)
+        for one, size in zip(expected, (60, 30), strict=True)
+    ]
+    assert [one.size for one in estimators] == pytest.approx([60, 30], rel=0.02)
+    null = NullHypothesis(background, 10 * expected[0], expected)
+    bias = [selection_bias(null, estimators, best, 1) for best in (0, 1)]
+    assert 0.05 < max(bias) < 1.0
+    assert selection_bias(null, estimators[:1], 0, 1) == 0.0
+    peak = _measured(60, 10)
+    resonance = Resonance(peak, peak, peak, 0.03, expected[0], shape, is_valid=True).less_chosen(
+        0.5
+    )
+    assert resonance.n_signal.value == pytest.approx(55)
+    assert resonance.n_signal.systematics == {"choice": pytest.approx(2.5)}
 
 
 def test_too_few_events_are_told() -> None:

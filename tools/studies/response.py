@@ -23,7 +23,13 @@ from hepllm.baselines.boosting import Boosting, fit_boosting
 from hepllm.baselines.scorer import TrainingSample
 from hepllm.schema import feature_names
 from hepllm.search.response import Response, ShapeModel, SimulatedSample, jet_terms, m_jj_terms
-from hepllm.search.response_fit import SignalEvents, fit_differences, fit_jets, fit_m_jj
+from hepllm.search.response_fit import (
+    SignalEvents,
+    fit_differences,
+    fit_interpolation,
+    fit_jets,
+    fit_m_jj,
+)
 
 DOMAIN = Domain((2600, 8000), (80, 1200), (40, 1000), 0.25, 1.0)
 FITTED_SHARE, FITTED_LIGHT = 0.2, 45.0
@@ -142,14 +148,18 @@ def main(
     cuts = CrossFitted.of(signal, background_of(range(blocks), cache), eps_b, seed)
     passing = cuts.passing(signal)
     click.echo(f"{len(passing['m_jj'])} of {len(signal['m_jj'])} signal events are fitted")
-    others = {
-        name: cuts.passing(simulated(name, other_points, other_events))
+    simulated_others = {
+        name: simulated(name, other_points, other_events)
         for name in VARIATIONS
         if name != "nominal"
     }
-    m_jj = fit_m_jj(events_of(passing))
-    plain, groomed = fit_jets(events_of(passing)), fit_jets(events_of(passing, groomed=True))
+    others = {name: cuts.passing(one) for name, one in simulated_others.items()}
+    whole, soft = events_of(passing), events_of(passing, groomed=True)
+    m_jj = fit_interpolation("m_jj", fit_m_jj(whole), whole)
+    plain = fit_interpolation("jet", fit_jets(whole), whole)
+    groomed = fit_interpolation("jet", fit_jets(soft), soft)
     response = Response(
+        efficiency_differences=efficiency_differences(signal, passing, simulated_others, others),
         sample=SimulatedSample(
             n_points=points,
             n_events=len(passing["m_jj"]),
@@ -169,6 +179,24 @@ def main(
     show_shapes(passing)
     show_jets(response)
     show_differences(response)
+
+
+def efficiency_differences(
+    signal: Sample, passing: Sample, others: dict[str, Sample], others_passing: dict[str, Sample]
+) -> dict[str, float]:
+    """By other simulation, the logarithm of the share that passes the cut, over the nominal one.
+
+    Counted at the same mass points.
+    """
+    found = {}
+    for name, other in others.items():
+        points = np.unique(other["point"])
+        shares = [
+            np.isin(kept["point"], points).sum() / np.isin(whole["point"], points).sum()
+            for kept, whole in ((others_passing[name], other), (passing, signal))
+        ]
+        found[name] = float(np.log(shares[0] / shares[1]))
+    return found
 
 
 def show_shapes(passing: Sample) -> None:
