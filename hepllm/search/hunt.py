@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -52,6 +53,9 @@ from hepllm.search.toys import (
 
 _WINDOW = 2.0
 """Half width of the window that jet masses are taken from, in widths of the peak."""
+
+_MIN_SIDEBAND = 30
+"""Events away from the peak that the density of background jet masses is made of."""
 
 _GAP = 3.0
 """Distance of the side-bands from the peak, in its widths."""
@@ -201,7 +205,7 @@ def search(events: BoxEvents, config: SearchConfig, seed: int) -> SearchResult:
     smooth = SmoothSpectrum(*description, _open_modes(background, fits.rejected))
     shape = PeakShape.shipped()
     first = fit_resonance(counts, edges, smooth, bump, shape)
-    jet_masses = _jet_masses(inside, cuts[best], first, edges, seed)
+    jet_masses = _jet_masses(inside, cuts[: best + 1], first, edges, seed)
     resonance = fit_resonance(counts, edges, smooth, bump, shape.with_jets(*_masses_of(jet_masses)))
     fitted = _Fitted(inside, spectra, background, fits, toys)
     peaks = fitted.peaks(resonance, shape)
@@ -356,19 +360,24 @@ def _open_modes(background: SmoothBackground, rejected: BatchFit) -> Floats:
 
 
 def _jet_masses(
-    events: BoxEvents, cut: ScoreCut, resonance: Resonance, edges: Floats, seed: int
+    events: BoxEvents, cuts: Sequence[ScoreCut], resonance: Resonance, edges: Floats, seed: int
 ) -> dict[str, JetMass]:
-    selected = events.take(events.score > cut.threshold)
+    """Fits the jet masses of the events that pass the last, tightest of some cuts.
+
+    Where hardly any of its events are away from the peak, side-bands are those of a looser cut.
+    """
+    selected = events.take(events.score > cuts[-1].threshold)
     (low, high), (outer_low, outer_high) = resonance.window(_WINDOW), resonance.window(_GAP)
     near = (selected.m_jj >= low) & (selected.m_jj < high)
-    away = (selected.m_jj < outer_low) | (selected.m_jj >= outer_high)
+    away = events.take((events.m_jj < outer_low) | (events.m_jj >= outer_high))
+    sidebands = [away.jets.take(np.flatnonzero(away.score > cut.threshold)) for cut in cuts[::-1]]
+    enough = [one for one in sidebands if len(one) >= _MIN_SIDEBAND]
     n_background = _within(edges, resonance.background, low, high)
-    window, sidebands = (selected.jets.take(np.flatnonzero(mask)) for mask in (near, away))
     shipped = shipped_response()
     model = shipped.jet if events.groomed is None else shipped.groomed_jet
     return fit_jet_masses(
-        window,
-        sidebands,
+        selected.jets.take(np.flatnonzero(near)),
+        enough[0] if enough else sidebands[-1],
         JetResponse(model, resonance.mass.value),
         n_background=n_background,
         background_error=np.sqrt(max(n_background, 1.0) / 3),

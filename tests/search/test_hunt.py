@@ -442,6 +442,16 @@ def test_another_mass_is_named_and_jet_masses_may_be_unknown(tmp_path: Path) -> 
         search(unknown.take(np.arange(len(light)) % 1000 == 17), config, 1)
 
 
+def test_jet_masses_are_known_where_nearly_all_that_pass_is_signal() -> None:
+    events, is_signal = _box(N_SIGNAL, 1)
+    sure = replace(events, score=np.where(is_signal, events.score + 10, events.score))
+    result = search(sure, CONFIG.model_copy(update={"efficiencies": (0.1, 0.012)}), 1)
+    assert result.chosen.cut.efficiency == 0.012
+    light = result.jet_masses["light"].peak
+    assert light is not None
+    assert light.value == pytest.approx(90, rel=0.1)
+
+
 def test_groomed_masses_are_measured_where_known(tmp_path: Path) -> None:
     events, is_signal = _box(N_SIGNAL, 1)
     random = np.random.default_rng(3)

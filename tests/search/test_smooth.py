@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import chi2
 
+from hepllm.search.peak_shape import PeakShape
 from hepllm.search.poisson import deviance
-from hepllm.search.resonance import peak
 from hepllm.search.scan import Windows
 from hepllm.search.smooth import smooth_background
 from hepllm.search.spectra import bin_edges
@@ -54,7 +54,7 @@ def test_a_bend_of_the_efficiency_is_not_taken_for_a_bump() -> None:
 
 def test_a_peak_among_rejected_events_is_not_followed() -> None:
     expected = _spectrum(135_000)
-    signal = 3000 * peak(EDGES, 4500, 0.036)
+    signal = 3000 * PeakShape.shipped().shares(EDGES, 4500)
     counts = np.random.default_rng(4).poisson(expected + signal, (20, len(expected)))
     fitted = SMOOTH.fit_rejected(counts.astype(float))
     near = np.abs(CENTRE / 4500 - 1) < 0.05

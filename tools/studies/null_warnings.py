@@ -32,9 +32,10 @@ from hepllm.data.dataset import read_dataset
 from hepllm.schema import BACKGROUND
 from hepllm.search.caveats import LARGEST_SPURIOUS, SMALL_P, is_large
 from hepllm.search.hunt import prepare_background
+from hepllm.search.peak_shape import PeakShape
 from hepllm.search.peak_tests import spurious_signal
 from hepllm.search.poisson import BatchFit, fit, orthonormal
-from hepllm.search.resonance import RESOLUTION, peak
+from hepllm.search.resonance import RESOLUTION
 from hepllm.search.scan import scan_batch
 from hepllm.search.smooth import SmoothBackground
 from hepllm.search.spectra import bin_edges
@@ -266,7 +267,7 @@ def failing(
         near = np.abs(CENTRE / mass - 1) < 2 * RESOLUTION
         for size in sizes:
             number = size * np.sqrt(truth.rejected[near].sum()) / 0.95
-            spoiled = truth.rejected + number * peak(EDGES, mass, RESOLUTION)
+            spoiled = truth.rejected + number * PeakShape.shipped().shares(EDGES, mass)
             other = NullHypothesis(truth.background, spoiled, truth.selected)
             found = judge(other, boxes, seed)
             cells = [share(found.misfit)]
@@ -298,7 +299,7 @@ def power(*, events: int, toys: int, seed: int) -> None:
             number = size * root / _EFFICIENCIES[2]
             random = np.random.default_rng([seed, 62, int(mass)])
             rejected, selected = throw(truth, 1000, random)
-            share = peak(EDGES, mass, RESOLUTION)
+            share = PeakShape.shipped().shares(EDGES, mass)
             passing = np.append(_EFFICIENCIES[: len(selected)], 0.0)
             rejected = rejected + random.poisson(number * (1 - passing[0]) * share, rejected.shape)
             within, seen = np.zeros_like(rejected), []
