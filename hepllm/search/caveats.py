@@ -16,15 +16,17 @@ _CLAIM_TOYS = 10_000
 LARGEST_SPURIOUS = 0.3
 """Largest spurious signal, beyond its noise and over the error of a signal, without a warning."""
 
-_LARGEST_KS = 0.2
-"""Kolmogorov-Smirnov distance, beyond its noise, of spectra that asks for a warning.
+_LARGEST_KS = 0.1, 0.2
+"""Kolmogorov-Smirnov distances, beyond their noise, that ask for a warning.
 
-It is 0.08 for the efficiency of simulated background, which goes like m_jj, and 0.18 for twice
-this power, with which the p-values are still right.
+The first is that of the loosest cut. Its distance is 0.06 for an efficiency that goes like m_jj,
+0.09 for the power 1.5, and 0.13 for 2. With the last it passes most of the heaviest events, which
+leaves no template there, and too many p-values of spectra without a signal are small. Tighter cuts
+have the second: they pass few of all events, so that a smooth change is taken up.
 """
 
-_KS_NOISE = 1.36
-"""95 % quantile of this distance of equal spectra, times the root of the selected events."""
+_KS_NOISE = 1.95
+"""99.9 % quantile of this distance of equal spectra, times the root of the selected events."""
 
 _SAME_SIGNAL = 0.2
 """Share of a resonance's events that its own failing events may seem to make."""
@@ -80,9 +82,13 @@ def _of_resonance(result: SearchResult, one: SelectionResult) -> Bools:
     return np.asarray(near & small)
 
 
-def is_large(distance: float, n_selected: float) -> bool:
-    """Whether the distance of the spectra before and after a cut is more than noise, and large."""
-    return distance > _LARGEST_KS + _KS_NOISE / math.sqrt(max(n_selected, 1.0))
+def is_large(distance: float, n_selected: float, place: int) -> bool:
+    """Whether the distance of the spectra before and after a cut is more than noise, and large.
+
+    ``place`` is that of the cut, the loosest first.
+    """
+    limit = _LARGEST_KS[min(place, 1)]
+    return distance > limit + _KS_NOISE / math.sqrt(max(n_selected, 1.0))
 
 
 def _about_shapes(result: SearchResult) -> list[str]:
@@ -90,8 +96,9 @@ def _about_shapes(result: SearchResult) -> list[str]:
     found = []
     carved = [
         (one.cut.efficiency, one.shape_outside.ks)
-        for one in result.selections
-        if one.shape_outside is not None and is_large(one.shape_outside.ks, one.cut.n_selected)
+        for place, one in enumerate(result.selections)
+        if one.shape_outside is not None
+        and is_large(one.shape_outside.ks, one.cut.n_selected, place)
     ]
     if carved:
         cuts = ", ".join(f"{cut:g} (KS distance {distance:.2f})" for cut, distance in carved)

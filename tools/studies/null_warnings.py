@@ -3,6 +3,7 @@
 python tools/studies/null_warnings.py rates [POOL]           # warnings and p-values by sample size
 python tools/studies/null_warnings.py failing                # a signal that fails the loosest cut
 python tools/studies/null_warnings.py power                  # how often signals are found
+python tools/studies/null_warnings.py steep                  # where the efficiency rises steeply
 
 Spectra are drawn from background shapes of another family than that of the fit: a modified dijet
 function, a power law times an exponential, and a cubic spline through the spectrum of POOL, a
@@ -26,6 +27,7 @@ from scipy.interpolate import BSpline
 from scipy.optimize import curve_fit
 from scipy.stats import chi2, kstest
 from scored_boxes import PATH, Floats, clopper_pearson
+from search_power import smooth_truth
 
 from hepllm.config import SearchConfig
 from hepllm.data.dataset import read_dataset
@@ -37,7 +39,7 @@ from hepllm.search.peak_tests import spurious_signal
 from hepllm.search.poisson import BatchFit, fit, orthonormal
 from hepllm.search.resonance import RESOLUTION
 from hepllm.search.scan import scan_batch
-from hepllm.search.smooth import SmoothBackground
+from hepllm.search.smooth import FittedSpectra, SmoothBackground
 from hepllm.search.spectra import bin_edges
 from hepllm.search.toys import (
     NullHypothesis,
@@ -128,17 +130,7 @@ def judge(truth: NullHypothesis, boxes: int, seed: int) -> Verdicts:
     background = truth.background
     rejected, selected = throw(truth, boxes, np.random.default_rng([seed, 61]))
     fits, data = examine(background, rejected, selected)
-    toys = []
-    for box in range(min(_TOY_BOXES, boxes)):
-        null = NullHypothesis(
-            background,
-            fits.rejected.expected[box],
-            np.stack([one.expected[box] for one in fits.selected]),
-        )
-        toys.append(run_block(null, seed, box).statistic.max(axis=1))
-    exceeding = np.sort(np.concatenate(toys))
-    statistic = data.statistic.max(axis=1)
-    p_value = 1 - np.searchsorted(exceeding, statistic) / len(exceeding)
+    p_value = p_values(truth, fits, data.statistic.max(axis=1), seed)
     found = np.empty((3, boxes), dtype=bool)
     for box in range(boxes):
         best = int(data.statistic[box].argmax())
@@ -160,9 +152,23 @@ def judge(truth: NullHypothesis, boxes: int, seed: int) -> Verdicts:
         found[:, box] = (
             max(misfits) > LARGEST_SPURIOUS,
             min(goodness) < SMALL_P / len(goodness),
-            any(changes),
+            any(
+                is_large(change, counts[box].sum(), place)
+                for place, (change, counts) in enumerate(zip(changes, selected, strict=True))
+            ),
         )
     return Verdicts(p_value, *found)
+
+
+def p_values(truth: NullHypothesis, fits: FittedSpectra, statistic: Floats, seed: int) -> Floats:
+    """P-values of the statistic of N boxes, (N,), counted in toys from the fits of ten of them."""
+    toys = []
+    for box in range(min(_TOY_BOXES, len(statistic))):
+        selected = np.stack([one.expected[box] for one in fits.selected])
+        null = NullHypothesis(truth.background, fits.rejected.expected[box], selected)
+        toys.append(run_block(null, seed, box).statistic.max(axis=1))
+    exceeding = np.sort(np.concatenate(toys))
+    return np.asarray(1 - np.searchsorted(exceeding, statistic) / len(exceeding))
 
 
 def outside_of_bump(
@@ -184,8 +190,8 @@ def judge_selection(
     *,
     outside: Bools,
     seed: int,
-) -> tuple[float, float, bool]:
-    """Spurious signal beyond noise, p-value of the fit outside, and whether the shape changes.
+) -> tuple[float, float, float]:
+    """Spurious signal beyond noise, p-value of the fit outside, and change of the shape.
 
     ``fits`` are those of the rejected and of the selected events.
     """
@@ -201,8 +207,7 @@ def judge_selection(
         exact = goodness_outside(counts, basis, template, outside, seed)
         goodness = 1.0 if exact is None else exact.value
     passing = counts[outside]
-    changed = is_large(distance(passing, rejected[outside]), passing.sum())
-    return float(spurious.beyond_noise.max()), goodness, changed
+    return float(spurious.beyond_noise.max()), goodness, distance(passing, rejected[outside])
 
 
 def distance(passing: Floats, failing: Floats) -> float:
@@ -311,6 +316,26 @@ def power(*, events: int, toys: int, seed: int) -> None:
 
 
 _EFFICIENCIES = (0.85, 0.7, 0.5, 0.3, 0.15)
+
+
+@main.command()
+@click.option("--events", multiple=True, type=int, default=(15_000, 150_000, 700_000))
+@click.option("--slope", "slopes", multiple=True, type=float, default=(1.0, 2.0))
+@click.option("--boxes", default=1500, show_default=True)
+@click.option("--seed", type=int, default=3, show_default=True)
+def steep(*, events: Sequence[int], slopes: Sequence[float], boxes: int, seed: int) -> None:
+    """Small p-values where the efficiency of all cuts goes like m_jj to a power."""
+    click.echo("| events | slope | p <= 0.01 | p <= 0.05 | p <= 0.1 | KS p |")
+    click.echo("|---|---|---|---|---|---|")
+    for number in events:
+        for slope in slopes:
+            truth = smooth_truth(CONFIG, number, slope)
+            drawn = throw(truth, boxes, np.random.default_rng([seed, number]))
+            fits, data = examine(truth.background, *drawn)
+            p_value = p_values(truth, fits, data.statistic.max(axis=1), seed)
+            cells = [f"{100 * np.mean(p_value <= limit):.1f} %" for limit in (0.01, 0.05, 0.1)]
+            flat = f"{kstest(p_value, 'uniform').pvalue:.2f}"
+            click.echo("| " + " | ".join([f"{number:,}", f"{slope:g}", *cells, flat]) + " |")
 
 
 if __name__ == "__main__":
