@@ -375,10 +375,11 @@ def _jet_masses(
     n_background = _within(edges, resonance.background, low, high)
     shipped = shipped_response()
     model = shipped.jet if events.groomed is None else shipped.groomed_jet
+    selection = model.selection_error(cuts[-1].efficiency)
     return fit_jet_masses(
         selected.jets.take(np.flatnonzero(near)),
         enough[0] if enough else sidebands[-1],
-        JetResponse(model, resonance.mass.value),
+        JetResponse(model, resonance.mass.value, selection=selection),
         n_background=n_background,
         background_error=np.sqrt(max(n_background, 1.0) / 3),
         seed=seed,

@@ -47,6 +47,9 @@ class ShapeModel(Record):
     """Relative statistical error of the width of the core."""
     interpolation_error: float = 0.0
     """Scatter of the location of single mass points about this model, in widths of the core."""
+    selection_errors: tuple[tuple[float, float], ...] = ()
+    """Share of the background that a cut keeps, rising, and the root mean square of the location's
+    shifts by the preferences of a classifier with this cut, in widths of the core."""
     location_differences: dict[str, Coefficients]
     """By other simulation, the coefficients of its location minus this one."""
     scale_differences: dict[str, float]
@@ -88,6 +91,18 @@ class ShapeModel(Record):
             for name, one in self.location_differences.items()
         }
         return _in_quadrature(shifts)
+
+    def selection_error(self, eps_b: float) -> float:
+        """Error of the location by what a classifier prefers, in widths of the core.
+
+        Args:
+            eps_b: share of the background that the cut keeps; between known cuts the error is
+                interpolated in its logarithm, beyond them it is that of the nearest.
+        """
+        if not self.selection_errors:
+            return 0.0
+        known, errors = np.transpose(self.selection_errors)
+        return float(np.interp(np.log(eps_b), np.log(known), errors))
 
     @property
     def scale_uncertainty(self) -> float:

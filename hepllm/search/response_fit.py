@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -104,7 +104,14 @@ class _Pairs:
         )
 
     def log_density(self, row: Floats) -> Floats:
-        of_light, of_heavy = (crystal_ball(row, terms, _TERMS["jet"]) for terms in self.terms)
+        return self.log_density_of((row, row))
+
+    def log_density_of(self, rows: tuple[Floats, Floats]) -> Floats:
+        """Log density of each event, (N,), for coefficients of the light and the heavy particle."""
+        of_light, of_heavy = (
+            crystal_ball(row, terms, _TERMS["jet"])
+            for row, terms in zip(rows, self.terms, strict=True)
+        )
         straight = of_light.log_pdf(self.light[0]) + of_heavy.log_pdf(self.heavy[1])
         crossed = of_light.log_pdf(self.heavy[0]) + of_heavy.log_pdf(self.light[1])
         return np.asarray(np.logaddexp(straight, crossed))
@@ -245,6 +252,60 @@ def fit_interpolation(kind: Kind, nominal: ShapeModel, events: SignalEvents) -> 
     return nominal.model_copy(update={"interpolation_error": error})
 
 
+def fit_selection(
+    nominal: ShapeModel, passing: Mapping[float, Sequence[SignalEvents]]
+) -> ShapeModel:
+    """Adds to a response of jets how much what a classifier prefers shifts their masses.
+
+    For both particles of each mass point with enough events a shift of the location is fitted. The
+    error is the root mean square of the shifts beyond their statistical errors and beyond the
+    interpolation error.
+
+    Args:
+        nominal: response.
+        passing: events of mass points that neither the response nor the classifier was fitted to,
+            one item per point, by the share of the background that the cut keeps.
+    """
+    errors = []
+    for eps_b, points in sorted(passing.items()):
+        found = [_pair_shifts(nominal, one) for one in points if len(one.m_jj) >= _MIN_POINT]
+        if not found:
+            continue
+        beyond = float(np.mean(found)) - nominal.interpolation_error**2
+        errors.append((eps_b, float(np.sqrt(max(beyond, 0.0)))))
+    return nominal.model_copy(update={"selection_errors": tuple(errors)})
+
+
+def _pair_shifts(nominal: ShapeModel, events: SignalEvents) -> Floats:
+    """Squared shifts of both particles less their variance, in squared widths, shape (2,)."""
+    pairs = _Pairs.of(events)
+    start = nominal.row
+
+    def log_density(shifts: Floats) -> Floats:
+        rows = [start.copy(), start.copy()]
+        for row, shift in zip(rows, shifts, strict=True):
+            row[0] += shift  # the first coefficient of the location
+        return pairs.log_density_of((rows[0], rows[1]))
+
+    shifts = _scored(log_density, np.zeros(2))
+    slopes = _slopes(log_density, shifts)
+    variances = np.diag(np.linalg.inv(slopes.T @ slopes))
+    widths = np.array([nominal.at(terms[:1]).scale[0] for terms in pairs.terms])
+    return np.asarray((np.square(shifts) - variances) / np.square(widths))
+
+
+def _scored(log_density: Callable[[Floats], Floats], start: Floats) -> Floats:
+    """Maximises the sum of log densities by scoring steps, which need a start that is near."""
+    place = start.copy()
+    for _ in range(_MAX_STEPS):
+        slopes = _slopes(log_density, place)
+        step = np.linalg.solve(slopes.T @ slopes, slopes.sum(axis=0))
+        place += step
+        if np.abs(step).max() < _STEP:
+            break
+    return place
+
+
 _MIN_POINT = 60
 
 _N_CHANGES: Mapping[Kind, int] = {"m_jj": 2, "jet": 3}
@@ -276,14 +337,7 @@ class _Changes:
 
     def fit(self) -> Floats:
         """Changes of the coefficients at ``places``, by the scoring of ``_fit``."""
-        change = np.zeros(len(self.places))
-        for _ in range(_MAX_STEPS):
-            slopes = _slopes(self.changed, change)
-            step = np.linalg.solve(slopes.T @ slopes, slopes.sum(axis=0))
-            change += step
-            if np.abs(step).max() < _STEP:
-                break
-        return change
+        return _scored(self.changed, np.zeros(len(self.places)))
 
     def changed(self, change: Floats) -> Floats:
         """Log density of each event, (N,), with changed coefficients."""

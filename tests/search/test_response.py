@@ -10,8 +10,8 @@ from scipy.integrate import quad
 
 from hepllm.search.crystal_ball import CrystalBall
 from hepllm.search.peak_shape import PeakShape
-from hepllm.search.response import Response, jet_terms, m_jj_terms, shipped_response
-from hepllm.search.response_fit import SignalEvents, fit_jets, fit_m_jj
+from hepllm.search.response import Response, ShapeModel, jet_terms, m_jj_terms, shipped_response
+from hepllm.search.response_fit import SignalEvents, fit_jets, fit_m_jj, fit_selection
 from hepllm.search.spectra import bin_edges
 
 EDGES = bin_edges(2600, 8000, 0.025)
@@ -108,3 +108,49 @@ def test_a_fit_to_drawn_signal_returns_the_response() -> None:
         truth, fitted = (model.at(term) for model in (shipped.jet, jets))
         assert fitted.location[0] == pytest.approx(truth.location[0], abs=0.02)
         assert fitted.scale[0] == pytest.approx(truth.scale[0], rel=0.3)
+
+
+def test_selection_error_is_interpolated_in_the_logarithm_of_the_cut() -> None:
+    model = shipped_response().jet.model_copy(
+        update={"selection_errors": ((0.01, 0.2), (0.1, 0.0))}
+    )
+    at = [model.selection_error(eps_b) for eps_b in (0.001, 0.01, 10**-1.5, 0.1, 0.5)]
+    assert at == pytest.approx([0.2, 0.2, 0.1, 0.0, 0.0])
+    assert model.model_copy(update={"selection_errors": ()}).selection_error(0.01) == 0
+
+
+def test_shipped_tight_cuts_shift_jets_more_than_loose_ones() -> None:
+    for model in (shipped_response().jet, shipped_response().groomed_jet):
+        assert model.selection_error(0.001) > model.selection_error(0.01) > 0.05
+        assert model.selection_error(0.1) < 0.05
+
+
+@pytest.mark.parametrize("size", [0.0, 0.3])
+def test_preferences_of_a_cut_are_measured_beyond_statistics(size: float) -> None:
+    random = np.random.default_rng(5)
+    model = shipped_response().jet.model_copy(update={"interpolation_error": 0.0})
+    points = [
+        _drawn_point(model, (4000.0, 100.0, 400.0), sign * size, random)
+        for sign in (-1, 1, -1, 1, -1, 1)
+    ]
+    ((eps_b, error),) = fit_selection(model, {0.01: points}).selection_errors
+    assert eps_b == 0.01
+    assert error == pytest.approx(size, abs=0.06)
+
+
+def _drawn_point(
+    model: ShapeModel, masses: tuple[float, float, float], shift: float, random: np.random.Generator
+) -> SignalEvents:
+    """Draws 2,000 events whose jets are shifted by a number of widths of the core."""
+    n_events, grid = 2000, np.linspace(-1, 1, 20_001)
+    m_zprime, m_light, m_heavy = masses
+    jets = []
+    for mass in (m_light, m_heavy):
+        ball = model.at(jet_terms(np.asarray(mass), np.asarray(m_zprime)))
+        x = np.interp(random.random(n_events), ball.cdf(grid), grid) + shift * float(ball.scale)
+        jets.append(mass * np.exp(x))
+    light, heavy = np.minimum(*jets), np.maximum(*jets)
+    ones = np.ones(n_events)
+    return SignalEvents(
+        m_zprime * ones, light, heavy, m_zprime * ones, m_light * ones, m_heavy * ones
+    )

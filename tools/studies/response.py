@@ -29,11 +29,18 @@ from hepllm.search.response_fit import (
     fit_interpolation,
     fit_jets,
     fit_m_jj,
+    fit_selection,
 )
 
 DOMAIN = Domain((2600, 8000), (80, 1200), (40, 1000), 0.25, 1.0)
 FITTED_SHARE, FITTED_LIGHT = 0.2, 45.0
 """Largest m_heavy over m_zprime, and least m_light in GeV, of the points that are fitted."""
+
+TESTED = Domain((3000, 6000), (150, 800), (60, 500), 0.16, 1.2)
+"""Mass points at which the preferences of a classifier are measured."""
+
+CUTS = (0.001, 0.003, 0.01, 0.03, 0.1)
+"""Shares of the background that these cuts keep."""
 
 NAMES = feature_names("search")
 Sample = dict[str, Floats]
@@ -101,12 +108,22 @@ class CrossFitted:
             halves.append((boosting, float(np.quantile(scores, 1 - eps_b))))
         return cls(halves)
 
+    def at(self, eps_b: float, background: Sample) -> CrossFitted:
+        """The same boostings with another cut; the background is that of ``of``."""
+        odd = np.arange(len(background["m_jj"])) % 2 == 1
+        halves = []
+        for tested, (boosting, _) in enumerate(self.halves):
+            scores = boosting.score(matrix(masked(background, odd == bool(tested))))
+            halves.append((boosting, float(np.quantile(scores, 1 - eps_b))))
+        return CrossFitted(halves)
+
     def passing(self, sample: Sample) -> Sample:
         """The events that pass the cut, and whose masses are fitted."""
         passes = np.zeros(len(sample["m_jj"]), dtype=bool)
         for tested, (boosting, threshold) in enumerate(self.halves):
             mine = sample["point"] % 2 == tested
-            passes[mine] = boosting.score(matrix(masked(sample, mine))) > threshold
+            if mine.any():
+                passes[mine] = boosting.score(matrix(masked(sample, mine))) > threshold
         passes &= sample["true_heavy"] < FITTED_SHARE * sample["true_m"]
         return masked(sample, passes & (sample["true_light"] >= FITTED_LIGHT))
 
@@ -118,6 +135,8 @@ class CrossFitted:
 @click.option("--events", default=300, show_default=True, help="Events of a point.")
 @click.option("--other-points", default=40, show_default=True, help="Those of other settings.")
 @click.option("--other-events", default=100, show_default=True)
+@click.option("--test-points", default=24, show_default=True, help="Points for the selection.")
+@click.option("--test-events", default=1000, show_default=True)
 @click.option("--background", "blocks", default=7, show_default=True, help="Blocks of 1,250.")
 @click.option("--eps-b", default=0.03, show_default=True, help="Background that passes the cut.")
 @click.option("--seed", default=11, show_default=True)
@@ -129,6 +148,8 @@ def main(
     events: int,
     other_points: int,
     other_events: int,
+    test_points: int,
+    test_events: int,
     blocks: int,
     eps_b: float,
     seed: int,
@@ -145,7 +166,8 @@ def main(
         return joined([with_masses(one, masses[number], number) for number, one in enumerate(made)])
 
     signal = simulated("nominal", points, events)
-    cuts = CrossFitted.of(signal, background_of(range(blocks), cache), eps_b, seed)
+    background = background_of(range(blocks), cache)
+    cuts = CrossFitted.of(signal, background, eps_b, seed)
     passing = cuts.passing(signal)
     click.echo(f"{len(passing['m_jj'])} of {len(signal['m_jj'])} signal events are fitted")
     simulated_others = {
@@ -158,6 +180,16 @@ def main(
     m_jj = fit_interpolation("m_jj", fit_m_jj(whole), whole)
     plain = fit_interpolation("jet", fit_jets(whole), whole)
     groomed = fit_interpolation("jet", fit_jets(soft), soft)
+    tests = test_samples(test_points, test_events, seed, cache)
+    tighter = {cut: cuts.at(cut, background) for cut in CUTS}
+    selected = {cut: [both.passing(one) for one in tests] for cut, both in tighter.items()}
+    plain, groomed = (
+        fit_selection(
+            model,
+            {cut: [events_of(one, groomed=by) for one in made] for cut, made in selected.items()},
+        )
+        for model, by in ((plain, False), (groomed, True))
+    )
     response = Response(
         efficiency_differences=efficiency_differences(signal, passing, simulated_others, others),
         sample=SimulatedSample(
@@ -179,6 +211,19 @@ def main(
     show_shapes(passing)
     show_jets(response)
     show_differences(response)
+
+
+def test_samples(n_points: int, n_events: int, seed: int, cache: Path) -> list[Sample]:
+    """Signal of mass points that nothing is fitted to."""
+    first = 9_000_000 + 1000 * seed
+    return [
+        with_masses(
+            signal_of(point, n_events, first + number, "nominal", cache, groomed=True),
+            point,
+            number,
+        )
+        for number, point in enumerate(TESTED.draw(n_points, first))
+    ]
 
 
 def efficiency_differences(
