@@ -215,8 +215,9 @@ def _pid_or_fail(value: int) -> int:
 
 
 _INTERRUPTED = """
-import sys
+import signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores Ctrl-C
 sys.path.insert(0, {folder!r})
 from test_executor import _says_so_and_hangs
 from hepllm.executor import run_tasks
