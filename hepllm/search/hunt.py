@@ -11,9 +11,9 @@ from hepllm.arrays import Bools, Floats
 from hepllm.config.evaluation import SearchConfig
 from hepllm.errors import InputError, RunError
 from hepllm.search.jet_masses import JetMass, JetPairs, JetResponse, fit_jet_masses
+from hepllm.search.joint_model import JointModel
 from hepllm.search.peak_shape import PeakShape
 from hepllm.search.peak_tests import (
-    JointModel,
     LocalPeak,
     SpuriousSignal,
     local_peak,

@@ -11,9 +11,10 @@ from scipy.stats import norm
 from hepllm.arrays import Bools, Floats
 from hepllm.search.cls import PeakTest
 from hepllm.search.hunt import SearchResult
+from hepllm.search.joint_model import JointModel
 from hepllm.search.peak_shape import PeakShape
 from hepllm.search.peakfit import PeakModel
-from hepllm.search.poisson import fit, orthonormal
+from hepllm.search.poisson import fit
 from hepllm.search.records import SignalEfficiency
 from hepllm.search.smooth import SmoothBackground
 from hepllm.search.spectra import BoxSpectra
@@ -113,35 +114,21 @@ class FittedSelections:
             other: (B,) share of an excess elsewhere in each bin, whose size is fitted as well;
                 None without one.
         """
-        selected = self.spectra.selected[place]
+        joint = self._joint(place)
         peaks = np.array([variations.mean(axis=0), *([] if other is None else [other])])
-        columns, widths = self.background.shape, self.background.log_width
-        if self.background.method == "dijet":
-            model = PeakModel(peaks, columns[:, : self.n_selected[place]], widths)
-            return PeakTest(selected, model, variations, factors)
-        columns = columns[:, : self.n_rejected]
-        factor = self.background.factor[:, : self.n_selected[place]]
-        basis = np.block([[columns, np.zeros_like(factor)], [columns, factor]])
-        none = np.zeros_like(peaks)
-        shapes = np.block([[none, peaks], [peaks, none]])
-        counts = np.concatenate([self.spectra.rejected, selected])
-        kept = self.kept
-        model = PeakModel(shapes[:, kept], orthonormal(basis[kept]), np.tile(widths, 2)[kept])
-        padded = np.pad(variations, ((0, 0), (len(selected), 0)))
-        return PeakTest(counts[kept], model, padded[:, kept], factors)
+        shapes = joint.shapes(peaks)
+        if joint.has_rejected:
+            shapes = np.concatenate([shapes, joint.joined(peaks, np.zeros_like(peaks))])
+        counts = joint.joined(self.spectra.rejected[None], self.spectra.selected[place][None])[0]
+        model = PeakModel(shapes, joint.basis, joint.offset)
+        return PeakTest(counts, model, joint.shapes(variations), factors)
 
-    @property
-    def kept(self) -> Bools:
-        """The bins of the spectra, end to end, that a test has."""
-        everywhere = np.ones(self.spectra.selected.shape[1], dtype=bool)
-        if self.background.method == "dijet":
-            return everywhere
-        return np.concatenate([everywhere if self.used is None else self.used, everywhere])
+    def _joint(self, place: int) -> JointModel:
+        return JointModel.sized(self.background, self.n_rejected, self.n_selected[place], self.used)
 
     def outside(self, near: Bools) -> Bools:
         """The bins of a test that are not among some bins, shape (B,), of a spectrum."""
-        kept = self.kept
-        return np.asarray(~np.tile(near, len(kept) // len(near))[kept])
+        return np.asarray(~np.tile(near, 2)[self._joint(0).used])
 
     def choose(
         self, variations: Floats, near: Bools, efficiencies: Sequence[SignalEfficiency]

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm
 
-from hepllm.arrays import Bools, Floats, Ints
+from hepllm.arrays import Floats, Ints
+from hepllm.search.joint_model import JointModel
 from hepllm.search.peak_shape import PeakShape
-from hepllm.search.peakfit import PeakModel, fit_peaks
-from hepllm.search.poisson import BatchFit, fit
+from hepllm.search.poisson import fit
 from hepllm.search.resonance import RESOLUTION
-from hepllm.search.smooth import SmoothBackground
 
 _MARGIN = 2.0
 """Smallest distance of a mass from the ends of the m_jj range, in widths of the peak."""
@@ -103,58 +102,6 @@ class SpuriousSignal:
         """Spurious events at a mass in GeV; 0 where their own error explains them."""
         place = int(np.abs(np.log(self.mass / mass)).argmin())
         return float(abs(self.n_signal[place])) if self.beyond_noise[place] > 0 else 0.0
-
-
-@dataclass(frozen=True, eq=False)
-class JointModel:
-    """A log-linear background of all spectra that its parameters are fitted to, end to end.
-
-    For a template these are the rejected and the selected events, so that both fits are profiled.
-
-    Attributes:
-        basis: (N, P) orthonormal columns.
-        offset: (N,) logarithm of the spectrum that exp(basis . p) multiplies.
-        used: (N',) entries of rejected and selected spectrum that are the N bins.
-    """
-
-    basis: Floats
-    offset: Floats
-    used: Bools
-
-    @classmethod
-    def of(cls, background: SmoothBackground, rejected: BatchFit, n_parameters: int) -> JointModel:
-        """Joins the fit of the rejected events of one box and a fit with ``n_parameters``.
-
-        The rejected events do not count where their fit leaves them out, as around a peak.
-        """
-        if background.method == "dijet":
-            basis, offset = background.shape[:, :n_parameters], background.log_width
-            used = np.repeat([False, True], len(offset))
-            return cls(np.linalg.qr(basis)[0], offset, used)
-        shape = background.shape[:, : int(rejected.n_parameters[0])]
-        factor = background.factor[:, :n_parameters]
-        basis = np.block([[shape, np.zeros_like(factor)], [shape, factor]])
-        used = np.append(rejected.used[0], np.ones(len(shape), dtype=bool))
-        return cls(np.linalg.qr(basis[used])[0], np.tile(background.log_width, 2)[used], used)
-
-    def joined(self, rejected: Floats, selected: Floats) -> Floats:
-        """Puts spectra of rejected and of selected events, (T, B) each, end to end: (T, N)."""
-        return np.asarray(np.concatenate([rejected, selected], axis=1)[:, self.used])
-
-    def shapes(self, share: Floats) -> Floats:
-        """Shares of a peak, (M, B), in all bins, (M, N); it is in the selected events only."""
-        return self.joined(np.zeros_like(share), share)
-
-    def fit_peak(self, counts: Floats, shape: Floats) -> tuple[Floats, Floats]:
-        """Fits a peak of ``shape`` (N,) to T spectra, (T, N).
-
-        Returns:
-            Its events, and the significance: the root of q0, which is 0 without an excess (Cowan,
-            Cranmer, Gross and Vitells, arXiv:1007.1727, equations 12 and 52).
-        """
-        without = fit(counts, self.basis, self.offset)
-        found = fit_peaks(PeakModel(shape[None], self.basis, self.offset), counts, None)
-        return found.size, np.sqrt(np.maximum(without.deviance - found.deviance, 0.0))
 
 
 def local_peak(model: JointModel, rejected: Floats, selected: Floats, edges: Floats) -> LocalPeak:

@@ -7,7 +7,8 @@ import pytest
 from iminuit import Minuit
 from scipy.stats import norm
 
-from hepllm.search.peak_tests import JointModel, PeakShapes, local_peak, spurious_signal
+from hepllm.search.joint_model import JointModel
+from hepllm.search.peak_tests import PeakShapes, local_peak, spurious_signal
 from hepllm.search.poisson import deviance
 from hepllm.search.scan import Windows
 from hepllm.search.smooth import Method, smooth_background

@@ -22,7 +22,8 @@ from scored_boxes import PATH, Floats
 from search_power import smooth_truth
 
 from hepllm.config import SearchConfig
-from hepllm.search.peak_tests import JointModel, PeakShapes
+from hepllm.search.joint_model import JointModel
+from hepllm.search.peak_tests import PeakShapes
 from hepllm.search.rare import RareP
 from hepllm.search.smooth import FittedSpectra
 from hepllm.search.spectra import bin_edges
