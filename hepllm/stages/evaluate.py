@@ -16,8 +16,8 @@ import torch
 from hepllm.arrays import Floats
 from hepllm.baselines.boosting import BOOSTING
 from hepllm.baselines.stacking import STACK, describe_gain
-from hepllm.config import Config, EvaluationConfig, PreprocessConfig
-from hepllm.data.dataset import Dataset, EventTable, read_dataset
+from hepllm.config import Config, EvaluationConfig
+from hepllm.data.dataset import Dataset, EventTable
 from hepllm.data.views import balanced_view
 from hepllm.errors import HepllmError, InputError
 from hepllm.evaluation.assessment import EvaluationResults, evaluate_scores
@@ -60,7 +60,7 @@ from hepllm.runs.signals import open_signal_grid, score_signal_grid
 from hepllm.schema import UNKNOWN
 from hepllm.search.records import NoSearch
 from hepllm.search.signal_grid import SignalGrid
-from hepllm.stages.preprocess import preprocess
+from hepllm.stages.blackbox import open_blackbox
 
 LOG = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ def evaluate(
     sets = collect_sets(
         run,
         dataset=dataset,
-        blackbox=_open_blackbox(run, blackbox, masterkey),
+        blackbox=open_blackbox(run, blackbox, masterkey),
         all_blackboxes=all_blackboxes,
         seen_by=[*others.values(), *map(open_run, beside)],
     )
@@ -187,30 +187,6 @@ def _score_baselines(
     if tables:
         tables = {_VALIDATION: validation, **tables}
     return {name: baselines.score(name, table.features, kept) for name, table in tables.items()}
-
-
-def _open_blackbox(run: Run, path: Path | None, masterkey: MasterKey) -> Dataset | None:
-    """Opens a dataset, or clusters an event file with the settings of the training events.
-
-    A dataset that an earlier evaluation made from the same file, key and settings is used again.
-    """
-    if path is None:
-        if masterkey is not None:
-            raise InputError("--masterkey needs --blackbox FILE")
-        return None
-    if path.is_dir():
-        if masterkey is not None:
-            raise InputError(f"{path}: a dataset holds its labels; give --masterkey to preprocess")
-        return read_dataset(path)
-    if not path.exists():
-        raise InputError(f"{path}: no such black box")
-    # Settings that decide the contents come from the training dataset, not from the run.
-    content = run.dataset().manifest.config["preprocess"] | {"select": None}
-    settings = run.config.preprocess.model_dump() | content
-    config = run.config.model_copy(update={"preprocess": PreprocessConfig.model_validate(settings)})
-    output = run.folder / "eval" / path.stem / path.stem
-    made = preprocess([path], output, config, masterkey=masterkey, overwrite=True, reuse=True)
-    return made[0].dataset
 
 
 @dataclass(frozen=True)

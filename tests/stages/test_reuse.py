@@ -16,7 +16,7 @@ from hepllm.data.work_folder import Parts
 from hepllm.physics.sources import MasterKey
 from hepllm.runs.folder import Run, open_run
 from hepllm.stages import preprocess as stage
-from hepllm.stages.evaluate import _open_blackbox
+from hepllm.stages.blackbox import open_blackbox
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def clustered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def opened(run: Run, box: Path, key: MasterKey = None) -> Dataset:
-    made = _open_blackbox(run, box, key)
+    made = open_blackbox(run, box, key)
     assert made is not None
     return made
 
