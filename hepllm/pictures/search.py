@@ -18,7 +18,7 @@ from hepllm.pictures.style import (
 )
 from hepllm.search.hunt import SearchResult
 from hepllm.search.jet_masses import JetMass
-from hepllm.search.records import Limit, UpperLimit, UpperLimits
+from hepllm.search.limit_records import Limit, UpperLimit, UpperLimits
 
 _GREEN, _YELLOW = "#5DC863", "#FDE725"
 """The usual colours of expected limits, in shades that differ in brightness as well."""

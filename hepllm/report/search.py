@@ -8,20 +8,17 @@ from collections.abc import Mapping, Sequence
 from hepllm.provenance import shown_date
 from hepllm.report.cells import count_cell
 from hepllm.report.page import Cell, Chapter, Group, Listing, Picture, Row, Table
+from hepllm.search.limit_records import Limit, UpperLimit, UpperLimits
+from hepllm.search.measurements import Measurement, SignalEfficiency
 from hepllm.search.records import (
     ExtrapolatedSignificance,
-    Limit,
     LocalPeakFindings,
-    Measurement,
     NoSearch,
     SearchFindings,
     SelectionFindings,
-    SignalEfficiency,
     SpuriousSignalFindings,
     Submission,
     Unblinding,
-    UpperLimit,
-    UpperLimits,
 )
 
 PICTURES: Mapping[str, tuple[str, str]] = {

@@ -14,7 +14,7 @@ import numpy as np
 from iminuit import Minuit
 
 from hepllm.arrays import Floats, Ints
-from hepllm.search.records import AT_LIMIT, HESSE, Measurement
+from hepllm.search.measurements import AT_LIMIT, HESSE, Measurement
 from hepllm.search.response import ShapeModel, jet_terms
 
 _LOW, _HIGH, _STEP = 10.0, 3000.0, 0.1

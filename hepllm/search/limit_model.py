@@ -12,10 +12,10 @@ from hepllm.arrays import Bools, Floats
 from hepllm.search.cls import PeakTest
 from hepllm.search.hunt import SearchResult
 from hepllm.search.joint_model import JointModel
+from hepllm.search.measurements import SignalEfficiency
 from hepllm.search.peak_shape import PeakShape
 from hepllm.search.peakfit import PeakModel
 from hepllm.search.poisson import fit
-from hepllm.search.records import SignalEfficiency
 from hepllm.search.smooth import SmoothBackground
 from hepllm.search.spectra import BoxSpectra
 

@@ -15,8 +15,9 @@ from hepllm.logs import progress_bar
 from hepllm.search.cls import CONFIDENCE, LimitValues
 from hepllm.search.hunt import SearchResult
 from hepllm.search.limit_model import FittedSelections, near_bins, peak_of, shape_variations
+from hepllm.search.limit_records import LeastEfficient, Limit, UpperLimit, UpperLimits
+from hepllm.search.measurements import SignalEfficiency
 from hepllm.search.peak_shape import PeakShape
-from hepllm.search.records import LeastEfficient, Limit, SignalEfficiency, UpperLimit, UpperLimits
 from hepllm.search.signal_grid import EfficiencyByMass, SignalGrid, factors_of, masses_at
 
 METHOD = "CLs, profile likelihood ratio, pseudo-experiments"

@@ -2,109 +2,25 @@
 
 from __future__ import annotations
 
-import math
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field
 
 from hepllm.config.evaluation import SearchConfig
 from hepllm.data.dataset import SourceFile
-from hepllm.records import Events, FileRecord, Gev, Pair, Record, Whole
+from hepllm.records import Events, FileRecord, Gev, Record, Whole
+from hepllm.search.limit_records import UpperLimits
+from hepllm.search.measurements import (
+    EventNumber,
+    GevRange,
+    MeasuredEvents,
+    MeasuredGev,
+    Measurement,
+    SignalEfficiency,
+)
 
 EXCESS_P = 0.01
 """Global p-value below which an excess is reported."""
-
-EventNumber = Annotated[float, Field(json_schema_extra={"unit": "events"})]
-GevRange = Annotated[tuple[float, float], Field(json_schema_extra={"unit": "GeV"})]
-
-AT_LIMIT = "minos, at limit"
-HESSE = "hesse"
-"""Methods of intervals that end at a limit of the fit, and of those that Minos did not find."""
-
-
-class Measurement(Record):
-    """A number with its 68 % interval, statistical and systematic."""
-
-    # A fit that does not converge may have an infinite error.
-    model_config = ConfigDict(allow_inf_nan=True)
-
-    value: float
-    """Best estimate."""
-    below: float
-    """Distance to the lower end of the statistical interval."""
-    above: float
-    """Distance to the upper end of the statistical interval."""
-    method: str
-    """How the statistical interval was found, such as ``minos``, ``hesse`` or ``bootstrap``."""
-    systematics: dict[str, float] = Field(default_factory=dict)
-    """Systematic errors of one standard deviation, by source."""
-
-    @property
-    def systematic(self) -> float:
-        """Systematic error: all sources in quadrature."""
-        return math.hypot(*self.systematics.values())
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Ends of the interval with both errors in quadrature."""
-        below, above = (math.hypot(one, self.systematic) for one in (self.below, self.above))
-        return self.value - below, self.value + above
-
-    @property
-    def at_limit(self) -> bool:
-        """Whether an end of the interval is a limit of the fit, where Minos stopped."""
-        return self.method.startswith(AT_LIMIT)
-
-    @property
-    def is_rough(self) -> bool:
-        """Whether the interval comes from the covariance only, without confirmation by Minos."""
-        return self.method.startswith(HESSE)
-
-    def scaled(self, factor: float) -> Measurement:
-        """Returns the number and its errors multiplied by a factor."""
-        return Measurement(
-            value=self.value * factor,
-            below=self.below * factor,
-            above=self.above * factor,
-            method=self.method,
-            systematics={source: one * factor for source, one in self.systematics.items()},
-        )
-
-    def with_systematics(self, **errors: float) -> Measurement:
-        """Returns the number with further systematic errors; 0 is left out."""
-        more = {source: error for source, error in errors.items() if error > 0}
-        return self.model_copy(update={"systematics": {**self.systematics, **more}})
-
-    def __str__(self) -> str:
-        """Writes two digits of the largest error, and as many decimals for all numbers.
-
-        The statistical error comes first, then the systematic one.
-        """
-        errors = (self.below, self.above, self.systematic)
-        error = max(errors)
-        decimals = max(0, 1 - math.floor(math.log10(error))) if 0 < error < math.inf else 2
-        value, below, above, systematic = (f"{one:.{decimals}f}" for one in (self.value, *errors))
-        text = f"{value} -{below} +{above}"
-        return f"{text} +-{systematic} (syst)" if self.systematics else text
-
-
-MeasuredGev = Annotated[Measurement, Field(json_schema_extra={"unit": "GeV"})]
-MeasuredEvents = Annotated[Measurement, Field(json_schema_extra={"unit": "events"})]
-
-
-class SignalEfficiency(Record):
-    """The share of a simulated signal in the m_jj range that passes a cut on the score."""
-
-    value: float
-    """Best estimate, from 0 to 1."""
-    low: float
-    """Lower end of the 68 % interval (Clopper and Pearson)."""
-    high: float
-    """Upper end of the 68 % interval."""
-    n_events: EventNumber
-    """Effective number of simulated events that it is counted with."""
-    of: str
-    """Description of the signal."""
 
 
 class ShapeDistance(Record):
@@ -239,97 +155,6 @@ class JetMasses(Record):
     """Mass of the heavier one; null where there are too few events."""
     after_soft_drop: bool = False
     """Whether they were measured after soft drop; otherwise, from whole jets."""
-
-
-class Limit(Record):
-    """An upper limit: observed, and its quantiles in spectra without signal."""
-
-    observed: float
-    """The limit of the data."""
-    expected: float
-    """Median of the limits of spectra without signal."""
-    expected_68: Pair
-    """Their 16 % and 84 % quantiles."""
-    expected_95: Pair | None
-    """Their 2.5 % and 97.5 % quantiles; null in files of former versions."""
-
-
-class LeastEfficient(Record):
-    """The limit for the jets, among those of the signal grid, that pass the cut least often."""
-
-    m_jets_gev: GevRange
-    """Masses of X and Y."""
-    efficiency: float
-    """Share of such signal in the box that passes the cut in the m_jj range."""
-    observed: EventNumber
-    """Observed limit on the signal events in the box, at the lower end of the efficiency."""
-
-
-class UpperLimit(Record):
-    """Upper limits on a signal of one mass."""
-
-    mass_gev: Gev
-    """Mass of the resonance."""
-    selection: float
-    """The selection, as the share of events that it keeps."""
-    selected: Annotated[Limit, Field(json_schema_extra={"unit": "events"})]
-    """Signal events that pass the cut, in the m_jj range."""
-    signal_efficiency: SignalEfficiency | None
-    """Share of the signal in the box that passes the cut in the m_jj range; null: not known."""
-    box: Annotated[Limit | None, Field(json_schema_extra={"unit": "events"})]
-    """Signal events in the box, with the error of the efficiency; null where that is not known."""
-    least_efficient: LeastEfficient | None = None
-    """The same for the jets that pass the cut least often; needs a signal grid."""
-    trigger_efficiency: float | None = None
-    """Share of generated signal events that trigger and so are in the box; needs a signal grid."""
-    cross_section_fb: Annotated[Limit | None, Field(json_schema_extra={"unit": "fb"})] = None
-    """Cross section times branching fraction; needs a signal grid and a luminosity."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_former(cls, tree: Any) -> Any:
-        """Reads limits of the time before they had a band of 95 %."""
-        if not isinstance(tree, dict) or "n_signal_selected" not in tree:
-            return tree
-        observed, in_box = tree["n_signal_selected"], tree.get("n_signal_box")
-        band = {
-            "expected": tree["expected"],
-            "expected_68": (tree["expected_16"], tree["expected_84"]),
-            "expected_95": None,
-        }
-        factor = None if in_box is None or not observed else in_box / observed
-        scaled = factor and {
-            "observed": in_box,
-            "expected": factor * band["expected"],
-            "expected_68": [factor * one for one in band["expected_68"]],
-            "expected_95": None,
-        }
-        return {
-            "mass_gev": tree["mass_gev"],
-            "selection": tree["efficiency"],
-            "selected": {"observed": observed, **band},
-            "signal_efficiency": None,
-            "box": scaled,
-        }
-
-
-class UpperLimits(Record):
-    """Upper limits over the mass range."""
-
-    confidence: float
-    """Confidence level of the limits."""
-    method: str
-    """Statistical method of the limits."""
-    n_toys: int | None = None
-    """Pseudo-experiments for each hypothesis and number of events."""
-    efficiency_of: str | None = None
-    """The signal whose efficiency the limits on the box use; null where it is not known."""
-    efficiency_by_mass: bool = False
-    """Whether the efficiency is that at each mass, from a signal grid, or the same at all."""
-    luminosity_ifb: Annotated[float | None, Field(json_schema_extra={"unit": "1/fb"})] = None
-    """Integrated luminosity of the box, as the user stated it."""
-    by_mass: list[UpperLimit]
-    """In rising order of the mass."""
 
 
 class SelectionTruth(Record):

@@ -9,9 +9,9 @@ import numpy as np
 from iminuit import Minuit
 
 from hepllm.arrays import Floats
+from hepllm.search.measurements import AT_LIMIT, HESSE, Measurement
 from hepllm.search.peak_shape import PeakShape
 from hepllm.search.poisson import deviance
-from hepllm.search.records import AT_LIMIT, HESSE, Measurement
 from hepllm.search.scan import Bump
 
 _WIDENINGS = (0.5, 2.5)

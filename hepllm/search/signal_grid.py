@@ -15,7 +15,7 @@ from sklearn.gaussian_process.kernels import ConstantKernel, Kernel, Matern
 
 from hepllm.arrays import Floats, Ints
 from hepllm.errors import InputError
-from hepllm.search.records import SignalEfficiency
+from hepllm.search.measurements import SignalEfficiency
 from hepllm.search.spectra import ScoreCut
 
 _LENGTHS = (0.15, 100.0)

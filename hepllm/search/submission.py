@@ -14,7 +14,9 @@ from hepllm.errors import RunError
 from hepllm.evaluation.efficiency import efficiency
 from hepllm.search.caveats import warnings_of
 from hepllm.search.hunt import BoxEvents, SearchResult, SelectionResult, search
+from hepllm.search.limit_records import UpperLimits
 from hepllm.search.limits import upper_limits
+from hepllm.search.measurements import Measurement, SignalEfficiency
 from hepllm.search.peak_tests import SpuriousSignal
 from hepllm.search.rare import RareP
 from hepllm.search.records import (
@@ -23,15 +25,12 @@ from hepllm.search.records import (
     FitQuality,
     JetMasses,
     LocalPeakFindings,
-    Measurement,
     SearchFindings,
     SelectionFindings,
     SelectionFitQuality,
     SelectionTruth,
-    SignalEfficiency,
     SpuriousSignalFindings,
     Truth,
-    UpperLimits,
 )
 from hepllm.search.response import shipped_response
 from hepllm.search.signal_grid import SignalGrid

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from hepllm.report.search import search_chapter
 from hepllm.report.text import as_text
+from hepllm.search.limit_records import Limit, UpperLimit, UpperLimits
+from hepllm.search.measurements import Measurement
 from hepllm.search.records import (
     BumpWindow,
     FitQuality,
     JetMasses,
-    Limit,
-    Measurement,
     NoSearch,
     SearchFindings,
     SelectionFindings,
     SelectionFitQuality,
-    UpperLimit,
-    UpperLimits,
 )
 
 MEASURED = Measurement(value=3509.4, below=11.0, above=12.0, method="minos")

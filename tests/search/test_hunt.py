@@ -24,8 +24,9 @@ from hepllm.search.hunt import (
     usable_cuts,
 )
 from hepllm.search.jet_masses import JetPairs
+from hepllm.search.measurements import Measurement, SignalEfficiency
 from hepllm.search.peak_shape import PeakShape
-from hepllm.search.records import Measurement, SearchFindings, SignalEfficiency, Unblinding
+from hepllm.search.records import SearchFindings, Unblinding
 from hepllm.search.resonance import Resonance
 from hepllm.search.selection_bias import PeakEstimator, selection_bias
 from hepllm.search.signal_grid import SignalGrid

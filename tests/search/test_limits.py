@@ -18,11 +18,12 @@ from hepllm.search.limit_model import (
     near_bins,
     shape_variations,
 )
+from hepllm.search.limit_records import UpperLimit
 from hepllm.search.limits import limit_masses, upper_limits
+from hepllm.search.measurements import SignalEfficiency
 from hepllm.search.peak_shape import PeakShape
 from hepllm.search.peakfit import PeakModel, fit_peaks
 from hepllm.search.poisson import fit
-from hepllm.search.records import SignalEfficiency, UpperLimit
 from hepllm.search.scan import Windows
 from hepllm.search.signal_grid import factors_of
 from hepllm.search.smooth import smooth_background

@@ -7,9 +7,9 @@ import pytest
 from scipy.stats import norm
 
 from hepllm.search.jet_masses import JetMass, JetPairs, JetResponse, fit_jet_masses
+from hepllm.search.measurements import Measurement
 from hepllm.search.peak_shape import PeakShape
 from hepllm.search.poisson import fit
-from hepllm.search.records import Measurement
 from hepllm.search.resonance import SmoothSpectrum, fit_background, fit_resonance, modes_of
 from hepllm.search.response import jet_terms, shipped_response
 from hepllm.search.scan import Bump, Windows

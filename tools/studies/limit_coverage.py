@@ -39,7 +39,7 @@ from hepllm.schema import BACKGROUND
 from hepllm.search.cls import CONFIDENCE, PseudoExperiments
 from hepllm.search.hunt import prepare_background, usable_cuts
 from hepllm.search.limit_model import FittedSelections, near_bins, peak_of, shape_variations
-from hepllm.search.records import SignalEfficiency
+from hepllm.search.measurements import SignalEfficiency
 from hepllm.search.signal_grid import EfficiencyByMass, SignalGrid, factors_of
 from hepllm.search.smooth import SmoothBackground
 from hepllm.search.spectra import ScoreCut, bin_edges, make_spectra

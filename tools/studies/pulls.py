@@ -37,7 +37,8 @@ from hepllm.config import Config, SearchConfig
 from hepllm.data.dataset import read_dataset
 from hepllm.schema import SIGNAL
 from hepllm.search.hunt import BoxEvents, search
-from hepllm.search.records import EXCESS_P, Measurement
+from hepllm.search.measurements import Measurement
+from hepllm.search.records import EXCESS_P
 from hepllm.search.signal_grid import SignalGrid
 from hepllm.search.submission import findings_of
 

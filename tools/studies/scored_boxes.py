@@ -26,7 +26,8 @@ from hepllm.runs.run_model import RunModel
 from hepllm.runs.score_files import calibrate
 from hepllm.schema import SIGNAL
 from hepllm.search.hunt import BoxEvents, search
-from hepllm.search.records import Measurement, SearchFindings, Truth
+from hepllm.search.measurements import Measurement
+from hepllm.search.records import SearchFindings, Truth
 from hepllm.search.submission import Key, ReferenceSignal, findings_of, truth_of
 
 LOG = logging.getLogger("search_power")
