@@ -32,7 +32,6 @@ from hepllm.learning.watchdogs import proving_step
 from hepllm.logs import progress_bar
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import PromptEncoder
-from hepllm.model.inputs import ModelInputs
 
 LOG = logging.getLogger(__name__)
 
@@ -91,7 +90,7 @@ def fit(
             mark_best(folder / "checkpoints", progress)
         LOG.info("continuing after step %d", progress.step)
     elif classifier.nfa is not None:
-        classifier.nfa.fit(ModelInputs(data.train.features))
+        classifier.nfa.fit(data.inputs)
     average = None if decay is None else WeightAverage(weights, decay)
     if average is not None and resume_from is not None:
         load_average(resume_from, average)

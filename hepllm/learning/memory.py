@@ -31,7 +31,6 @@ from hepllm.model.footprint import (
     attention_kernel,
     count_weights,
 )
-from hepllm.model.inputs import ModelInputs
 from hepllm.model.prefix import obstacle_to_sharing
 
 LOG = logging.getLogger(__name__)
@@ -132,7 +131,7 @@ def training_budget(
     The arguments are those of ``settle_memory``.
     """
     shape = classifier_shape(classifier, plan.backbone.lora.dropout)
-    prompts = encoder.encode(ModelInputs(data.train.features[:_SAMPLE]))
+    prompts = encoder.encode(data.inputs.take(slice(_SAMPLE)))
     causal = causal_model(classifier.language_model)
     kernels = [
         attention_kernel(

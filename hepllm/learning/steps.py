@@ -15,6 +15,7 @@ from hepllm.arrays import Floats, Ints
 from hepllm.data.dataset import EventTable
 from hepllm.learning.averaging import WeightAverage
 from hepllm.learning.distributed import ALONE, Team
+from hepllm.learning.inputs import model_inputs
 from hepllm.learning.listeners import BatchTotal, Listener, MicroBatch
 from hepllm.learning.loss_scale import adapt_scale, loss_scaler
 from hepllm.learning.losses import balanced_class_weights, label_word_loss, r_drop_loss
@@ -53,6 +54,11 @@ class TrainingData:
             raise ValueError(f"soft targets of shape {soft.shape} for {len(self.train)} events")
         if not ((soft >= 0) & (soft <= 1)).all():
             raise ValueError("soft targets are probabilities between 0 and 1")
+
+    @cached_property
+    def inputs(self) -> ModelInputs:
+        """Inputs of the N training events."""
+        return model_inputs(self.train)
 
     @cached_property
     def targets(self) -> Floats:
@@ -101,7 +107,7 @@ class Trainer:
     ) -> Trainer:
         """Makes a trainer of fresh weights: fits the adapter's scales and makes the optimizers."""
         if classifier.nfa is not None:
-            classifier.nfa.fit(ModelInputs(data.train.features))
+            classifier.nfa.fit(data.inputs)
         classifier.train()
         groups = tuple(build_groups(classifier, plan.train))
         return cls(classifier, encoder, data, plan, groups, team=team)
@@ -258,7 +264,7 @@ class Trainer:
         return logits, label_word_loss(logits, targets, weights, objective), prompts.n_tokens
 
     def _inputs(self, events: Ints) -> ModelInputs:
-        return ModelInputs(self.data.train.features[events])
+        return self.data.inputs.take(events)
 
 
 def _seed_of_step(seed: int, step: int, rank: int) -> int:

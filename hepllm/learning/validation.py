@@ -14,6 +14,7 @@ from hepllm.errors import RunError
 from hepllm.evaluation.metrics import RocCurve, auc, roc, sic_at
 from hepllm.evaluation.scores import ScoredEvents, scored_events
 from hepllm.learning.distributed import ALONE, Team
+from hepllm.learning.inputs import model_inputs
 from hepllm.learning.stopping import StopRequestedError
 from hepllm.learning.watchdogs import warn_if_collapsed, warn_if_numbers_ignored
 from hepllm.model.classifier import EventClassifier
@@ -59,7 +60,7 @@ def validate(
         StopRequestedError: in every process, if ``on_batch`` raises it in one.
     """
     score = _Scorer(classifier, encoder, config.batch_size, team)
-    inputs = ModelInputs(table.features)
+    inputs = model_inputs(table)
     scores = score(inputs, on_batch=on_batch)
     events = scored_events(scores, table.label, table.weight)
     area = auc(events).value

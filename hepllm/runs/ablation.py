@@ -9,7 +9,7 @@ from hepllm.data.views import validation_view
 from hepllm.evaluation.assessment import EvaluationResults, evaluate_scores
 from hepllm.evaluation.records import ScoreRecord
 from hepllm.evaluation.scores import ScoreTable
-from hepllm.model.inputs import ModelInputs
+from hepllm.learning.inputs import model_inputs
 from hepllm.runs.cascade import MODEL
 from hepllm.runs.comparison import Contest
 from hepllm.runs.samples import EvaluationSet
@@ -39,7 +39,7 @@ def add_ablations(
     rows = validation_view(table.label, config.ablation_events, seed)
     if len(rows) < len(table):
         table = table.take(rows)
-    ablations = contest.ablate(chosen.name, ModelInputs(table.features))
+    ablations = contest.ablate(chosen.name, model_inputs(table))
     if not ablations:
         return results
     test = ScoreTable(table.label, {MODEL: scores[rows]}, ablations, table.weight)

@@ -18,6 +18,7 @@ from hepllm.data.dataset import EventTable
 from hepllm.errors import InputError
 from hepllm.evaluation.cascade import CascadeScores
 from hepllm.evaluation.scores import ScoreTable
+from hepllm.learning.inputs import model_inputs
 from hepllm.model.inputs import ModelInputs
 from hepllm.runs.cascade import MODEL, RunCascade
 from hepllm.runs.folder import Run
@@ -188,7 +189,7 @@ def score_retrained(
             cascade = cascade.before(other.validation_scores())
         theirs = replace(contest, model=model, cascade=cascade, name=name)
         for key, table in tables.items():
-            scores[key][name] = theirs.measure(key, ModelInputs(table.features)).score
+            scores[key][name] = theirs.measure(key, model_inputs(table)).score
         del theirs, model
         gc.collect()
         if torch.cuda.is_available():

@@ -22,7 +22,7 @@ from hepllm.errors import InputError
 from hepllm.evaluation.scores import ScoredEvents
 from hepllm.event_filter import parse_event_filter
 from hepllm.executor import resolve_workers
-from hepllm.model.inputs import ModelInputs
+from hepllm.learning.inputs import model_inputs
 from hepllm.physics.readers.columns import find_column
 from hepllm.physics.readers.content import kind_of_content, one_line
 from hepllm.physics.readers.tables import open_table
@@ -95,7 +95,7 @@ def score_by_run(run: Run, folder: Path, config: Config) -> DatasetBox:
         if contest.cascade is None
         else contest.cascade.calibration.validation
     )
-    scores = contest.measure(chosen.name, ModelInputs(chosen.table.features)).score
+    scores = contest.measure(chosen.name, model_inputs(chosen.table)).score
     grid = None
     if signals is not None:
         name, mass = f"signal-grid-{signals.folder.name}", settings.search.mass

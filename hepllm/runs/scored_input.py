@@ -15,6 +15,7 @@ from hepllm.config import PreprocessConfig
 from hepllm.data.dataset import Dataset, read_dataset
 from hepllm.executor import Retry, run_tasks
 from hepllm.files import file_digest
+from hepllm.learning.inputs import model_inputs
 from hepllm.model.inputs import ModelInputs
 from hepllm.physics.chunks import Chunk, ChunkResult, process_chunk
 from hepllm.physics.readers import EventFile, open_event_file
@@ -122,7 +123,7 @@ def _of_dataset(
                 "label": table.label,
                 "weight": table.weight,
             }
-            yield Piece(wanted[start], ModelInputs(table.features), columns)
+            yield Piece(wanted[start], model_inputs(table), columns)
         start += len(table)
 
 

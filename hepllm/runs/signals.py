@@ -12,6 +12,7 @@ from hepllm.arrays import Floats
 from hepllm.data.dataset import Dataset, read_dataset
 from hepllm.data.signal_points import masses_of_points
 from hepllm.errors import InputError
+from hepllm.learning.inputs import model_inputs
 from hepllm.model.inputs import ModelInputs
 from hepllm.runs.folder import Run
 from hepllm.runs.samples import check_jets
@@ -73,7 +74,7 @@ def score_signal_grid(
         share = _share_by_point(masses_of_points(points), dataset.true_masses(table), before)
         triggering = np.round(triggering * share).astype(np.int64)
     return SignalGrid(
-        score=score(ModelInputs(table.features[:, : len(features)])),
+        score=score(model_inputs(table, features)),
         m_jj=table.column(mass),
         masses=dataset.true_masses(table),
         points=masses_of_points(points),

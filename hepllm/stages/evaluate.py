@@ -32,7 +32,7 @@ from hepllm.evaluation.scores import ScoreTable
 from hepllm.evaluation.seed_intervals import RunScores
 from hepllm.executor import resolve_workers
 from hepllm.files import locked, write_errors, write_text
-from hepllm.model.inputs import ModelInputs
+from hepllm.learning.inputs import model_inputs
 from hepllm.physics.sources import MasterKey
 from hepllm.pictures.reliability import plot_reliability
 from hepllm.pictures.results import plot_roc, plot_scores, plot_sic
@@ -216,7 +216,7 @@ def _evaluate_set(bench: _Bench, chosen: EvaluationSet) -> EvaluatedSet:
     contest = bench.contest
     run, config, seed, cascade = contest.run, contest.config, contest.seed, contest.cascade
     folder = run.folder / "eval" / chosen.name
-    measured = contest.measure(chosen.name, ModelInputs(chosen.table.features))
+    measured = contest.measure(chosen.name, model_inputs(chosen.table))
     scores = measured.score
     chosen, of_search, search_files = _search_and_unblind(bench, chosen, scores, folder)
     prior = _choose_prior(bench, chosen, scores)

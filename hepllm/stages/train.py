@@ -21,6 +21,7 @@ from hepllm.files import write_aside
 from hepllm.learning.capacity import cap_gpu_memory
 from hepllm.learning.checkpoint import best_checkpoint, load_weights, newest_checkpoint
 from hepllm.learning.distributed import Team, join
+from hepllm.learning.inputs import model_inputs
 from hepllm.learning.loop import TrainingResult, fit
 from hepllm.learning.memory import SettledMemory, settle_memory
 from hepllm.learning.plan import TrainingPlan
@@ -29,7 +30,6 @@ from hepllm.logs import progress_bar
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.devices import choose_device
 from hepllm.model.encoding import PromptEncoder
-from hepllm.model.inputs import ModelInputs
 from hepllm.model.scoring import score_events
 from hepllm.provenance import Call, this_call
 from hepllm.report.records import RunRecord
@@ -226,7 +226,7 @@ def _finish(output: Path, plan: TrainingPlan, record: RunRecord, made: _Made) ->
     with progress_bar(len(table), "score validation events") as bar:
         scores = score_events(
             *made,
-            ModelInputs(table.features),
+            model_inputs(table),
             batch_size=plan.evaluation.batch_size,
             on_batch=bar.update,
         )

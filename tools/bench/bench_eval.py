@@ -32,6 +32,7 @@ from measuring import clock, peak_pss
 from hepllm.config import ScoringConfig, load_config
 from hepllm.data.dataset import read_dataset
 from hepllm.data.work_folder import work_folder
+from hepllm.learning.inputs import model_inputs
 from hepllm.model.inputs import ModelInputs
 from hepllm.runs import kept_scores, pieces, run_baselines
 from hepllm.runs.folder import open_run
@@ -258,7 +259,7 @@ _WAYS = {
 def _compare(folder: Path, precision: str, events: int, rounds: int) -> list[dict[str, Any]]:
     run = open_run(folder)
     table = run.dataset().load(run.config.train.feature_names())
-    inputs = ModelInputs(np.resize(table.features, (events, table.features.shape[1])))
+    inputs = model_inputs(table).take(np.resize(np.arange(len(table)), events))
     scorer = PieceScorer(RunModel(run, run.config.evaluation.batch_size))
     scorer.score(inputs.take(slice(0, 250)))  # loads the model
     found, scores = [], []

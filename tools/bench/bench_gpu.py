@@ -39,7 +39,6 @@ from hepllm.logs import configure_logging
 from hepllm.model.backbone import cache_folder, set_checkpointing
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.devices import choose_device, choose_dtype
-from hepllm.model.inputs import ModelInputs
 from hepllm.model.scoring import score_events
 from hepllm.runs.folder import make_classifier
 
@@ -130,7 +129,7 @@ class Bench:
     def score(self, setting: MemoryChoice, batch_size: int) -> Measured:
         """Scoring of all events."""
         trainer = self.trainer
-        inputs = ModelInputs(trainer.data.train.features)
+        inputs = trainer.data.inputs
 
         def score() -> None:
             score_events(trainer.classifier, trainer.encoder, inputs, batch_size=batch_size)

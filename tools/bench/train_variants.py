@@ -21,6 +21,7 @@ from usual_recipe import UsualRecipe, parse
 from hepllm.config import Config, load_config
 from hepllm.data.dataset import EventTable, read_dataset
 from hepllm.data.views import balanced_view
+from hepllm.learning.inputs import model_inputs
 from hepllm.learning.plan import TrainingPlan
 from hepllm.learning.steps import Trainer, TrainingData
 from hepllm.model.backbone import SMOLLM2, load_backbone, locate_model
@@ -107,9 +108,9 @@ def ours(
             trainer.step(step, measure=False)
 
     def score(table: EventTable) -> NDArray[np.float64]:
-        return score_events(classifier, encoder, ModelInputs(table.features), batch_size=batch)
+        return score_events(classifier, encoder, model_inputs(table), batch_size=batch)
 
-    n_tokens = encoder.encode(ModelInputs(data.train.features[:batch])).token_ids.shape[1]
+    n_tokens = encoder.encode(data.inputs.take(slice(batch))).token_ids.shape[1]
     return Variant(name, n_tokens, train, score)
 
 
