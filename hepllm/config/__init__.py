@@ -17,6 +17,7 @@ from hepllm.config.files import (
 from hepllm.config.learning import (
     BackboneConfig,
     FusionConfig,
+    HypothesisConfig,
     LossConfig,
     PromptConfig,
     Schedule,
@@ -40,6 +41,7 @@ __all__ = [
     "EvaluationConfig",
     "FusionConfig",
     "GridConfig",
+    "HypothesisConfig",
     "JetsConfig",
     "LossConfig",
     "PreprocessConfig",

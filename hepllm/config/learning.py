@@ -144,6 +144,26 @@ class LossConfig(Section):
 Schedule = Literal["one_cycle", "linear", "constant"]
 
 
+class HypothesisConfig(Section):
+    """Hypotheses in words, with which training events are shown."""
+
+    enabled: Literal["auto", True, False] = setting(
+        "auto", "Show events with hypotheses; auto: where training has signals of several masses"
+    )
+    open_share: Fraction = setting(
+        0.2, "Share of the events that are shown with the open hypothesis, which states nothing"
+    )
+    rounded_share: Fraction = setting(
+        0.4, "Share of the hypotheses whose masses are rounded, as people write them"
+    )
+    wrong_share: Dropout = setting(
+        0.0, "Share of the signal that is shown with another signal's hypothesis, as background"
+    )
+    per_batch: Count = setting(
+        4, "Hypotheses in a batch; each is encoded once, and few of them make steps noisy"
+    )
+
+
 class TrainConfig(Section):
     """The optimisation of LoRA and adapter weights, each with its own optimizer."""
 
@@ -159,6 +179,7 @@ class TrainConfig(Section):
     memory_limit_gib: Positive | None = setting(
         None, "Memory of the device that training may use; null: what is free", "GiB"
     )
+    hypothesis: HypothesisConfig = HypothesisConfig()
     loss: LossConfig = LossConfig()
     lr: Positive = setting(2e-4, "Peak learning rate of LoRA weights; as QLoRA (arXiv:2305.14314)")
     nfa_lr: Positive = setting(2e-3, "Peak rate of the adapter; 10 lr, since it starts at random")

@@ -195,6 +195,7 @@ class _Loop:
                 trainer.encoder,
                 trainer.data.validation,
                 trainer.plan.evaluation,
+                hypothesis=trainer.data.validation_hypothesis,
                 on_batch=self.stop.check,
                 team=trainer.team,
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
-from hepllm.arrays import Floats, Ints
+from hepllm.arrays import Floats
 from hepllm.data.dataset import EventTable
+from hepllm.data.signal_truth import SignalTruth
 from hepllm.learning.averaging import WeightAverage
 from hepllm.learning.distributed import ALONE, Team
 from hepllm.learning.inputs import model_inputs
@@ -22,7 +23,8 @@ from hepllm.learning.losses import balanced_class_weights, label_word_loss, r_dr
 from hepllm.learning.monitor import memory_gib
 from hepllm.learning.optimizers import OptimizerGroup, build_groups
 from hepllm.learning.plan import TrainingPlan
-from hepllm.learning.schedule import batch_of_step, count_steps
+from hepllm.learning.presentation import Hypotheses, Presentation, Shown, assign_own
+from hepllm.learning.schedule import count_steps
 from hepllm.learning.watchdogs import refuse_loss
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import PromptEncoder
@@ -39,14 +41,21 @@ class TrainingData:
         validation: events of both classes.
         soft_targets: shape (N,), probability in [0, 1] that each training event is signal, which
             replaces its label in the loss; None for the labels.
+        truth: true signals of the training events, whose hypotheses they are shown with; None to
+            show all with the open hypothesis.
+        validation_hypothesis: what each validation event is shown with; None: the open one.
     """
 
     train: EventTable
     validation: EventTable
     soft_targets: Floats | None = None
+    truth: SignalTruth | None = None
+    validation_hypothesis: Hypotheses | None = None
 
     def __post_init__(self) -> None:
-        """Raises ValueError if there is not one probability per training event."""
+        """Raises ValueError if there is not one probability, or one truth, per training event."""
+        if self.truth is not None and len(self.truth.place) != len(self.train):
+            raise ValueError(f"truth of {len(self.truth.place)} of {len(self.train)} events")
         soft = self.soft_targets
         if soft is None:
             return
@@ -57,8 +66,11 @@ class TrainingData:
 
     @cached_property
     def inputs(self) -> ModelInputs:
-        """Inputs of the N training events."""
-        return model_inputs(self.train)
+        """Inputs of the N training events, each under a hypothesis that it may be shown with."""
+        inputs = model_inputs(self.train)
+        if self.truth is None:
+            return inputs
+        return replace(inputs, hypothesis=assign_own(self.train, self.truth))
 
     @cached_property
     def targets(self) -> Floats:
@@ -122,6 +134,12 @@ class Trainer:
         """Events per step."""
         return min(self.plan.train.batch_size, len(self.data.train))
 
+    @cached_property
+    def presentation(self) -> Presentation:
+        """Order and hypotheses of the training events."""
+        data = self.data
+        return Presentation(data.train, self.plan.train, self.plan.seed, data.truth)
+
     @property
     def total_steps(self) -> int:
         """Steps of the whole training."""
@@ -162,16 +180,16 @@ class Trainer:
             RunError: if the loss or, without scaling, a gradient is not finite.
         """
         started = time.perf_counter()
-        indices = batch_of_step(step, len(self.data.train), self.plan.train, self.plan.seed)
-        loss, n_tokens = self.accumulate(step, indices)
+        shown = self.presentation.step(step)
+        loss, n_tokens = self.accumulate(step, shown)
         if not np.isfinite(loss):
-            refuse_loss(step + 1, loss, self.classifier, self._inputs(indices))
+            refuse_loss(step + 1, loss, self.classifier, self._inputs(shown))
         for group in self.groups:
             group.step(step, self.total_steps, self.scaler, measure=measure)
         adapt_scale(self.scaler, step + 1)
         if self.average is not None:
             self.average.update(step + 1)
-        return StepOutcome(loss, time.perf_counter() - started, len(indices), n_tokens)
+        return StepOutcome(loss, time.perf_counter() - started, len(shown), n_tokens)
 
     def scalars(self, step: int, outcome: StepOutcome) -> dict[str, float]:
         """Returns what TensorBoard shows of a step, without the scalars of its groups.
@@ -190,18 +208,18 @@ class Trainer:
             found["train/loss_scale"] = self.scaler.get_scale()
         nfa = self.classifier.nfa
         if nfa is not None:
-            events = batch_of_step(step, len(self.data.train), self.plan.train, self.plan.seed)
-            found["nfa/output_over_embedding_rms"] = nfa.relative_rms(self._inputs(events))
+            inputs = self._inputs(self.presentation.step(step))
+            found["nfa/output_over_embedding_rms"] = nfa.relative_rms(inputs)
         return found
 
-    def accumulate(self, step: int, indices: Ints) -> tuple[float, int]:
+    def accumulate(self, step: int, shown: Shown) -> tuple[float, int]:
         """Computes the gradient of a batch, summed over all processes, and keeps it on the weights.
 
         In float16 it is the gradient of the scaled loss.
 
         Args:
             step: steps already done; decides what is frozen and the random numbers of dropout.
-            indices: positions of the batch's events.
+            shown: the batch's events.
 
         Returns:
             Loss of the whole batch, and its number of tokens.
@@ -212,7 +230,7 @@ class Trainer:
         torch.manual_seed(_seed_of_step(self.plan.seed, step, self.team.rank))  # for dropout
         for group in self.groups:
             group.set_trainable(step >= group.schedule.first_step)
-        mine = self._backward(step, indices)
+        mine = self._backward(step, shown)
         for group in self.groups:
             if step >= group.schedule.first_step:
                 self.team.sum_gradients(group.parameters.values())
@@ -220,27 +238,27 @@ class Trainer:
         total_loss, total_tokens = self.team.sum_array(parts)
         return float(total_loss), int(total_tokens)
 
-    def _backward(self, step: int, indices: Ints) -> BatchTotal:
+    def _backward(self, step: int, shown: Shown) -> BatchTotal:
         """Adds up the gradient of this process's part of a batch, in micro-batches.
 
         The share of an event in the loss is that of its weight in the whole batch.
         """
-        mine = indices[self.team.part(len(indices))]
+        mine = shown.take(shown.share(self.team.rank, self.team.size))
         size = self.plan.micro_batch or max(1, len(mine))
-        total_weight = max(float(np.abs(self.event_weights[indices]).sum()), 1e-12)
+        total_weight = max(float(np.abs(self.event_weights[shown.events]).sum()), 1e-12)
         total, device = BatchTotal(), self.classifier.device
         listeners: tuple[Listener, ...] = (total, *self.listeners)
-        for start in range(0, len(mine), size):
-            events = mine[start : start + size]
-            targets = torch.from_numpy(self.data.targets[events]).float().to(device)
-            weights = torch.from_numpy(self.event_weights[events]).float()
+        for part in mine.micro_batches(size):
+            some = mine.take(part)
+            targets = torch.from_numpy(self._targets(some)).float().to(device)
+            weights = torch.from_numpy(self.event_weights[some.events]).float()
             share = float(weights.abs().sum()) / total_weight
             weights = weights.to(device)
-            logits, loss, n_tokens = self._loss(events, targets, weights)
+            logits, loss, n_tokens = self._loss(some, targets, weights)
             self.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
             seen = MicroBatch(
                 step=step,
-                events=events,
+                events=some.events,
                 logits=logits.detach(),
                 targets=targets,
                 weights=weights,
@@ -252,9 +270,9 @@ class Trainer:
                 listener(seen)
         return total
 
-    def _loss(self, events: Ints, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, int]:
+    def _loss(self, shown: Shown, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, int]:
         """Returns the logits of some events, their loss, and their number of tokens."""
-        inputs, objective = self._inputs(events), self.plan.train.loss
+        inputs, objective = self._inputs(shown), self.plan.train.loss
         prompts = self.encoder.encode(inputs)
         logits = forward_prompts(self.classifier, prompts, inputs)
         if objective.r_drop:
@@ -263,8 +281,14 @@ class Trainer:
             return logits, loss, 2 * prompts.n_tokens
         return logits, label_word_loss(logits, targets, weights, objective), prompts.n_tokens
 
-    def _inputs(self, events: Ints) -> ModelInputs:
-        return self.data.inputs.take(events)
+    def _inputs(self, shown: Shown) -> ModelInputs:
+        inputs = self.data.inputs.take(shown.events)
+        return replace(inputs, hypothesis=shown.hypothesis)
+
+    def _targets(self, shown: Shown) -> Floats:
+        """Targets of some events, shape (B,): 0 for signal under another's hypothesis."""
+        targets = self.data.targets[shown.events]
+        return targets if shown.is_wrong is None else np.where(shown.is_wrong, 0.0, targets)
 
 
 def _seed_of_step(seed: int, step: int, rank: int) -> int:

@@ -15,6 +15,7 @@ from hepllm.evaluation.metrics import RocCurve, auc, roc, sic_at
 from hepllm.evaluation.scores import ScoredEvents, scored_events
 from hepllm.learning.distributed import ALONE, Team
 from hepllm.learning.inputs import model_inputs
+from hepllm.learning.presentation import Hypotheses
 from hepllm.learning.stopping import StopRequestedError
 from hepllm.learning.watchdogs import warn_if_collapsed, warn_if_numbers_ignored
 from hepllm.model.classifier import EventClassifier
@@ -31,7 +32,8 @@ class Validation:
 
     Attributes:
         found: ``loss``, ``auc``, ``accuracy`` at score 0, ``predicted_signal``, and
-            ``sic_at_0.3`` and ``sic_at_0.5`` if enough background passes.
+            ``sic_at_0.3`` and ``sic_at_0.5`` if enough background passes; ``auc_open`` under the
+            open hypothesis where the events have hypotheses.
         events: scores and labels of the validation events.
         curve: ROC curve.
     """
@@ -47,35 +49,36 @@ def validate(
     table: EventTable,
     config: EvaluationConfig,
     *,
+    hypothesis: Hypotheses | None = None,
     on_batch: Callable[[int], object] | None = None,
     team: Team = ALONE,
 ) -> Validation:
     """Scores validation events and warns if the scores cannot be right.
 
     Each process of ``team`` scores its part. Calls ``on_batch`` after each batch, and restores the
-    train or eval mode of the classifier.
+    train or eval mode of the classifier. ``hypothesis`` is what each event is shown with, from
+    ``assign_own``; None: the open one for all.
 
     Raises:
         RunError: if the events are all of one class.
         StopRequestedError: in every process, if ``on_batch`` raises it in one.
     """
     score = _Scorer(classifier, encoder, config.batch_size, team)
-    inputs = model_inputs(table)
+    without = model_inputs(table)
+    inputs = replace(without, hypothesis=hypothesis)
     scores = score(inputs, on_batch=on_batch)
     events = scored_events(scores, table.label, table.weight)
-    area = auc(events).value
-    if area is None:
-        raise RunError(
-            "the validation events are all of one class; enlarge the dataset or its val share"
-        )
     called = scores > 0
     margins = np.where(events.is_signal, scores, -scores)
     found = {
         "loss": float(np.average(np.logaddexp(0.0, -margins))),
-        "auc": team.first_says(area),  # all processes must agree on the best validation
+        "auc": team.first_says(_area(events)),  # all processes must agree on the best validation
         "accuracy": float((called == events.is_signal).mean()),
         "predicted_signal": float(called.mean()),
     }
+    if hypothesis is not None:
+        open_scores = score(without, on_batch=on_batch)
+        found["auc_open"] = _area(scored_events(open_scores, table.label, table.weight))
     curve = roc(events)
     for eps_s in (0.3, 0.5):
         sic = sic_at(curve, eps_s, config.min_background).sic
@@ -89,6 +92,15 @@ def validate(
         exchanged = score(replace(written, numbers=written.numbers[order]))
         warn_if_numbers_ignored(scores[: len(written)], exchanged)
     return Validation(found, events, curve)
+
+
+def _area(events: ScoredEvents) -> float:
+    area = auc(events).value
+    if area is None:
+        raise RunError(
+            "the validation events are all of one class; enlarge the dataset or its val share"
+        )
+    return area
 
 
 @dataclass(frozen=True)

@@ -22,12 +22,15 @@ class ModelInputs:
             particles, NaN after the last one. Reserved: no model reads them yet, and
             ``PromptEncoder.encode`` refuses them.
         text: shape (N,), prompts as ``PromptEncoder.write`` makes them; None: the encoder writes
-            them from the numbers.
+            them from the numbers or, in the layout ``question``, from the hypotheses.
+        hypothesis: shape (N,), the ``Hypothesis`` under which each event is scored; None: ``OPEN``
+            for all.
     """
 
     numbers: Floats
     particles: NDArray[np.float32] | None = None
     text: NDArray[np.object_] | None = None
+    hypothesis: NDArray[np.object_] | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError if one part has another number of events."""

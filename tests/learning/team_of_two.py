@@ -91,7 +91,6 @@ def gradients(
 ) -> tuple[float, dict[str, Tensor]]:
     """Loss and gradient of the first batch, with LoRA weights that have left their zeros."""
     from hepllm.learning.plan import TrainingPlan
-    from hepllm.learning.schedule import batch_of_step
     from hepllm.learning.steps import Trainer
 
     config, data = tiny(*GRADIENTS[name], *changes), load_data(folder)
@@ -104,8 +103,7 @@ def gradients(
         for weight in classifier.lora_parameters().values():
             weight.add_(0.05 * torch.randn_like(weight))
     trainer = Trainer.fresh(classifier, encoder, data, TrainingPlan.of(config), team)
-    indices = batch_of_step(0, len(data.train), config.train, config.seed)
-    loss, n_tokens = trainer.accumulate(0, indices)
+    loss, n_tokens = trainer.accumulate(0, trainer.presentation.step(0))
     found = {
         key: weight.grad.clone()
         for key, weight in classifier.trained_parameters().items()

@@ -13,7 +13,6 @@ from hepllm.learning.checkpoint import load_loss_scale, newest_checkpoint
 from hepllm.learning.loop import TrainingResult
 from hepllm.learning.loss_scale import adapt_scale, loss_scaler
 from hepllm.learning.plan import TrainingPlan
-from hepllm.learning.schedule import batch_of_step
 from hepllm.learning.steps import Trainer, TrainingData
 from hepllm.learning.watchdogs import PROVING_STEPS
 from hepllm.model.classifier import EventClassifier
@@ -40,8 +39,7 @@ def trainer(
 
 
 def gradients(trainer: Trainer) -> dict[str, torch.Tensor]:
-    size, settings = len(trainer.data.train), trainer.plan
-    trainer.accumulate(0, batch_of_step(0, size, settings.train, settings.seed))
+    trainer.accumulate(0, trainer.presentation.step(0))
     for group in trainer.groups:
         trainer.scaler.unscale_(group.optimizer)
     weights = trainer.classifier.trained_parameters()
