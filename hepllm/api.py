@@ -154,7 +154,8 @@ class EventClassifier:
         counts = ak.to_numpy(ak.num(events)).astype(np.int64)
         particles = Particles(pt, eta, phi, counts)
         _refuse_defects(particles)
-        features = compute_features(particles, self._config.preprocess.jets)
+        settings = self._config.preprocess
+        features = compute_features(particles, settings.jets, extended=settings.extended)
         return np.stack([features[name] for name in self.features], axis=1)
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 SCHEMA_VERSION = 1
 
 Transform = Literal["identity", "log"]
-FeatureSet = Literal["search", "all", "cathode"]
+FeatureSet = Literal["search", "extended", "all", "cathode"]
 
 SIGNAL, BACKGROUND, UNKNOWN = 1, 0, -1
 
@@ -100,8 +100,11 @@ def _event_features() -> Iterator[Feature]:
     yield Feature("ht", "GeV", "scalar sum of jet pT", "log", 5, mass_like=True)
 
 
+_LIGHT, _HEAVY = "lighter of the two leading jets", "heavier of the two leading jets"
+
+
 def _mass_ordered_features() -> Iterator[Feature]:
-    light, heavy = "lighter of the two leading jets", "heavier of the two leading jets"
+    light, heavy = _LIGHT, _HEAVY
     lighter = f"mass of the {light}"
     difference = "heavier minus lighter mass of the two leading jets"
     yield Feature("jet_mass_light", "GeV", lighter, "log", 4, in_prompt=True, symbol="m")
@@ -109,6 +112,21 @@ def _mass_ordered_features() -> Iterator[Feature]:
     for name, who, symbol in (("light", light, "t"), ("heavy", heavy, "T")):
         ratio = f"tau2 / tau1 of the {who}"
         yield Feature(f"tau21_{name}", "", ratio, "identity", 1, 2, in_prompt=True, symbol=symbol)
+
+
+EXTENDED_BETAS: Mapping[str, float] = {"b05": 0.5, "b1": 1.0, "b2": 2.0}
+"""Exponents of the distance in the extended N-subjettiness, by their part of a feature's name."""
+
+EXTENDED_MAX_N = 9
+
+
+def _extended_features() -> Iterator[Feature]:
+    for jet, who in (("light", _LIGHT), ("heavy", _HEAVY)):
+        for label, beta in EXTENDED_BETAS.items():
+            for n in range(1, EXTENDED_MAX_N + 1):
+                name = f"tau{n}_{label}_{jet}"
+                meaning = f"{n}-subjettiness with beta = {beta:g} of the {who}"
+                yield Feature(name, "", meaning, "identity", 1, 4, optional=True)
 
 
 FEATURES: Mapping[str, Feature] = {
@@ -119,6 +137,7 @@ FEATURES: Mapping[str, Feature] = {
         *_jet_features("jet3", "third"),
         *_event_features(),
         *_mass_ordered_features(),
+        *_extended_features(),
     )
 }
 """Every feature by name, in the order of the columns on disk."""
@@ -133,20 +152,36 @@ TABLE_QUANTITIES: Mapping[str, str] = {
 Of unnormalized N-subjettiness only the ratios are features.
 """
 
+EXTENDED_FEATURES = tuple(feature.name for feature in _extended_features())
+"""N-subjettiness that a dataset has with ``preprocess.extended``: N = 1 to 9 with three exponents.
+
+As in Finke et al., arXiv:2309.13111 ("Extended 3"), whose jets are ordered by mass too.
+"""
+
 CATHODE_FEATURES = ("jet_mass_light", "jet_mass_delta", "tau21_light", "tau21_heavy")
 """The four inputs of CATHODE (Hallin et al., arXiv:2109.00546)."""
 
 
 def feature_names(selection: FeatureSet) -> tuple[str, ...]:
-    """Names of a feature set in registry order; ``search``: those that do not follow m_jj."""
+    """Names of a feature set in registry order.
+
+    ``search`` has those that do not follow m_jj, ``extended`` also ``EXTENDED_FEATURES``.
+    """
     if selection == "cathode":
         return CATHODE_FEATURES
+    if selection == "extended":
+        return (*feature_names("search"), *EXTENDED_FEATURES)
     return tuple(
         name
         for name, feature in FEATURES.items()
         if feature.model_input and not feature.optional
         if selection == "all" or not feature.mass_like
     )
+
+
+def dataset_features(extended: bool) -> tuple[str, ...]:
+    """Names of the features of a dataset, which has the extended ones on request only."""
+    return tuple(name for name in FEATURES if extended or name not in EXTENDED_FEATURES)
 
 
 def is_search_safe(names: tuple[str, ...]) -> bool:

@@ -6,9 +6,11 @@ import pytest
 
 from hepllm.schema import (
     CATHODE_FEATURES,
+    EXTENDED_FEATURES,
     FEATURES,
     TABLE_QUANTITIES,
     FeatureSet,
+    dataset_features,
     feature_names,
     is_search_safe,
 )
@@ -32,7 +34,21 @@ def test_the_features_of_the_design_are_all_there() -> None:
         "ht",
     }
     expected |= set(CATHODE_FEATURES)
-    assert set(FEATURES) == expected
+    assert set(dataset_features(extended=False)) == expected
+
+
+def test_extended_n_subjettiness_is_there_by_mass_order() -> None:
+    expected = {
+        f"tau{n}_{beta}_{jet}"
+        for n in range(1, 10)
+        for beta in ("b05", "b1", "b2")
+        for jet in ("light", "heavy")
+    }
+    assert set(EXTENDED_FEATURES) == expected
+    assert len(EXTENDED_FEATURES) == 54
+    assert tuple(FEATURES) == dataset_features(extended=True)
+    assert feature_names("extended") == (*feature_names("search"), *EXTENDED_FEATURES)
+    assert is_search_safe(feature_names("extended"))
 
 
 def test_the_search_set_has_nothing_that_follows_m_jj() -> None:
@@ -63,8 +79,9 @@ def test_units_are_gev_or_radians() -> None:
 
 def test_what_is_computed_on_request_only_is_in_no_set() -> None:
     optional = {name for name, feature in FEATURES.items() if feature.optional}
-    assert optional == {"jet1_softdrop_mass", "jet2_softdrop_mass"}
+    assert optional == {"jet1_softdrop_mass", "jet2_softdrop_mass", *EXTENDED_FEATURES}
     assert not any(optional & set(feature_names(selection)) for selection in ("all", "search"))
+    assert optional & set(feature_names("extended")) == set(EXTENDED_FEATURES)
 
 
 def test_quantities_of_tables_are_no_features() -> None:

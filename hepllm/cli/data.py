@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import click
 
@@ -20,6 +20,7 @@ from hepllm.cli.options import (
     path_or_none,
 )
 from hepllm.config.inputs import FORMATS
+from hepllm.schema import FeatureSet
 
 FETCHABLE = ("rnd", "rnd-v2", "rnd3", "features", "bb1", "bb2", "bb3")
 """Names of the public files; listed here so that ``--help`` does not import the stage."""
@@ -201,7 +202,7 @@ def inspect(
     help="Content of a line.",
 )
 @click.option("--prompt", type=click.Choice(["compact", "full"]), help="Prompt layout.")
-@click.option("--features", type=click.Choice(["search", "all", "cathode"]), help="Feature set.")
+@click.option("--features", type=click.Choice(get_args(FeatureSet)), help="Feature set.")
 @click.option("--overwrite", is_flag=True, help="Replace files of an earlier export.")
 @common
 def export(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -18,6 +19,7 @@ from hepllm.config.section import (
     WholeNumber,
     setting,
 )
+from hepllm.schema import EXTENDED_FEATURES
 
 Executor = Literal["serial", "processes", "dask"]
 
@@ -187,6 +189,10 @@ class PreprocessConfig(Section):
     select: Filter | None = setting(
         None, "Event filter on features, such as '3300 < m_jj < 3700'; null: keep all events"
     )
+    extended: bool = setting(
+        False,
+        "Columns tau*_b*_light and _heavy for train.features: extended, N-subjettiness to N = 9",
+    )
     particles_per_jet: WholeNumber = setting(
         0, "Hardest constituents of each leading jet to keep in particles_*; 0: no such columns"
     )
@@ -220,6 +226,13 @@ class PreprocessConfig(Section):
                     f"preset '{name}' means jets.{key} = {value:g}, but it is set to {jets[key]}"
                 )
         return {**values, "jets": {**preset, **jets}}
+
+    @model_validator(mode="after")
+    def _selection_has_its_features(self) -> Self:
+        words = set(re.findall(r"\w+", self.select or ""))
+        if not self.extended and (missing := sorted(words & set(EXTENDED_FEATURES))):
+            raise ValueError(f"select reads {missing[0]}, which only extended: true computes")
+        return self
 
 
 JET_PRESETS: Mapping[str, Mapping[str, float]] = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from hepllm.arrays import Columns, Digests, Floats, Ints, Labels
 from hepllm.data.signal_points import SignalPoint, masses_of_points, point_of_rows
 from hepllm.errors import InputError
 from hepllm.files import file_digest
-from hepllm.schema import BACKGROUND, FEATURES, SCHEMA_VERSION, SIGNAL, SPLITS, UNKNOWN
+from hepllm.schema import BACKGROUND, EXTENDED_FEATURES, SCHEMA_VERSION, SIGNAL, SPLITS, UNKNOWN
 
 MANIFEST = "manifest.json"
 
@@ -52,12 +52,13 @@ _ROW_SCHEMA = pa.schema(
 
 
 _TEXTS = ("source", "split")
+_REMEDY = "; make it again with preprocess.extended=true"
 _LABELS = ("label", "label_raw")
 
 
-def table_schema(particles: bool = False) -> pa.Schema:
+def table_schema(features: Iterable[str], particles: bool = False) -> pa.Schema:
     """The columns of a shard; with ``particles``, also the lists of constituents."""
-    columns = [*_ROW_SCHEMA, *(pa.field(name, pa.float64()) for name in FEATURES)]
+    columns = [*_ROW_SCHEMA, *(pa.field(name, pa.float64()) for name in features)]
     if particles:
         columns += [pa.field(name, pa.list_(kind)) for name, kind in PARTICLE_COLUMNS.items()]
     return pa.schema(columns)
@@ -229,7 +230,7 @@ class Dataset:
             InputError: for an unknown feature or split, or a shard that is missing or damaged.
         """
         self._check(features, split)
-        empty = _to_events(table_schema().empty_table(), tuple(features))
+        empty = _to_events(table_schema(features).empty_table(), tuple(features))
         counts = self.manifest.counts["all" if split is None else split]
         n_events, stop = sum(counts.values()), 0
         # One array of each kind, filled shard by shard: a list of shards would double the memory.
@@ -296,7 +297,8 @@ class Dataset:
     def _check(self, features: Sequence[str], split: str | None) -> None:
         unknown = [name for name in features if name not in self.manifest.features]
         if unknown:
-            raise InputError(f"{self.folder}: no feature '{unknown[0]}' in this dataset")
+            remedy = _REMEDY if unknown[0] in EXTENDED_FEATURES else ""
+            raise InputError(f"{self.folder}: no feature '{unknown[0]}' in this dataset{remedy}")
         if split is not None and split not in SPLITS:
             raise InputError(f"{self.folder}: no split '{split}'; there are {', '.join(SPLITS)}")
 

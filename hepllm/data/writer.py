@@ -26,7 +26,7 @@ from hepllm.data.dataset import (
     table_schema,
 )
 from hepllm.files import file_digest, sync, write_text
-from hepllm.schema import FEATURES, SCHEMA_VERSION, SPLITS
+from hepllm.schema import SCHEMA_VERSION, SPLITS
 
 SHARD_ROWS = 50_000
 
@@ -66,7 +66,7 @@ def make_table(
 
     Args:
         rows: ``event_id``, ``event_digest``, ``label_raw`` (-1 unknown) and ``weight``.
-        features: every feature of the registry, NaN where missing.
+        features: every feature of the dataset, NaN where missing.
         source: the position of the source in the list of all sources' names, and that list.
         splits: shares and seed of the splits.
         particles: the optional lists of constituents.
@@ -85,7 +85,7 @@ def make_table(
         **{name: _to_arrow(values, np.isnan(values)) for name, values in features.items()},
         **(particles or {}),
     }
-    schema = table_schema(particles is not None)
+    schema = table_schema(features, particles is not None)
     return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 
@@ -157,8 +157,16 @@ class DatasetWriter:
         config: Mapping[str, Any],
         sources: Sequence[SourceFile],
         cut_flow: Sequence[CutFlowStep],
+        features: Sequence[str],
     ) -> Manifest:
-        """Writes the last shard, then the manifest, which makes the folder a dataset."""
+        """Writes the last shard, then the manifest, which makes the folder a dataset.
+
+        Args:
+            config: the resolved configuration.
+            sources: the input files.
+            cut_flow: events left after each step of the selection.
+            features: names of the feature columns.
+        """
         self._flush(last=True)
         digests = map(np.concatenate, self._digests.values())
         manifest = Manifest(
@@ -170,7 +178,7 @@ class DatasetWriter:
             counts=self._table_of_counts(),
             duplicate_events=sum(len(one) - len(np.unique(one)) for one in digests),
             packages=package_versions(),
-            features=list(FEATURES),
+            features=list(features),
             shards=self._shards,
         )
         text = json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n"

@@ -26,6 +26,7 @@ from hepllm.physics.events import (
 from hepllm.physics.features import features_of_jets
 from hepllm.physics.jets import Jets, cluster
 from hepllm.physics.readers import EventFile
+from hepllm.schema import dataset_features
 
 READ, VALID = "events read", "valid events"
 """Names of the first two steps of every cut flow."""
@@ -49,7 +50,7 @@ class ChunkResult:
 
     Attributes:
         rows: ``event_id``, ``event_digest``, ``label_raw`` (NaN unknown), ``weight``; shape (N,).
-        features: every feature of the registry, shape (N,), NaN where missing.
+        features: every feature of the dataset, shape (N,), NaN where missing.
         particles: lists of the hardest constituents of the leading jets, None if not requested.
         cut_flow: name of each step and number of events after it.
     """
@@ -102,10 +103,11 @@ def _describe_events(
     if isinstance(content, TabulatedEvents):
         kinds = PARTICLE_COLUMNS.items() if config.particles_per_jet else ()
         missing = {name: pa.nulls(len(content), pa.list_(kind)) for name, kind in kinds}
-        return derive_features(content), missing or None
+        derived = derive_features(content)
+        return {name: derived[name] for name in dataset_features(config.extended)}, missing or None
     jets = cluster(content, config.jets)
     lists = _hardest_constituents(content, jets, config) if config.particles_per_jet else None
-    return features_of_jets(content, jets, config.jets), lists
+    return features_of_jets(content, jets, config.jets, extended=config.extended), lists
 
 
 def _good_events(batch: EventBatch, chunk: Chunk, on_bad_event: Literal["fail", "skip"]) -> Bools:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import awkward as ak
@@ -19,6 +20,9 @@ fastjet._swig.ClusterSequence.set_fastjet_banner_stream(None)
 
 _WHOLE_JET = 1000.0
 """Radius that merges all particles of a jet into one."""
+
+_ROUNDING = 1e-12
+"""Constituents that are nearer to one another have the same direction."""
 
 _WTA_KT = fastjet.JetDefinition(fastjet.kt_algorithm, _WHOLE_JET, fastjet.WTA_pt_scheme)
 
@@ -110,55 +114,86 @@ def cluster(particles: Particles, config: JetsConfig) -> Jets:
     )
 
 
-def n_subjettiness(momenta: Momenta, counts: Ints, radius: float) -> Floats:
-    """tau1, tau2, tau3 with beta = 1 (Thaler and Van Tilburg, arXiv:1011.2268, equation 2.2).
+def n_subjettiness(
+    momenta: Momenta,
+    counts: Ints,
+    radius: float,
+    n_max: int = 3,
+    betas: Sequence[float] = (1.0,),
+) -> Floats:
+    """N-subjettiness for N = 1 to n_max (Thaler and Van Tilburg, arXiv:1011.2268, equation 2.2).
 
     The axes are the exclusive kt jets with the winner-take-all scheme and the measure is normalised
-    with R0 = ``radius``, as fastjet-contrib's ``WTA_KT_Axes`` and ``NormalizedMeasure``. One
-    clustering serves all N, which is three times faster (a test compares both).
+    with R0 = ``radius``, as fastjet-contrib's ``WTA_KT_Axes`` and ``NormalizedMeasure``; tests
+    compare both. The axes depend neither on beta nor, but for one more, on N, so that one
+    clustering and one distance for each axis serve all.
 
     Args:
         momenta: constituents of M jets, jet after jet.
         counts: number of constituents per jet, shape (M,).
         radius: R0.
+        n_max: largest N.
+        betas: exponents of the distance, B of them.
 
     Returns:
-        Shape (M, 3); NaN for tau_N of a jet with fewer than N constituents.
+        Shape (M, B, n_max); NaN for tau_N of a jet with fewer than N constituents.
     """
-    taus = np.full((len(counts), 3), np.nan)
-    for n in (1, 2, 3):  # jets with 1, 2, or at least 3 constituents
-        chosen = counts == n if n < 3 else counts >= n
-        if chosen.any():
-            particles = np.repeat(chosen, counts)
-            of_chosen = Momenta(*momenta.stack()[:, particles])
-            taus[chosen, :n] = _taus_up_to(n, of_chosen, counts[chosen], radius)
+    taus = np.full((len(counts), len(betas), n_max), np.nan)
+    filled = counts > 0
+    if filled.any():
+        taus[filled] = _taus_of_jets(momenta, counts[filled], radius, n_max, betas)
     return taus
 
 
-def _taus_up_to(n_max: int, momenta: Momenta, counts: Ints, radius: float) -> Floats:
-    """tau_1 to tau_n_max of jets with at least n_max constituents, shape (M, n_max)."""
-    sequence = fastjet.ClusterSequence(_to_awkward(momenta, counts), _WTA_KT)
+def _taus_of_jets(
+    momenta: Momenta, counts: Ints, radius: float, n_max: int, betas: Sequence[float]
+) -> Floats:
+    """As ``n_subjettiness``, for jets with at least one constituent."""
     starts, pt, eta, phi = starts_of(counts), momenta.pt, momenta.eta, momenta.phi
-    taus = np.empty((len(counts), n_max))
+    total = np.add.reduceat(pt, starts)
+    taus = np.empty((len(counts), len(betas), n_max))
+    nearest = np.full(len(pt), np.inf)
+    for n, (axis_eta, axis_phi) in enumerate(_winner_axes(momenta, counts, n_max)):
+        angle = np.abs(phi - np.repeat(axis_phi, counts))
+        angle = np.minimum(angle, 2 * np.pi - angle)
+        squared = (eta - np.repeat(axis_eta, counts)) ** 2 + angle**2
+        # The winner of each recombination gives the axis its direction, so a constituent lies on
+        # it; rounding of 1e-16 would be 1e-8 to the power of beta = 0.5.
+        on_axis = np.maximum(np.minimum.reduceat(squared, starts), _ROUNDING**2)
+        squared[squared <= np.repeat(on_axis, counts)] = 0.0
+        np.minimum(nearest, squared, out=nearest)
+        distance = np.sqrt(nearest)
+        for b, beta in enumerate(betas):
+            taus[:, b, n] = np.add.reduceat(pt * distance**beta, starts) / (total * radius**beta)
+    taus[np.broadcast_to(np.arange(n_max) >= counts[:, None, None], taus.shape)] = np.nan
+    return taus
+
+
+def _winner_axes(momenta: Momenta, counts: Ints, n_max: int) -> Iterator[tuple[Floats, Floats]]:
+    """Directions (eta, phi), shape (M,) each, of the axis that each N adds to those of N - 1.
+
+    Undoing a recombination leaves the axis of the winner and adds that of the loser, which is the
+    difference between the sums of the directions. Without meaning for N above the count.
+    """
+    sequence = fastjet.ClusterSequence(_to_awkward(momenta, counts), _WTA_KT)
+    before = np.zeros((3, len(counts)))
     for n in range(1, n_max + 1):
         axes = _exclusive(sequence, n)
-        nearest = np.full(len(pt), np.inf)
-        for i in range(n):
-            axis = axes.take(np.repeat(np.arange(i, n * len(counts), n), counts))
-            angle = np.abs(phi - axis.phi)
-            angle = np.minimum(angle, 2 * np.pi - angle)
-            nearest = np.minimum(nearest, np.hypot(eta - axis.eta, angle))
-        taus[:, n - 1] = np.add.reduceat(pt * nearest, starts)
-    return taus / (radius * np.add.reduceat(pt, starts))[:, np.newaxis]
+        pt = axes.pt
+        directions = np.stack([axes.eta, axes.px / pt, axes.py / pt])
+        sums = np.add.reduceat(directions, starts_of(np.minimum(counts, n)), axis=1)
+        eta, x, y = sums - before
+        yield eta, np.arctan2(y, x)
+        before = sums
 
 
 def _exclusive(sequence: fastjet.ClusterSequence, n: int) -> Momenta:
-    """The n exclusive jets of each event, flat: those of event 0, then those of event 1, ..."""
+    """The up to n exclusive jets of each event, flat: those of event 0, those of event 1, ..."""
     # The wrapper warns about kt too, because it compares a definition with an algorithm.
     how_to_format = warnings.formatwarning
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = sequence.exclusive_jets(n_jets=n).layout
+        found = sequence.exclusive_jets_up_to(n_jets=n).layout
     warnings.formatwarning = how_to_format
     return Momenta(*(found.content[name].data for name in _COMPONENTS))
 

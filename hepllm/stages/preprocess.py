@@ -26,7 +26,7 @@ from hepllm.logs import progress_bar
 from hepllm.physics.chunks import READ, VALID, process_chunk
 from hepllm.physics.readers.content import SUFFIXES
 from hepllm.physics.sources import ChunkTask, EventSource, MasterKey, make_tasks, open_source
-from hepllm.schema import SCHEMA_VERSION
+from hepllm.schema import SCHEMA_VERSION, dataset_features
 
 logger = logging.getLogger(__name__)
 
@@ -273,5 +273,6 @@ def _assemble(
         logger.warning("%s: %d bad events skipped", work.result, steps[READ] - steps[VALID])
     cut_flow = [CutFlowStep(name=name, events=events) for name, events in steps.items()]
     write_text(work.result / "config.yaml", dump_config(config), durable=True)
-    writer.finish(_content(config), described, cut_flow)
+    features = dataset_features(config.preprocess.extended)
+    writer.finish(_content(config), described, cut_flow, features)
     work.publish()

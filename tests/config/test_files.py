@@ -129,7 +129,7 @@ def test_wrong_balances(balance: str) -> None:
     ("override", "expected"),
     [
         ("evaluation.prior=2", "should be 'training' or 'estimate', or less than 1 (found 2)"),
-        ("train.features=foo", "should be 'search', 'all' or 'cathode', or a valid list (found "),
+        ("train.features=foo", "'extended', 'all' or 'cathode', or a valid list (found "),
     ],
 )
 def test_one_wrong_value_is_one_error(override: str, expected: str) -> None:

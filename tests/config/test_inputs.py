@@ -37,6 +37,7 @@ def test_a_plain_column_and_one_with_a_scale(tmp_path: Path) -> None:
             "root={layout: delphes-jets, jets: {pt: a, eta: b, phi: c, mass: d}}",
             "preprocess.root: give one of layout and jets",
         ),
+        ("select='tau5_b05_light < 0.1'", "preprocess: select reads tau5_b05_light, which only"),
         ("jets.soft_drop={z_cut: 0.7}", "preprocess.jets.soft_drop.z_cut: .*less than 0.5"),
     ],
 )

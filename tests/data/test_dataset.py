@@ -45,7 +45,8 @@ def _write(folder: Path, *tables: pa.Table) -> Dataset:
     writer = DatasetWriter(folder)
     for table in tables:
         writer.write(table)
-    writer.finish({"seed": 1}, _SOURCES, [CutFlowStep(name="events read", events=9)])
+    cut_flow = [CutFlowStep(name="events read", events=9)]
+    writer.finish({"seed": 1}, _SOURCES, cut_flow, tuple(FEATURES))
     return read_dataset(folder)
 
 

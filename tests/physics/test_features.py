@@ -15,7 +15,7 @@ from hepllm.config import JetsConfig, SoftDropConfig
 from hepllm.physics.events import Particles
 from hepllm.physics.features import compute_features
 from hepllm.physics.readers import open_event_file
-from hepllm.schema import FEATURES
+from hepllm.schema import EXTENDED_FEATURES, FEATURES, dataset_features
 
 Columns = dict[str, NDArray[np.float64]]
 
@@ -37,7 +37,7 @@ def _one(*particles: tuple[float, float, float], **jets: float) -> dict[str, flo
 
 
 def _assert_equal(first: Columns, second: Columns, without: tuple[str, ...] = ()) -> None:
-    for name in FEATURES:
+    for name in first:
         if name not in without:
             tolerance = 2e-4 if "mass" in name or "tau" in name else 1e-8
             np.testing.assert_allclose(
@@ -56,7 +56,7 @@ def _map(particles: Particles, eta: float = 0.0, phi: float = 0.0) -> Particles:
 
 def test_every_feature_in_registry_order(events: Particles) -> None:
     columns = _features(events)
-    assert list(columns) == list(FEATURES)
+    assert tuple(columns) == dataset_features(extended=False)
     assert all(values.shape == (40,) for values in columns.values())
     assert all(values.dtype == np.float64 for values in columns.values())
 
@@ -275,6 +275,86 @@ def test_soft_drop_mass_is_there_on_request_only(events: Particles) -> None:
     _assert_equal(without, groomed, without=("jet1_softdrop_mass", "jet2_softdrop_mass"))
 
 
+def _extended(particles: Particles, **jets: float) -> Columns:
+    return compute_features(particles, JetsConfig(**jets), extended=True)  # type: ignore[arg-type]
+
+
+def test_extended_n_subjettiness_leaves_the_other_features_as_they_are(events: Particles) -> None:
+    usual, extended = _features(events), _extended(events)
+    assert tuple(extended) == dataset_features(extended=True)
+    for name, values in usual.items():
+        np.testing.assert_array_equal(extended[name], values, err_msg=name)
+
+
+def test_extended_n_subjettiness_goes_by_mass(events: Particles) -> None:
+    columns = _extended(events)
+    first_is_light = columns["jet1_mass"] <= columns["jet2_mass"]
+    assert 0 < first_is_light.sum() < len(first_is_light)
+    for n in (1, 2, 3):
+        pair = columns[f"jet1_tau{n}"], columns[f"jet2_tau{n}"]
+        for jet, expected in (
+            ("light", np.where(first_is_light, *pair)),
+            ("heavy", np.where(first_is_light, *reversed(pair))),
+        ):
+            np.testing.assert_array_equal(columns[f"tau{n}_b1_{jet}"], expected)
+    np.testing.assert_array_equal(
+        columns["tau2_b1_heavy"] / columns["tau1_b1_heavy"], columns["tau21_heavy"]
+    )
+
+
+def test_extended_n_subjettiness_keeps_its_bounds(events: Particles) -> None:
+    """More axes are nearer, and means of powers are ordered (Jensen) for R0 = 1."""
+    columns = _extended(events)
+    for jet in ("light", "heavy"):
+        for beta in ("b05", "b1", "b2"):
+            taus = np.stack([columns[f"tau{n}_{beta}_{jet}"] for n in range(1, 10)])
+            assert (np.isfinite(taus).sum(axis=0) >= 2).all()
+            assert (taus[np.isfinite(taus)] >= 0).all()
+            assert np.nanmax(np.diff(taus, axis=0)) <= 1e-15
+        for n in range(1, 10):
+            root, linear, square = (columns[f"tau{n}_{b}_{jet}"] for b in ("b05", "b1", "b2"))
+            assert not (root**2 > linear * (1 + 1e-12)).any()
+            assert not (linear**2 > square * (1 + 1e-12)).any()
+
+
+def test_extended_n_subjettiness_of_few_constituents_is_missing() -> None:
+    event = _event(
+        *((200.0, 0.1 * i, 0.2 * i) for i in range(4)),  # the heavier jet has 4 constituents
+        *((450.0, 0.0, 3.0), (400.0, 0.05, 3.0)),
+    )
+    columns = {name: values[0] for name, values in _extended(event).items()}
+    for jet, constituents in (("light", 2), ("heavy", 4)):
+        for beta in ("b05", "b1", "b2"):
+            missing = [np.isnan(columns[f"tau{n}_{beta}_{jet}"]) for n in range(1, 10)]
+            assert missing == [n > constituents for n in range(1, 10)]
+    # Two constituents: the softer one is 0.05 from the axis of the harder one.
+    assert columns["tau1_b05_light"] == pytest.approx(400 / 850 * np.sqrt(0.05))
+    assert columns["tau1_b2_light"] == pytest.approx(400 / 850 * 0.05**2)
+    assert columns["tau2_b05_light"] == 0
+
+
+def test_extended_n_subjettiness_needs_two_jets() -> None:
+    columns = _extended(_event((500.0, 0.0, 0.0), (400.0, 0.2, 0.1)))
+    assert columns["jet1_tau1"][0] > 0
+    assert all(np.isnan(columns[name][0]) for name in EXTENDED_FEATURES)
+    nothing = _extended(Particles.from_padded(np.zeros((2, 2100))))
+    assert all(np.isnan(nothing[name]).all() for name in EXTENDED_FEATURES)
+
+
+def test_extended_n_subjettiness_has_no_scale(events: Particles) -> None:
+    """Nor does it know the direction of the jets, or the order of particles."""
+    before = _extended(events, pt_min=20)
+    doubled = Particles(2 * events.pt, events.eta, events.phi, events.counts)
+    for after in (
+        _extended(doubled, pt_min=40),
+        _extended(_map(events, eta=0.7, phi=2.0), pt_min=20),
+    ):
+        for name in EXTENDED_FEATURES:
+            np.testing.assert_allclose(
+                after[name], before[name], rtol=1e-8, atol=1e-9, err_msg=name
+            )
+
+
 def test_eta_zero_is_a_direction_like_any_other() -> None:
     event = _one((500.0, 0.0, 0.0), (300.0, 0.0, 0.4), (600.0, 0.0, -3.0))
     assert event["n_particles"] == 3
@@ -304,8 +384,8 @@ def test_phi_at_plus_and_minus_pi_is_one_direction() -> None:
 def test_scaling_all_momenta(events: Particles) -> None:
     doubled = Particles(2 * events.pt, events.eta, events.phi, events.counts)
     before, after = _features(events, pt_min=20), _features(doubled, pt_min=40)
-    for name, feature in FEATURES.items():
-        factor = 2 if feature.unit == "GeV" else 1
+    for name in before:
+        factor = 2 if FEATURES[name].unit == "GeV" else 1
         np.testing.assert_allclose(
             after[name], factor * before[name], rtol=1e-6, atol=1e-4, err_msg=name
         )

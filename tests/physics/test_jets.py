@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import awkward as ak
 import fastjet
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hepllm.config import JetsConfig, SoftDropConfig
 from hepllm.physics.events import Particles
 from hepllm.physics.jets import cluster, n_subjettiness, soft_drop_mass
+from hepllm.physics.readers import open_event_file
 
 Vectors = NDArray[np.float64]
 
@@ -21,6 +25,11 @@ def _particles(*events: list[tuple[float, float, float]]) -> Particles:
     flat = np.array([particle for event in events for particle in event]).reshape(-1, 3)
     counts = np.array([len(event) for event in events], dtype=np.int64)
     return Particles(*(np.ascontiguousarray(column) for column in flat.T), counts)
+
+
+def _taus(particles: Particles, radius: float = 1.0) -> Vectors:
+    """tau1, tau2, tau3 with beta = 1, shape (M, 3)."""
+    return n_subjettiness(particles.momenta(), particles.counts, radius)[:, 0]
 
 
 def _random_event(random: np.random.Generator, n: int) -> list[tuple[float, float, float]]:
@@ -151,7 +160,7 @@ def test_no_particles_no_jets() -> None:
 
 def test_tau_of_one_particle_is_zero_and_higher_ones_are_missing() -> None:
     particles = _particles([(100.0, 0.3, 1.0)])
-    taus = n_subjettiness(particles.momenta(), particles.counts, 1.0)
+    taus = _taus(particles)
     assert taus[0, 0] == pytest.approx(0, abs=1e-6)
     assert np.isnan(taus[0, 1:]).all()
 
@@ -160,7 +169,7 @@ def test_tau_of_one_particle_is_zero_and_higher_ones_are_missing() -> None:
 def test_tau1_of_two_particles(radius: float) -> None:
     """The winner-takes-all axis is the harder one: tau1 = pT_soft dR / (sum pT R0)."""
     particles = _particles([(100.0, 0.1, 1.0), (40.0, 0.3, 1.2)])
-    taus = n_subjettiness(particles.momenta(), particles.counts, radius)
+    taus = _taus(particles, radius)
     expected = 40 * np.hypot(0.2, 0.2) / (140 * radius)
     assert taus[0, 0] == pytest.approx(expected, rel=1e-6)
     assert taus[0, 1] == pytest.approx(0, abs=1e-6)
@@ -170,7 +179,7 @@ def test_tau1_of_two_particles(radius: float) -> None:
 def test_tau2_of_three_particles() -> None:
     """kt merges the soft particle into its near neighbour, and each prong's hardest is an axis."""
     particles = _particles([(100.0, 0.0, 0.0), (80.0, 0.5, 0.0), (10.0, 0.6, 0.0)])
-    taus = n_subjettiness(particles.momenta(), particles.counts, 1.0)
+    taus = _taus(particles)
     assert taus[0, 1] == pytest.approx(10 * 0.1 / 190, rel=1e-6)
     assert taus[0, 0] == pytest.approx((80 * 0.5 + 10 * 0.6) / 190, rel=1e-6)
     assert taus[0, 2] == pytest.approx(0, abs=1e-6)
@@ -179,13 +188,37 @@ def test_tau2_of_three_particles() -> None:
 def test_taus_of_jets_do_not_mix() -> None:
     first, second = [(100.0, 0.1, 1.0), (40.0, 0.3, 1.2)], [(50.0, 0.0, 0.0), (30.0, 0.4, 0.1)]
     both = _particles(first, [], second)
-    taus = n_subjettiness(both.momenta(), both.counts, 1.0)
+    taus = _taus(both)
     assert np.isnan(taus[1]).all()
     for row, event in ((0, first), (2, second)):
         alone = _particles(event)
-        np.testing.assert_array_equal(
-            taus[row], n_subjettiness(alone.momenta(), alone.counts, 1.0)[0]
-        )
+        np.testing.assert_array_equal(taus[row], _taus(alone)[0])
+
+
+def _contrib(particles: Particles, radius: float, n_max: int, beta: float) -> Vectors:
+    """tau_1 to tau_n_max of fastjet-contrib, shape (M, n_max)."""
+    fields = dict(zip(("px", "py", "pz", "E"), particles.momenta().stack(), strict=True))
+    lists = ak.unflatten(ak.zip(fields, with_name="Momentum4D"), particles.counts)
+    definition = fastjet.JetDefinition(fastjet.antikt_algorithm, radius)
+    taus = fastjet.ClusterSequence(lists, definition).njettiness(
+        measure_definition="NormalizedMeasure",
+        axes_definition="WTA_KT_Axes",
+        njets=list(range(1, n_max + 1)),
+        beta=beta,
+        R0=radius,
+    )
+    return ak.to_numpy(taus)
+
+
+def _assert_as_contrib(
+    particles: Particles, radius: float, betas: tuple[float, ...], tolerance: float = 1e-10
+) -> None:
+    taus = n_subjettiness(particles.momenta(), particles.counts, radius, 9, betas)
+    defined = particles.counts[:, np.newaxis] >= np.arange(1, 10)
+    for b, beta in enumerate(betas):
+        contrib = _contrib(particles, radius, 9, beta)
+        np.testing.assert_allclose(taus[:, b][defined], contrib[defined], rtol=0, atol=tolerance)
+        assert np.isnan(taus[:, b][~defined]).all()
 
 
 @pytest.mark.parametrize("radius", [0.5, 1.0])
@@ -201,24 +234,53 @@ def test_taus_are_those_of_fastjet_contrib(radius: float) -> None:
                 strict=True,
             )
         ]
-        for n in random.integers(1, 120, 80)
+        for n in [*range(1, 12), *random.integers(1, 120, 80)]
     ]
-    particles = _particles(*events)
-    momenta = particles.momenta()
-    taus = n_subjettiness(momenta, particles.counts, radius)
-    fields = dict(zip(("px", "py", "pz", "E"), momenta.stack(), strict=True))
-    lists = ak.unflatten(ak.zip(fields, with_name="Momentum4D"), particles.counts)
-    definition = fastjet.JetDefinition(fastjet.antikt_algorithm, radius)
-    contrib = fastjet.ClusterSequence(lists, definition).njettiness(
-        measure_definition="NormalizedMeasure",
-        axes_definition="WTA_KT_Axes",
-        njets=[1, 2, 3],
-        beta=1,
-        R0=radius,
-    )
-    defined = particles.counts[:, np.newaxis] >= [1, 2, 3]
-    np.testing.assert_allclose(taus[defined], ak.to_numpy(contrib)[defined], atol=1e-12)
-    assert np.isnan(taus[~defined]).all()
+    _assert_as_contrib(_particles(*events), radius, (0.5, 1.0, 2.0))
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    counts=st.lists(st.integers(1, 14), min_size=1, max_size=5),
+    spread=st.floats(1e-3, 0.6),
+    copied=st.floats(0, 1),
+    beta=st.sampled_from([0.5, 1.0, 1.7, 2.0]),
+)
+@settings(max_examples=60)
+def test_taus_of_any_jets_are_those_of_contrib(
+    seed: int, counts: list[int], spread: float, copied: float, beta: float
+) -> None:
+    """Random directions, some of them twice. Equal pT or distances would leave a choice."""
+    random = np.random.default_rng(seed)
+    events = []
+    for n in counts:
+        eta, phi = random.normal(0, spread, n), random.normal(0, spread, n)
+        twice = random.uniform(size=n) < copied
+        eta[twice], phi[twice] = eta[0], phi[0]
+        events.append(list(zip(random.exponential(50, n) + 0.1, eta, phi, strict=True)))
+    # contrib takes the root of the rounding of 1e-16 between equal directions.
+    tolerance = 1e-10 if beta >= 1 or copied == 0 else 1e-7
+    _assert_as_contrib(_particles(*events), 1.0, (beta,), tolerance)
+
+
+def test_taus_of_real_jets_are_those_of_contrib(tiny_rnd: Path) -> None:
+    batch = open_event_file(tiny_rnd).read(0, 100)
+    jets = cluster(batch.particles, JetsConfig())
+    for rank in range(2):
+        found = jets.constituents(rank)
+        momenta = found.momenta
+        jet = Particles(momenta.pt, momenta.eta, momenta.phi, found.counts)
+        _assert_as_contrib(jet, 1.0, (0.5, 1.0, 2.0))
+
+
+def test_taus_of_constituents_on_one_another() -> None:
+    """Four pairs of equal directions: four axes leave nothing, for any exponent exactly 0."""
+    directions = [(0.1, 0.2), (0.3, -0.1), (-0.4, 0.0), (0.0, 0.5)]
+    jet = _particles([(pt, eta, phi) for eta, phi in directions for pt in (30.0, 70.0)])
+    taus = n_subjettiness(jet.momenta(), jet.counts, 1.0, 9, (0.5, 2.0))
+    assert (taus[0, :, :3] > 0).all()
+    assert (taus[0, :, 3:8] == 0).all()
+    assert np.isnan(taus[0, :, 8]).all()
 
 
 def test_no_banner_on_standard_output(capfd: pytest.CaptureFixture[str]) -> None:

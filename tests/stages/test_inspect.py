@@ -16,7 +16,7 @@ from hepllm.data.summary import DatasetSummary
 from hepllm.errors import InputError, RunError
 from hepllm.report.data import dataset_chapter
 from hepllm.report.text import as_text
-from hepllm.schema import FEATURES
+from hepllm.schema import dataset_features
 from hepllm.stages.inspect import inspect_dataset
 from hepllm.stages.preprocess import preprocess
 
@@ -30,7 +30,7 @@ def dataset(lhco_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _events(dataset: Path) -> EventTable:
-    return read_dataset(dataset).load(tuple(FEATURES))
+    return read_dataset(dataset).load(dataset_features(extended=False))
 
 
 def _text(found: DatasetSummary, split: str | None = None) -> str:
@@ -49,7 +49,7 @@ def _quantile(values: NDArray[np.float64], q: float) -> float:
 def test_summaries_are_those_of_the_columns(dataset: Path) -> None:
     found = inspect_dataset(dataset, page=None)
     events = _events(dataset)
-    assert list(found.features) == list(FEATURES)
+    assert tuple(found.features) == dataset_features(extended=False)
     for name in ("m_jj", "delta_eta", "tau21_heavy"):
         for label, text in ((1, "signal"), (0, "background")):
             values = events.column(name)[events.label == label]

@@ -23,6 +23,7 @@ from hepllm.data.work_folder import Parts
 from hepllm.errors import ChunkError, HepllmError, InputError, RunError
 from hepllm.physics.features import compute_features
 from hepllm.physics.readers import open_event_file
+from hepllm.schema import dataset_features, feature_names
 from hepllm.stages import preprocess as stage
 from hepllm.stages.preprocess import preprocess
 
@@ -65,6 +66,37 @@ def test_dataset_holds_what_physics_computes(lhco_file: Path, output: Path) -> N
     assert set(events.source) == {"rnd"}
     assert made.n_read == made.dataset.n_events == 60
     assert made.events_per_second > 0
+
+
+def test_extended_n_subjettiness_on_request(lhco_file: Path, output: Path) -> None:
+    (made,) = preprocess([lhco_file], output, _config("extended=true", "select='tau9_b2_heavy<1'"))
+    events = made.dataset.load(feature_names("extended"))
+    columns = compute_features(
+        open_event_file(lhco_file).read(0, 60).particles, JetsConfig(), extended=True
+    )
+    passed = columns["tau9_b2_heavy"] < 1
+    assert 0 < passed.sum() == len(events)
+    for name in events.names:
+        np.testing.assert_array_equal(events.column(name), columns[name][passed])
+    assert tuple(made.dataset.manifest.features) == dataset_features(extended=True)
+
+
+def test_a_dataset_without_extended_n_subjettiness_says_how_to_get_it(
+    lhco_file: Path, output: Path
+) -> None:
+    (made,) = preprocess([lhco_file], output, _config())
+    assert tuple(made.dataset.manifest.features) == dataset_features(extended=False)
+    with pytest.raises(InputError, match=r"'tau1_b05_light'.*with preprocess.extended=true"):
+        made.dataset.load(load_config(None, ["train.features=extended"]).train.feature_names())
+
+
+def test_extended_n_subjettiness_of_a_feature_table(tmp_path: Path) -> None:
+    table = tmp_path / "features.csv"
+    table.write_text("m_jj,tau5_b05_light\n3500,0.1\n3600,\n", encoding="utf-8")
+    (made,) = preprocess([table], tmp_path / "d", _config("extended=true"))
+    events = made.dataset.load(["m_jj", "tau5_b05_light", "tau5_b05_heavy"])
+    np.testing.assert_array_equal(events.column("tau5_b05_light"), [0.1, np.nan])
+    assert np.isnan(events.column("tau5_b05_heavy")).all()
 
 
 @pytest.mark.parametrize("chunk_size", [1, 7, 15, 59, 60, 100])

@@ -20,7 +20,7 @@ from hepllm.config import Config, load_config
 from hepllm.data.dataset import read_dataset
 from hepllm.errors import ConfigError, InputError
 from hepllm.physics.readers import open_event_file
-from hepllm.schema import FEATURES
+from hepllm.schema import dataset_features
 from hepllm.stages import preprocess as stage
 from hepllm.stages.preprocess import preprocess
 
@@ -69,7 +69,7 @@ def test_several_feature_tables_make_one_dataset(cathode_files: list[Path], tmp_
     np.testing.assert_array_equal(events.label_raw, rows[:, 5])
     assert np.isnan(events.column("jet1_pt")).all()
     assert sorted(set(events.source)) == [path.stem for path in cathode_files]
-    assert made.dataset.manifest.features == list(FEATURES)
+    assert made.dataset.manifest.features == list(dataset_features(extended=False))
     assert len(np.unique(events.event_digest)) == 600
     table = pq.read_table(tmp_path / "c" / "events-00000.parquet")
     assert table["jet1_pt"].null_count == 600

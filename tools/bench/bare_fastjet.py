@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +26,8 @@ def to_awkward(particles: Particles) -> list[ak.Array]:
     return [ak.to_packed(events[i : i + BATCH]) for i in range(0, len(events), BATCH)]
 
 
-def run_bare(batches: list[ak.Array]) -> None:
-    """Jets, constituents and tau1..3 of the two leading jets, and nothing else."""
+def run_bare(batches: list[ak.Array], n_max: int = 3, betas: Sequence[float] = (1.0,)) -> None:
+    """Jets, constituents and N-subjettiness of the two leading jets, and nothing else."""
     definition = fastjet.JetDefinition(fastjet.antikt_algorithm, 1.0)
     for batch in batches:
         sequence = fastjet.ClusterSequence(batch, definition)
@@ -34,13 +35,15 @@ def run_bare(batches: list[ak.Array]) -> None:
         constituents = sequence.constituents(20.0)
         leading = ak.argsort(jets.px**2 + jets.py**2, ascending=False)[:, :2]
         of_jets = ak.to_packed(ak.flatten(constituents[leading], axis=1))
-        fastjet.ClusterSequence(of_jets, definition).njettiness(
-            measure_definition="NormalizedMeasure",
-            axes_definition="WTA_KT_Axes",
-            njets=[1, 2, 3],
-            beta=1,
-            R0=1.0,
-        )
+        leading_jets = fastjet.ClusterSequence(of_jets, definition)
+        for beta in betas:
+            leading_jets.njettiness(
+                measure_definition="NormalizedMeasure",
+                axes_definition="WTA_KT_Axes",
+                njets=list(range(1, n_max + 1)),
+                beta=beta,
+                R0=1.0,
+            )
 
 
 @dataclass(frozen=True)

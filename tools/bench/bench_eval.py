@@ -38,7 +38,6 @@ from hepllm.runs import kept_scores, pieces, run_baselines
 from hepllm.runs.folder import open_run
 from hepllm.runs.pieces import TableSource, cut_parts, score_missing
 from hepllm.runs.run_model import PieceScorer, RunModel
-from hepllm.schema import FEATURES
 from hepllm.stages import evaluate as evaluation
 from hepllm.stages.preprocess import preprocess
 from hepllm.stages.train import train
@@ -67,7 +66,8 @@ _STAGES = (
 def _tile(dataset: Path, n_events: int, seed: int, folder: Path) -> Path:
     """Makes a dataset of events drawn with replacement, each changed by one part in 10,000."""
     random = np.random.default_rng(seed)
-    table = read_dataset(dataset).load(list(FEATURES))
+    source = read_dataset(dataset)
+    table = source.load(source.manifest.features)
     chosen = random.integers(len(table), size=n_events)
     file = folder / "tiled.parquet"
     columns = {

@@ -16,14 +16,14 @@ import pyarrow.parquet as pq
 from measuring import clock, peak_pss
 
 from hepllm.data.dataset import read_dataset
-from hepllm.schema import FEATURES
 
 _GIB = 2**30
 
 
 def _write_table(dataset: Path, n_rows: int, path: Path) -> None:
     """Feature rows of a dataset, drawn with replacement."""
-    table = read_dataset(dataset).load(list(FEATURES))
+    source = read_dataset(dataset)
+    table = source.load(source.manifest.features)
     chosen = np.random.default_rng(1).integers(len(table), size=n_rows)
     columns = dict(zip(table.names, table.features[chosen].T, strict=True))
     pq.write_table(pa.table(columns), path)

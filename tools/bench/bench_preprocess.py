@@ -2,8 +2,9 @@
 
 Each ratio compares runs that alternate on the same events in this one process, so that other load
 on the machine hits both; medians are printed, and all single times stand in the JSON. Targets:
-one worker at least 75 % of the bare rate and 3 times the usual script, two workers at least 1.85
-times one, memory below 1.2 GiB and the same within 10 % for few and many events.
+one worker at least 75 % of the bare rate and 3 times the usual script, extended N-subjettiness at
+most 1.5 times the usual features, two workers at least 1.85 times one, memory below 1.2 GiB and the
+same within 10 % for few and many events.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from hepllm.logs import configure_logging
 from hepllm.physics.events import EventBatch, Particles
 from hepllm.physics.lhco_writer import to_padded, write_lhco
 from hepllm.physics.readers import open_event_file
-from hepllm.schema import FEATURES
+from hepllm.schema import EXTENDED_BETAS, EXTENDED_MAX_N, FEATURES, dataset_features
 from hepllm.stages.preprocess import preprocess
 from hepllm.stages.simulate import RND_FILE, simulate
 
@@ -47,7 +48,14 @@ N_SIMULATED = 1000
 ROTATION = 1e-3
 """Radians by which each copy of the events is turned about the beam; makes other digests."""
 
-TARGETS = {"bare": 0.75, "workers": 1.85, "usual": 3.0, "pss_gib": 1.2, "pss_growth": 1.1}
+TARGETS = {
+    "bare": 0.75,
+    "extended": 1.5,
+    "workers": 1.85,
+    "usual": 3.0,
+    "pss_gib": 1.2,
+    "pss_growth": 1.1,
+}
 
 STAGES: tuple[tuple[str, str, str, str], ...] = (
     ("input digest", "hepllm.physics.sources", "", "file_digest"),
@@ -169,14 +177,19 @@ def median(values: list[Timed]) -> float:
 
 
 def run_stage(
-    path: Path, *, executor: str = "serial", workers: int = 1, chunk: int = BATCH
+    path: Path,
+    *,
+    executor: str = "serial",
+    workers: int = 1,
+    chunk: int = BATCH,
+    extended: bool = False,
 ) -> EventTable:
     """Preprocesses a file into a folder that is thrown away; returns the first events."""
-    names = {"executor": executor, "workers": workers, "chunk_size": chunk}
+    names = {"executor": executor, "workers": workers, "chunk_size": chunk, "extended": extended}
     config = load_config(None, [f"preprocess.{key}={value}" for key, value in names.items()])
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         (made,) = preprocess([path], Path(folder) / "dataset", config)
-        return next(made.dataset.batches(tuple(FEATURES), BATCH))
+        return next(made.dataset.batches(dataset_features(extended), BATCH))
 
 
 def compare_with_bare(bench: Bench, n_events: int) -> None:
@@ -195,6 +208,28 @@ def compare_with_bare(bench: Bench, n_events: int) -> None:
     click.echo(f"bare fastjet    {rates['bare']:8.0f} events/s, arrays in memory")
     click.echo(f"end to end      {rates['end_to_end']:8.0f} events/s, {ratio:.1%} ({verdict})")
     bench.report.add("bare", series, events=n_events, events_per_second=rates, ratio=ratio)
+
+
+def compare_extended(bench: Bench, n_events: int) -> None:
+    """The extended N-subjettiness against the usual features, and against contrib's."""
+    batches, path = to_awkward(bench.tiler.particles(n_events)), bench.tiler.file(n_events)
+    betas = tuple(EXTENDED_BETAS.values())
+    runs: dict[str, Callable[[], object]] = {
+        "usual features": lambda: run_stage(path),
+        "extended": lambda: run_stage(path, extended=True),
+        "bare extended": lambda: run_bare(batches, EXTENDED_MAX_N, betas),
+    }
+    series = bench.alternate(runs)
+    seconds = {name: median(times) for name, times in series.items()}
+    cost, bare = (
+        seconds["extended"] / seconds[name] for name in ("usual features", "bare extended")
+    )
+    verdict = bench.report.require(cost, TARGETS["extended"], "cost of extended", at_most=True)
+    click.echo(f"extended        {n_events / seconds['extended']:8.0f} events/s")
+    click.echo(f"time over that of the usual features   x {cost:.2f} ({verdict})")
+    click.echo(f"and over bare fastjet with the same taus x {bare:.2f}")
+    ratios = {"over_usual_features": cost, "over_bare": bare}
+    bench.report.add("extended", series, events=n_events, **ratios)
 
 
 def compare_workers(bench: Bench, n_events: int) -> None:
@@ -317,12 +352,12 @@ def _machine() -> dict[str, Any]:
     }
 
 
-PARTS = ("bare", "usual", "workers", "memory", "stages")
+PARTS = ("bare", "extended", "usual", "workers", "memory", "stages")
 
 
 @click.command()
 @click.option("--only", multiple=True, type=click.Choice(PARTS), help="Measure this; repeatable.")
-@click.option("--events", default=10_000, show_default=True, help="For bare and stages.")
+@click.option("--events", default=10_000, show_default=True, help="For bare, extended and stages.")
 @click.option("--events-workers", default=50_000, show_default=True)
 @click.option("--events-usual", default=5_000, show_default=True)
 @click.option(
@@ -348,6 +383,7 @@ def main(only: tuple[str, ...], json_file: Path | None, check: bool, **sizes: An
         bench = Bench(report, tiler, sizes["repeats"], sizes["patience"], ceiling)
         measures: dict[str, Callable[[], None]] = {
             "bare": lambda: compare_with_bare(bench, sizes["events"]),
+            "extended": lambda: compare_extended(bench, sizes["events"]),
             "usual": lambda: compare_with_usual(bench, sizes["events_usual"]),
             "workers": lambda: compare_workers(bench, sizes["events_workers"]),
             "memory": lambda: measure_memory(bench, sizes["events_memory"]),

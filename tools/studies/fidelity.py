@@ -33,7 +33,14 @@ from hepllm.executor import run_tasks
 from hepllm.logs import configure_logging
 from hepllm.physics.chunks import make_chunks, process_chunk
 from hepllm.physics.readers import open_event_file
-from hepllm.schema import BACKGROUND, FEATURES, SIGNAL, FeatureSet, feature_names
+from hepllm.schema import (
+    BACKGROUND,
+    FEATURES,
+    SIGNAL,
+    FeatureSet,
+    dataset_features,
+    feature_names,
+)
 from hepllm.stages.simulate import RND_FILE, simulate
 
 logger = logging.getLogger("hepllm.fidelity")
@@ -93,7 +100,8 @@ def load_sample(files: list[Path], config: PreprocessConfig) -> Sample:
     work = functools.partial(process_chunk, config=config)
     results = [result for _, result in run_tasks(work, chunks, ordered=True)]
     features = {
-        name: np.concatenate([result.features[name] for result in results]) for name in FEATURES
+        name: np.concatenate([result.features[name] for result in results])
+        for name in dataset_features(config.extended)
     }
     label = np.concatenate([result.rows["label_raw"] for result in results])
     if np.isnan(label).any():
@@ -117,7 +125,7 @@ def in_window(sample: Sample) -> Sample:
 
 
 def distances(
-    simulated: Sample, real: Sample, features: Iterable[str] = tuple(FEATURES)
+    simulated: Sample, real: Sample, features: Iterable[str] = dataset_features(extended=False)
 ) -> list[Distance]:
     """Compares features in both classes, missing values left out; least likely ones first."""
     found = []
@@ -153,7 +161,7 @@ def cross_validated_auc(first: Floats, second: Floats, repeats: int) -> Auc:
 
 def told_apart(simulated: Sample, real: Sample, repeats: int) -> dict[str, Auc]:
     """Cross-validated AUC of simulated against real events of each class, on all features."""
-    names = tuple(FEATURES)
+    names = dataset_features(extended=False)
     return {
         name: cross_validated_auc(
             simulated.matrix(names, label), real.matrix(names, label), repeats
@@ -310,7 +318,7 @@ def main(
         sys.exit(error.exit_code)
     entries = distances(sample, real_sample)
     transfers = transfer(sample, real_sample, repeats)
-    lines = distance_table("feature", entries, FEATURES)
+    lines = distance_table("feature", entries, dataset_features(extended=False))
     cathode = cathode or reference_data() / CATHODE_FOLDER
     window: list[Distance] = []
     if cathode.is_dir():
