@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hepllm.hypotheses.signal import DECAYS, MOST_PRONGS, PRONGS, Decay
-from hepllm.hypotheses.words import Kind, Refusal, Word
+from hepllm.hypotheses.words import Kind, Refusal, Word, kind_at
 
 _LETTERS = {"q", "qbar", "b", "bbar", "t", "tbar"}
 
@@ -58,6 +58,9 @@ def match_decay(
         Refusal: if the words state a decay that the model does not know.
     """
     count, place = _counted(words, start)
+    if count and _is_shared(words, place):
+        decay, _ = _of_noun(words, place + 2, [], count)
+        return decay, place
     letters, after = _letters(words, place)
     if letters:
         return _of_letters(letters, count), after
@@ -65,20 +68,26 @@ def match_decay(
     decay, end = _of_noun(words, place, flavours, count)
     if decay is not None:
         return decay, end
-    if of_particle and count and not flavours and _kind(words, place) is Kind.PARTICLES:
+    if of_particle and count and not flavours and kind_at(words, place) is Kind.PARTICLES:
         return StatedDecay(None, count), place + 1
     return None, start
 
 
+def _is_shared(words: Sequence[Word], place: int) -> bool:
+    """Whether the noun of a number stands behind the next number: '2 and 3 prongs'."""
+    kinds = [kind_at(words, place + step) for step in range(3)]
+    return kinds[:2] == [Kind.AND, Kind.COUNT] and kinds[2] in (Kind.PRONG, Kind.QUARK)
+
+
 def _counted(words: Sequence[Word], place: int) -> tuple[int | None, int]:
     """The number that a decay begins with, and the place after it."""
-    if _kind(words, place) is Kind.ARTICLE:
+    if kind_at(words, place) is Kind.ARTICLE:
         place += 1
-    if _kind(words, place) is Kind.COUNT:
+    if kind_at(words, place) is Kind.COUNT:
         return int(words[place].value), place + 1
-    if _kind(words, place) is Kind.PAIR:
+    if kind_at(words, place) is Kind.PAIR:
         place += 1
-        return 2, place + (_kind(words, place) is Kind.FILLER and words[place].text == "of")
+        return 2, place + (kind_at(words, place) is Kind.FILLER and words[place].text == "of")
     return None, place
 
 
@@ -87,7 +96,7 @@ def _of_noun(
 ) -> tuple[StatedDecay | None, int]:
     """The decay that a noun behind flavours and a number states."""
     flavour = _FLAVOURS[flavours[0].text] if flavours else "q"
-    match _kind(words, place):
+    match kind_at(words, place):
         case Kind.QUARK:
             return _quarks(words, place, flavour, count)
         case Kind.PRONG:
@@ -101,13 +110,9 @@ def _of_noun(
     return None, place
 
 
-def _kind(words: Sequence[Word], place: int) -> Kind | None:
-    return words[place].kind if place < len(words) else None
-
-
 def _run(words: Sequence[Word], place: int, kind: Kind) -> tuple[list[Word], int]:
     found = []
-    while _kind(words, place) is kind:
+    while kind_at(words, place) is kind:
         found.append(words[place])
         place += 1
     return found, place
@@ -115,11 +120,11 @@ def _run(words: Sequence[Word], place: int, kind: Kind) -> tuple[list[Word], int
 
 def _letters(words: Sequence[Word], place: int) -> tuple[str, int]:
     """Letters of quarks: 'qq', 'bbbar', or one after another as in 'b bbar'."""
-    if _kind(words, place) is Kind.LETTERS and words[place].text not in _LETTERS:
+    if kind_at(words, place) is Kind.LETTERS and words[place].text not in _LETTERS:
         return re.sub(r"bar|'", "", words[place].text.replace("bbbar", "bb")), place + 1
     letters = ""
     while place < len(words) and words[place].text in _LETTERS:
-        if _kind(words, place + 1) is Kind.QUARK or not _stands(words, place, letters):
+        if kind_at(words, place + 1) is Kind.QUARK or not _stands(words, place, letters):
             break
         letters += words[place].text[0]
         place += 1
@@ -132,7 +137,7 @@ def _stands(words: Sequence[Word], place: int, letters: str) -> bool:
         return True
     follows = place + 1 < len(words) and words[place + 1].text in _LETTERS
     counted = place > 0 and words[place - 1].kind is Kind.COUNT
-    plural = _kind(words, place + 1) in (Kind.PAIR, Kind.PARTICLES, Kind.PARTICLE)
+    plural = kind_at(words, place + 1) in (Kind.PAIR, Kind.PARTICLES, Kind.PARTICLE)
     return bool(letters) or follows or (counted and not plural)
 
 
@@ -141,8 +146,7 @@ def _of_letters(letters: str, count: int | None) -> StatedDecay:
         return StatedDecay(None, 2)
     if len(set(letters)) > 1:
         raise Refusal(f"a decay to {letters} is not known; known are {', '.join(DECAYS)}")
-    total = len(letters) * count if count and len(letters) == 1 else len(letters)
-    return StatedDecay.to_quarks(letters[0], total)
+    return StatedDecay.to_quarks(letters[0], len(letters) * (count or 1))
 
 
 def _quarks(
@@ -150,8 +154,8 @@ def _quarks(
 ) -> tuple[StatedDecay, int]:
     plural = words[place].text == "quarks"
     place += 1
-    if _kind(words, place) is Kind.PAIR or (
-        _kind(words, place) is Kind.FLAVOUR and words[place].text.startswith("anti")
+    if kind_at(words, place) is Kind.PAIR or (
+        kind_at(words, place) is Kind.FLAVOUR and words[place].text.startswith("anti")
     ):
         return StatedDecay.to_quarks(flavour, 2), place + 1
     if count is None and plural and flavour == "q":

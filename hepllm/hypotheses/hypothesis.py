@@ -14,9 +14,9 @@ LONGEST = 400
 """Characters of a hypothesis."""
 
 _BEFORE = re.compile(
-    r"(?:[\s,;]*(?<![a-z_])(?:whose|with|having|of|at|near|around|about|approximately|ca|roughly|"
-    r"weighing|is|has|a|the|mass|m|m_?[({]*(?:z'+|w'+|jj|zprime|wprime|res|resonance|r|g)[)}]*)"
-    r"(?![a-z_])|[\s=~≈(:])*$"
+    r"(?:[\s,;]*(?:\band\s+)?(?<![a-z_])(?:whose|with|having|of|at|near|around|about|approximately|ca|"
+    r"roughly|weighing|is|has|a|the|mass|m|dijet|m_?[({]*(?:z'+|w'+|jj|zprime|wprime|res|resonance|"
+    r"r|g)[)}]*)(?![a-z_])|[\s=~≈(:])*$"
 )
 _ABOUT = re.compile(r"(?:[\s~≈]|\b(?:about|around|approximately|ca|roughly))*$")
 

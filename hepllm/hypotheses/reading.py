@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from hepllm.hypotheses.decays import StatedDecay, match_decay
-from hepllm.hypotheses.signal import DECAYS, Product, Signal
-from hepllm.hypotheses.words import Kind, Refusal, Word
+from hepllm.hypotheses.decays import match_decay
+from hepllm.hypotheses.drafts import Drafts
+from hepllm.hypotheses.lists import match_decays, match_masses, noun_behind
+from hepllm.hypotheses.signal import DECAYS, Signal
+from hepllm.hypotheses.words import Kind, Refusal, Word, kind_at, text_at
 
-_NOUNS = (Kind.PARTICLE, Kind.PARTICLES, Kind.NAME, Kind.RESONANCE)
-
-
-@dataclass
-class _Draft:
-    """X or Y as far as it has been read; ``has_mass`` also where it is said to be unknown."""
-
-    names: set[str] = field(default_factory=set)
-    mass: float | None = None
-    has_mass: bool = False
-    decay: StatedDecay | None = None
-
-    def product(self) -> Product:
-        decay = self.decay or StatedDecay()
-        return Product(self.mass, decay.decay, decay.n_prongs)
+_WHICH_DECAYS = "does not say which of the two decays so; write 'both to ...'"
 
 
 @dataclass(frozen=True)
@@ -31,7 +19,6 @@ class Reading:
     """What a text states.
 
     Attributes:
-        signal: the signal.
         of_resonance: positions of the words that state the mass of the resonance.
     """
 
@@ -55,7 +42,7 @@ class _Reader:
     """Goes through the words and keeps which particles they are about.
 
     Attributes:
-        drafts: products in the order of their first mention.
+        place: position of the next word.
         subject: positions of the products that are spoken of.
         on_resonance: whether the resonance is spoken of.
         is_adjacent: whether nothing but small words stand after the name of the subject.
@@ -68,11 +55,10 @@ class _Reader:
     def __init__(self, words: Sequence[Word]) -> None:
         self.words = words
         self.place = 0
-        self.drafts: list[_Draft] = []
+        self.drafts = Drafts()
         self.subject: list[int] = []
-        self.on_resonance = self.is_adjacent = self.in_decay = self.is_new = False
-        self.is_one_of_two = self.has_plural = False
-        self.place_of_decay = 0
+        self.on_resonance = self.is_adjacent = self.in_decay = False
+        self.is_new = self.is_one_of_two = self.has_plural = False
         self.m_resonance: float | None = None
         self.of_resonance: list[int] = []
         self.is_statement = False
@@ -80,6 +66,7 @@ class _Reader:
     def step(self) -> None:
         """Reads the next words."""
         if self._read_masses() or self._read_decays():
+            self.is_statement = True
             return
         word = self.words[self.place]
         self.place += 1
@@ -90,10 +77,8 @@ class _Reader:
         """What has been read."""
         if not self.is_statement:
             raise Refusal("states nothing of a signal")
-        drafts = [*self.drafts, _Draft(), _Draft()][:2]
-        _check_order(self.drafts)
         try:
-            signal = Signal((drafts[0].product(), drafts[1].product()), self.m_resonance)
+            signal = Signal(self.drafts.products(), self.m_resonance)
         except ValueError as error:
             raise Refusal(str(error)) from None
         return Reading(signal, tuple(self.of_resonance))
@@ -101,17 +86,16 @@ class _Reader:
     # Masses
 
     def _read_masses(self) -> bool:
-        places, end = self._mass_list()
+        places, end = match_masses(self.words, self.place)
         if not places:
             return False
-        self.is_statement = True
         if self.in_decay:
             raise Refusal(
-                f"'{self.words[places[0]].text}' stands where a decay is expected; a product of X "
-                "or Y has no mass that is looked at"
+                f"'{self.words[places[0]].text}' stands where a decay is expected; masses are "
+                "those of X, Y and the resonance"
             )
         self.place = end
-        noun = self._noun_at(end)
+        noun = noun_behind(self.words, end)
         if self.on_resonance and self.is_adjacent:
             self._set_resonance(places.pop(0))
         elif noun is Kind.RESONANCE or self._begins(noun, places, end):
@@ -123,48 +107,19 @@ class _Reader:
         self.is_adjacent = False
         return True
 
-    def _mass_list(self) -> tuple[list[int], int]:
-        """Positions of the masses of a list, an unknown one among them; and the place after it."""
-        found: list[int] = []
-        place = end = self.place
-        while place < len(self.words):
-            length = self._mass_length(place, bool(found))
-            if not length:
-                break
-            found.append(place)
-            place = end = place + length
-            joint = place
-            while self._kind(place) in (Kind.AND, Kind.COMMA):
-                place += 1
-            if joint == place:
-                break
-            while self._kind(place) is Kind.ARTICLE:
-                place += 1
-        return found, end
-
-    def _mass_length(self, place: int, is_listed: bool) -> int:
-        if self._kind(place) is Kind.MASS:
-            return 1
-        if self._kind(place) is not Kind.UNKNOWN:
-            return 0
-        if self._kind(place + 1) is Kind.MASS_WORD:
-            return 2
-        if self._kind(place + 1) in _NOUNS:
-            return 0
-        lists = self.words[place - 1].text == "masses" if place else False
-        return int(is_listed or lists)
-
     def _begins(self, noun: Kind | None, places: list[int], end: int) -> bool:
         """Whether the mass before the first arrow is that of the resonance: '3.5 TeV -> ...'."""
-        if self.drafts or len(places) > 1 or noun is not None or self._kind(end) is not Kind.ARROW:
+        is_first = not len(self.drafts) and len(places) == 1 and noun is None
+        if not is_first or kind_at(self.words, end) is not Kind.ARROW:
             return False
         decay, _ = match_decay(self.words, end + 1, of_particle=False)
-        return decay is None and any(
-            word.kind in (Kind.MASS, Kind.NAME) for word in self.words[end + 1 :]
-        )
+        rest = self.words[end + 1 :]
+        return decay is None and any(word.kind in (Kind.MASS, Kind.NAME) for word in rest)
 
     def _set_resonance(self, place: int) -> None:
         word = self.words[place]
+        if word.kind is not Kind.MASS:
+            return
         if self.m_resonance not in (None, word.value):
             raise Refusal("states two masses of the resonance")
         self.m_resonance = word.value
@@ -174,235 +129,179 @@ class _Reader:
     def _of_products(self, places: Sequence[int], noun: Kind | None) -> None:
         if not places:
             return
-        values = [
-            self.words[one].value if self.words[one].kind is Kind.MASS else None for one in places
-        ]
+        words = [self.words[one] for one in places]
+        values = [word.value if word.kind is Kind.MASS else None for word in words]
         if noun is Kind.NAME and not self._is_subject_waiting():
-            self.subject = [self._named(self.words[self.place].text)]
-            self.is_new = False
+            self.subject = [self.drafts.named(text_at(self.words, self.place))]
+            if len(values) == 2:
+                self.subject.insert(0, 1 - self.drafts.both()[self.subject[0]])
         elif len(values) == 1:
-            self.subject = self._owners_of_one(noun)
+            self.subject = self._owners_of_one(noun, places[0])
         elif len(values) == 2:
             self.subject = self._owners_of_two()
-        else:
+        if len(values) > 2:
             raise Refusal("states three masses; say which one the resonance has, 'Z' of 3.5 TeV'")
         if len(values) != len(self.subject):
             values = [values[0]] * len(self.subject)
         for owner, value in zip(self.subject, values, strict=True):
-            self._set_mass(self.drafts[owner], value)
+            self.drafts[owner].set_mass(value)
         self.is_one_of_two = len(places) == 2 and noun is Kind.PARTICLE
         self.on_resonance = self.is_new = False
 
     def _is_subject_waiting(self) -> bool:
         return self.is_adjacent and any(not self.drafts[one].has_mass for one in self.subject)
 
-    def _owners_of_one(self, noun: Kind | None) -> list[int]:
+    def _owners_of_one(self, noun: Kind | None, place: int) -> list[int]:
+        if text_at(self.words, self.place) == "each":
+            return self.drafts.both()
         waits = [one for one in self.subject if not self.drafts[one].has_mass]
+        is_joined = kind_at(self.words, place - 1) is Kind.AND
+        if waits and is_joined and noun is None and len(self.subject) == 1:
+            raise Refusal(f"does not say which particle has {self.words[place].text}")
         if waits and not self.is_new:
             return waits if len(waits) == 2 or len(self.subject) == 1 else self.subject
         if self.subject and self.is_adjacent and not self.is_new:
             return self.subject
-        if noun is Kind.PARTICLES and not self.drafts:
-            return self._both()
-        return [self._new()]
+        if noun is Kind.PARTICLES and not len(self.drafts):
+            return self.drafts.both()
+        return [self.drafts.add()]
 
     def _owners_of_two(self) -> list[int]:
-        if len(self.drafts) == 2 or not self.drafts:
-            return self._both()
-        if not self.drafts[0].has_mass and self.subject == [0]:
-            return self._both()
-        return [self._new(), self._new()]
-
-    @staticmethod
-    def _set_mass(draft: _Draft, value: float | None) -> None:
-        if draft.has_mass and draft.mass != value:
-            raise Refusal("states two masses of one particle, or three particles")
-        draft.mass, draft.has_mass = value, True
+        if len(self.drafts) == 1 and (self.drafts[0].has_mass or self.subject != [0]):
+            self.drafts.add()
+            self.drafts.add()  # refused
+        return self.drafts.both()
 
     # Decays
 
     def _read_decays(self) -> bool:
-        decays, end = self._decay_list()
+        start = self.place
+        decays, end = match_decays(self.words, start, of_particle=self.in_decay)
         if not decays:
             return False
-        self.is_statement = True
-        self.place_of_decay, self.place = self.place, end
-        noun = self._noun_at(end + (self._kind(end) is Kind.MASS))
-        if self.in_decay:
+        self.place = end
+        is_each = text_at(self.words, end) == "each"
+        if len(decays) == 2 or is_each:
+            owners = self.subject if self.in_decay and not is_each else self.drafts.both()
+        elif self.in_decay:
             owners = self.subject
-        elif len(decays) == 2:
-            owners = self._both()
         else:
-            owners = self._owners_of_decay(noun, end)
+            owners = self._owners_of_decay(start, end)
         if len(decays) > len(owners):
             raise Refusal("states two decays of one particle")
         if len(decays) < len(owners):
-            if self.is_one_of_two:
-                raise Refusal("does not say which of the two decays so; write 'both to ...'")
+            if self.is_one_of_two and not is_each:
+                raise Refusal(_WHICH_DECAYS)
             decays = [decays[0]] * len(owners)
         for owner, decay in zip(owners, decays, strict=True):
-            self._set_decay(self.drafts[owner], decay)
+            self.drafts[owner].set_decay(decay)
         self.subject = list(owners)
         self.in_decay = self.is_new = self.on_resonance = False
         return True
 
-    def _decay_list(self) -> tuple[list[StatedDecay], int]:
-        found: list[StatedDecay] = []
-        place = end = self.place
-        while place < len(self.words):
-            if self._is_unknown_decay(place, is_listed=bool(found)):
-                decay: StatedDecay | None = StatedDecay()
-                after = place + 1
-            else:
-                decay, after = match_decay(self.words, place, of_particle=self.in_decay)
-            if decay is None:
-                break
-            found.append(decay)
-            place = end = after
-            joint = place
-            while self._kind(place) in (Kind.AND, Kind.COMMA):
-                place += 1
-            beside = self._kind(place - 1) is self._kind(place) is Kind.LETTERS
-            if (joint == place and not beside) or len(found) == 2:
-                break
-            while self._is_between(place):
-                place += 1
-        return found, end
-
-    def _is_unknown_decay(self, place: int, *, is_listed: bool) -> bool:
-        if self._kind(place) is not Kind.UNKNOWN or not (self.in_decay or is_listed):
-            return False
-        return self._kind(place + 1) not in (*_NOUNS, Kind.MASS_WORD)
-
-    def _is_between(self, place: int) -> bool:
-        """Whether a word may stand before the second decay of a list: 'and one three-pronged'."""
-        if self._kind(place) in (Kind.ARTICLE, Kind.ARROW):
-            return True
-        if self._kind(place) is not Kind.COUNT or self.words[place].value != 1:
-            return False
-        decay, _ = match_decay(self.words, place + 1, of_particle=False)
-        return decay is not None
-
-    def _owners_of_decay(self, noun: Kind | None, end: int) -> list[int]:
-        if self._kind(end) is Kind.NAME and self.words[end - 1].kind is Kind.PRONG:
-            return [self._named(self._text(end))]
-        if len(self.subject) == 2 and self._text(self.place_of_decay - 1) == "(":
+    def _owners_of_decay(self, start: int, end: int) -> list[int]:
+        """The products that a decay belongs to which does not follow 'X decays to'."""
+        words = self.words
+        noun = noun_behind(words, end + (kind_at(words, end) is Kind.MASS))
+        if kind_at(words, end) is Kind.NAME and kind_at(words, end - 1) is Kind.PRONG:
+            return [self.drafts.named(text_at(words, end))]
+        if len(self.subject) == 2 and text_at(words, start - 1) == "(":
             if self.has_plural:
-                raise Refusal("does not say which of the two decays so; write 'both to ...'")
-            return [self.subject[-1]]
+                raise Refusal(_WHICH_DECAYS)
+            return self.subject[-1:]
         if self.subject and not self.is_new:
-            settled = all(self.drafts[one].decay is not None for one in self.subject)
-            if not (settled and noun is Kind.PARTICLE):
+            is_settled = all(self.drafts[one].has_decay for one in self.subject)
+            if not (is_settled and noun is Kind.PARTICLE):
                 return self.subject
         if self.is_new or noun is Kind.PARTICLE:
-            return [self._new()]
-        return self._both()
-
-    @staticmethod
-    def _set_decay(draft: _Draft, decay: StatedDecay) -> None:
-        if draft.decay is None or draft.decay.n_prongs is None:
-            draft.decay = decay
-            return
-        if decay.n_prongs not in (None, draft.decay.n_prongs) or (
-            decay.decay and draft.decay.decay not in (None, decay.decay)
-        ):
-            raise Refusal("states two decays of one particle")
-        draft.decay = decay if decay.decay else draft.decay
+            return [self.drafts.add()]
+        return self.drafts.both()
 
     # Words
 
     def _resonance(self, _: Word) -> None:
         self.is_statement = True
+        self._speak_of([], is_adjacent=self.place - 2 not in self.of_resonance)
         self.on_resonance = True
-        self.is_adjacent = self.place - 2 not in self.of_resonance
-        self.subject, self.in_decay, self.is_new = [], False, False
 
     def _name(self, word: Word) -> None:
         self.is_statement = True
         before = self.place - 2
-        while self._kind(before) in (Kind.AND, Kind.COMMA) or self._text(before) == "=":
+        if kind_at(self.words, before) is Kind.PARTICLE and len(self.subject) == 1:
+            self.drafts.name_last(self.subject[0], word.text)
+        while self._is_joint(before):
             before -= 1
-        alike = self._text(before).startswith("m_") == word.text.startswith("m_")
-        listed = self._kind(before) is Kind.NAME and alike
-        if self._kind(self.place - 2) is Kind.PARTICLE and len(self.subject) == 1:
-            draft = self.drafts[self.subject[0]]
-            if not draft.names and not self._find(word.text):
-                draft.names.add(word.text.removeprefix("m_"))
-        found = self._named(word.text)
-        if listed and found not in self.subject:
-            self.subject = [*self.subject, found]
-        else:
-            self.subject = [found]
-        self.on_resonance = self.in_decay = self.is_new = False
-        self.is_adjacent = True
+        alike = text_at(self.words, before).startswith("m_") == word.text.startswith("m_")
+        is_listed = kind_at(self.words, before) is Kind.NAME and alike
+        found = self.drafts.named(word.text)
+        # In 'Z' -> X Y, X -> bb' the second X begins something new.
+        is_listed = is_listed and all(one < found for one in self.subject)
+        self._speak_of([*self.subject, found] if is_listed else [found], is_adjacent=True)
 
-    def _arrow(self, word: Word) -> None:
-        decay, _ = match_decay(self.words, self.place, of_particle=False)
+    def _is_joint(self, place: int) -> bool:
+        """Whether a word stands between names of a list: 'X and Y', 'm_X = m_Y'."""
+        kind = kind_at(self.words, place)
+        return kind in (Kind.AND, Kind.COMMA) or text_at(self.words, place) == "="
+
+    def _arrow(self, _: Word) -> None:
+        self.is_adjacent = False
         if self.subject:
-            self.in_decay, self.is_adjacent = True, False
+            self.in_decay = True
             return
-        follows = self._kind(self.place) is Kind.ARROW
-        noun = None if decay is None else self._noun_at(self._decay_end())
-        if decay is not None and noun is None:
+        decay, end = match_decay(self.words, self.place, of_particle=False)
+        if decay is not None and noun_behind(self.words, end) is None:
             if self.on_resonance:
                 raise Refusal(
                     "states a decay of the resonance to quarks; say what its two products decay "
                     "to, 'Z' to X and Y, both to two quarks'"
                 )
-            self.subject, self.in_decay = self._both(), True
-        self.is_adjacent = False
-        if not follows:
+            self.subject, self.in_decay = self.drafts.both(), True
+        if kind_at(self.words, self.place) is not Kind.ARROW:
             self.on_resonance = False
-        del word
-
-    def _decay_end(self) -> int:
-        _, end = match_decay(self.words, self.place, of_particle=False)
-        return end
 
     def _count(self, word: Word) -> None:
-        if word.value == 1:
-            masses = {one.mass for one in self.drafts}
-            if self._kind(self.place) is Kind.ARROW and len(self.drafts) == 2 and len(masses) == 2:
-                raise Refusal("'one' may be either particle; write 'the first' or 'the heavier'")
-            self._article(word)
-        elif word.value == 2:
+        if word.value == 2:
             self._all(word)
-        else:
+            return
+        if word.value > 2:
             raise Refusal(f"'{word.text}' of what? a signal has two products, X and Y")
+        masses = {one.mass for one in self.drafts.known}
+        if kind_at(self.words, self.place) is Kind.ARROW and len(masses) == 2:
+            raise Refusal("'one' may be either particle; write 'the first' or 'the heavier'")
+        self._article(word)
 
     def _all(self, _: Word) -> None:
-        self.subject, self.is_adjacent, self.is_new = self._both(), True, False
-        self.on_resonance = self.in_decay = self.is_one_of_two = False
+        self._speak_of(self.drafts.both(), is_adjacent=True)
+        self.is_one_of_two = False
 
     def _article(self, _: Word) -> None:
         if not self.in_decay:
             self.is_new, self.is_adjacent = True, False
 
     def _and(self, _: Word) -> None:
-        self.is_adjacent, self.in_decay = False, False
+        self.is_adjacent = self.in_decay = False
         self.is_new = len(self.subject) < 2
 
     def _comma(self, _: Word) -> None:
         self.is_adjacent = self.in_decay = False
 
-    def _other(self, _: Word) -> None:
-        while len(self.drafts) < 2:
-            self.drafts.append(_Draft())
-        self.subject = [0 if self.subject == [1] and self._text(self.place - 1) == "other" else 1]
-        self.is_adjacent, self.is_new = True, False
-        self.on_resonance = self.in_decay = self.is_one_of_two = False
+    def _other(self, word: Word) -> None:
+        self.drafts.both()
+        is_first = self.subject == [1] and word.text == "other"
+        self._speak_of([0 if is_first else 1], is_adjacent=True)
+        self.is_one_of_two = False
 
     def _particle(self, _: Word) -> None:
         if self.on_resonance and not self.is_new:
             return
         if self.is_new or not self.subject:
-            self.subject = [self._new()]
+            self.subject = [self.drafts.add()]
         self.on_resonance = self.is_new = False
         self.is_adjacent = not self.drafts[self.subject[-1]].has_mass
 
     def _particles(self, _: Word) -> None:
-        self.is_new, self.on_resonance, self.is_adjacent = False, False, True
-        self.has_plural = True
+        self.on_resonance = self.is_new = False
+        self.is_adjacent = self.has_plural = True
 
     def _unknown(self, _: Word) -> None:
         self.is_statement = True
@@ -413,84 +312,24 @@ class _Reader:
             raise Refusal(f"'{word.text}' is no decay; known are {', '.join(DECAYS)}")
 
     def _flavour(self, word: Word) -> None:
-        if word.text == "light" and self._kind(self.place) is Kind.PARTICLE:
-            self._name(Word(Kind.NAME, "lighter", word.start, word.end))
-            return
-        if word.text == "light":
-            return
-        raise Refusal(f"'{word.text}' alone is no decay; write e.g. 'two {word.text} quarks'")
+        if word.text != "light":
+            raise Refusal(f"'{word.text}' alone is no decay; write e.g. 'two {word.text} quarks'")
+        self._weight("lighter")
 
     def _adjective(self, word: Word) -> None:
-        if word.text == "heavy" and self._kind(self.place) is Kind.PARTICLE:
-            self._name(Word(Kind.NAME, "heavier", word.start, word.end))
+        if word.text == "heavy":
+            self._weight("heavier")
 
-    # Products
+    def _weight(self, name: str) -> None:
+        """Reads 'light jet' and 'heavy jet' as names."""
+        if kind_at(self.words, self.place) is Kind.PARTICLE:
+            self.is_statement = True
+            self._speak_of([self.drafts.named(name)], is_adjacent=True)
 
-    def _new(self) -> int:
-        if len(self.drafts) == 2:
-            raise Refusal("states three particles; a signal has two products, X and Y")
-        self.drafts.append(_Draft())
-        return len(self.drafts) - 1
+    def _speak_of(self, subject: list[int], *, is_adjacent: bool) -> None:
+        self.subject, self.is_adjacent = subject, is_adjacent
+        self.on_resonance = self.in_decay = self.is_new = False
 
-    def _both(self) -> list[int]:
-        while len(self.drafts) < 2:
-            self.drafts.append(_Draft())
-        return [0, 1]
-
-    def _find(self, text: str) -> int | None:
-        name = _SAME_NAME.get(text, text.removeprefix("m_"))
-        for place, draft in enumerate(self.drafts):
-            if name in draft.names:
-                return place
-        return None
-
-    def _named(self, text: str) -> int:
-        """The position of the product of a name, which may be new."""
-        found = self._find(text)
-        if found is not None:
-            return found
-        name = _SAME_NAME.get(text, text.removeprefix("m_"))
-        if name == "first":
-            return self._both()[0]
-        if name in ("heavier", "lighter"):
-            masses = [one.mass for one in self.drafts if one.mass is not None]
-            if len(masses) == 2 and masses[0] != masses[1]:
-                return masses.index(max(masses) if name == "heavier" else min(masses))
-        if len(self.drafts) < 2:
-            found = self._new()
-        else:
-            nameless = [place for place, one in enumerate(self.drafts) if not one.names]
-            if not nameless:
-                raise Refusal(f"names a third product, '{text}'")
-            found = nameless[0]
-        self.drafts[found].names.add(name)
-        return found
-
-    # Places
-
-    def _kind(self, place: int) -> Kind | None:
-        return self.words[place].kind if 0 <= place < len(self.words) else None
-
-    def _text(self, place: int) -> str:
-        return self.words[place].text if 0 <= place < len(self.words) else ""
-
-    def _noun_at(self, place: int) -> Kind | None:
-        """The noun that the words before a place belong to, behind adjectives."""
-        while place < len(self.words):
-            if self._kind(place) is Kind.ADJECTIVE or self._text(place) == "light":
-                place += 1
-                continue
-            decay, after = match_decay(self.words, place, of_particle=False)
-            if decay is None or self.words[after - 1].kind is not Kind.PRONG:
-                break
-            place = after
-        kind = self._kind(place)
-        if kind is Kind.NAME and (place != self.place or self._text(place).startswith("m_")):
-            return None
-        return kind if kind in _NOUNS else None
-
-
-_SAME_NAME: Mapping[str, str] = {"heaviest": "heavier", "lightest": "lighter"}
 
 _STEPS: Mapping[Kind, Callable[[_Reader, Word], None]] = {
     Kind.RESONANCE: _Reader._resonance,
@@ -511,16 +350,3 @@ _STEPS: Mapping[Kind, Callable[[_Reader, Word], None]] = {
     Kind.ADJECTIVE: _Reader._adjective,
     Kind.STRANGE: _Reader._strange,
 }
-
-
-def _check_order(drafts: Sequence[_Draft]) -> None:
-    """Refuses a heavier particle that is lighter."""
-    for place, draft in enumerate(drafts):
-        other = drafts[1 - place] if len(drafts) == 2 else _Draft()
-        if draft.mass is None or other.mass is None:
-            continue
-        wrong = ("heavier" in draft.names and draft.mass < other.mass) or (
-            "lighter" in draft.names and draft.mass > other.mass
-        )
-        if wrong:
-            raise Refusal("the particle called heavier is the lighter one")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
@@ -70,31 +70,31 @@ _KINDS: Mapping[Kind, str] = {
         "to into decays decay decaying becomes become becoming yields yielding gives giving"
     ),
     Kind.RESONANCE: (
-        "z' w' g' z'' zprime wprime prime resonance graviton radion g* gkk z* w* m_z' m_w' m_jj "
+        "z' w' g' a' z'' zprime wprime prime resonance graviton radion g* gkk z* w* m_z' m_w' m_jj "
         "mjj m_zprime m_wprime m_r m_g m_res m_g* m_gkk m_resonance dijet parent mother"
     ),
     Kind.NAME: "x y m_x m_y heavier lighter heaviest lightest first",
     Kind.BOTH: "both each identical equal same either all",
     Kind.OTHER: "other second another",
     Kind.ARTICLE: "a an",
-    Kind.AND: "and plus",
+    Kind.AND: "and plus against",
     Kind.UNKNOWN: "unknown anything any open something unspecified undetermined whatever free",
     Kind.PARTICLE: "particle jet boson object product daughter scalar fatjet partner",
     Kind.PARTICLES: "particles jets bosons objects products daughters scalars fatjets resonances",
     Kind.QUARK: "quark quarks",
-    Kind.PRONG: "prong prongs pronged body subjet subjets",
+    Kind.PRONG: "prong prongs pronged subjet subjets",
     Kind.PAIR: "pair pairs",
     Kind.FLAVOUR: (
         "b bottom bottoms beauty top tops t antitop antibottom light antiquark antiquarks"
     ),
-    Kind.ADJECTIVE: "narrow large radius boosted hadronic new heavy massive neutral",
+    Kind.ADJECTIVE: "fat wide narrow large radius boosted hadronic new heavy massive neutral",
     Kind.MASS_WORD: "mass masses weighing weighs weight",
     Kind.FILLER: (
         "the of at is are has have having whose which that by in on as it its their this these for "
         "from with then via about around approximately near roughly ca search signal hypothesis "
         "model event events process final state states physics hadronically fully respectively "
         "only just there be can i we look looking find produced production pp where while m beyond "
-        "standard sm bsm"
+        "standard sm bsm contain contains containing recoil recoils recoiling substructure"
     ),
 }
 _COUNTS = {
@@ -133,6 +133,7 @@ _REFUSED: Mapping[str, str] = {
         "is no decay that the model knows; X and Y decay to one quark (q), two quarks (qq), two b "
         "quarks (bb), three quarks (qqq) or two top quarks (tt), and are named by their masses"
     ),
+    "gev tev mev": "stands without a number",
     "ev kev pev kg": "is no unit of these masses; write GeV, TeV or MeV",
 }
 _REASON_OF = {word: reason for words, reason in _REFUSED.items() for word in words.split()}
@@ -140,22 +141,35 @@ _REASON_OF = {word: reason for words, reason in _REFUSED.items() for word in wor
 _LETTERS = re.compile(r"(?:q(?:bar)?'?){1,3}|(?:b(?:bar)?){2}|(?:t(?:bar)?){2}|jj")
 _TOKEN = re.compile(
     r"(?P<arrow>-+>|=+>|→|⟶|⇒|\\(?:to|rightarrow)\b)"
-    r"|(?P<number>\d+(?:,\d+)*(?:\.\d+)?(?:e[+-]?\d+)?|\.\d+)(?P<unit>[\s-]*(?:[kmgtp]?ev)\b)?"
+    r"|(?P<vague>\+\s*/?\s*-|±|[<>≤≥≲≳])"
+    r"|(?P<number>\d+(?:,\d+)*(?:\.\d+|\.(?=\s*[kmgtp]?ev\b))?(?:e[+-]?\d+)?|\.\d+)"
+    r"(?P<unit>[\s-]*(?:[kmgtp]?ev)\b(?:\s*/\s*c\s*\^?\s*[2²])?)?"
     r"|(?P<mass>m_?[({]{0,2}(?:x|y|z'+|w'|jj|zprime|wprime|res|resonance|r|g)\b'*[)}]{0,2})"
     r"(?![a-z0-9_])"
     r"|(?P<prime>[zwg][\s_-]?prime\b)"
     r"|(?P<word>[a-z][a-z0-9_]*(?:'+|\*)?)"
-    r"|(?P<comma>[,;:])|(?P<and>[+&/])|(?P<sign>[().=~≈\[\]|-])",
+    r"|(?P<comma>[,;:])|(?P<and>[+&/])|(?P<sign>[().?!=~≈\[\]|-])",
 )
 
 
 _USUAL = str.maketrans(
     {
         **dict.fromkeys("\u2032\u2019\u2018\u00b4`", "'"),  # primes and quotation marks
+        **dict.fromkeys("\u0304\u0305", "bar"),  # a line over the letter before
         **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-"),  # hyphens, dashes, minus
     }
 )
 """Signs in place of their variants."""
+
+
+def kind_at(words: Sequence[Word], place: int) -> Kind | None:
+    """The kind of a word; None outside of the text."""
+    return words[place].kind if 0 <= place < len(words) else None
+
+
+def text_at(words: Sequence[Word], place: int) -> str:
+    """A word in small letters; empty outside of the text."""
+    return words[place].text if 0 <= place < len(words) else ""
 
 
 class Refusal(Exception):  # noqa: N818 - a reason, which becomes an InputError with the text
@@ -206,6 +220,8 @@ def _word(text: str, found: re.Match[str]) -> Iterator[Word]:
         case "mass":
             name = "m_" + re.sub(r"^m_?|[({})]", "", written)
             yield Word(_KIND_OF[name], name, start, end)
+        case "vague":
+            raise Refusal(f"'{written}' states an error or a range; give one mass")
         case "comma":
             yield Word(Kind.COMMA if written == "," else Kind.STOP, written, start, end)
         case "and":
@@ -250,7 +266,7 @@ def _number(text: str, found: re.Match[str]) -> Word:
         if not re.fullmatch(r"[1-9]\d{0,2}(,\d{3})+(\.\d+)?", number):
             raise Refusal(f"'{number}' is no number; write '1200' or '0.73', without commas")
         number = number.replace(",", "")
-    name = (unit or "").strip(" -")
+    name = (unit or "").strip(" -").partition("/")[0].strip()
     if name and name not in _UNITS:
         raise Refusal(f"'{shown}' has the unit '{name}'; write GeV, TeV or MeV")
     # 0.1 eV is less than any mass can be known to, and more than 0.73 * 1000 is off 730.

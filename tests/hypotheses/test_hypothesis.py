@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hepllm.errors import InputError
 from hepllm.hypotheses.hypothesis import OPEN, Hypothesis, parse_hypothesis
@@ -85,6 +88,24 @@ def without_resonance(hypothesis: Hypothesis) -> str:
         ("heavier jet 730 GeV (qq), lighter jet (bb)", Product(730, "qq"), Product(None, "bb")),
         ("three-pronged X, two-pronged Y", Product(None, None, 2), Product(None, None, 3)),
         ("X decays to two jets", Product(None, None, 2), UNKNOWN),
+        ("jets with 2 and 3 prongs", Product(None, None, 2), Product(None, None, 3)),
+        ("Z' -> Y X, Y -> bb", Product(None, "bb"), UNKNOWN),
+        ("Z' -> Y X, X -> bb", Product(None, "bb"), UNKNOWN),
+        ("X, Y -> bb", Product(None, "bb"), Product(None, "bb")),
+        ("X to two quarks each", Product(None, "qq"), Product(None, "qq")),
+        ("730 GeV each", Product(730), Product(730)),
+        ("Z\u2032 \u2192 X (500\u00a0GeV) Y, X \u2192 b b\u0304", Product(500, "bb"), UNKNOWN),
+        (
+            "a fat jet of ~120 GeV/c^2 recoiling against a 3-prong jet",
+            Product(120),
+            Product(n_prongs=3),
+        ),
+        (
+            "one is three-pronged, the other is one-pronged",
+            Product(n_prongs=1),
+            Product(n_prongs=3),
+        ),
+        ("the 730. GeV particle decays to qq. Is Y of .38 TeV?", Product(730, "qq"), Product(380)),
         ("1,200 GeV and 730GeV particles", Product(1200), Product(730)),
     ],
 )
@@ -105,6 +126,7 @@ def test_products(text: str, first: Product, second: Product) -> None:
         ("m_X = 730 GeV, m_Z' = 3500 GeV, X -> bb", 3500, "m_X = 730, X -> bb"),
         ("3.5 TeV -> 730 GeV + 380 GeV", 3500, "730 + 380"),
         ("730 GeV and 380 GeV from a 3.5 TeV Z'", 3500, "730 and 380 from a Z'"),
+        ("masses 730 GeV and dijet mass of 3.5 TeV", 3500, "masses 730"),
         ("3500 GeV graviton to 730 GeV and 380 GeV", 3500, "graviton to 730 and 380"),
     ],
 )
@@ -143,12 +165,19 @@ def test_the_mass_of_the_resonance_is_read_and_left_out(
         ("three-pronged X -> bb", "states two decays of one particle"),
         ("X -> bb, X -> tt", "states two decays of one particle"),
         ("X to bbb", "a decay to bbb is not known"),
+        ("X to four bb", "a decay to bbbbbbbb is not known"),
         ("X to four quarks", "a decay to qqqq is not known"),
         ("X to bananas", "'bananas' is no decay"),
         ("X to two muons", "'muons' is no decay that the model knows"),
         ("Z' -> WZ", "'wz' is no decay that the model knows"),
         ("Z' -> qq", "states a decay of the resonance to quarks"),
         ("X of 730 GeV, Y of 380 GeV, a 9 GeV particle", "or three particles"),
+        ("a jet with three prongs and 500 GeV", "does not say which particle has 500 GeV"),
+        ("X of 730 +- 20 GeV", "'+-' states an error or a range"),
+        ("X of >700 GeV", "'>' states an error or a range"),
+        ("a GeV", "'gev' stands without a number"),
+        ("a three-body decay of X", "'three' of what?"),
+        ("400 GeV and 300 GeV jets (two-pronged)", "does not say which of the two"),
         ("three jets", "'three' of what?"),
         ("thre quarks", "'thre' is not understood (did you mean 'three'?)"),
         ("a 730 and a 380 GeV particle decaying to bb", "write 'both to ...'"),
@@ -168,6 +197,31 @@ def test_refused_in_one_line(text: str, reason: str) -> None:
     assert message.endswith(
         'write e.g. "Z\' to a 730 GeV and a 380 GeV particle, both to two quarks"'
     )
+
+
+WORDS = """
+    X Y Z' m_X m_Y m_jj resonance of at with and , ; ( ) = -> to decaying both each one two three a
+    the other first second heavier lighter unknown mass masses particle particles jet jets quark
+    quarks b top light pair prong pronged qq bb tt qqq two-pronged identical 730 380 GeV TeV - +
+    spin not or 0.73
+"""
+
+
+@given(st.lists(st.sampled_from([*WORDS.split(), "730 GeV", "380 GeV", "3.5 TeV"]), max_size=14))
+@settings(deadline=None, max_examples=500)
+def test_every_number_is_used_or_the_text_is_refused(words: list[str]) -> None:
+    text = " ".join(words)
+    try:
+        hypothesis = parse_hypothesis(text)
+    except InputError as error:
+        assert "\n" not in str(error)  # noqa: PT017 - most texts are refused
+        return
+    masses = [one for one in hypothesis.pieces if isinstance(one, float)]
+    stated = [one.mass for one in hypothesis.signal.products if one.mass is not None]
+    assert set(masses) == set(stated), text
+    left_out = hypothesis.signal.m_resonance
+    n_masses = len(re.findall(r"(?:730|380|3\.5|0\.73)", text))
+    assert n_masses == len(masses) or (left_out is not None and n_masses > len(masses)), text
 
 
 def test_pieces_are_words_and_masses() -> None:
