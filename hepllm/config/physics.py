@@ -19,6 +19,7 @@ from hepllm.config.section import (
     WholeNumber,
     setting,
 )
+from hepllm.hypotheses.signal import LIGHTEST, Decay, Product, Signal
 from hepllm.schema import EXTENDED_FEATURES
 
 Executor = Literal["serial", "processes", "dask"]
@@ -52,27 +53,60 @@ class DetectorConfig(Section):
     )
 
 
+Width = Annotated[float, Field(gt=0, le=0.2)]
+
+LIGHTEST_OF: Mapping[Decay, float] = {
+    "q": LIGHTEST,
+    "qq": LIGHTEST,
+    "bb": 20.0,
+    "qqq": 30.0,
+    "tt": 380.0,
+}
+"""Smallest mass in GeV of X or Y with each decay: above the threshold by some natural widths."""
+
+
 class SignalConfig(Section):
-    """The resonance: Z' -> X Y, each of X and Y -> q qbar; defaults as in the R&D sample."""
+    """The resonance Z' -> X Y and the decays of X and Y; defaults as in the R&D sample."""
 
     m_zprime: Positive = setting(3500.0, "Mass of Z'", "GeV")
-    m_x: Positive = setting(500.0, "Mass of X", "GeV")
-    m_y: Positive = setting(100.0, "Mass of Y", "GeV")
+    m_x: Positive = setting(500.0, "Mass of X; without meaning if decay_x is q", "GeV")
+    m_y: Positive = setting(100.0, "Mass of Y; without meaning if decay_y is q", "GeV")
+    decay_x: Decay = setting("qq", "Decay of X; tt: two tops in one jet; q: X is a single quark")
+    decay_y: Decay = setting("qq", "Decay of Y")
+    width: Width = setting(
+        1e-3, "Natural width of Z' over its mass; 1e-3 is far below the resolution"
+    )
 
     @model_validator(mode="after")
-    def _decay_is_open(self) -> Self:
-        if self.m_x + self.m_y >= self.m_zprime:
+    def _decays_are_open(self) -> Self:
+        masses = {}
+        for name, decay in (("x", self.decay_x), ("y", self.decay_y)):
+            mass, least = getattr(self, f"m_{name}"), LIGHTEST_OF[decay]
+            if decay == "q":
+                continue
+            if mass < least:
+                raise ValueError(f"m_{name} = {mass:g} must be at least {least:g} for {decay}")
+            masses[f"m_{name}"] = mass
+        if sum(masses.values()) >= self.m_zprime:
             raise ValueError(
-                f"m_x + m_y = {self.m_x + self.m_y:g} must be below m_zprime = {self.m_zprime:g}"
+                f"{' + '.join(masses)} = {sum(masses.values()):g} must be below "
+                f"m_zprime = {self.m_zprime:g}"
             )
         return self
+
+    @property
+    def truth(self) -> Signal:
+        """The signal as a hypothesis states it; a single quark has no mass."""
+        pairs = ((self.m_x, self.decay_x), (self.m_y, self.decay_y))
+        first, second = (Product(None if decay == "q" else mass, decay) for mass, decay in pairs)
+        return Signal((first, second), self.m_zprime)
 
 
 _Masses = Annotated[tuple[Positive, ...], Field(min_length=1)]
 
 
 class GridConfig(Section):
-    """Signals of many masses in grid.h5, for efficiencies and limits by mass, and for training."""
+    """Signals of many masses and decays: grid.h5 for limits by mass, or rnd.h5 for training."""
 
     events: WholeNumber = setting(0, "Signal events of each point; 250 are usual; 0: no such file")
     m_zprime: _Masses = setting(
@@ -88,6 +122,15 @@ class GridConfig(Section):
     )
     random_points: WholeNumber = setting(
         0, "Points drawn between the smallest and largest masses, flat in log; 0: all combinations"
+    )
+    decays: Annotated[tuple[Decay, ...], Field(min_length=1)] = setting(
+        ("qq",), "Decays of X and of Y, independent of each other"
+    )
+    exclude: tuple[tuple[Decay, Decay], ...] = setting(
+        (), "Decays of X and Y, in any order, that no point has together, such as [[qqq, bb]]"
+    )
+    widths: Annotated[tuple[Width, ...], Field(min_length=1)] = setting(
+        (1e-3,), "Natural widths of Z' over its mass"
     )
 
 

@@ -1,7 +1,8 @@
 """Simulates signal and background events: Pythia 8, the detector and the trigger.
 
 The processes are those of the LHC Olympics R&D sample (Kasieczka et al., arXiv:2101.08320): QCD
-dijets, and Z' -> X Y with X, Y -> q qbar, in pp collisions at 13 TeV.
+dijets, and Z' -> X Y with X, Y -> q qbar, in pp collisions at 13 TeV. ``physics.topologies`` has
+the other decays of X and Y.
 
 A comparison with the real R&D events (``tools/studies/fidelity.py``) decided three choices: no
 multiparton interactions, long-lived strange hadrons that decay in the detector only, and vector
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -27,6 +29,7 @@ from hepllm.physics.events import Particles
 from hepllm.physics.generated import GeneratedParticles
 from hepllm.physics.jets import cluster
 from hepllm.physics.lhco_writer import SLOTS, to_padded
+from hepllm.physics.topologies import SignalProcess, neutral_resonance, signal_process
 from hepllm.schema import BACKGROUND, SIGNAL
 
 Purpose = Literal["rnd", "blackbox", "grid"]
@@ -46,11 +49,6 @@ _SEED_STRIDE = 556_230_599
 _GRID_POSITION = MAX_SEED // 2
 """Where the seeds of a grid begin, so that the events of the other files stay as they were."""
 
-RELATIVE_WIDTH = 1e-3
-"""Natural width of the resonance over its mass, far below the detector's resolution."""
-
-LIGHT_QUARKS = (1, 2, 3, 4)
-
 _BATCH_RANGE = (8, 64)
 """Fewest and most events per call of Pythia."""
 
@@ -68,7 +66,7 @@ class Block:
         start: first row.
         labels: ``SIGNAL`` or ``BACKGROUND``, one byte per row.
         seed: seed of the run.
-        signal: masses of the signal; None: those of the configuration.
+        signal: the signal; None: that of the configuration.
     """
 
     purpose: Purpose
@@ -84,7 +82,10 @@ class Block:
         if self.signal is None:
             return text
         one = self.signal
-        return f"{text}, Z' {one.m_zprime:g} GeV, X {one.m_x:g} GeV, Y {one.m_y:g} GeV"
+        return (
+            f"{text}, Z' {one.m_zprime:g} GeV, X {one.m_x:g} GeV to {one.decay_x}, "
+            f"Y {one.m_y:g} GeV to {one.decay_y}"
+        )
 
 
 @dataclass(frozen=True)
@@ -101,25 +102,36 @@ class SimulatedBlock:
 
 
 def plan_blocks(
-    purpose: Purpose, n_events: int, signal_fraction: float, block_size: int, seed: int
+    purpose: Purpose,
+    n_events: int,
+    signal_fraction: float,
+    block_size: int,
+    seed: int,
+    *,
+    signals: Sequence[SignalConfig | None] = (None,),
 ) -> tuple[Block, ...]:
     """Divides the rows of a file into blocks.
 
     Exactly round(n_events * signal_fraction) rows are signal, at positions drawn with the seed.
+    Each of ``signals`` has as many rows in succession as the others, or one more; None is the
+    signal of the configuration.
     """
     labels = np.full(n_events, BACKGROUND, dtype=np.uint8)
     labels[: round(n_events * signal_fraction)] = SIGNAL
     np.random.default_rng([seed, get_args(Purpose).index(purpose)]).shuffle(labels)
-    return tuple(
-        Block(purpose, index, start, labels[start : start + block_size].tobytes(), seed)
-        for index, start in enumerate(range(0, n_events, block_size))
-    )
+    edges = [n_events * place // len(signals) for place in range(len(signals) + 1)]
+    blocks: list[Block] = []
+    for signal, first, stop in zip(signals, edges[:-1], edges[1:], strict=True):
+        for start in range(first, stop, block_size):
+            part = labels[start : min(start + block_size, stop)].tobytes()
+            blocks.append(Block(purpose, len(blocks), start, part, seed, signal))
+    return tuple(blocks)
 
 
 def plan_points(
     signals: Sequence[SignalConfig], n_events: int, block_size: int, seed: int
 ) -> tuple[Block, ...]:
-    """Divides a file with ``n_events`` signal events of each of several masses into blocks."""
+    """Divides a file with ``n_events`` events of each of several signals into blocks."""
     blocks: list[Block] = []
     for place, signal in enumerate(signals):
         for start in range(0, n_events, block_size):
@@ -224,47 +236,29 @@ def start_pythia(process: int, seed: int, config: SimulateConfig) -> Any:
         f"PartonLevel:MPI = {'on' if config.multiparton_interactions else 'off'}",
     ]
     if process == SIGNAL:
-        settings += signal_settings(config.signal)
+        chosen = signal_process(config.signal)
     else:
-        settings += ["HardQCD:all = on", f"PhaseSpace:pTHatMin = {config.pt_hat_min}"]
-    settings += config.pythia_settings
-    for setting in settings:
-        if not pythia.readString(setting):
-            raise InputError(f"Pythia refuses the setting '{setting}'")
+        chosen = SignalProcess(("HardQCD:all = on", f"PhaseSpace:pTHatMin = {config.pt_hat_min}"))
+    settings += [*chosen.before, *config.pythia_settings]
+    _read(pythia, settings)
+    if chosen.neutral:
+        hook = neutral_resonance(pythia8)
+        pythia.setUserHooksPtr(hook)
+        # Pythia does not keep the Python side of a hook alive; this does, as long as itself.
+        weakref.finalize(pythia, id, hook)
     if not pythia.init():
         name = "signal" if process == SIGNAL else "background"
         raise InputError(
             f"Pythia refuses the {name} process; its settings were: {'; '.join(settings)}"
         )
+    _read(pythia, chosen.after)
     return pythia
 
 
-def signal_settings(signal: SignalConfig) -> list[str]:
-    """Pythia settings of Z' -> X Y -> q qbar q qbar.
-
-    Pythia's Z' decays to fermions only. W' -> W Z, where W and Z have the masses of X and Y and
-    decay to light quarks only, has this topology, natural widths and the angular distributions of
-    two longitudinal vector bosons. With scalars, which decay isotropically, tau21 differs visibly
-    from that of the R&D sample.
-    """
-    settings = [
-        "NewGaugeBoson:ffbar2Wprime = on",
-        "Wprime:coup2WZ = 1.",
-        f"34:m0 = {signal.m_zprime}",
-        f"34:mWidth = {signal.m_zprime * RELATIVE_WIDTH}",
-        "34:doForceWidth = on",
-        "34:onMode = off",
-        "34:onIfAll = 23 24",
-    ]
-    for boson, mass in ((24, signal.m_x), (23, signal.m_y)):
-        settings += [
-            f"{boson}:mMin = {min(10.0, mass / 2)}",
-            f"{boson}:m0 = {mass}",
-            f"{boson}:onMode = off",
-            f"{boson}:onIfAny = {' '.join(map(str, LIGHT_QUARKS))}",
-            f"{boson}:offIfAny = 5 6",
-        ]
-    return settings
+def _read(pythia: Any, settings: Sequence[str]) -> None:
+    for setting in settings:
+        if not pythia.readString(setting):
+            raise InputError(f"Pythia refuses the setting '{setting}'")
 
 
 def next_events(pythia: Any, n_events: int) -> GeneratedParticles:

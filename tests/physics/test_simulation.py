@@ -75,6 +75,25 @@ def test_a_plan_covers_the_rows_with_the_exact_number_of_signal_events(
     assert whole[0].labels == labels
 
 
+@given(n_events=st.integers(1, 200), n_signals=st.integers(1, 30), size=st.integers(1, 50))
+def test_signals_share_the_rows_evenly_in_succession(
+    n_events: int, n_signals: int, size: int
+) -> None:
+    signals = [SignalConfig(m_zprime=3000 + place) for place in range(n_signals)]
+    blocks = plan_blocks("rnd", n_events, 0.5, size, 3, signals=signals)
+    assert [block.index for block in blocks] == list(range(len(blocks)))
+    lengths = [len(block.labels) for block in blocks]
+    assert max(lengths) <= size
+    assert [block.start for block in blocks] == np.cumsum([0, *lengths[:-1]]).tolist()
+    plain = plan_blocks("rnd", n_events, 0.5, n_events, 3)[0].labels
+    assert b"".join(block.labels for block in blocks) == plain
+    rows = np.repeat([block.signal.m_zprime for block in blocks if block.signal], lengths)
+    assert (np.diff(rows) >= 0).all()
+    per_signal = np.bincount(rows.astype(int) - 3000, minlength=n_signals)
+    assert per_signal.sum() == n_events
+    assert np.ptp(per_signal) <= 1
+
+
 def test_signal_and_background_are_mixed() -> None:
     labels = np.frombuffer(plan_blocks("rnd", 1000, 0.5, 1000, 1)[0].labels, dtype=np.uint8)
     # Runs of equal labels: 501 expected, with a standard deviation of 16.
