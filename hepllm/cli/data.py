@@ -54,8 +54,10 @@ def simulate(
     """Make LHC-Olympics-like events with Pythia 8 and a fast detector simulation.
 
     Writes rnd.h5 (with labels), blackbox.h5 and blackbox.masterkey in the official layout; with
-    --grid, also grid.h5 with signals of many masses (simulate.grid), which grid.points.json lists.
-    If some of --rnd, --blackbox and --grid are given, only those files are made.
+    --grid, also grid.h5 with signals of many masses and decays (simulate.grid). With
+    --set simulate.rnd_signals=grid, rnd.h5 has these signals too. Files named *.points.json list
+    the true masses and decays. If some of --rnd, --blackbox and --grid are given, only those files
+    are made.
     """
     if any(number is not None for number in (rnd, blackbox, grid)):
         rnd, blackbox, grid = rnd or 0, blackbox or 0, grid or 0

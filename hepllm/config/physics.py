@@ -142,6 +142,9 @@ class SimulateConfig(Section):
     signal_fraction: Fraction = setting(0.5, "Share of signal in rnd.h5")
     blackbox_signal_fraction: Fraction = setting(0.02, "Share of signal in blackbox.h5")
     signal: SignalConfig = SignalConfig()
+    rnd_signals: Literal["one", "grid"] = setting(
+        "one", "Signal events of rnd.h5; one: of simulate.signal; grid: of all points of the grid"
+    )
     grid: GridConfig = GridConfig()
     detector: DetectorConfig = DetectorConfig()
     trigger_pt: Positive = setting(

@@ -21,7 +21,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hepllm.arrays import Columns, Digests, Floats, Ints, Labels
-from hepllm.data.signal_points import SignalPoint, masses_of_points, point_of_rows
+from hepllm.data.signal_points import (
+    SignalPoint,
+    masses_of_points,
+    point_of_rows,
+    signals_of_points,
+)
 from hepllm.errors import InputError
 from hepllm.files import file_digest
 from hepllm.schema import BACKGROUND, EXTENDED_FEATURES, SCHEMA_VERSION, SIGNAL, SPLITS, UNKNOWN
@@ -71,7 +76,7 @@ class _ManifestPart(BaseModel):
 class SourceFile(_ManifestPart):
     """An input file of a dataset; the column ``source`` contains its ``name``.
 
-    ``signal_points`` has the true masses of the events, where the file has signals of known ones.
+    ``signal_points`` has the true masses and decays of its signal events, where they are known.
     """
 
     name: str
@@ -274,25 +279,45 @@ class Dataset:
 
     @property
     def has_signal_points(self) -> bool:
-        """Whether the true masses of all events are known."""
+        """Whether the true masses and decays of all signal events are known."""
         return all(source.signal_points for source in self.manifest.sources)
 
     def true_masses(self, table: EventTable) -> Floats:
         """Masses of Z', X and Y in GeV with which events of this dataset were simulated.
 
         Args:
-            table: N events of this dataset.
+            table: N events of this dataset, with labels.
 
         Returns:
-            Shape (N, 3); NaN for events of a file without known masses.
+            Shape (N, 3); NaN for background, for a single quark, and where nothing is known.
         """
         masses = np.full((len(table), 3), np.nan)
-        for source in self.manifest.sources:
-            mine = table.source == source.name
-            if source.signal_points and mine.any():
-                points = source.signal_points
-                masses[mine] = masses_of_points(points)[point_of_rows(points, table.event_id[mine])]
+        for points, mine in self._known_signal(table):
+            masses[mine] = masses_of_points(points)[point_of_rows(points, table.event_id[mine])]
         return masses
+
+    def true_signals(self, table: EventTable) -> NDArray[np.object_]:
+        """The ``hypotheses.Signal`` that events of this dataset were simulated with.
+
+        Args:
+            table: N events of this dataset, with labels.
+
+        Returns:
+            Shape (N,); None for background, and where nothing is known.
+        """
+        signals = np.full(len(table), None, dtype=object)
+        for points, mine in self._known_signal(table):
+            signals[mine] = signals_of_points(points)[point_of_rows(points, table.event_id[mine])]
+        return signals
+
+    def _known_signal(
+        self, table: EventTable
+    ) -> Iterator[tuple[tuple[SignalPoint, ...], NDArray[np.bool_]]]:
+        """The points of each source that has some, and which events of a table are its signal."""
+        for source in self.manifest.sources:
+            mine = (table.source == source.name) & (table.label == SIGNAL)
+            if source.signal_points and mine.any():
+                yield source.signal_points, mine
 
     def _check(self, features: Sequence[str], split: str | None) -> None:
         unknown = [name for name in features if name not in self.manifest.features]

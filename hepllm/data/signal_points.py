@@ -1,39 +1,55 @@
-"""True masses of simulated signal events: which rows of a file belong to which masses."""
+"""The truth of simulated signal events: which rows of a file belong to which masses and decays."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hepllm.arrays import Floats, Ints
 from hepllm.errors import InputError
+from hepllm.hypotheses.signal import Decay, Product, Signal
 from hepllm.records import Events, FileRecord, Gev, Record
 
 SUFFIX = ".points.json"
 
 
 class SignalPoint(Record):
-    """Consecutive rows of a file with signal events of the same masses, Z' -> X Y."""
+    """Consecutive rows of a file, the signal events among which are Z' -> X Y of these masses."""
 
     m_zprime: Gev
     """Mass of Z'."""
-    m_x: Gev
-    """Mass of X."""
-    m_y: Gev
-    """Mass of Y."""
+    m_x: Gev | None
+    """Mass of X; null for a single quark."""
+    m_y: Gev | None
+    """Mass of Y; null for a single quark."""
+    decay_x: Decay = "qq"
+    """Decay of X."""
+    decay_y: Decay = "qq"
+    """Decay of Y."""
+    width: float = 1e-3
+    """Natural width of Z' over its mass."""
     first: int
     """The first row, counted from 0."""
     events: Events
     """Number of rows."""
     generated: Events
-    """Events generated to find them; the others do not trigger."""
+    """Signal events generated to find those among them; the others do not trigger."""
 
     @property
     def masses(self) -> tuple[float, float, float]:
-        """Masses of Z', X and Y in GeV."""
-        return self.m_zprime, self.m_x, self.m_y
+        """Masses of Z', X and Y in GeV, NaN for a single quark."""
+        m_x, m_y = (math.nan if mass is None else mass for mass in (self.m_x, self.m_y))
+        return self.m_zprime, m_x, m_y
+
+    @property
+    def signal(self) -> Signal:
+        """What a hypothesis that is right states."""
+        products = Product(self.m_x, self.decay_x), Product(self.m_y, self.decay_y)
+        return Signal(products, self.m_zprime)
 
 
 class SignalPoints(FileRecord):
@@ -80,3 +96,10 @@ def point_of_rows(points: Sequence[SignalPoint], rows: Ints) -> Ints:
 def masses_of_points(points: Sequence[SignalPoint]) -> Floats:
     """Masses of Z', X and Y in GeV, shape (K, 3)."""
     return np.array([point.masses for point in points], dtype=np.float64).reshape(-1, 3)
+
+
+def signals_of_points(points: Sequence[SignalPoint]) -> NDArray[np.object_]:
+    """What right hypotheses state, shape (K,)."""
+    signals = np.empty(len(points), dtype=object)
+    signals[:] = [point.signal for point in points]
+    return signals

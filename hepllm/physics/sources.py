@@ -36,7 +36,8 @@ class EventSource:
         masterkey: file with the labels of a black box.
         key: the labels in the master key.
         label: label of all events if neither the file nor a key has labels.
-        points: true masses of the events, from the file ``<stem>.points.json`` beside it.
+        points: truth of its signal events, from the file ``<stem>.points.json`` beside it; None
+            without labels, which say what is signal.
     """
 
     name: str
@@ -129,8 +130,10 @@ def open_source(path: Path, masterkey: MasterKey, config: PreprocessConfig) -> E
         key_file = None
     elif key_file is not None:
         logger.info("%s: labels from %s", path, key_file.name)
-    key = read_masterkey(key_file, file.n_events) if key_file else None
-    return EventSource(path.stem, file, key_file, key)
+    if key_file is None:
+        return EventSource(path.stem, file)
+    key = read_masterkey(key_file, file.n_events)
+    return EventSource(path.stem, file, key_file, key, points=_find_points(path, file.n_events))
 
 
 def _find_points(file: Path, n_events: int) -> tuple[SignalPoint, ...] | None:
@@ -138,7 +141,7 @@ def _find_points(file: Path, n_events: int) -> tuple[SignalPoint, ...] | None:
     if not path.is_file():
         return None
     points = read_points(path, n_events)
-    logger.info("%s: true masses of %d points from %s", file, len(points), path.name)
+    logger.info("%s: truth of %d signals from %s", file, len(points), path.name)
     return points
 
 

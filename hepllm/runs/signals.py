@@ -10,7 +10,7 @@ import numpy as np
 
 from hepllm.arrays import Floats
 from hepllm.data.dataset import Dataset, read_dataset
-from hepllm.data.signal_points import masses_of_points
+from hepllm.data.signal_points import SignalPoint, masses_of_points
 from hepllm.errors import InputError
 from hepllm.learning.inputs import model_inputs
 from hepllm.model.inputs import ModelInputs
@@ -36,8 +36,19 @@ def open_signal_grid(run: Run, folder: Path) -> Dataset:
             "them with 'hepllm simulate --grid 250', and preprocess grid.h5 with grid.points.json "
             "beside it"
         )
+    kinds = {(point.decay_x, point.decay_y, point.width) for point in _points_of(dataset)}
+    if len(kinds) > 1 or np.isnan(masses_of_points(_points_of(dataset))).any():
+        raise InputError(
+            f"{folder}: limits by mass need signals that differ in their masses only, found several"
+            " decays or widths, or single quarks; make them with one entry in simulate.grid.decays"
+            " and in simulate.grid.widths"
+        )
     check_jets(run, dataset)
     return dataset
+
+
+def _points_of(dataset: Dataset) -> list[SignalPoint]:
+    return [point for source in dataset.manifest.sources for point in source.signal_points or ()]
 
 
 def score_signal_grid(
@@ -66,7 +77,7 @@ def score_signal_grid(
     if seen.any():
         LOG.warning("%s: %d events were seen in training", dataset.folder, int(seen.sum()))
         table = table.take(~seen)
-    points = [point for source in dataset.manifest.sources for point in source.signal_points or ()]
+    points = _points_of(dataset)
     triggering = np.array([point.events for point in points])
     if run.selection is not None:
         before = dataset.true_masses(table)

@@ -9,9 +9,11 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hepllm.config import Config, SignalConfig, SimulateConfig, dump_config
 from hepllm.data.signal_points import SignalPoint, SignalPoints, points_beside
@@ -21,7 +23,7 @@ from hepllm.files import refuse_existing, write_together
 from hepllm.logs import progress_bar
 from hepllm.physics.lhco_writer import write_lhco
 from hepllm.physics.signal_grid import grid_signals
-from hepllm.physics.simulation import Block, Purpose, plan_blocks, plan_points, simulate_block
+from hepllm.physics.simulation import Block, plan_blocks, plan_points, simulate_block
 from hepllm.schema import BACKGROUND, SIGNAL
 
 logger = logging.getLogger(__name__)
@@ -60,7 +62,8 @@ class SimulatedFile:
 def simulate(config: Config, output: Path, *, overwrite: bool = False) -> list[SimulatedFile]:
     """Makes ``rnd.h5``, ``blackbox.h5`` with its key, ``grid.h5`` and ``simulate.yaml``.
 
-    ``grid.h5`` has the signals of ``simulate.grid``, ``grid.points.json`` their masses by row.
+    ``grid.h5`` has the signals of ``simulate.grid``. Beside each file with signal events,
+    ``<stem>.points.json`` has their masses and decays by row.
 
     The events depend on the seed, the sizes and ``simulate.block_size``, not on the number of
     workers or the executor. All files appear together when the last is complete.
@@ -71,7 +74,7 @@ def simulate(config: Config, output: Path, *, overwrite: bool = False) -> list[S
         overwrite: replace files that exist.
 
     Raises:
-        ConfigError: all files have 0 events, or the grid has no point.
+        ConfigError: all files have 0 events, the grid has no point, or more than ``rnd.h5`` events.
         InputError: a file exists, or Pythia is not installed.
         RunError: the generator or a worker failed.
     """
@@ -81,10 +84,8 @@ def simulate(config: Config, output: Path, *, overwrite: bool = False) -> list[S
             "simulate.rnd, simulate.blackbox and simulate.grid.events are all 0: there is nothing "
             "to make"
         )
-    signals = grid_signals(settings.grid, config.seed) if settings.grid.events else ()
-    wanted = [RND_FILE] if settings.rnd else []
-    wanted += [BLACKBOX_FILE, MASTERKEY_FILE] if settings.blackbox else []
-    wanted += [GRID_FILE, points_beside(Path(GRID_FILE)).name] if signals else []
+    plans = _plan_files(settings, config.seed)
+    wanted = [name for plan in plans for name in plan.file_names()]
     refuse_existing(output, [*wanted, CONFIG_FILE], overwrite)
     safe_pt_hat = _SAFE_PT_HAT * settings.trigger_pt
     if settings.pt_hat_min > safe_pt_hat and (settings.rnd or settings.blackbox):
@@ -95,62 +96,98 @@ def simulate(config: Config, output: Path, *, overwrite: bool = False) -> list[S
             safe_pt_hat,
         )
     with write_together(output) as aside:
-        records = []
-        if settings.rnd:
-            records.append(_make_file("rnd", aside / RND_FILE, settings, config.seed))
-        if settings.blackbox:
-            records.append(_make_file("blackbox", aside / BLACKBOX_FILE, settings, config.seed))
-        if signals:
-            records.append(_make_grid(aside / GRID_FILE, signals, settings, config.seed))
+        records = [_make_file(plan, aside, settings) for plan in plans]
         (aside / CONFIG_FILE).write_text(dump_config(config), encoding="utf-8")
     return [replace(record, path=output / record.path.name) for record in records]
 
 
-def _make_file(purpose: Purpose, path: Path, settings: SimulateConfig, seed: int) -> SimulatedFile:
-    labelled = purpose == "rnd"
-    n_events = settings.rnd if labelled else settings.blackbox
-    fraction = settings.signal_fraction if labelled else settings.blackbox_signal_fraction
-    blocks = plan_blocks(purpose, n_events, fraction, settings.block_size, seed)
-    labels = np.frombuffer(b"".join(block.labels for block in blocks), dtype=np.uint8)
-    if not labelled:
+@dataclass(frozen=True)
+class _FilePlan:
+    """A file of events: its name, its blocks in the order of its rows, and where the labels go."""
+
+    name: str
+    blocks: tuple[Block, ...]
+    masterkey: str | None = None
+
+    def labels(self) -> NDArray[np.uint8]:
+        """``SIGNAL`` or ``BACKGROUND``, shape (N,)."""
+        return np.frombuffer(b"".join(block.labels for block in self.blocks), dtype=np.uint8)
+
+    def file_names(self) -> list[str]:
+        """The event file and those beside it."""
+        names = [self.name] if self.masterkey is None else [self.name, self.masterkey]
+        return [*names, points_beside(Path(self.name)).name] if self.labels().any() else names
+
+
+def _plan_files(settings: SimulateConfig, seed: int) -> list[_FilePlan]:
+    needs_grid = settings.grid.events or (settings.rnd and settings.rnd_signals == "grid")
+    grid = grid_signals(settings.grid, seed) if needs_grid else ()
+    plans = []
+    if settings.rnd:
+        signals: Sequence[SignalConfig | None] = grid if settings.rnd_signals == "grid" else (None,)
+        if len(signals) > settings.rnd:
+            raise ConfigError(
+                f"simulate.rnd = {settings.rnd} is less than one event for each of the "
+                f"{len(signals)} points of simulate.grid"
+            )
+        share, size = settings.signal_fraction, settings.block_size
+        blocks = plan_blocks("rnd", settings.rnd, share, size, seed, signals=signals)
+        plans.append(_FilePlan(RND_FILE, blocks))
+    if settings.blackbox:
+        share = settings.blackbox_signal_fraction
+        blocks = plan_blocks("blackbox", settings.blackbox, share, settings.block_size, seed)
+        plans.append(_FilePlan(BLACKBOX_FILE, blocks, MASTERKEY_FILE))
+    if settings.grid.events:
+        blocks = plan_points(grid, settings.grid.events, settings.block_size, seed)
+        plans.append(_FilePlan(GRID_FILE, blocks))
+    return plans
+
+
+def _make_file(plan: _FilePlan, folder: Path, settings: SimulateConfig) -> SimulatedFile:
+    path, labels = folder / plan.name, plan.labels()
+    if plan.masterkey is not None:
         key = "".join(f"{label:.1f}\n" for label in labels)
-        path.with_name(MASTERKEY_FILE).write_text(key, encoding="ascii")
+        (folder / plan.masterkey).write_text(key, encoding="ascii")
     began = time.monotonic()
-    n_tried = sum(_write_blocks(blocks, path, settings, labelled=labelled), Counter[int]())
+    n_tried = _write_blocks(plan.blocks, path, settings, labelled=plan.masterkey is None)
     seconds = time.monotonic() - began
+    if labels.any():
+        points = _points_of(plan.blocks, n_tried, settings.signal)
+        SignalPoints(points=points).write(points_beside(path))
+    total = sum(n_tried, Counter[int]())
     n_signal = int(labels.sum())
-    n_made = ((SIGNAL, n_signal), (BACKGROUND, n_events - n_signal))
-    signal, background = (n / n_tried[process] if n else None for process, n in n_made)
-    logger.info("%s: %d events in %.0f s", path.name, n_events, seconds)
-    return SimulatedFile(path, n_events, n_signal, signal, background, seconds)
+    n_made = ((SIGNAL, n_signal), (BACKGROUND, len(labels) - n_signal))
+    signal, background = (n / total[process] if n else None for process, n in n_made)
+    logger.info("%s: %d events in %.0f s", path.name, len(labels), seconds)
+    return SimulatedFile(path, len(labels), n_signal, signal, background, seconds)
 
 
-def _make_grid(
-    path: Path, signals: Sequence[SignalConfig], settings: SimulateConfig, seed: int
-) -> SimulatedFile:
-    n_each = settings.grid.events
-    blocks = plan_points(signals, n_each, settings.block_size, seed)
-    began = time.monotonic()
-    n_tried = _write_blocks(blocks, path, settings, labelled=True)
-    seconds = time.monotonic() - began
-    tried = Counter[int]()
-    for block, counts in zip(blocks, n_tried, strict=True):
-        tried[block.start // n_each] += counts[SIGNAL]
-    points = [
-        SignalPoint(
-            m_zprime=signal.m_zprime,
-            m_x=signal.m_x,
-            m_y=signal.m_y,
-            first=place * n_each,
-            events=n_each,
-            generated=tried[place],
+def _points_of(
+    blocks: Sequence[Block], n_tried: Sequence[Counter[int]], default: SignalConfig
+) -> list[SignalPoint]:
+    """The points of a file: blocks in succession with the same signal belong to one."""
+    points = []
+    pairs = zip(blocks, n_tried, strict=True)
+    for signal, group in groupby(pairs, key=lambda pair: pair[0].signal or default):
+        members = list(group)
+        first, second = (
+            None if decay == "q" else mass
+            for mass, decay in ((signal.m_x, signal.decay_x), (signal.m_y, signal.decay_y))
         )
-        for place, signal in enumerate(signals)
-    ]
-    SignalPoints(points=points).write(points_beside(path))
-    n_events = n_each * len(signals)
-    logger.info("%s: %d points, %d events in %.0f s", path.name, len(signals), n_events, seconds)
-    return SimulatedFile(path, n_events, n_events, n_events / tried.total(), None, seconds)
+        points.append(
+            SignalPoint(
+                m_zprime=signal.m_zprime,
+                m_x=first,
+                m_y=second,
+                decay_x=signal.decay_x,
+                decay_y=signal.decay_y,
+                width=signal.width,
+                first=members[0][0].start,
+                events=sum(len(block.labels) for block, _ in members),
+                generated=sum(counts[SIGNAL] for _, counts in members),
+            )
+        )
+    return points
 
 
 def _write_blocks(

@@ -19,6 +19,7 @@ from hepllm.config import Config, SearchConfig, load_config
 from hepllm.data.dataset import read_dataset
 from hepllm.data.signal_points import SignalPoint, SignalPoints, points_beside
 from hepllm.errors import InputError
+from hepllm.hypotheses.signal import Decay
 from hepllm.report.sets import EvaluatedSet
 from hepllm.runs.box_search import cascade_warnings, has_groomed_masses
 from hepllm.search.records import Submission
@@ -347,8 +348,8 @@ def test_features_that_follow_the_mass_are_refused(
     assert not (tmp_path / "run" / "eval" / "hidden" / "scores.parquet").exists()
 
 
-def _signals(folder: Path, n_each: int) -> Path:
-    """A file of signals of many masses, with its points beside."""
+def _signals(folder: Path, n_each: int, *decays: Decay) -> Path:
+    """A file of signals of many masses, with its points beside; X has each decay in turn."""
     signals = [
         (m_zprime, m_x, m_y)
         for m_zprime in (2700.0, 4000.0, 7400.0)
@@ -369,7 +370,7 @@ def _signals(folder: Path, n_each: int) -> Path:
     points = [
         SignalPoint(
             m_zprime=one[0], m_x=one[1], m_y=one[2], first=place * n_each, events=n_each,
-            generated=2 * n_each,
+            generated=2 * n_each, decay_x=(decays or ("qq",))[place % max(len(decays), 1)],
         )
         for place, one in enumerate(signals)
     ]  # fmt: skip
@@ -409,6 +410,15 @@ def test_a_signal_grid_needs_the_masses_of_its_events(
 ) -> None:
     setting = f"evaluation.search.signal_grid={folder / 'known'}"
     with pytest.raises(InputError, match="needs the true masses of its events; make them with"):
+        evaluate(folder / "run", blackbox=folder / "known", config=config(*QUICK, setting))
+
+
+def test_a_signal_grid_has_one_kind_of_decays(
+    folder: Path, config: Callable[..., Config], tmp_path: Path
+) -> None:
+    preprocess([_signals(tmp_path, 5, "qq", "bb")], tmp_path / "signals", config())
+    setting = f"evaluation.search.signal_grid={tmp_path / 'signals'}"
+    with pytest.raises(InputError, match="differ in their masses only, found several decays"):
         evaluate(folder / "run", blackbox=folder / "known", config=config(*QUICK, setting))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,15 @@ import numpy as np
 import pytest
 
 from hepllm.config import Config, GridConfig, JetsConfig, load_config, override_config
+from hepllm.config.physics import LIGHTEST_OF
 from hepllm.data.signal_points import points_beside, read_points
 from hepllm.errors import ConfigError, InputError, RunError
+from hepllm.hypotheses.signal import DECAYS
 from hepllm.physics.features import compute_features
 from hepllm.physics.readers import open_event_file
 from hepllm.physics.readers.masterkey import read_masterkey
 from hepllm.physics.signal_grid import grid_signals
+from hepllm.schema import SIGNAL
 from hepllm.stages import simulate as stage
 from hepllm.stages.preprocess import preprocess
 from hepllm.stages.simulate import simulate
@@ -52,7 +56,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_files_are_complete_and_nothing_else_is_there(simulated: Path) -> None:
     names = {path.name for path in simulated.iterdir()}
-    assert names == {"rnd.h5", "blackbox.h5", "blackbox.masterkey", "simulate.yaml"}
+    events = {"rnd.h5", "blackbox.h5", "blackbox.masterkey"}
+    assert names == events | {"rnd.points.json", "blackbox.points.json", "simulate.yaml"}
     rnd, blackbox = (open_event_file(simulated / name) for name in ("rnd.h5", "blackbox.h5"))
     assert (rnd.n_events, rnd.has_labels) == (14, True)
     assert (blackbox.n_events, blackbox.has_labels) == (11, False)
@@ -109,6 +114,7 @@ def test_the_key_marks_the_resonance(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {
         "blackbox.h5",
         "blackbox.masterkey",
+        "blackbox.points.json",
         "simulate.yaml",
     }
     assert (record.path, record.n_events, record.n_signal) == (tmp_path / "blackbox.h5", 60, 30)
@@ -125,6 +131,7 @@ def test_the_key_marks_the_resonance(tmp_path: Path) -> None:
 def test_records_without_signal_have_no_efficiency_for_it(tmp_path: Path) -> None:
     overrides = ["simulate.rnd=3", "simulate.signal_fraction=0", "simulate.blackbox=0"]
     (record,) = simulate(small(*overrides), tmp_path)
+    assert not points_beside(tmp_path / "rnd.h5").exists()
     assert record.signal_efficiency is None
     assert record.n_signal == 0
     assert record.seconds > 0
@@ -246,7 +253,75 @@ def test_a_dataset_without_points_knows_no_masses(tiny_rnd: Path, tmp_path: Path
     config = override_config(Config(), ["preprocess.executor=serial"])
     made = preprocess([tiny_rnd], tmp_path / "rnd", config)[0].dataset
     assert not made.has_signal_points
-    assert np.isnan(made.true_masses(made.load(("m_jj",)))).all()
+    table = made.load(("m_jj",))
+    assert np.isnan(made.true_masses(table)).all()
+    assert not np.not_equal(made.true_signals(table), None).any()
+
+
+SERIAL = override_config(Config(), ["preprocess.executor=serial"])
+
+
+def test_signal_of_one_kind_is_known_and_background_has_none(
+    simulated: Path, tmp_path: Path
+) -> None:
+    for name in ("rnd", "blackbox"):
+        made = preprocess([simulated / f"{name}.h5"], tmp_path / name, SERIAL)[0].dataset
+        table = made.load(("m_jj",))
+        is_signal = table.label == SIGNAL
+        assert 0 < is_signal.sum() < len(table)
+        truth = Config().simulate.signal.truth
+        assert [one == truth for one in made.true_signals(table)] == is_signal.tolist()
+        np.testing.assert_array_equal(np.isnan(made.true_masses(table)[:, 0]), ~is_signal)
+
+
+def test_without_labels_no_signal_is_known(simulated: Path, tmp_path: Path) -> None:
+    file = simulated / "blackbox.h5"
+    made = preprocess([file], tmp_path / "box", SERIAL, masterkey="none")[0].dataset
+    assert not made.has_signal_points
+    opened = preprocess([file], tmp_path / "open", SERIAL)[0].dataset
+    table = opened.load(("m_jj",), labels=False)
+    assert not np.not_equal(opened.true_signals(table), None).any()
+
+
+TOPOLOGIES = [
+    "simulate.grid.random_points=4",
+    "simulate.grid.m_zprime=[4000, 5000]",
+    "simulate.grid.m_jets=[200, 700]",
+    "simulate.grid.decays=[q, qq, bb, qqq, tt]",
+    "simulate.grid.widths=[0.001, 0.02]",
+]
+
+
+def test_training_events_of_a_grid_know_their_signals_with_those_of_a_second_file(
+    tmp_path: Path,
+) -> None:
+    overrides = ["simulate.rnd=22", "simulate.blackbox=0", "simulate.rnd_signals=grid"]
+    config = small(*overrides, "simulate.grid.events=2", *TOPOLOGIES)
+    simulate(config, tmp_path)
+    signals = grid_signals(config.simulate.grid, config.seed)
+    points = read_points(tmp_path / "rnd.points.json", 22)
+    assert [point.signal for point in points] == [one.truth for one in signals]
+    assert [point.width for point in points] == [one.width for one in signals]
+    assert sorted(point.events for point in points) == [5, 5, 6, 6]
+    files = [tmp_path / "rnd.h5", tmp_path / "grid.h5"]
+    made = preprocess(files, tmp_path / "both", SERIAL)[0].dataset
+    assert made.has_signal_points
+    table = made.load(("m_jj",))
+    truth = made.true_signals(table)
+    is_signal = table.label == SIGNAL
+    assert is_signal.sum() == round(0.4 * 22) + 8
+    assert np.equal(truth, None).tolist() == (~is_signal).tolist()
+    assert set(truth[is_signal]) == {one.truth for one in signals}
+    row = table.event_id[table.source == "rnd"]
+    expected = [next(p.signal for p in reversed(points) if p.first <= at) for at in row]
+    known = truth[table.source == "rnd"]
+    assert all(one in (None, other) for one, other in zip(known, expected, strict=True))
+
+
+def test_more_points_than_events_are_a_wrong_configuration(tmp_path: Path) -> None:
+    config = small("simulate.rnd=3", "simulate.rnd_signals=grid", *TOPOLOGIES)
+    with pytest.raises(ConfigError, match=r"simulate\.rnd = 3 is less than one event for each"):
+        simulate(config, tmp_path / "raw")
 
 
 def test_random_points_are_inside_the_grid_and_depend_on_the_seed() -> None:
@@ -257,6 +332,52 @@ def test_random_points_are_inside_the_grid_and_depend_on_the_seed() -> None:
         assert config.m_zprime[0] <= one.m_zprime <= config.m_zprime[-1]
         assert config.m_jets[0] <= one.m_y <= one.m_x <= config.max_jet_share * one.m_zprime + 0.5
     assert grid_signals(config, 1) == signals != grid_signals(config, 2)
+
+
+def test_random_masses_do_not_depend_on_the_widths_and_decays_obey_their_thresholds() -> None:
+    narrow = grid_signals(GridConfig(random_points=50), 1)
+    wide = grid_signals(GridConfig(random_points=50, widths=(1e-3, 0.01, 0.1)), 1)
+    masses = [(one.m_zprime, one.m_x, one.m_y) for one in narrow]
+    assert [(one.m_zprime, one.m_x, one.m_y) for one in wide] == masses
+    assert {one.width for one in wide} == {1e-3, 0.01, 0.1}
+    config = GridConfig(random_points=300, decays=DECAYS, exclude=(("qqq", "bb"), ("tt", "qq")))
+    signals = grid_signals(config, 3)
+    pairs = {(one.decay_x, one.decay_y) for one in signals}
+    expected = set(product(DECAYS, DECAYS))
+    expected -= {("qqq", "bb"), ("bb", "qqq"), ("tt", "qq"), ("qq", "tt")}
+    assert pairs == expected
+    for one in signals:
+        for mass, decay in ((one.m_x, one.decay_x), (one.m_y, one.decay_y)):
+            assert LIGHTEST_OF[decay] <= mass <= config.max_jet_share * one.m_zprime + 0.5
+
+
+def test_a_full_grid_has_each_signal_once() -> None:
+    config = GridConfig(m_zprime=(4000,), m_jets=(100, 500), decays=("qq", "tt"))
+    signals = grid_signals(config, 1)
+    found = {(one.m_x, one.decay_x, one.m_y, one.decay_y) for one in signals}
+    assert len(found) == len(signals)
+    assert found == {
+        (100, "qq", 100, "qq"),
+        (500, "qq", 100, "qq"),
+        (500, "tt", 100, "qq"),
+        (500, "qq", 500, "qq"),
+        (500, "qq", 500, "tt"),
+        (500, "tt", 500, "tt"),
+    }
+    quarks = grid_signals(config.model_copy(update={"decays": ("q", "bb")}), 1)
+    masses = [one.truth.masses for one in quarks if one.truth.decays == ("bb", "q")]
+    assert sorted(mass for mass, _ in masses) == [100, 500]
+    assert [one.truth.decays for one in quarks].count(("q", "q")) == 1
+
+
+@pytest.mark.parametrize("points", [0, 5])
+def test_decays_that_a_grid_cannot_have_are_a_wrong_configuration(points: int) -> None:
+    config = GridConfig(m_jets=(100, 300), decays=("qq", "tt"), random_points=points)
+    with pytest.raises(ConfigError, match=r"tt needs a mass of at least 380 GeV, .* is 300 GeV"):
+        grid_signals(config, 1)
+    config = GridConfig(decays=("bb",), exclude=(("bb", "bb"),), random_points=points)
+    with pytest.raises(ConfigError, match="exclude leaves no decays"):
+        grid_signals(config, 1)
 
 
 def test_a_grid_without_points_is_a_wrong_configuration() -> None:
