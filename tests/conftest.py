@@ -284,8 +284,9 @@ def tiny_run(
 def recipes(
     make_once: Callable[[str, Callable[[Path], None]], Path], tiny_config: Callable[..., Config]
 ) -> Path:
-    """Runs on one dataset with particles, ``rnd`` (of ``rnd.h5``, 240 events), to be read only.
+    """Runs on one dataset, ``rnd`` (of ``rnd.h5``, 240 events), to be read only.
 
+    It has particles and extended features, of which the runs read the four of CATHODE.
     ``seed1`` and ``seed2`` differ in their seed alone; ``text``, ``numbers`` and ``natural``
     differ from ``seed1`` in what their names say.
     """
@@ -303,7 +304,8 @@ def recipes(
 
         common = (
             *("preprocess.executor=serial", "preprocess.particles_per_jet=5"),
-            *("preprocess.jets.n_jets=2", "train.features=cathode", "train.epochs=2"),
+            *("preprocess.jets.n_jets=2", "preprocess.extended=true"),
+            *("train.features=cathode", "train.epochs=2"),
         )
         _write_lhco(folder / "rnd.h5", _dijet_events(240, seed=1))
         preprocess([folder / "rnd.h5"], folder / "rnd", tiny_config(*common))

@@ -13,6 +13,7 @@ from hepllm.arrays import Floats
 from hepllm.baselines.scorer import TrainingSample
 
 BOOSTING = "boosting"
+BOOSTING_EXTENDED = "boosting_extended"
 
 _STOPPING_SHARE = 0.15
 

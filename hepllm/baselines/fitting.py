@@ -3,24 +3,51 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from hepllm.baselines.boosting import BOOSTING, fit_boosting
+from hepllm.baselines.boosting import BOOSTING, BOOSTING_EXTENDED, fit_boosting
 from hepllm.baselines.cut import CUT_FEATURES, fit_cut
 from hepllm.baselines.logistic import fit_logistic
 from hepllm.baselines.mlp import fit_network
 from hepllm.baselines.scorer import Fit, Scorer, TrainingSample
+from hepllm.schema import feature_names
 
 logger = logging.getLogger(__name__)
 
 
 BASELINES: Mapping[str, Fit] = {
     BOOSTING: fit_boosting,
+    BOOSTING_EXTENDED: fit_boosting,
     "mlp": fit_network,
     "logistic": fit_logistic,
     "cut": fit_cut,
 }
 """Every baseline of a report by name."""
+
+OWN_FEATURES: Mapping[str, tuple[str, ...]] = {BOOSTING_EXTENDED: feature_names("extended")}
+"""Features of the baselines that do not read those of the model."""
+
+
+def readable_baselines(
+    names: Sequence[str], features: Sequence[str], columns: Collection[str]
+) -> list[str]:
+    """Leaves out a baseline with features of its own that a dataset lacks, or the model reads.
+
+    Args:
+        names: names of baselines.
+        features: features of the model.
+        columns: features of the dataset.
+    """
+    readable = []
+    for name in names:
+        own = set(OWN_FEATURES.get(name, ()))
+        if not own <= set(columns):
+            logger.info("no baseline '%s': its features need preprocess.extended", name)
+        elif own and own <= set(features):
+            logger.info("no baseline '%s': the model reads the same features", name)
+        else:
+            readable.append(name)
+    return readable
 
 
 def possible_baselines(names: Sequence[str], features: Sequence[str]) -> list[str]:

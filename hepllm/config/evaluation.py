@@ -145,9 +145,11 @@ class EvaluationConfig(Section):
     ablation_events: Count = setting(
         20_000, "Maximum number of events for ablations, up to half of them from the rarer class"
     )
-    baselines: tuple[Literal["boosting", "mlp", "logistic", "cut"], ...] = setting(
-        ("boosting", "mlp", "logistic", "cut"),
-        "Classifiers trained on the same events and features; an empty list: none",
+    baselines: tuple[Literal["boosting", "boosting_extended", "mlp", "logistic", "cut"], ...] = (
+        setting(
+            ("boosting", "boosting_extended", "mlp", "logistic", "cut"),
+            "Classifiers trained on the same events, boosting_extended on the set extended; []: none",
+        )
     )
     stack: bool = setting(False, "Combine the model and the boosting, fitted to validation events")
     cascade: Annotated[float, Field(gt=0, le=1)] | None = setting(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -114,13 +114,17 @@ def fit_boosting_alone(run: Run) -> Scorer:
     return fit_baselines(training_sample(run), [BOOSTING])[BOOSTING]
 
 
-def training_sample(run: Run) -> TrainingSample:
-    """Loads the events and features that a run was trained on, with the seed of the run.
+def training_sample(run: Run, names: Sequence[str] | None = None) -> TrainingSample:
+    """Loads the events that a run was trained on, with the seed of the run.
 
     The seed of an evaluation, which several runs may share, decides no training: runs with
     different seeds have different baselines.
+
+    Args:
+        run: the run.
+        names: features; None for those of the run.
     """
-    events = training_events(run.dataset(), run.config.train, run.config.seed)
+    events = training_events(run.dataset(), run.config.train, run.config.seed, names)
     return TrainingSample(
         features=events.features,
         names=events.names,

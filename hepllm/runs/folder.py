@@ -173,9 +173,18 @@ def make_classifier(config: Config) -> tuple[EventClassifier, PromptEncoder]:
     return build_classifier(backbone, encoder.label_tokens, names, fusion, config.seed), encoder
 
 
-def training_events(dataset: Dataset, config: TrainConfig, seed: int) -> EventTable:
-    """Loads the training split in the balance that the settings ask for."""
-    table = dataset.load(config.feature_names(), "train")
+def training_events(
+    dataset: Dataset, config: TrainConfig, seed: int, names: Sequence[str] | None = None
+) -> EventTable:
+    """Loads the training split in the balance that the settings ask for.
+
+    Args:
+        dataset: the dataset.
+        config: features and balance.
+        seed: seed of the choice of events.
+        names: features to load; None for those of the settings.
+    """
+    table = dataset.load(config.feature_names() if names is None else names, "train")
     return table.take(balanced_view(table.label, config.balance, seed))
 
 

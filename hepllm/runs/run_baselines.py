@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from hepllm.arrays import Floats
-from hepllm.baselines.fitting import fit_baselines, possible_baselines
+from hepllm.baselines.fitting import (
+    OWN_FEATURES,
+    fit_baselines,
+    possible_baselines,
+    readable_baselines,
+)
 from hepllm.baselines.scorer import Scorer, TrainingSample
+from hepllm.data.dataset import Dataset, EventTable
 from hepllm.data.work_folder import WorkFolder
 from hepllm.model.inputs import ModelInputs
 from hepllm.provenance import versions
@@ -39,13 +45,15 @@ class RunBaselines:
 
     @classmethod
     def of(cls, run: Run, names: Sequence[str]) -> RunBaselines:
-        """The named baselines that the features of the run allow."""
-        possible = possible_baselines(names, run.config.train.feature_names())
-        return cls(run, tuple(possible))
+        """The named baselines that the features of the run and of its dataset allow."""
+        features = run.config.train.feature_names()
+        possible = possible_baselines(names, features)
+        columns = run.dataset().manifest.features
+        return cls(run, tuple(readable_baselines(possible, features, columns)))
 
     @functools.cached_property
     def sample(self) -> TrainingSample:
-        """The events that they are fitted to."""
+        """The events that they are fitted to, with the features of the model."""
         return training_sample(self.run)
 
     @functools.cached_property
@@ -59,7 +67,9 @@ class RunBaselines:
             InputError: for training events that it cannot use.
         """
         if name not in self._scorers:
-            self._scorers.update(fit_baselines(self.sample, [name]))
+            own = OWN_FEATURES.get(name)
+            sample = self.sample if own is None else training_sample(self.run, own)
+            self._scorers.update(fit_baselines(sample, [name]))
         return self._scorers[name]
 
     def identity(self, name: str) -> dict[str, Any]:
@@ -68,7 +78,7 @@ class RunBaselines:
         return {
             "baseline": name,
             "dataset": run.record.dataset_digest,
-            "features": list(run.config.train.feature_names()),
+            "features": list(OWN_FEATURES.get(name, run.config.train.feature_names())),
             "balance": run.config.train.balance,
             "seed": run.config.seed,
             "fusion": run.config.fusion.model_dump(mode="json"),
@@ -76,20 +86,31 @@ class RunBaselines:
             "code": code_digest("hepllm.baselines", "hepllm.model.adapter", "hepllm.data.views"),
         }
 
-    def score(self, sample: str, rows: Floats, kept: KeptScores | None) -> dict[str, Floats]:
-        """Scores events by each baseline, unless their scores are kept.
+    def score(
+        self,
+        sample: str,
+        dataset: Dataset,
+        table: EventTable,
+        reread: Callable[[Sequence[str]], EventTable],
+        kept: KeptScores,
+    ) -> dict[str, Floats]:
+        """Scores events by each baseline whose features their dataset has.
 
         Args:
             sample: name of the set.
-            rows: (N, F) features of its events.
-            kept: scores of earlier evaluations; None: keep none.
+            dataset: the dataset of its events.
+            table: the events with the features of the model.
+            reread: gives them with other features.
+            kept: scores of earlier evaluations, which are not computed again.
         """
-        if kept is None:
-            return {name: self.fitted(name).score(rows) for name in self.names}
-        inputs, scores = ModelInputs(rows), {}
-        for name in self.names:
+        scores = {}
+        features = self.run.config.train.feature_names()
+        for name in readable_baselines(self.names, features, dataset.manifest.features):
+            own = OWN_FEATURES.get(name)
+            rows = (table if own is None else reread(own)).features
             make = functools.partial(_score, self, name, rows)
-            scores[name] = kept.get(sample, name, self.identity(name), inputs, make).score
+            identity, inputs = self.identity(name), ModelInputs(rows)
+            scores[name] = kept.get(sample, name, identity, inputs, make).score
         return scores
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -183,10 +184,17 @@ def _score_baselines(
     sets: Sequence[EvaluationSet],
 ) -> dict[str, dict[str, Floats]]:
     """Scores validation events and sets with labels; by name of the set and the baseline."""
-    tables = {chosen.name: chosen.table for chosen in sets if chosen.has_labels}
-    if tables:
-        tables = {_VALIDATION: validation, **tables}
-    return {name: baselines.score(name, table.features, kept) for name, table in tables.items()}
+    labelled = [chosen for chosen in sets if chosen.has_labels]
+    if not labelled:
+        return {}
+    run = baselines.run
+    own = baselines.score(_VALIDATION, run.dataset(), validation, run.validation_table, kept)
+    scores = {_VALIDATION: own}
+    for chosen in labelled:
+        name, dataset, table = chosen.name, chosen.dataset, chosen.table
+        reread = functools.partial(chosen.reread, labels=False)
+        scores[name] = baselines.score(name, dataset, table, reread, kept)
+    return scores
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def test_seed_reproduces_every_registered_baseline() -> None:
     training = events(600, 1)
     state = torch.random.get_rng_state()
     first, second = (fit_baselines(training, list(BASELINES)) for _ in range(2))
-    assert list(first) == ["boosting", "mlp", "logistic", "cut"]
+    assert list(first) == ["boosting", "boosting_extended", "mlp", "logistic", "cut"]
     for name, fitted in first.items():
         scores = fitted.score(training.features)
         assert (scores == second[name].score(training.features)).all()

@@ -13,17 +13,22 @@ import pytest
 from click.testing import CliRunner, Result
 
 from hepllm import cli
-from hepllm.baselines.fitting import fit_baselines
+from hepllm.baselines.boosting import fit_boosting
+from hepllm.baselines.fitting import fit_baselines, readable_baselines
 from hepllm.baselines.scorer import Scorer, TrainingSample
 from hepllm.config import Config, EvaluationConfig, override_config
 from hepllm.data.dataset import EventTable
 from hepllm.errors import HepllmError, InputError
+from hepllm.evaluation.metrics import auc
+from hepllm.evaluation.scores import scored_events
 from hepllm.report.records import UnlabelledMetrics
 from hepllm.report.sets import EvaluatedSet
 from hepllm.runs import run_baselines
-from hepllm.runs.folder import open_run
+from hepllm.runs.folder import open_run, training_events
 from hepllm.runs.spread import spread_of_runs
+from hepllm.schema import feature_names
 from hepllm.stages.evaluate import evaluate
+from hepllm.stages.preprocess import preprocess
 
 pytestmark = pytest.mark.usefixtures("undrawn_figures")
 
@@ -77,10 +82,47 @@ def test_runs_trained_with_less_stand_beside_the_ablations(
 
 def test_all_baselines_and_the_stack_have_the_same_events(report: EvaluatedSet) -> None:
     baselines = report.metrics.baselines
-    assert list(baselines) == ["boosting", "mlp", "logistic", "cut", "stack"]
+    names = ["boosting", "boosting_extended", "mlp", "logistic", "cut", "stack"]
+    assert list(baselines) == names
     assert {one.n_background for one in baselines.values()} == {report.metrics.n_background}
     assert set(report.metrics.contrasts) == {"stack-llm", "stack-boosting"}
     assert " ".join(report.metrics.stack.split()) in " ".join(report.text.split())
+
+
+def test_the_extended_boosting_reads_features_of_its_own(
+    folder: Path, config: Callable[..., Config]
+) -> None:
+    quick = config("evaluation.ablations=false", "evaluation.baselines=[boosting_extended]")
+    (made,) = evaluate(folder / "seed1", config=quick)
+    run = open_run(folder / "seed1")
+    names = feature_names("extended")
+    training = training_events(run.dataset(), run.config.train, run.config.seed, names)
+    sample = TrainingSample(training.features, names, training.label, training.weight, seed=1)
+    test = run.dataset().load(names, "test")
+    expected = fit_boosting(sample).score(test.features)
+    area = auc(scored_events(expected, test.label))
+    assert made.metrics.baselines["boosting_extended"].auc.value == pytest.approx(area.value)
+
+
+def test_the_extended_boosting_is_left_out_where_it_cannot_be(
+    folder: Path,
+    config: Callable[..., Config],
+    tiny_config: Callable[..., Config],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    without = ("preprocess.extended=false", "preprocess.executor=serial")
+    settings = tiny_config(*without, "preprocess.jets.n_jets=2")
+    (box,) = preprocess([folder / "rnd.h5"], tmp_path / "other", settings)
+    quick = config(
+        "evaluation.ablations=false", "evaluation.baselines=[boosting_extended, logistic]"
+    )
+    with caplog.at_level("INFO", "hepllm"):
+        (made,) = evaluate(folder / "seed1", dataset=box.dataset.folder, config=quick)
+    assert list(made.metrics.baselines) == ["logistic"]
+    assert "no baseline 'boosting_extended': its features need preprocess.extended" in caplog.text
+    names = feature_names("extended")
+    assert readable_baselines(["boosting_extended"], names, names) == []
 
 
 def test_views_are_ratios_of_the_same_scores(report: EvaluatedSet) -> None:
