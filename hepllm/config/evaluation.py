@@ -23,6 +23,9 @@ from hepllm.config.section import (
 _MIN_BINS = 10
 """Minimum number of bins of a spectrum for a fit of five parameters."""
 
+Baseline = Literal["boosting", "boosting_extended", "mlp", "logistic", "cut"]
+"""Classifiers that a model can be compared with; see ``hepllm.baselines``."""
+
 _SmallShare = Annotated[float, Field(gt=0, le=0.2)]
 
 
@@ -145,11 +148,9 @@ class EvaluationConfig(Section):
     ablation_events: Count = setting(
         20_000, "Maximum number of events for ablations, up to half of them from the rarer class"
     )
-    baselines: tuple[Literal["boosting", "boosting_extended", "mlp", "logistic", "cut"], ...] = (
-        setting(
-            ("boosting", "boosting_extended", "mlp", "logistic", "cut"),
-            "Classifiers trained on the same events, boosting_extended on the set extended; []: none",
-        )
+    baselines: tuple[Baseline, ...] = setting(
+        ("boosting", "boosting_extended", "mlp", "logistic", "cut"),
+        "Classifiers of the same events, boosting_extended on the feature set extended; []: none",
     )
     stack: bool = setting(False, "Combine the model and the boosting, fitted to validation events")
     cascade: Annotated[float, Field(gt=0, le=1)] | None = setting(
