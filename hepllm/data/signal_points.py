@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepllm.arrays import Floats, Ints
+from hepllm.config import SignalConfig
 from hepllm.errors import InputError
 from hepllm.hypotheses.signal import Decay, Product, Signal
 from hepllm.records import Events, FileRecord, Gev, Record
@@ -38,6 +39,21 @@ class SignalPoint(Record):
     """Number of rows."""
     generated: Events
     """Signal events generated to find those among them; the others do not trigger."""
+
+    @classmethod
+    def of(cls, signal: SignalConfig, first: int, events: int, generated: int) -> SignalPoint:
+        """The point of a simulated signal; a single quark has no mass."""
+        return cls(
+            m_zprime=signal.m_zprime,
+            m_x=None if signal.decay_x == "q" else signal.m_x,
+            m_y=None if signal.decay_y == "q" else signal.m_y,
+            decay_x=signal.decay_x,
+            decay_y=signal.decay_y,
+            width=signal.width,
+            first=first,
+            events=events,
+            generated=generated,
+        )
 
     @property
     def masses(self) -> tuple[float, float, float]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -22,7 +22,7 @@ import awkward as ak
 import numpy as np
 
 from hepllm.arrays import Bools, Floats
-from hepllm.config import JetsConfig, SignalConfig, SimulateConfig
+from hepllm.config import DetectorConfig, JetsConfig, SignalConfig, SimulateConfig
 from hepllm.errors import InputError, RunError
 from hepllm.physics.detector import detect
 from hepllm.physics.events import Particles
@@ -33,6 +33,9 @@ from hepllm.physics.topologies import SignalProcess, neutral_resonance, signal_p
 from hepllm.schema import BACKGROUND, SIGNAL
 
 Purpose = Literal["rnd", "blackbox", "grid"]
+
+Reconstruction = Callable[[GeneratedParticles, DetectorConfig, np.random.Generator], Particles]
+"""What a detector sees of events: as many events, each in falling pT."""
 
 COLLISION_ENERGY = 13000.0
 """GeV."""
@@ -157,11 +160,17 @@ def simulate_block(block: Block, config: SimulateConfig) -> SimulatedBlock:
 
 
 def generate(
-    process: int, n_events: int, seed: int, config: SimulateConfig
+    process: int,
+    n_events: int,
+    seed: int,
+    config: SimulateConfig,
+    *,
+    reconstruct: Reconstruction = detect,
 ) -> tuple[Particles, int]:
     """Makes events of one process, ``SIGNAL`` or ``BACKGROUND``, that pass the trigger.
 
-    The seed, 1..900,000,000, and the configuration determine every event.
+    The seed, 1..900,000,000, and the configuration determine every event. Another detector than
+    that of the package can be given as ``reconstruct``.
 
     Returns:
         The events, and the number of events generated to find them.
@@ -180,7 +189,7 @@ def generate(
         # At least a quarter of the events triggers.
         batch = int(np.clip(4 * (n_events - n_found), *_BATCH_RANGE))
         generated = next_events(pythia, batch)
-        particles = detect(generated, config.detector, generator)
+        particles = reconstruct(generated, config.detector, generator)
         # Events after the last one needed do not count as tried: they would bias the efficiency.
         passed = np.flatnonzero(triggers(particles, config))[: n_events - n_found]
         n_found += len(passed)

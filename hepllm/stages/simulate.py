@@ -170,23 +170,9 @@ def _points_of(
     pairs = zip(blocks, n_tried, strict=True)
     for signal, group in groupby(pairs, key=lambda pair: pair[0].signal or default):
         members = list(group)
-        first, second = (
-            None if decay == "q" else mass
-            for mass, decay in ((signal.m_x, signal.decay_x), (signal.m_y, signal.decay_y))
-        )
-        points.append(
-            SignalPoint(
-                m_zprime=signal.m_zprime,
-                m_x=first,
-                m_y=second,
-                decay_x=signal.decay_x,
-                decay_y=signal.decay_y,
-                width=signal.width,
-                first=members[0][0].start,
-                events=sum(len(block.labels) for block, _ in members),
-                generated=sum(counts[SIGNAL] for _, counts in members),
-            )
-        )
+        n_rows = sum(len(block.labels) for block, _ in members)
+        n_generated = sum(counts[SIGNAL] for _, counts in members)
+        points.append(SignalPoint.of(signal, members[0][0].start, n_rows, n_generated))
     return points
 
 
