@@ -44,6 +44,7 @@ from hepllm.evaluation.records import (
     SicInSample,
 )
 from hepllm.evaluation.scores import ScoredEvents, ScoreTable, scored_events
+from hepllm.evaluation.sculpting_records import SculptingRecord
 
 _BAND_EFFICIENCIES = tuple(percent / 100 for percent in range(1, 101))
 _BOOTSTRAPPED = (*SIGNAL_EFFICIENCIES, *_BAND_EFFICIENCIES)
@@ -58,12 +59,14 @@ class EvaluationResults:
         curves: SIC and background rejection against the signal efficiency.
         events: scores with labels and weights, by classifier, the evaluated model first.
         validation: the same of the validation events, without ablations; None for no other events.
+        sculpting: what cuts do to the background's m_jj; None where it is not measured.
     """
 
     record: ResultsRecord
     curves: CurvesRecord
     events: Mapping[str, ScoredEvents]
     validation: Mapping[str, ScoredEvents] | None
+    sculpting: SculptingRecord | None = None
 
     @property
     def model(self) -> ScoredEvents:

@@ -9,6 +9,7 @@ import numpy as np
 
 from hepllm.arrays import Floats
 from hepllm.evaluation.censoring import censored_percentiles
+from hepllm.evaluation.sculpting_records import SpectraRecord
 from hepllm.records import Events, FileRecord, Quantity, Record
 
 _PERCENTILES = (16, 50, 84)
@@ -95,6 +96,8 @@ class CurvesRecord(FileRecord):
     """Probability content of the intervals."""
     classifiers: Mapping[str, ClassifierCurves]
     """Curves by classifier, the evaluated model first."""
+    spectra: SpectraRecord | None = None
+    """The background's m_jj before and after cuts; absent where sculpting is not measured."""
 
     def curves(self) -> dict[str, Curves]:
         """The curves of each classifier as arrays."""

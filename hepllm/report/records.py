@@ -9,6 +9,7 @@ from typing import Any, Self
 from hepllm.evaluation.cascade import CascadeRecord
 from hepllm.evaluation.probabilities import CalibrationRecord
 from hepllm.evaluation.records import ResultsRecord
+from hepllm.evaluation.sculpting_records import SculptingRecord
 from hepllm.provenance import Call
 from hepllm.records import Events, EventsPerSecond, FileRecord, Record
 from hepllm.search.records import NoSearch, Submission, Unblinding
@@ -97,6 +98,8 @@ class LabelledMetrics(SetMetrics, ResultsRecord):
     """The same for other views of the set, by their signal:background ratio."""
     stack: str | None = None
     """Whether model and boosting together are better than each, in words; absent unless asked."""
+    sculpting: SculptingRecord | None = None
+    """What cuts do to the background's m_jj; absent with too little background in its range."""
 
 
 class UnlabelledMetrics(SetMetrics):

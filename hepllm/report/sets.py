@@ -14,6 +14,7 @@ from hepllm.report.data_uris import stored
 from hepllm.report.page import Chapter, Picture
 from hepllm.report.probabilities import probability_chapter
 from hepllm.report.records import LabelledMetrics, SetMetrics, UnlabelledMetrics
+from hepllm.report.sculpting import sculpting_chapter
 from hepllm.report.search import PICTURES as SEARCH_PICTURES
 from hepllm.report.search import search_chapter
 from hepllm.report.tables import cut_table, difference_table, result_table, view_table
@@ -28,6 +29,10 @@ _PICTURES: Mapping[str, tuple[str, str]] = {
     "roc.png": (
         "Background rejection against signal efficiency for every classifier, with bootstrap bands",
         "ROC curves: background rejection 1/ε_B of every classifier.",
+    ),
+    "sculpting.png": (
+        "The background's m_jj after cuts over before, for every classifier and cut",
+        "Sculpting: the background's m_jj spectrum after cuts over that before.",
     ),
     "scores.png": (
         "Histograms of the language model's score for signal and for background events",
@@ -112,6 +117,8 @@ def result_chapter(
         details += [view_table(metrics)] if metrics.views else []
         details.append(cut_table(metrics))
         parts.append(Chapter("Differences, views and cuts", tables=details))
+        if metrics.sculpting is not None:
+            parts.append(sculpting_chapter(metrics.sculpting))
     parts.append(probability_chapter(metrics.calibration))
     return Chapter(
         title=f"Results on {name}", texts=_sentences(metrics), tables=tables, chapters=parts

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.stats import ks_2samp
 
 from hepllm.arrays import Floats
+from hepllm.evaluation.sculpting import jensen_shannon
 from hepllm.search.records import ShapeDistance
 
 
@@ -107,22 +108,10 @@ def shape_distance(
     random = np.random.default_rng([seed, 31])
     colours = total.astype(np.int64)
     draws = random.multivariate_hypergeometric(colours, len(passing), size=n_permutations)
-    by_chance = _jensen_shannon(draws.astype(np.float64), total - draws)
+    by_chance = jensen_shannon(draws.astype(np.float64), total - draws)
     return ShapeDistance(
         ks=float(test.statistic),
         ks_p=float(test.pvalue),
-        js=float(_jensen_shannon(kept, total - kept)),
+        js=float(jensen_shannon(kept, total - kept)),
         js_95=float(np.quantile(by_chance, 0.95)),
     )
-
-
-def _jensen_shannon(first: Floats, second: Floats) -> Floats:
-    """Computes the Jensen-Shannon divergence of histograms along the last axis, in bits."""
-    p, q = (values / values.sum(axis=-1, keepdims=True) for values in (first, second))
-    middle = (p + q) / 2
-
-    def divergence(shape: Floats) -> Floats:
-        logarithm = np.log2(np.where(shape > 0, shape / middle, 1.0))
-        return np.asarray((shape * logarithm).sum(axis=-1))
-
-    return (divergence(p) + divergence(q)) / 2

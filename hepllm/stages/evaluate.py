@@ -37,6 +37,7 @@ from hepllm.learning.inputs import model_inputs
 from hepllm.physics.sources import MasterKey
 from hepllm.pictures.reliability import plot_reliability
 from hepllm.pictures.results import plot_roc, plot_scores, plot_sic
+from hepllm.pictures.sculpting import plot_sculpting
 from hepllm.provenance import present_date, this_call
 from hepllm.report.records import LabelledMetrics, SetMetrics, TrainedOn, UnlabelledMetrics
 from hepllm.report.sets import EvaluatedSet
@@ -57,6 +58,7 @@ from hepllm.runs.run_baselines import RunBaselines
 from hepllm.runs.run_model import RunModel
 from hepllm.runs.samples import EvaluationSet, collect_sets
 from hepllm.runs.score_files import CASCADED, RunCalibration, calibrate, write_scores
+from hepllm.runs.sculpting import add_sculpting
 from hepllm.runs.signals import open_signal_grid, score_signal_grid
 from hepllm.schema import UNKNOWN
 from hepllm.search.records import NoSearch
@@ -298,7 +300,9 @@ def _metrics(
     contrasts = results.record.contrasts.items()
     gain = {pair.removeprefix(f"{STACK}-"): found.auc for pair, found in contrasts}
     stack = describe_gain(gain) if gain else None
-    return LabelledMetrics(**dict(results.record), **known, views=views, stack=stack)
+    return LabelledMetrics(
+        **dict(results.record), **known, views=views, stack=stack, sculpting=results.sculpting
+    )
 
 
 def _describe(run: Run, chosen: EvaluationSet, rate: float, prior: Prior) -> dict[str, Any]:
@@ -343,6 +347,7 @@ def _compare(
         test, cuts = add_stack(test, cuts, seed)
         pairs = ((STACK, MODEL), (STACK, BOOSTING))
     results = evaluate_scores(test, cuts, config, seed, sample=sample, pairs=pairs)
+    results = add_sculpting(results, chosen, config.search, seed)
     if config.ablations and not chosen.is_blackbox:
         results = add_ablations(results, bench.contest, chosen, scores, cuts)
     names = config.views if results.model.problem is None else ()
@@ -415,4 +420,8 @@ def _draw(folder: Path, results: EvaluationResults, cascade: RunCascade | None) 
     plot_sic(results, files[0], -math.inf if cascade is None else cascade.cut.floor)
     plot_roc(results, files[1])
     plot_scores(results, files[2])
+    sculpted = folder / "sculpting.png"
+    sculpted.unlink(missing_ok=True)
+    if plot_sculpting(results, sculpted):
+        files.append(sculpted)
     return files

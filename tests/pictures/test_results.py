@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ from matplotlib.image import imread
 from hepllm.config import EvaluationConfig
 from hepllm.evaluation.assessment import EvaluationResults, evaluate_scores
 from hepllm.evaluation.scores import ScoreTable
+from hepllm.evaluation.sculpting import BackgroundMasses, MassBins, measure_sculpting
 from hepllm.pictures.results import plot_roc, plot_scores, plot_sic
+from hepllm.pictures.sculpting import plot_sculpting
 
 PLOTS = (plot_roc, plot_scores, plot_sic)
 
@@ -78,3 +81,23 @@ def test_failed_picture_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
 def test_pyplot_is_not_imported() -> None:
     code = "import sys, hepllm.pictures.results; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("n_background", "is_drawn"), [(3000, True), (60, False)])
+def test_spectra_after_cuts_are_drawn_where_enough_passes(
+    n_background: int, is_drawn: bool, tmp_path: Path
+) -> None:
+    results = evaluate(50, n_background)
+    m_jj = np.random.default_rng(2).uniform(2600, 8000, n_background)
+    bins = MassBins(np.geomspace(2600, 8000, 46), 2, 8)
+    scores = {name: one.score[~one.is_signal] for name, one in results.events.items()}
+    events = BackgroundMasses(m_jj, np.ones(n_background), bins)
+    record, spectra = measure_sculpting(events, scores, mass="m_jj", confidence=0.95, seed=1)
+    curves = results.curves.model_copy(update={"spectra": spectra})
+    results = replace(results, curves=curves, sculpting=record)
+    assert plot_sculpting(results, tmp_path / "a.png") == is_drawn
+    assert (tmp_path / "a.png").exists() == is_drawn
+
+
+def test_no_spectra_are_drawn_without_masses(tmp_path: Path) -> None:
+    assert not plot_sculpting(evaluate(50, 3000), tmp_path / "a.png")

@@ -136,6 +136,24 @@ def test_views_are_ratios_of_the_same_scores(report: EvaluatedSet) -> None:
         assert view.n_background <= report.metrics.n_background
 
 
+def test_sculpting_is_measured_for_every_classifier(
+    folder: Path, config: Callable[..., Config]
+) -> None:
+    wide = [f"evaluation.search.{one}" for one in ("m_jj_min=100", "m_jj_max=9000")]
+    quick = ["evaluation.ablations=false", "evaluation.baselines=[boosting]"]
+    (found,) = evaluate(folder / "seed1", compare=[folder / "text"], config=config(*wide, *quick))
+    sculpting, spectra = found.metrics.sculpting, found.curves.spectra
+    assert list(sculpting.classifiers) == ["llm", "boosting", "text_only"]
+    assert sculpting.n_background == found.metrics.n_background == sum(spectra.before)
+    for name, one in sculpting.classifiers.items():
+        assert {*one.cuts, *one.undefined} == {"0.1", "0.01", "0.001"}
+        for cut, measured in one.cuts.items():
+            assert sum(spectra.after[name][cut]) == measured.n_passing
+    drawn = "sculpting.png" in [file.name for file in found.files]
+    assert drawn == any(one.cuts for one in sculpting.classifiers.values())
+    assert "m_jj of the background after cuts on the score" in found.text
+
+
 def test_probabilities_are_told(report: EvaluatedSet) -> None:
     found = report.metrics.calibration
     assert found.prior_n_events == report.metrics.n_signal + report.metrics.n_background
