@@ -19,6 +19,7 @@ from hepllm.config.section import (
     WholeNumber,
     setting,
 )
+from hepllm.hypotheses.signal import Decay
 
 _MIN_BINS = 10
 """Minimum number of bins of a spectrum for a fit of five parameters."""
@@ -27,6 +28,40 @@ Baseline = Literal["boosting", "boosting_extended", "mlp", "logistic", "cut"]
 """Classifiers that a model can be compared with; see ``hepllm.baselines``."""
 
 _SmallShare = Annotated[float, Field(gt=0, le=0.2)]
+
+
+class MassPlaneConfig(Section):
+    """The scan of hypotheses over the masses of X and Y; see docs/how-to/search.md."""
+
+    masses: Annotated[int, Field(ge=2, le=30)] = setting(
+        10, "Masses of X and of Y, in equal ratios; all their pairs are points"
+    )
+    m_min: Positive | None = setting(
+        None, "Smallest mass of X and Y; null: that of the training", "GeV"
+    )
+    m_max: Positive | None = setting(
+        None, "Largest mass of X and Y; null: that of the training", "GeV"
+    )
+    decay_x: Decay | None = setting(None, "Decay of the heavier product; null: left open")
+    decay_y: Decay | None = setting(None, "Decay of the lighter product; null: left open")
+    selections: Count = setting(
+        1, "Selections at each point: so many of the tightest that keep enough events"
+    )
+    toys: Count = setting(1000, "Initial number of pseudo-experiments")
+    max_toys: Count = setting(
+        10_000, "Maximum of pseudo-experiments, drawn until 20 exceed the data"
+    )
+    m_resonance: Positive | None = setting(
+        None, "Mass at which every point has a limit; null: that of the largest excess", "GeV"
+    )
+
+    @model_validator(mode="after")
+    def _range_is_open(self) -> Self:
+        if self.m_min is not None and self.m_max is not None and not self.m_min < self.m_max:
+            raise ValueError(
+                f"m_min < m_max must hold, found {self.m_min:g} and {self.m_max:g} GeV"
+            )
+        return self
 
 
 class SearchConfig(Section):
@@ -73,6 +108,7 @@ class SearchConfig(Section):
         None, "Integrated luminosity, for limits on the cross section; null: none", "1/fb"
     )
     workers: WholeNumber = setting(1, "Worker processes; 0: one per usable core")
+    plane: MassPlaneConfig = MassPlaneConfig()
 
     @field_validator("run", mode="before")
     @classmethod

@@ -121,6 +121,12 @@ class _Said:
             return f" ({_prongs(self.n_prongs)})"
         return f" ({self.decay})" if self.decay else ""
 
+    @property
+    def facts(self) -> list[str]:
+        """Mass and decay, as far as they are known."""
+        decay = _prongs(self.n_prongs) if self.n_prongs else self.decay
+        return [fact for fact in (self.mass, decay) if fact]
+
     def same_decay(self, other: _Said) -> bool:
         return (self.decay, self.n_prongs) == (other.decay, other.n_prongs)
 
@@ -170,6 +176,14 @@ def _brackets(say: _Sentence) -> str:
         f"{say.resonance} -> X ({first.stated_mass}) Y ({second.stated_mass})"
         f"{_named_decays(say, '->')}"
     )
+
+
+def _described(say: _Sentence) -> str:
+    parts = [
+        f"{name} ({', '.join(facts)})" if facts else name
+        for name, facts in (("X", say.first.facts), ("Y", say.second.facts))
+    ]
+    return f"{say.resonance} -> {' '.join(parts)}"
 
 
 def _named_decays(say: _Sentence, verb: str) -> str:
@@ -269,10 +283,10 @@ def _masses(say: _Sentence) -> str:
 
 
 TRAINING: tuple[Style, ...] = (
-    _two_nouns, _each_decaying, _brackets, _equations, _named, _jets, _sum, _one_other, _list,
-    _into, _search_for, _bosons,
+    _described, _two_nouns, _each_decaying, _brackets, _equations, _named, _jets, _sum,
+    _one_other, _list, _into, _search_for, _bosons,
 )  # fmt: skip
-"""Phrasings that a model is trained with."""
+"""Phrasings that a model is trained with; ``describe`` uses the first."""
 
 HELD_OUT: tuple[Style, ...] = (_becomes, _functions, _scalars, _masses)
 """Phrasings that no training uses, to test whether a model understands new ones."""
@@ -310,14 +324,19 @@ def phrase(
 
 
 def describe(signal: Signal) -> str:
-    """Says a signal in the one way that records and pages use: 'Z' -> X (730 GeV, qq) Y'."""
-    parts = []
-    for name, one in zip("XY", signal.products, strict=True):
-        facts = [] if one.mass is None else [f"{_number(one.mass)} GeV"]
-        if one.n_prongs is not None:
-            facts.append(one.decay or _prongs(one.n_prongs))
-        parts.append(f"{name} ({', '.join(facts)})" if facts else name)
-    return " ".join([_resonance("Z'", signal.m_resonance), "->", *parts])
+    """Says a signal in the one way that records and pages use: 'Z' -> X (730 GeV, qq) Y'.
+
+    It is one of the phrasings that models are trained with.
+    """
+    first, second = (
+        _Said(
+            "" if one.mass is None else f"{_number(one.mass)} GeV",
+            one.decay or "",
+            0 if one.decay else one.n_prongs or 0,
+        )
+        for one in signal.products
+    )
+    return _described(_Sentence(_resonance("Z'", signal.m_resonance), first, second))
 
 
 def _said(one: Product, unit: str, by_letters: bool, random: np.random.Generator) -> _Said:

@@ -154,6 +154,8 @@ class _Reader:
     def _owners_of_one(self, noun: Kind | None, place: int) -> list[int]:
         if text_at(self.words, self.place) == "each":
             return self.drafts.both()
+        if text_at(self.words, place - 1) == "(" and self.is_adjacent and self.subject:
+            return self.subject[-1:]  # Y in 'X Y (380 GeV)'
         waits = [one for one in self.subject if not self.drafts[one].has_mass]
         is_joined = kind_at(self.words, place - 1) is Kind.AND
         if waits and is_joined and noun is None and len(self.subject) == 1:

@@ -31,16 +31,23 @@ class TrainedRange(Record):
 
     @classmethod
     def of(cls, signals: Iterable[Signal]) -> Self:
-        """The range of signals of known masses and decays.
+        """The range of some signals. The mass of a single quark is not known, and left out.
 
         Raises:
-            InputError: if there are none, or one has an unknown mass.
+            InputError: if no mass is known.
         """
         known = list(signals)
-        masses = [one.masses for one in known]
-        if not masses or any(math.isnan(mass) for pair in masses for mass in pair):
+        heavier, lighter = (
+            (
+                [mass for mass in side if not math.isnan(mass)]
+                for side in zip(*(one.masses for one in known), strict=True)
+            )
+            if known
+            else ([], [])
+        )
+        if not heavier:
             raise InputError("a range of hypotheses needs signals of known masses")
-        heavier, lighter = zip(*masses, strict=True)
+        lighter = lighter or heavier
         found = {decay for one in known for decay in one.decays if decay is not None}
         return cls(
             heavier_min=min(heavier),

@@ -185,7 +185,7 @@ def search(events: BoxEvents, config: SearchConfig, seed: int) -> SearchResult:
         InputError: if a score is not finite, or the box has too few events in the m_jj range.
         RunError: if the background cannot be fitted.
     """
-    _check_scores(events.score)
+    check_scores(events.score)
     edges = bin_edges(config.m_jj_min, config.m_jj_max, config.bin_width)
     inside = events.take((events.m_jj >= edges[0]) & (events.m_jj < edges[-1]))
     cuts = usable_cuts(inside.score, config)
@@ -235,7 +235,8 @@ def search(events: BoxEvents, config: SearchConfig, seed: int) -> SearchResult:
     )
 
 
-def _check_scores(scores: Floats) -> None:
+def check_scores(scores: Floats) -> None:
+    """Raises InputError if one of N scores is not finite."""
     bad = np.flatnonzero(~np.isfinite(scores))
     if len(bad):
         raise InputError(

@@ -88,7 +88,7 @@ def upper_limits(
     """
     peak = PeakShape.shipped() if grid is None else peak_of(config.limit_jets)
     points = _mass_points(result, config, peak, efficiencies, grid)
-    box = _LimitsOfBox(
+    box = LimitsOfBox(
         selections=FittedSelections.of(result),
         efficiencies=[one.cut.efficiency for one in result.selections],
         peak=peak,
@@ -177,7 +177,7 @@ def _least(
 
 
 @dataclass(frozen=True, eq=False)
-class _LimitsOfBox:
+class LimitsOfBox:
     """All that the limits of a box have in common."""
 
     selections: FittedSelections

@@ -79,6 +79,7 @@ def without_resonance(hypothesis: Hypothesis) -> str:
             Product(None, "bb"),
         ),
         ("Z' -> X Y -> qq bb", Product(None, "qq"), Product(None, "bb")),
+        ("Z' -> X Y (380 GeV, bb)", Product(380, "bb"), UNKNOWN),
         ("730 GeV + 380 GeV (bb)", Product(730), Product(380, "bb")),
         (
             "a 730 GeV two-pronged jet and a three-pronged jet of 380 GeV",

@@ -97,6 +97,14 @@ def test_what_lies_outside(text: str, sentences: list[str]) -> None:
         assert part in one
 
 
+def test_single_quarks_have_no_mass() -> None:
+    one = Signal((Product(500, "qq"), Product(None, "q")))
+    found = TrainedRange.of([one, Signal((Product(300, "qq"), Product(200, "qq")))])
+    assert (found.heavier_min, found.heavier_max) == (300, 500)
+    assert (found.lighter_min, found.lighter_max) == (200, 200)
+    assert TrainedRange.of([one]).lighter_min == 500
+
+
 def test_a_range_needs_known_masses() -> None:
     with pytest.raises(InputError, match="known masses"):
         TrainedRange.of([Signal()])
