@@ -36,8 +36,9 @@ class Boosting:
     classifier: HistGradientBoostingClassifier
     columns: NDArray[np.intp]
 
-    def score(self, features: Floats) -> Floats:
+    def score(self, features: Floats, hypothesis: NDArray[np.object_] | None = None) -> Floats:
         """Logits of (N, F) features, shape (N,)."""
+        del hypothesis
         with _threads_for(len(features)):
             logits = self.classifier.decision_function(features[:, self.columns])
         return np.asarray(logits, dtype=np.float64)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hepllm.arrays import Floats
 from hepllm.baselines.scorer import TrainingSample
@@ -41,8 +42,9 @@ class HandCut:
     mass_min: float
     delta_min: float
 
-    def score(self, features: Floats) -> Floats:
+    def score(self, features: Floats, hypothesis: NDArray[np.object_] | None = None) -> Floats:
         """Minus the larger tau21 where the masses pass, shape (N,); not a logit."""
+        del hypothesis
         mass, delta, tau_light, tau_heavy = features[:, list(self.columns)].T
         tau = np.maximum(tau_light, tau_heavy)
         passes = (mass >= self.mass_min) & (delta >= self.delta_min) & np.isfinite(tau)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from hepllm.arrays import Floats
@@ -27,8 +28,9 @@ class Logistic:
     standardizer: Standardizer
     classifier: LogisticRegression
 
-    def score(self, features: Floats) -> Floats:
+    def score(self, features: Floats, hypothesis: NDArray[np.object_] | None = None) -> Floats:
         """Logits of (N, F) features, shape (N,)."""
+        del hypothesis
         design = _design(self.standardizer, features)
         return np.asarray(self.classifier.decision_function(design), dtype=np.float64)
 

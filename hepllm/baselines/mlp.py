@@ -49,8 +49,9 @@ class Network:
 
     module: nn.Module
 
-    def score(self, features: Floats) -> Floats:
+    def score(self, features: Floats, hypothesis: NDArray[np.object_] | None = None) -> Floats:
         """Logits of (N, F) features, shape (N,)."""
+        del hypothesis
         scores = np.empty(len(features))
         with torch.inference_mode():
             for start in range(0, len(features), _SCORING_BATCH):

@@ -20,8 +20,10 @@ _MIN_EVENTS = 20
 class Scorer(Protocol):
     """A trained classifier."""
 
-    def score(self, features: Floats) -> Floats:
+    def score(self, features: Floats, hypothesis: NDArray[np.object_] | None = None) -> Floats:
         """Scores events, shape (N,), with features (N, F), NaN where missing, as in the training.
+
+        The hypothesis of each event, shape (N,), is read by those that were trained with it.
 
         Scores are larger for signal: logits for the class balance of the training events, except
         for a cut, whose score only ranks events.
@@ -40,6 +42,7 @@ class TrainingSample:
         weight: (N,), may be negative; None for 1 each.
         seed: seed of all random numbers.
         fusion: numerical embedding of the model, for a baseline that shares it.
+        hypothesis: (N,), the ``Hypothesis`` under which each event is shown; None without.
     """
 
     features: Floats
@@ -48,6 +51,7 @@ class TrainingSample:
     weight: Floats | None = None
     seed: int = 1
     fusion: FusionConfig = field(default_factory=FusionConfig)
+    hypothesis: NDArray[np.object_] | None = None
 
     def check(self) -> None:
         """Refuses events that no classifier can be trained on.

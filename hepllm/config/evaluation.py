@@ -24,7 +24,15 @@ from hepllm.hypotheses.signal import Decay
 _MIN_BINS = 10
 """Minimum number of bins of a spectrum for a fit of five parameters."""
 
-Baseline = Literal["boosting", "boosting_extended", "mlp", "logistic", "cut"]
+Baseline = Literal[
+    "boosting",
+    "boosting_extended",
+    "boosting_hypothesis",
+    "boosting_differences",
+    "mlp",
+    "logistic",
+    "cut",
+]
 """Classifiers that a model can be compared with; see ``hepllm.baselines``."""
 
 _SmallShare = Annotated[float, Field(gt=0, le=0.2)]
@@ -185,8 +193,16 @@ class EvaluationConfig(Section):
         20_000, "Maximum number of events for ablations, up to half of them from the rarer class"
     )
     baselines: tuple[Baseline, ...] = setting(
-        ("boosting", "boosting_extended", "mlp", "logistic", "cut"),
-        "Classifiers of the same events, boosting_extended on the feature set extended; []: none",
+        (
+            "boosting",
+            "boosting_extended",
+            "boosting_hypothesis",
+            "boosting_differences",
+            "mlp",
+            "logistic",
+            "cut",
+        ),
+        "Classifiers trained on the same events, some only where the run has hypotheses; []: none",
     )
     stack: bool = setting(False, "Combine the model and the boosting, fitted to validation events")
     cascade: Annotated[float, Field(gt=0, le=1)] | None = setting(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from hepllm.arrays import Bools, Floats
 from hepllm.baselines.boosting import BOOSTING
 from hepllm.baselines.fitting import fit_baselines
-from hepllm.baselines.scorer import Scorer, TrainingSample
+from hepllm.baselines.scorer import Scorer
 from hepllm.config import EvaluationConfig
 from hepllm.data.dataset import EventTable
 from hepllm.errors import InputError
@@ -30,8 +30,9 @@ from hepllm.evaluation.cascade import (
 from hepllm.evaluation.efficiency import Efficiency, efficiencies
 from hepllm.evaluation.records import ResultsRecord
 from hepllm.evaluation.scores import ScoredEvents, scored_events
-from hepllm.runs.folder import Run, training_events
+from hepllm.runs.folder import Run
 from hepllm.runs.score_files import RunCalibration, calibrate
+from hepllm.runs.training_samples import training_sample
 from hepllm.schema import SIGNAL, UNKNOWN
 
 LOG = logging.getLogger(__name__)
@@ -112,27 +113,6 @@ class RunCascade:
 def fit_boosting_alone(run: Run) -> Scorer:
     """Fits only the boosting of the baselines."""
     return fit_baselines(training_sample(run), [BOOSTING])[BOOSTING]
-
-
-def training_sample(run: Run, names: Sequence[str] | None = None) -> TrainingSample:
-    """Loads the events that a run was trained on, with the seed of the run.
-
-    The seed of an evaluation, which several runs may share, decides no training: runs with
-    different seeds have different baselines.
-
-    Args:
-        run: the run.
-        names: features; None for those of the run.
-    """
-    events = training_events(run.dataset(), run.config.train, run.config.seed, names)
-    return TrainingSample(
-        features=events.features,
-        names=events.names,
-        label=events.label,
-        weight=events.weight,
-        seed=run.config.seed,
-        fusion=run.config.fusion,
-    )
 
 
 def open_cascade(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -14,9 +17,11 @@ from hepllm.baselines.logistic import fit_logistic
 from hepllm.baselines.mlp import fit_network
 from hepllm.baselines.scorer import Fit, TrainingSample
 from hepllm.config import FusionConfig
+from hepllm.config.evaluation import Baseline
 from hepllm.errors import InputError
 from hepllm.evaluation.metrics import auc
 from hepllm.evaluation.scores import scored_events
+from hepllm.hypotheses.hypothesis import parse_hypothesis
 
 
 def sample(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -77,14 +82,22 @@ def events(n: int, seed: int) -> TrainingSample:
     return TrainingSample(features, CUT_FEATURES, label, seed=4)
 
 
+def shown(n: int, seed: int) -> TrainingSample:
+    """The same, shown under one of two hypotheses."""
+    two = [parse_hypothesis(text) for text in ("jets of 300 and 100 GeV", "jets of 90 and 80 GeV")]
+    hypothesis = np.empty(n, dtype=object)
+    hypothesis[:] = [two[number % 3 % 2] for number in range(n)]
+    return replace(events(n, seed), hypothesis=hypothesis)
+
+
 def test_seed_reproduces_every_registered_baseline() -> None:
-    training = events(600, 1)
+    training = shown(600, 1)
     state = torch.random.get_rng_state()
     first, second = (fit_baselines(training, list(BASELINES)) for _ in range(2))
-    assert list(first) == ["boosting", "boosting_extended", "mlp", "logistic", "cut"]
+    assert list(first) == list(get_args(Baseline))
     for name, fitted in first.items():
-        scores = fitted.score(training.features)
-        assert (scores == second[name].score(training.features)).all()
+        scores = fitted.score(training.features, training.hypothesis)
+        assert (scores == second[name].score(training.features, training.hypothesis)).all()
         assert scores.shape == (600,)
         assert np.isfinite(scores).all()
     assert (torch.random.get_rng_state() == state).all()

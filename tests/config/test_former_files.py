@@ -11,7 +11,10 @@ from hepllm.errors import ConfigError
 
 FORMER = Path(__file__).parent / "former_run.yaml"
 FORMERLY = ("boosting", "mlp", "logistic", "cut")
-ALL = ("boosting", "boosting_extended", "mlp", "logistic", "cut")
+ALL = (
+    *("boosting", "boosting_extended", "boosting_hypothesis", "boosting_differences"),
+    *("mlp", "logistic", "cut"),
+)
 
 
 def test_the_configuration_of_a_former_run_loads() -> None:
