@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 from hepllm.arrays import Floats
 from hepllm.baselines.scorer import TrainingSample
-from hepllm.model.adapter.numbers import Standardizer
+from hepllm.model.adapter.embedding import Standardizer
 
 _MAX_ITERATIONS = 2000
 

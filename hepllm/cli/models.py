@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import click
 
@@ -25,6 +25,7 @@ from hepllm.cli.options import (
 )
 from hepllm.config import load_config
 from hepllm.config.inputs import FORMATS
+from hepllm.config.learning import Layout
 from hepllm.launcher import launched
 from hepllm.runs import LATEST
 
@@ -62,7 +63,7 @@ def scoring_options(command: Command) -> Command:
 @click.option("--output", type=PATH, help="Run folder [runs/<name of the configuration>].")
 @click.option("--balance", help="Signal to background in training: 1:1, 1:10, ... or natural.")
 @click.option("--fusion", type=click.Choice(["on", "off"]), help="Numeric fusion adapter.")
-@click.option("--prompt", type=click.Choice(["minimal", "compact", "full"]), help="Prompt layout.")
+@click.option("--prompt", type=click.Choice(get_args(Layout)), help="Prompt layout.")
 @click.option("--resume", is_flag=True, help="Continue the run in --output [runs/latest].")
 @click.option("--overwrite", is_flag=True, help="Replace a run that exists.")
 @common

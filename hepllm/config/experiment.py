@@ -7,7 +7,14 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from hepllm.config.evaluation import EvaluationConfig
-from hepllm.config.learning import BackboneConfig, FusionConfig, Layout, PromptConfig, TrainConfig
+from hepllm.config.learning import (
+    TEXT_WITHOUT_NUMBERS,
+    BackboneConfig,
+    FusionConfig,
+    Layout,
+    PromptConfig,
+    TrainConfig,
+)
 from hepllm.config.physics import PreprocessConfig, SimulateConfig
 from hepllm.config.section import Form, Section, setting
 
@@ -31,16 +38,17 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _model_has_inputs(self) -> Self:
-        if not self.fusion.enabled and self.prompt_layout == "minimal":
-            raise ValueError("prompt.layout 'minimal' contains no numbers; set fusion.enabled")
+        layout = self.prompt_layout
+        if not self.fusion.enabled and layout in TEXT_WITHOUT_NUMBERS:
+            raise ValueError(f"prompt.layout '{layout}' contains no numbers; set fusion.enabled")
         unseen = set(self.prompt.features or ()) - set(self.train.feature_names())
         if unseen:
             names = ", ".join(sorted(unseen))
             raise ValueError(f"prompt.features must be among train.features; not there: {names}")
-        if self.prompt_layout != "minimal" and not self.prompt_features():
+        if layout not in TEXT_WITHOUT_NUMBERS and not self.prompt_features():
             raise ValueError(
                 "train.features has no feature that the registry marks for prompts: "
-                "name some in prompt.features, or set prompt.layout: minimal"
+                "name some in prompt.features, or set prompt.layout: question"
             )
         return self
 
@@ -60,6 +68,11 @@ class Config(Section):
     def prompt_layout(self) -> Layout:
         """Layout of the prompt, with ``auto`` resolved."""
         return self.prompt.chosen_layout(self.fusion)
+
+    def with_layout(self) -> Self:
+        """The same settings with ``prompt.layout: auto`` resolved, as a run folder keeps them."""
+        chosen = self.prompt.model_copy(update={"layout": self.prompt_layout})
+        return self.model_copy(update={"prompt": chosen})
 
     def prompt_features(self) -> tuple[str, ...]:
         """The features that the prompt prints, in registry order."""

@@ -22,7 +22,11 @@ from hepllm.config.section import (
 )
 from hepllm.schema import FEATURES, FeatureSet, feature_names
 
-Layout = Literal["minimal", "compact", "full"]
+Layout = Literal["question", "minimal", "compact", "full"]
+
+
+TEXT_WITHOUT_NUMBERS: tuple[Layout, ...] = ("question", "minimal")
+"""Layouts that print no feature, so that only the adapter brings numbers."""
 
 
 class LoraSettings(Section):
@@ -78,16 +82,22 @@ class FusionConfig(Section):
     hidden_size: Count = setting(256, "Width of the hidden layers of the adapter's MLP")
     depth: Count = setting(2, "Hidden layers of the adapter's MLP")
     dropout: Dropout = setting(0.0, "Dropout after each hidden layer")
+    compare: bool = setting(
+        True, "Compare an event's jet masses with those of the hypothesis (layout question)"
+    )
 
 
 class PromptConfig(Section):
     """The text that the model reads; see docs/explanation/prompts.md."""
 
-    layout: Literal["auto", "minimal", "compact", "full"] = setting(
-        "auto", "Form of the text; auto: minimal if only the adapter brings numbers, else compact"
+    layout: Literal["auto", "question", "minimal", "compact", "full"] = setting(
+        "auto", "Form of the text; auto: question if only the adapter brings numbers, else compact"
     )
     features: list[str] | None = setting(
         None, "Features that are printed; null: those marked in_prompt (compact) or all (full)"
+    )
+    masses: Literal["tokens", "digits"] = setting(
+        "tokens", "Masses of a hypothesis: soft tokens of the adapter, or digits (an ablation)"
     )
     chat_template: bool = setting(
         False, "Use the tokenizer's chat template, which adds 2-30 tokens"
@@ -104,7 +114,18 @@ class PromptConfig(Section):
         if self.layout != "auto":
             return self.layout
         only_numbers = fusion.enabled and self.features is None
-        return "minimal" if only_numbers else "compact"
+        return "question" if only_numbers else "compact"
+
+    def before_questions(self, fusion: FusionConfig) -> PromptConfig:
+        """The settings of a run whose ``auto`` is older than the layout ``question``.
+
+        Args:
+            fusion: whether an adapter brings the numbers.
+        """
+        layout = self.chosen_layout(fusion)
+        if self.layout == "auto" and layout == "question":
+            layout = "minimal"
+        return self.model_copy(update={"layout": layout})
 
     def printed_features(self, names: Sequence[str], fusion: FusionConfig) -> tuple[str, ...]:
         """The features that the prompt prints.
@@ -114,7 +135,7 @@ class PromptConfig(Section):
             fusion: whether an adapter brings the numbers.
         """
         layout = self.chosen_layout(fusion)
-        if layout == "minimal":
+        if layout in TEXT_WITHOUT_NUMBERS:
             return ()
         if self.features is not None:
             return tuple(name for name in names if name in self.features)

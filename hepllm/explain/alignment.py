@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from hepllm.hypotheses.hypothesis import OPEN, Hypothesis
 from hepllm.model.encoding import PromptEncoder, TextToken
 
 _DECIMALS = (10, 9, 11, 8, 12, 7, 13, 6, 14)
@@ -45,14 +46,21 @@ class AlignedPrompts:
 
 
 def align_prompts(
-    encoder: PromptEncoder, event: Mapping[str, float], reference: Mapping[str, float]
+    encoder: PromptEncoder,
+    event: Mapping[str, float],
+    reference: Mapping[str, float],
+    hypothesis: Hypothesis = OPEN,
 ) -> AlignedPrompts:
     """Writes an event and its reference with the same number of tokens for each feature.
 
     ``event`` and ``reference`` hold values by feature name, in GeV and radians; NaN where missing.
+    In the layout ``question``, ``hypothesis`` is what both are scored under.
     """
-    pieces = encoder.pieces(event)
-    candidates = [encoder.pieces(reference, dict.fromkeys(reference, d)) for d in _DECIMALS]
+    pieces = encoder.pieces(event, hypothesis=hypothesis)
+    candidates = [
+        encoder.pieces(reference, dict.fromkeys(reference, digits), hypothesis)
+        for digits in _DECIMALS
+    ]
     found = [
         _fitting(encoder, name, text, [tried[place][1] for tried in candidates])
         for place, (name, text) in enumerate(pieces)

@@ -21,11 +21,13 @@ from torch import Tensor, nn
 
 from hepllm.arrays import Floats
 from hepllm.explain.alignment import AlignedPrompts, align_prompts
-from hepllm.model.adapter.numbers import Standardizer
+from hepllm.hypotheses.hypothesis import OPEN, Hypothesis
+from hepllm.model.adapter.embedding import Standardizer
 from hepllm.model.backbone import causal_model
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import PromptEncoder
 from hepllm.model.inputs import ModelInputs
+from hepllm.model.scoring import forward_prompts
 
 STEPS = (16, 32, 64, 128, 256)
 """Points of the integral, tried in turn until it is complete."""
@@ -123,6 +125,7 @@ def attribute(
     row: Floats,
     reference: Floats,
     *,
+    hypothesis: Hypothesis = OPEN,
     batch_size: int = 16,
 ) -> Attribution:
     """Attributes the difference of the scores of an event and a reference to the features.
@@ -136,11 +139,13 @@ def attribute(
         names: the F features.
         row: shape (F,), the event; NaN where missing.
         reference: shape (F,), the reference; NaN where missing.
+        hypothesis: what both are scored under, in the layout ``question``.
         batch_size: points of the integral per forward pass.
     """
     event, other = (dict(zip(names, one.tolist(), strict=True)) for one in (row, reference))
-    prompts = align_prompts(encoder, event, other)
-    path = _Path(classifier, prompts, row, reference)
+    prompts = align_prompts(encoder, event, other, hypothesis)
+    asked = ModelInputs(row[np.newaxis], hypothesis=np.array([hypothesis], dtype=object))
+    path = _Path(classifier, encoder, prompts, asked, reference)
     was_training = classifier.training
     classifier.eval()
     try:
@@ -208,18 +213,22 @@ class _Path:
     """
 
     def __init__(
-        self, classifier: EventClassifier, prompts: AlignedPrompts, row: Floats, reference: Floats
+        self,
+        classifier: EventClassifier,
+        encoder: PromptEncoder,
+        prompts: AlignedPrompts,
+        asked: ModelInputs,
+        reference: Floats,
     ) -> None:
-        self._classifier = classifier
+        self._classifier, self._encoder, self._event = classifier, encoder, asked
         self._words = causal_model(classifier.language_model).get_input_embeddings()
         device = classifier.device
         self._token_ids = torch.tensor([prompts.tokens], device=device)
         self._positions = torch.tensor([prompts.soft], device=device) if prompts.soft else None
-        self._inputs = ModelInputs(row[np.newaxis])
         self._number_ends: dict[str, tuple[Tensor, Tensor]] = {}
         if classifier.nfa is not None:
             self._number_ends = _number_ends(
-                classifier.nfa.numbers.standardizer, row, reference, device
+                classifier.nfa.numbers.standardizer, asked.numbers[0], reference, device
             )
         inputs = dict(self._number_ends)
         if prompts.differ:
@@ -251,12 +260,16 @@ class _Path:
                     kind: named.get(kind, ends[0].expand(n_points, -1))
                     for kind, ends in self._number_ends.items()
                 }
-                soft = numbers.tokens_of(values["standard"], values["missing"])
+                stated = repeated(numbers.stated(self._event))
+                soft = numbers.tokens_of(values["standard"], values["missing"], stated)
                 stack.enter_context(_replaced(numbers, soft.to))
-            events = self._inputs.take(np.zeros(n_points, dtype=np.intp))
-            logits = self._classifier(
-                repeated(self._token_ids), None, repeated(self._positions), events
-            )
+            events = self._event.take(np.zeros(n_points, dtype=np.intp))
+            if self._encoder.reads_hypotheses:
+                logits = forward_prompts(self._classifier, self._encoder.encode(events), events)
+            else:
+                logits = self._classifier(
+                    repeated(self._token_ids), None, repeated(self._positions), events
+                )
         score: Tensor = logits[:, 1] - logits[:, 0]
         return score
 

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from hepllm.arrays import Bools, Floats
-from hepllm.model.adapter.numbers import Standardizer
+from hepllm.model.adapter.embedding import Standardizer
 from hepllm.schema import FEATURES
 
 Key = TypeVar("Key")

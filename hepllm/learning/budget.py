@@ -93,12 +93,14 @@ class Batch:
 
     Attributes:
         n_events: events of this process.
-        n_tokens: tokens of the longest prompt.
+        n_tokens: tokens of the longest prompt of an event.
         attention: kernel that PyTorch uses.
         passes: forward passes before a backward pass, 2 with R-Drop.
         n_scored: events of a validation batch.
         n_shared: first tokens that may be encoded once for all events.
         masked_attention: kernel for events that share tokens.
+        n_question: first tokens of a prompt behind which events are packed; 0 where they are not.
+        n_alike: events behind one copy of these.
     """
 
     n_events: int
@@ -108,10 +110,15 @@ class Batch:
     n_scored: int
     n_shared: int = 0
     masked_attention: str = "efficient"
+    n_question: int = 0
+    n_alike: int = 1
 
     def passage(self, setting: MemoryChoice, n_events: int | None = None) -> Passage:
         """Returns some of its events together, by default a micro-batch."""
-        events = (setting.micro_batch if n_events is None else n_events) * self.passes
+        n_events = setting.micro_batch if n_events is None else n_events
+        if self.n_question:
+            return self._packed(n_events, self.passes)
+        events = n_events * self.passes
         n_shared = 0 if setting.checkpointing else self.n_shared
         if sharing_pays(n_shared, self.n_tokens, events):
             return Passage(events, self.n_tokens, self.masked_attention, n_shared)
@@ -120,7 +127,16 @@ class Batch:
     @property
     def scored(self) -> Passage:
         """The largest batch of a validation."""
+        if self.n_question:
+            return self._packed(self.n_scored, 1)
         return Passage(self.n_scored, self.n_tokens, self.attention)
+
+    def _packed(self, n_events: int, passes: int) -> Passage:
+        n_rows = -(-n_events // self.n_alike)
+        own = -(-n_events // n_rows) * (self.n_tokens - self.n_question)
+        return Passage(
+            passes * n_rows, self.n_question + own, self.masked_attention, is_packed=True
+        )
 
 
 @dataclass(frozen=True)
@@ -233,6 +249,8 @@ class Budget:
             stored = f"4-bit {_gib(weights.packed)}, {scales}, {stored}"
         passage = self.batch.passage(setting)
         used = f"{setting.micro_batch} x {self.batch.n_tokens} tokens, "
+        if passage.is_packed:
+            used = f"{setting.micro_batch} events in {passage.n_rows} x {passage.n_tokens} tokens, "
         used += "computed twice, " if setting.checkpointing else "kept, "
         used += f"{passage.attention} attention"
         if passage.n_shared:

@@ -31,6 +31,7 @@ from hepllm.model.footprint import (
     attention_kernel,
     count_weights,
 )
+from hepllm.model.packing import PackedPrompts
 from hepllm.model.prefix import obstacle_to_sharing
 
 LOG = logging.getLogger(__name__)
@@ -144,16 +145,19 @@ def training_budget(
         for is_masked in (False, True)
     ]
     set_checkpointing(classifier.language_model, enabled=False)  # it would prevent sharing
-    may_share = obstacle_to_sharing(causal, training=True) is None
     batch = Batch(
         n_events=-(-min(plan.train.batch_size, len(data.train)) // team.size),
-        n_tokens=prompts.token_ids.shape[1],
+        n_tokens=prompts.n_tokens_of_event,
         attention=kernels[0],
         passes=2 if plan.train.loss.r_drop else 1,
         n_scored=min(plan.evaluation.batch_size, len(data.validation)),
-        n_shared=prompts.n_shared if may_share else 0,
         masked_attention=kernels[1],
     )
+    if isinstance(prompts, PackedPrompts):
+        n_alike = -(-len(prompts.last_places) // prompts.n_questions)
+        batch = replace(batch, n_question=prompts.longest_question, n_alike=n_alike)
+    elif obstacle_to_sharing(causal, training=True) is None:
+        batch = replace(batch, n_shared=prompts.n_shared)
     model = classifier.language_model
     adapter = [] if classifier.nfa is None else list(classifier.nfa.state_dict().values())
     needs = training_needs(

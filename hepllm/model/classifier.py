@@ -13,6 +13,8 @@ from hepllm.config import FusionConfig
 from hepllm.model.adapter.fusion import NumericFusionAdapter
 from hepllm.model.backbone import Backbone, causal_model
 from hepllm.model.inputs import ModelInputs
+from hepllm.model.packed_pass import encode_packed, require_packing
+from hepllm.model.packing import PackedPrompts
 from hepllm.model.prefix import encode_prefix, obstacle_to_sharing, sharing_pays
 
 LOG = logging.getLogger(__name__)
@@ -40,6 +42,7 @@ class EventClassifier(nn.Module):
         self.label_tokens = tuple(label_tokens)
         self._fusion_gain = 1.0
         self._said: set[str] = set()
+        self._can_pack = False
         # Listed now: training may freeze them for a while.
         self._lora = {
             name: weight
@@ -104,9 +107,7 @@ class EventClassifier(nn.Module):
         else:
             last = attention_mask.sum(1) - 1 - n_cached
             hidden = hidden[torch.arange(len(hidden), device=hidden.device), last]
-        rows = causal.get_output_embeddings().weight[list(self.label_tokens)]
-        logits: Tensor = hidden.float() @ rows.float().T
-        return logits
+        return self._read(hidden)
 
     def _embed(
         self, token_ids: Tensor, fusion_positions: Tensor | None, inputs: ModelInputs | None
@@ -122,6 +123,45 @@ class EventClassifier(nn.Module):
         soft = (self._fusion_gain * self.nfa(inputs)).to(embeddings.dtype)
         index = fusion_positions.unsqueeze(-1).expand_as(soft)
         return embeddings.scatter(1, index, soft)
+
+    def answer(self, prompts: PackedPrompts, inputs: ModelInputs) -> Tensor:
+        """Classifies events that are packed behind their questions.
+
+        Args:
+            prompts: questions and B events.
+            inputs: the same events for the adapter.
+
+        Returns:
+            Logits of background and signal, shape (B, 2), float32, as of one event at a time.
+
+        Raises:
+            InputError: if the language model cannot keep packed events apart.
+        """
+        if self.nfa is None:
+            raise ValueError("packed events are soft tokens, and this classifier has no adapter")
+        device, causal = self.device, causal_model(self.language_model)
+        if not self._can_pack:
+            require_packing(causal, self.autocast_dtype)
+            self._can_pack = True
+        words = causal.get_input_embeddings()(prompts.token_ids.to(device))
+        embeddings = words.flatten(0, 1)
+        parts = [(prompts.fusion_places.flatten(), self.nfa(inputs).flatten(0, 1))]
+        if len(prompts.masses):
+            parts.append((prompts.mass_places, self.nfa.encode_masses(prompts.masses.to(device))))
+        for places, soft in parts:
+            index = places.to(device).unsqueeze(1).expand_as(soft)
+            silenced = (self._fusion_gain * soft).to(embeddings.dtype)
+            embeddings = embeddings.scatter(0, index, silenced)
+        hidden = encode_packed(
+            causal, embeddings.view_as(words), prompts, self.autocast_dtype
+        ).flatten(0, 1)
+        return self._read(hidden[prompts.last_places.to(device)])
+
+    def _read(self, hidden: Tensor) -> Tensor:
+        """Returns the logits of the label words after last tokens, shape (B, 2), float32."""
+        output = causal_model(self.language_model).get_output_embeddings().weight
+        logits: Tensor = hidden.float() @ output[list(self.label_tokens)].float().T
+        return logits
 
     def _shares_prefix(self, n_shared: int, n_tokens: int, n_events: int) -> bool:
         if not sharing_pays(n_shared, n_tokens, n_events):
@@ -157,16 +197,21 @@ def build_classifier(
     names: Sequence[str],
     fusion: FusionConfig,
     seed: int,
+    *,
+    reads_hypotheses: bool = False,
 ) -> EventClassifier:
     """Joins a backbone with a fresh adapter, unless fusion is off.
 
     Only ``seed`` decides the adapter's initial weights; ``PromptEncoder`` finds ``label_tokens``.
+    With ``reads_hypotheses`` the adapter encodes the masses of hypotheses.
     """
     nfa = None
     if fusion.enabled:
         embeddings = causal_model(backbone.model).get_input_embeddings().weight
         rms = float(embeddings.detach().float().square().mean().sqrt())
         torch.manual_seed(seed)
-        nfa = NumericFusionAdapter(names, embeddings.shape[1], rms, fusion)
+        nfa = NumericFusionAdapter(
+            names, embeddings.shape[1], rms, fusion, reads_hypotheses=reads_hypotheses
+        )
         nfa.to(backbone.device)
     return EventClassifier(backbone, nfa, label_tokens)

@@ -16,10 +16,14 @@ from torch.nn.utils.rnn import pad_sequence
 
 from hepllm.config import FusionConfig, PromptConfig
 from hepllm.errors import RunError
+from hepllm.hypotheses.hypothesis import OPEN, Hypothesis
 from hepllm.model.adapter.fusion import count_soft_tokens
 from hepllm.model.inputs import ModelInputs
-from hepllm.model.prompts import FUSION_MARK, LABEL_WORDS, pieces, render
+from hepllm.model.packing import PackedPrompts, Question, pack
+from hepllm.model.prompts import FUSION_MARK, LABEL_WORDS, pieces, question, split_at_masses
 
+_CUE_OF_EVENTS = "class:"
+"""Words that end a question, after which label words are tokenised; a soft token follows them."""
 _SENTENCEPIECE_START = "<s>"
 _PROBES = (math.nan, -1.0, 0.0, 1.0, 1e5)
 """Values whose texts differ from their first character on."""
@@ -40,6 +44,11 @@ class EncodedPrompts:
     attention_mask: Tensor | None
     fusion_positions: Tensor | None
     n_shared: int = 0
+
+    @property
+    def n_tokens_of_event(self) -> int:
+        """Tokens of the longest prompt."""
+        return self.token_ids.shape[1]
 
     @property
     def n_tokens(self) -> int:
@@ -80,6 +89,7 @@ class PromptEncoder:
     ) -> None:
         self._tokenizer = tokenizer
         self._layout = prompt.chosen_layout(fusion)
+        self._prints_masses = prompt.masses == "digits"
         self._chat_template = prompt.chat_template
         self._features = tuple(names)
         self._printed = prompt.printed_features(names, fusion)
@@ -91,26 +101,37 @@ class PromptEncoder:
 
     @property
     def prints_numbers(self) -> bool:
-        """Whether the prompts of two events differ."""
+        """Whether prompts print numbers of their events."""
         return bool(self._printed)
 
-    def write(self, event: Mapping[str, float]) -> str:
-        """Writes the prompt of one event, with the fusion mark in place."""
-        text = render(event, self._printed, self._layout, fusion=self._n_soft > 0)
-        return self._with_template(text) if self._chat_template else text
+    @property
+    def reads_hypotheses(self) -> bool:
+        """Whether prompts begin with the hypothesis that events are scored under."""
+        return self._layout == "question"
+
+    def write(self, event: Mapping[str, float], hypothesis: Hypothesis = OPEN) -> str:
+        """Writes the prompt of one event, with marks in place of soft tokens."""
+        return "".join(text for _, text in self.pieces(event, hypothesis=hypothesis))
 
     def pieces(
-        self, event: Mapping[str, float], decimals: Mapping[str, int] | None = None
+        self,
+        event: Mapping[str, float],
+        decimals: Mapping[str, int] | None = None,
+        hypothesis: Hypothesis = OPEN,
     ) -> list[tuple[str, str]]:
         """Writes the prompt in pieces: feature name, empty for words of all events, and text.
 
         Args:
             event: feature values in GeV and radians; NaN where missing.
             decimals: by feature, decimals in a ``full`` prompt that differ from the default.
+            hypothesis: what a prompt of the layout ``question`` begins with.
         """
-        found = pieces(
-            event, self._printed, self._layout, fusion=self._n_soft > 0, decimals=decimals
-        )
+        if self._layout == "question":
+            found = [("", question(hypothesis, digits=self._prints_masses))]
+        else:
+            found = pieces(
+                event, self._printed, self._layout, fusion=self._n_soft > 0, decimals=decimals
+            )
         if not self._chat_template:
             return found
         head, _, tail = self._with_template("\0").partition("\0")
@@ -120,7 +141,14 @@ class PromptEncoder:
         """Returns the tokens of a prompt from ``write``, as in ``encode``, with their positions."""
         before, mark, after = text.partition(FUSION_MARK)
         tokens = [TextToken(token, 0, 0) for token in self._bos()]
-        tokens += self._located(before, 0)
+        start = 0
+        for words, mass_mark, _ in split_at_masses(before):
+            tokens += self._located(words.rstrip(" ") if mass_mark else words, start)
+            start += len(words)
+            if mass_mark:
+                stop = start + len(mass_mark)
+                tokens.append(TextToken(self._filler, start, stop, soft=True))
+                start = stop
         if self._n_soft:
             end = len(before) + len(mark)
             tokens += [TextToken(self._filler, len(before), end, soft=True)] * self._n_soft
@@ -148,8 +176,10 @@ class PromptEncoder:
         """Adds the prompts as text, which then stays when the numbers are exchanged."""
         return replace(inputs, text=self._texts(inputs))
 
-    def encode(self, inputs: ModelInputs) -> EncodedPrompts:
-        """Tokenises the prompts of B events, written from the numbers if ``text`` is None.
+    def encode(self, inputs: ModelInputs) -> EncodedPrompts | PackedPrompts:
+        """Tokenises the prompts of B events, which are written from the inputs without ``text``.
+
+        Events with a common question are packed behind it, whatever their order.
 
         Raises:
             ValueError: for particles, which no model reads yet.
@@ -157,6 +187,8 @@ class PromptEncoder:
         if inputs.particles is not None:
             raise ValueError("this model reads no particles: leave them out of its inputs")
         texts = self._texts(inputs)
+        if self._layout == "question":
+            return self._pack(texts)
         if len(set(texts)) > 1:
             return self._assemble(texts)
         one, n_events = self._assemble(texts[:1]), len(inputs)
@@ -171,6 +203,9 @@ class PromptEncoder:
     def _texts(self, inputs: ModelInputs) -> NDArray[np.object_]:
         if inputs.text is not None:
             return inputs.text
+        if self._layout == "question" and inputs.hypothesis is not None:
+            written = {one: self.write({}, one) for one in set(inputs.hypothesis)}
+            return np.array([written[one] for one in inputs.hypothesis], dtype=object)
         if not self._printed:  # the same text for every event
             return np.full(len(inputs), self.write({}), dtype=object)
         columns = [inputs.numbers[:, self._features.index(name)] for name in self._printed]
@@ -179,6 +214,40 @@ class PromptEncoder:
             for values in np.stack(columns, axis=1).tolist()
         )
         return np.array([self.write(event) for event in events], dtype=object)
+
+    def _pack(self, texts: Sequence[str] | NDArray[np.object_]) -> PackedPrompts:
+        different = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+        halves = [text.partition(FUSION_MARK) for text in different]
+        after = self._token_ids([half[2] for half in halves])
+        if any(ids != after[0] for ids in after):
+            raise ValueError("the texts of packed events end differently")
+        return pack(
+            self._questions([half[0] for half in halves]),
+            np.array([different[text] for text in texts], dtype=np.int64),
+            [self._filler] * self._n_soft + after[0],
+            n_soft=self._n_soft,
+            filler=self._filler,
+        )
+
+    def _questions(self, texts: Sequence[str]) -> list[Question]:
+        parts = [split_at_masses(text) for text in texts]
+        # The space before a mass is left out: words begin with one, and a soft token needs none.
+        ids = iter(
+            self._token_ids(
+                [words.rstrip(" ") if mark else words for part in parts for words, mark, _ in part]
+            )
+        )
+        found = []
+        for part in parts:
+            tokens, places, masses = self._bos(), [], []
+            for _, mark, mass in part:
+                tokens = tokens + next(ids)
+                if mark:
+                    places.append(len(tokens))
+                    masses.append(mass)
+                    tokens = [*tokens, self._filler]
+            found.append(Question(tokens, places, masses))
+        return found
 
     def _assemble(self, texts: Sequence[str] | NDArray[np.object_]) -> EncodedPrompts:
         halves = [text.partition(FUSION_MARK) for text in texts]
@@ -229,7 +298,9 @@ class PromptEncoder:
         Raises:
             RunError: if both words begin with the same token, so that their logits are equal.
         """
-        cue = self.write(dict.fromkeys(self._printed, 0.0)).rpartition("\n")[2]
+        cue = _CUE_OF_EVENTS
+        if self._layout != "question":
+            cue = self.write(dict.fromkeys(self._printed, 0.0)).rpartition("\n")[2]
         prefix, *continued = self._token_ids([cue, *(cue + word for word in LABEL_WORDS)])
         tokens = [ids[len(prefix)] for ids in continued if ids[: len(prefix)] == prefix]
         if len(tokens) != len(LABEL_WORDS) or tokens[0] == tokens[1]:

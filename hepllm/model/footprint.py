@@ -76,29 +76,36 @@ class Projection:
 
 @dataclass(frozen=True)
 class Passage:
-    """Events that go through the model together.
+    """Rows of tokens that go through the model together.
 
     Attributes:
-        n_events: number of events.
-        n_tokens: tokens per event, soft tokens included.
+        n_rows: number of rows, each an event or a question with many events behind it.
+        n_tokens: tokens per row, soft tokens included.
         attention: kernel that PyTorch uses: ``flash``, ``efficient`` or ``math``.
-        n_shared: first tokens that are encoded once for all events, which needs a mask.
+        n_shared: first tokens that are encoded once for all rows, which needs a mask.
+        is_packed: whether rows have many events, which needs a mask that all layers share.
     """
 
-    n_events: int
+    n_rows: int
     n_tokens: int
     attention: str
     n_shared: int = 0
+    is_packed: bool = False
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether attention takes a mask."""
+        return self.is_packed or self.n_shared > 0
 
     @property
     def encoded(self) -> int:
         """Tokens that go through the layers."""
-        return self.n_events * (self.n_tokens - self.n_shared) + self.n_shared
+        return self.n_rows * (self.n_tokens - self.n_shared) + self.n_shared
 
     @property
     def attended(self) -> int:
         """Pairs of query and key in one head."""
-        return self.n_events * (self.n_tokens - self.n_shared) * self.n_tokens
+        return self.n_rows * (self.n_tokens - self.n_shared) * self.n_tokens
 
 
 @dataclass(frozen=True)
@@ -138,7 +145,9 @@ class ActivationModel:
         """
         tokens = passage.encoded
         final = tokens * self.hidden * (_FLOAT32 + self.element)  # norm and result
-        mask = passage.attended if passage.n_shared else 0
+        mask = 0
+        if passage.is_masked:  # of packed rows in the layers' precision, else of booleans
+            mask = passage.attended * (self.element if passage.is_packed else 1)
         if checkpointing:
             return self.n_layers * tokens * self.hidden * self.element + final + mask
         return self.n_layers * self.kept_by_block(passage) + final + mask + self._cast_lora
@@ -193,14 +202,14 @@ class ActivationModel:
 
     def _attention(self, passage: Passage) -> int:
         """Returns the bytes of query, key, value, result, and what their product needs."""
-        read = passage.n_events * passage.n_tokens  # keys and values, shared ones repeated
+        read = passage.n_rows * passage.n_tokens  # keys and values, shared ones repeated
         own = passage.encoded * self.queries
         if passage.attention == "math":  # in float32, with all attention weights
             rounded = self.element if self.element < _FLOAT32 else 0
             weights = self.n_heads * passage.attended * (_FLOAT32 + rounded)
             return (own + 2 * read * self.queries) * _FLOAT32 + own * self.element + weights
         # With a mask, keys and values are repeated for all heads first.
-        keys = self.queries if passage.n_shared else self.keys
+        keys = self.queries if passage.is_masked else self.keys
         mask = passage.attended * self.element if passage.n_shared else 0
         sums = passage.encoded * self.n_heads * _FLOAT32
         return 2 * (own + read * keys) * self.element + mask + sums

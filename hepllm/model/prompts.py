@@ -1,11 +1,16 @@
 """Writes events as text and reads text back to numbers, by the feature registry.
 
-A prompt ends with ``FUSION_MARK``, which stands for the soft tokens of the numeric fusion adapter,
-and a cue after which the model names the class. There are three layouts:
+``FUSION_MARK`` stands for the soft tokens of an event, which the numeric fusion adapter makes.
+There are four layouts:
 
+- ``question``: the hypothesis that events are scored under, the same text for all events that share
+  it, and then the mark, at which the model names the class. A mass in the hypothesis is a mark of
+  its own, which stands for one soft token;
 - ``minimal``: no numbers, only the mark and the cue;
 - ``compact``: zero-padded numbers of fixed width, so that every event has the same token count;
 - ``full``: one labelled line per feature with ten decimals, as other LLM tool chains write them.
+
+The last three end with a cue after the mark, at which the model names the class.
 """
 
 from __future__ import annotations
@@ -17,9 +22,10 @@ from itertools import product
 from typing import Literal
 
 from hepllm.errors import nearest_name
+from hepllm.hypotheses.hypothesis import Hypothesis
 from hepllm.schema import FEATURES, Feature
 
-Layout = Literal["minimal", "compact", "full"]
+Layout = Literal["question", "minimal", "compact", "full"]
 
 FUSION_MARK = "<|numbers|>"
 """Place of the soft tokens; ``PromptEncoder`` cuts the text here and never tokenises the mark."""
@@ -28,6 +34,9 @@ LABEL_WORDS: tuple[str, str] = (" background", " signal")
 """The words whose logits are compared, at the index of their label."""
 
 _CUE = "\nclass:"
+_QUESTION = ("Proton-proton collisions with two jets. Signal: ", ". Class of each event:")
+"""The words before and after a hypothesis."""
+_MASS_MARK = re.compile(r"<\|(?P<mass>[^|>]+) GeV\|>")
 _INTRODUCTION = "A proton-proton collision with these features:"
 _DECIMALS = 10
 _MISSING = "missing"
@@ -71,6 +80,36 @@ def render(
     return "".join(text for _, text in pieces(event, names, layout, fusion=fusion))
 
 
+def question(hypothesis: Hypothesis, *, fusion: bool = True, digits: bool = False) -> str:
+    """Writes the prompt of the layout ``question``, the same for all events of a hypothesis.
+
+    Args:
+        hypothesis: what a signal is.
+        fusion: whether to mark a place for soft tokens.
+        digits: whether to print masses in GeV instead of marking places for their soft tokens.
+    """
+    words = [
+        piece if isinstance(piece, str) else f"{piece:g}" if digits else f"<|{piece!r} GeV|>"
+        for piece in hypothesis.pieces
+    ]
+    before, after = _QUESTION
+    return f"{before}{''.join(words)}{after}{FUSION_MARK if fusion else ''}"
+
+
+def split_at_masses(text: str) -> list[tuple[str, str, float]]:
+    """Divides a text at the marks of masses.
+
+    Returns:
+        For each mark the words before it, the mark, and its mass in GeV; at last the words that
+        are left, with an empty mark and NaN.
+    """
+    found, start = [], 0
+    for mark in _MASS_MARK.finditer(text):
+        found.append((text[start : mark.start()], mark[0], float(mark["mass"])))
+        start = mark.end()
+    return [*found, (text[start:], "", math.nan)]
+
+
 def pieces(
     event: Mapping[str, float],
     names: Sequence[str],
@@ -84,7 +123,8 @@ def pieces(
     Args:
         event: feature values in GeV and radians; NaN where missing.
         names: features to print, in order.
-        layout: ``minimal``, ``compact`` or ``full``, as described in the module.
+        layout: ``minimal``, ``compact`` or ``full``, as described in the module; ``question`` has a
+            function of its own.
         fusion: whether to mark a place for soft tokens.
         decimals: by feature, decimals in the layout ``full``; 10 for other features.
 

@@ -12,15 +12,18 @@ from hepllm.arrays import Floats
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import EncodedPrompts, PromptEncoder
 from hepllm.model.inputs import ModelInputs
+from hepllm.model.packing import PackedPrompts
 
 
 def forward_prompts(
-    classifier: EventClassifier, prompts: EncodedPrompts, inputs: ModelInputs
+    classifier: EventClassifier, prompts: EncodedPrompts | PackedPrompts, inputs: ModelInputs
 ) -> Tensor:
     """Returns the logits of B events, shape (B, 2), background then signal.
 
     ``inputs`` are the events of ``prompts``, for the adapter.
     """
+    if isinstance(prompts, PackedPrompts):
+        return classifier.answer(prompts, inputs)
     device = classifier.device
     logits: Tensor = classifier(
         prompts.token_ids.to(device),

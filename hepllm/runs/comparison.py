@@ -14,6 +14,7 @@ from hepllm.arrays import Bools, Floats
 from hepllm.baselines.boosting import BOOSTING
 from hepllm.baselines.stacking import STACK, fit_stack
 from hepllm.config import EvaluationConfig
+from hepllm.config.learning import TEXT_WITHOUT_NUMBERS
 from hepllm.data.dataset import EventTable
 from hepllm.errors import InputError
 from hepllm.evaluation.cascade import CascadeScores
@@ -158,7 +159,7 @@ def name_retrained(run: Run, others: Sequence[Run]) -> dict[str, Run]:
         name = other.folder.resolve().name
         if not other.config.fusion.enabled and "text_only" not in named:
             name = "text_only"
-        elif other.config.prompt.layout == "minimal" and "numbers_only" not in named:
+        elif other.config.prompt.layout in TEXT_WITHOUT_NUMBERS and "numbers_only" not in named:
             name = "numbers_only"
         if name in (MODEL, STACK, *named):
             raise InputError(f"{other.folder}: '{name}' is compared already; give each run once")

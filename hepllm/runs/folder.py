@@ -153,7 +153,9 @@ def open_run(folder: Path) -> Run:
         if not (folder / name).is_file():
             raise InputError(f"{folder}: not a run: {name} is missing; {mend}")
     record = RunRecord.read(folder / _RECORD, f"{mend}, or train it again")
-    return Run(folder, load_config(folder / _CONFIG), record)
+    config = load_config(folder / _CONFIG)
+    prompt = config.prompt.before_questions(config.fusion)
+    return Run(folder, config.model_copy(update={"prompt": prompt}), record)
 
 
 def make_encoder(config: Config) -> PromptEncoder:
@@ -170,7 +172,15 @@ def make_classifier(config: Config) -> tuple[EventClassifier, PromptEncoder]:
     backbone = load_backbone(config.backbone, config.seed)
     names, fusion = config.train.feature_names(), config.fusion
     encoder = _encoder(backbone.tokenizer, config)
-    return build_classifier(backbone, encoder.label_tokens, names, fusion, config.seed), encoder
+    classifier = build_classifier(
+        backbone,
+        encoder.label_tokens,
+        names,
+        fusion,
+        config.seed,
+        reads_hypotheses=encoder.reads_hypotheses,
+    )
+    return classifier, encoder
 
 
 def training_events(

@@ -18,6 +18,7 @@ from typing import IO, Any, Literal
 import numpy as np
 
 from hepllm.config import Config, override_config
+from hepllm.config.learning import TEXT_WITHOUT_NUMBERS
 from hepllm.data.dataset import LABEL_NAMES, EventTable, read_dataset
 from hepllm.errors import InputError
 from hepllm.files import refuse_existing, write_errors, write_together
@@ -73,8 +74,10 @@ def export(
     dataset.require_events()
     if config.prompt.layout == "auto":
         config = override_config(config, ["prompt.layout=compact"])
-    if config.prompt_layout == "minimal":
-        raise InputError("prompt.layout 'minimal' prints no numbers; choose compact or full")
+    if config.prompt_layout in TEXT_WITHOUT_NUMBERS:
+        raise InputError(
+            f"prompt.layout '{config.prompt_layout}' prints no numbers; choose compact or full"
+        )
     names = {label: f"{name}.jsonl" for label, name in LABEL_NAMES.items()}
     refuse_existing(output, names.values(), overwrite)
     with write_errors(output), write_together(output) as aside:

@@ -81,6 +81,7 @@ def train(dataset_folder: Path, output: Path, config: Config, *, overwrite: bool
         InputError: if the dataset lacks a class, or the output exists.
         RunError: if the training fails.
     """
+    config = config.with_layout()
     with join(config.backbone.device) as team:
         with team.together():
             if team.is_first:

@@ -104,14 +104,18 @@ def test_printed_features_must_be_among_the_inputs() -> None:
 @pytest.mark.parametrize(
     ("overrides", "layout"),
     [
-        ([], "minimal"),
+        ([], "question"),
         (["fusion.enabled=false"], "compact"),
         (["prompt.features=[tau21_light]"], "compact"),
         (["prompt.layout=full"], "full"),
     ],
 )
 def test_the_layout_goes_by_what_has_to_be_said(overrides: list[str], layout: str) -> None:
-    assert load_config(None, overrides).prompt_layout == layout
+    config = load_config(None, overrides)
+    assert config.prompt_layout == layout
+    assert config.with_layout().prompt.layout == layout
+    before = config.prompt.before_questions(config.fusion)
+    assert before.layout == ("minimal" if layout == "question" else layout)
 
 
 @pytest.mark.parametrize("balance", ["1:1", "1:10", "3:2", "natural"])

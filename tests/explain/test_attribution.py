@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from hepllm.config import Config
 from hepllm.explain import attribution as module
 from hepllm.explain.attribution import Attribution, attribute
+from hepllm.hypotheses.hypothesis import parse_hypothesis
 from hepllm.model.adapter.numbers import Standardizer
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import PromptEncoder
@@ -47,11 +48,14 @@ class _LinearNumbers(nn.Module):
         self.standardizer.mean.copy_(torch.tensor([4.0, 4.0, 0.5, 0.5]))
         self.standardizer.scale.copy_(torch.tensor([0.5, 0.5, 0.1, 0.1]))
 
+    def stated(self, inputs: ModelInputs) -> None:
+        return None
+
     def forward(self, values: Tensor) -> Tensor:
         standard, missing = self.standardizer(values)
-        return self.tokens_of(standard, missing.float())
+        return self.tokens_of(standard, missing.float(), None)
 
-    def tokens_of(self, standard: Tensor, missing: Tensor) -> Tensor:
+    def tokens_of(self, standard: Tensor, missing: Tensor, stated: None) -> Tensor:
         return (standard * (1 - missing) @ WEIGHTS + missing @ ABSENCE)[:, None, None]
 
 
@@ -128,7 +132,7 @@ def test_a_gap_is_told() -> None:
 
 @pytest.mark.parametrize(
     ("layout", "fusion"),
-    [("minimal", "true"), *product(["compact", "full"], ["true", "false"])],
+    [("question", "true"), ("minimal", "true"), *product(["compact", "full"], ["true", "false"])],
 )
 def test_a_language_model_is_shared_out_completely(
     layout: str, fusion: str, tiny_config: Callable[..., Config]
@@ -137,15 +141,18 @@ def test_a_language_model_is_shared_out_completely(
         f"prompt.layout={layout}", f"fusion.enabled={fusion}", "train.features=cathode"
     )
     classifier, encoder = trained(config)
-    found = attribute(classifier, encoder, NAMES, ROW, REFERENCE)
-    rows = np.stack([ROW, REFERENCE])
-    scores = score_events(classifier, encoder, ModelInputs(rows), batch_size=2)
+    asked = parse_hypothesis("Z' to a 500 GeV particle and one of 0.1 TeV")
+    found = attribute(classifier, encoder, NAMES, ROW, REFERENCE, hypothesis=asked)
+    rows = ModelInputs(
+        np.stack([ROW, REFERENCE]), hypothesis=np.array([asked, asked], dtype=object)
+    )
+    scores = score_events(classifier, encoder, rows, batch_size=2)
     assert found.score == pytest.approx(scores[0], abs=1e-4)
     if layout != "full":  # there, the reference is printed with other digits
         assert found.reference_score == pytest.approx(scores[1], abs=1e-4)
     assert found.is_complete
     assert any(one.number for one in found.features) == (fusion == "true")
-    assert any(one.text for one in found.features) == (layout != "minimal")
+    assert any(one.text for one in found.features) == (layout in {"compact", "full"})
     assert all(token.value == 0 for token in found.tokens if not token.feature)
     assert not torch.is_grad_enabled() or all(
         weight.grad is None for weight in classifier.trained_parameters().values()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hepllm.config import FusionConfig
+from hepllm.model.adapter.masses import MassComparison, MassEncoder, mass_columns
 from hepllm.model.adapter.numbers import NumberEncoder, token_groups
 from hepllm.model.inputs import ModelInputs
 
@@ -40,13 +41,29 @@ class NumericFusionAdapter(nn.Module):
         hidden_size: embedding size of the language model.
         embedding_rms: root mean square of the language model's input embeddings.
         config: size and kind of the adapter.
+        reads_hypotheses: whether events are scored under hypotheses, whose masses it then encodes
+            and compares with those of the event's jets.
     """
 
+    masses: MassEncoder | None
+
     def __init__(
-        self, names: Sequence[str], hidden_size: int, embedding_rms: float, config: FusionConfig
+        self,
+        names: Sequence[str],
+        hidden_size: int,
+        embedding_rms: float,
+        config: FusionConfig,
+        *,
+        reads_hypotheses: bool = False,
     ) -> None:
         super().__init__()
-        self.numbers = NumberEncoder(names, hidden_size, embedding_rms, config)
+        self.masses = comparison = None
+        if reads_hypotheses:
+            self.masses = MassEncoder(hidden_size, embedding_rms, config)
+            columns = mass_columns(names)
+            if columns is not None:
+                comparison = MassComparison(columns, names, self.masses, config)
+        self.numbers = NumberEncoder(names, hidden_size, embedding_rms, config, comparison)
 
     @property
     def encoders(self) -> tuple[TokenEncoder, ...]:
@@ -66,6 +83,13 @@ class NumericFusionAdapter(nn.Module):
     def forward(self, inputs: ModelInputs) -> Tensor:
         """Makes the soft tokens of B events, shape (B, n_tokens, hidden_size), float32."""
         return torch.cat([encoder.encode(inputs) for encoder in self.encoders], dim=1)
+
+    def encode_masses(self, masses: Tensor) -> Tensor:
+        """Makes the soft tokens of M masses in GeV that hypotheses state, (M, hidden_size)."""
+        if self.masses is None:
+            raise ValueError("this adapter is made without hypotheses and encodes no masses")
+        tokens: Tensor = self.masses(masses)
+        return tokens
 
     @torch.no_grad()
     def relative_rms(self, inputs: ModelInputs) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 
@@ -10,14 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hepllm.arrays import Floats
 from hepllm.config import FusionConfig
+from hepllm.model.adapter.embedding import PeriodicEmbedding, Standardizer
+from hepllm.model.adapter.masses import MassComparison
 from hepllm.model.inputs import ModelInputs
-from hepllm.schema import FEATURES
 
 _JET = re.compile(r"jet\d+(?=_)")
-_RANGE = 5.0
-"""Standardised values are clipped here: the adapter learns nothing beyond the training data."""
 
 
 def token_groups(names: Sequence[str], config: FusionConfig) -> tuple[tuple[int, ...], ...]:
@@ -38,79 +35,6 @@ def token_groups(names: Sequence[str], config: FusionConfig) -> tuple[tuple[int,
     )
 
 
-class Standardizer(nn.Module):
-    """Transforms and standardises each feature; fitted once, saved with the weights.
-
-    Args:
-        names: features, which choose the transform of each column.
-    """
-
-    mean: Tensor
-    scale: Tensor
-    is_log: Tensor
-
-    def __init__(self, names: Sequence[str]) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(len(names)))
-        self.register_buffer("scale", torch.ones(len(names)))
-        is_log = [FEATURES[name].transform == "log" for name in names]
-        self.register_buffer("is_log", torch.tensor(is_log), persistent=False)
-
-    def fit(self, values: Floats) -> None:
-        """Fits mean and standard deviation to values of shape (N, F); NaN where missing."""
-        transformed = self._transform(torch.from_numpy(values).to(self.mean.device))
-        present = ~torch.isnan(transformed)
-        count = present.sum(0).clamp(min=1)
-        mean = torch.where(present, transformed, 0.0).sum(0) / count
-        deviation = torch.where(present, transformed - mean, 0.0)
-        scale = (deviation.square().sum(0) / count).sqrt()
-        self.mean.copy_(mean)
-        self.scale.copy_(torch.where(scale > 0, scale, 1.0))
-
-    def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Standardises in double precision.
-
-        Args:
-            values: shape (B, F), float64; NaN where missing.
-
-        Returns:
-            Standardised values in float32, 0 where missing, and the mask of missing values.
-        """
-        missing = torch.isnan(values)
-        standard = ((self._transform(values) - self.mean) / self.scale).clamp(-_RANGE, _RANGE)
-        return torch.where(missing, 0.0, standard).float(), missing
-
-    def _transform(self, values: Tensor) -> Tensor:
-        return torch.where(self.is_log, torch.log1p(values.clamp(min=0)), values)
-
-
-class PeriodicEmbedding(nn.Module):
-    """Periodic features, then a linear layer and ReLU for each number.
-
-    PLR of Gorishniy et al., arXiv:2203.05556, equation 2 and section 3.3.
-
-    Args:
-        n_features: numbers per event.
-        n_frequencies: sines and cosines per number.
-        scale: standard deviation of the initial frequencies.
-        size: length of each number's embedding.
-    """
-
-    def __init__(self, n_features: int, n_frequencies: int, scale: float, size: int) -> None:
-        super().__init__()
-        self.frequencies = nn.Parameter(torch.randn(n_features, n_frequencies) * scale)
-        fan_in = 2 * n_frequencies
-        bound = 1 / math.sqrt(fan_in)
-        self.weight = nn.Parameter(torch.empty(n_features, fan_in, size).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.zeros(n_features, size))
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Embeds (B, F) as (B, F, size)."""
-        angles = 2 * math.pi * self.frequencies * values.unsqueeze(-1)
-        waves = torch.cat([angles.sin(), angles.cos()], dim=-1)
-        return torch.relu(torch.einsum("bfi,fio->bfo", waves, self.weight) + self.bias)
-
-
 class NumberEncoder(nn.Module):
     """Maps an event's numbers to soft tokens of the language model's embedding size.
 
@@ -123,12 +47,18 @@ class NumberEncoder(nn.Module):
         hidden_size: embedding size of the language model.
         embedding_rms: root mean square of the language model's input embeddings.
         config: size and kind of the adapter.
+        comparison: embeds the jet masses as those of a hypothesis; None where there is none.
     """
 
     rms: Tensor
 
     def __init__(
-        self, names: Sequence[str], hidden_size: int, embedding_rms: float, config: FusionConfig
+        self,
+        names: Sequence[str],
+        hidden_size: int,
+        embedding_rms: float,
+        config: FusionConfig,
+        comparison: MassComparison | None = None,
     ) -> None:
         super().__init__()
         self.names = tuple(names)
@@ -145,7 +75,10 @@ class NumberEncoder(nn.Module):
                 len(names), config.n_frequencies, config.frequency_scale, size
             )
         self.missing = nn.Parameter(torch.zeros(len(names), size))
-        mlps = [_mlp(len(group) * size, config, hidden_size) for group in groups]
+        self.comparison = comparison
+        widths = [len(group) * size for group in groups]
+        widths[-1] += comparison.size if comparison is not None else 0
+        mlps = [_mlp(width, config, hidden_size) for width in widths]
         self.mlp: nn.Module = mlps[0] if len(mlps) == 1 else _GroupedMlp(groups, mlps, size)
 
     def fit(self, inputs: ModelInputs) -> None:
@@ -154,39 +87,54 @@ class NumberEncoder(nn.Module):
 
     def encode(self, inputs: ModelInputs) -> Tensor:
         """Makes soft tokens of events on the encoder's device, as ``forward`` returns them."""
-        values = torch.from_numpy(np.ascontiguousarray(inputs.numbers)).to(self.rms.device)
-        tokens: Tensor = self(values)
+        device = self.rms.device
+        values = torch.from_numpy(np.ascontiguousarray(inputs.numbers)).to(device)
+        tokens: Tensor = self(values, self.stated(inputs))
         return tokens
 
-    def forward(self, values: Tensor) -> Tensor:
+    def stated(self, inputs: ModelInputs) -> Tensor | None:
+        """Returns the masses in GeV that the hypotheses of B events state, for ``forward``."""
+        if self.comparison is None or inputs.hypothesis is None:
+            return None
+        masses = [hypothesis.masses for hypothesis in inputs.hypothesis]
+        return torch.tensor(masses, dtype=torch.float64, device=self.rms.device)
+
+    def forward(self, values: Tensor, stated: Tensor | None = None) -> Tensor:
         """Makes soft tokens, shape (B, n_tokens, hidden_size), float32.
 
         Args:
             values: shape (B, F), float64, in GeV and radians; NaN where missing.
+            stated: shape (B, 2), float64, masses of the hypothesis in GeV, NaN where it states
+                none; None where no event has one.
         """
         with torch.autocast(values.device.type, enabled=False):
             standard, missing = self.standardizer(values)
-            return self.tokens_of(standard, missing.float())
+            return self.tokens_of(standard, missing.float(), stated)
 
-    def tokens_of(self, standard: Tensor, missing: Tensor) -> Tensor:
+    def tokens_of(self, standard: Tensor, missing: Tensor, stated: Tensor | None = None) -> Tensor:
         """Makes soft tokens of standardised values, as ``forward`` returns them.
 
         Args:
             standard: shape (B, F), float32.
             missing: shape (B, F), 1 where a value is missing and 0 where not; a value in between
                 blends both embeddings, so that the tokens are differentiable in it.
+            stated: as for ``forward``.
         """
         with torch.autocast(standard.device.type, enabled=False):
             embedded = (
                 self.embedding(standard) if self.embedding is not None else standard.unsqueeze(-1)
             )
             embedded = torch.lerp(embedded, self.missing.expand_as(embedded), missing.unsqueeze(-1))
-            tokens = self.mlp(embedded.flatten(1)).view(-1, self.n_tokens, self.hidden_size)
+            inner = embedded.flatten(1)
+            if self.comparison is not None:
+                compared = self.comparison(self.standardizer, standard, missing, stated)
+                inner = torch.cat([inner, compared], dim=1)
+            tokens = self.mlp(inner).view(-1, self.n_tokens, self.hidden_size)
             return nn.functional.rms_norm(tokens, (self.hidden_size,)) * self.rms
 
 
 class _GroupedMlp(nn.Module):
-    """One MLP per group of features; joins their tokens.
+    """One MLP per group of features; joins their tokens. The last one has the comparison as well.
 
     Args:
         groups: columns of each group.
@@ -203,13 +151,13 @@ class _GroupedMlp(nn.Module):
         self.mlps = nn.ModuleList(mlps)
 
     def forward(self, embedded: Tensor) -> Tensor:
-        """Maps (B, F * size) to (B, all tokens * hidden size)."""
-        by_feature = embedded.view(len(embedded), -1, self._size)
-        parts = [
-            mlp(by_feature[:, group].flatten(1))
-            for group, mlp in zip(self._groups, self.mlps, strict=True)
-        ]
-        return torch.cat(parts, dim=1)
+        """Maps (B, F * size + size of the comparison) to (B, all tokens * hidden size)."""
+        end = self._size * sum(map(len, self._groups))
+        by_feature = embedded[:, :end].view(len(embedded), -1, self._size)
+        parts = [by_feature[:, group].flatten(1) for group in self._groups]
+        parts[-1] = torch.cat([parts[-1], embedded[:, end:]], dim=1)
+        tokens = [mlp(part) for mlp, part in zip(self.mlps, parts, strict=True)]
+        return torch.cat(tokens, dim=1)
 
 
 def _mlp(width: int, config: FusionConfig, hidden_size: int) -> nn.Sequential:
