@@ -39,6 +39,7 @@ class EventClassifier:
     def __init__(self, predictor: Predictor, config: Config) -> None:
         self._predictor = predictor
         self._config = config
+        self._asked: dict[str, Predictor] = {}
 
     @classmethod
     def load(cls, run: str | Path = "runs/latest", *overrides: str) -> Self:
@@ -101,29 +102,56 @@ class EventClassifier:
             raise InputError(f"expected rows of {len(self.features)} features, found {rows.shape}")
         return rows
 
-    def score(self, events: Events) -> Floats:
-        """Uncalibrated logits of signal, shape (N,)."""
-        return self._predictor.score(ModelInputs(self.rows(events)))
+    def score(self, events: Events, *, hypothesis: str | None = None) -> Floats:
+        """Uncalibrated logits of signal, shape (N,).
 
-    def predict_proba(self, events: Events, *, prior: float | None = None) -> Floats:
+        Args:
+            events: as for ``rows``.
+            hypothesis: the signal in words, such as "Z' to a 730 GeV and a 380 GeV particle"; None
+                to state nothing.
+
+        Raises:
+            InputError: the text is no hypothesis, or the run was trained without hypotheses.
+        """
+        return self._for(hypothesis).score(ModelInputs(self.rows(events)))
+
+    def predict_proba(
+        self, events: Events, *, prior: float | None = None, hypothesis: str | None = None
+    ) -> Floats:
         """Calibrated probabilities of background and signal, in scikit-learn's order, shape (N, 2).
 
-        The ``prior`` is the signal fraction of the events; None: that of the training events.
+        The ``prior`` is the signal fraction of the events; None: that of the training events. For
+        a ``hypothesis``, the first call scores the validation events under it.
         """
         if prior is not None and not 0 < prior < 1:
             raise InputError(f"prior: expected a fraction between 0 and 1, found {prior}")
-        signal = self._predictor.probability(self.score(events), prior)
+        scores = self.score(events, hypothesis=hypothesis)
+        signal = self._for(hypothesis).probability(scores, prior)
         return np.column_stack([1 - signal, signal])
 
     def score_file(
-        self, path: str | Path, output: str | Path, *, overwrite: bool = False
+        self,
+        path: str | Path,
+        output: str | Path,
+        *,
+        overwrite: bool = False,
+        hypothesis: str | None = None,
     ) -> Prediction:
         """Scores an event file, a table or a dataset to a ``.parquet``, ``.csv`` or ``.root`` file.
 
         Raises:
             InputError: the input cannot be read, or the output exists and is not to be replaced.
         """
-        return predict(self._predictor, Path(path), Path(output), self._config, overwrite=overwrite)
+        asked = self._for(hypothesis)
+        return predict(asked, Path(path), Path(output), self._config, overwrite=overwrite)
+
+    def _for(self, hypothesis: str | None) -> Predictor:
+        """The predictor for a hypothesis, which is read and warned of once."""
+        if hypothesis is None:
+            return self._predictor
+        if hypothesis not in self._asked:
+            self._asked[hypothesis] = self._predictor.asking(hypothesis)
+        return self._asked[hypothesis]
 
     def _columns(self, events: Any) -> Floats:
         names = [str(name) for name in events.keys()]  # noqa: SIM118 (a data frame has it too)

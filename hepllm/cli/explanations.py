@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from hepllm.cli.options import PATH, Settings, common, print_reports
+from hepllm.cli.options import PATH, Settings, common, hypothesis_option, print_reports
 from hepllm.config import override_config
 from hepllm.config.inputs import FORMATS
 
@@ -25,6 +25,7 @@ from hepllm.config.inputs import FORMATS
 )
 @click.option("--format", "form", type=click.Choice(FORMATS), help="Input format [from content].")
 @click.option("--label", help="Column or branch of the labels; 'none': no labels.")
+@hypothesis_option
 @click.option("--prior", type=float, help="Signal fraction of the probability [training].")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 @common
@@ -39,6 +40,7 @@ def explain(
     threshold: float | None,
     form: str | None,
     label: str | None,
+    hypothesis: str | None,
     prior: float | None,
     as_json: bool,
 ) -> None:
@@ -66,7 +68,7 @@ def explain(
     # The explanation is of the model; a cascade before it would hide its score.
     config = override_config(config, ["evaluation.cascade=null"])
     reports = run_stage(
-        load_predictor(run, config),
+        load_predictor(run, config, hypothesis),
         config,
         events,
         source=source,

@@ -19,6 +19,7 @@ from hepllm.cli.options import (
     Settings,
     as_overrides,
     common,
+    hypothesis_option,
     number_or_word,
     path_or_none,
     print_reports,
@@ -145,6 +146,11 @@ def train(
     "--signal-grid", metavar="DATASET", help="Signals of many masses, for limits by mass."
 )
 @click.option("--stack", is_flag=True, default=None, help="Combine the model and the boosting.")
+@click.option(
+    "--hypothesis",
+    metavar="TEXT|own",
+    help="Signal to look for, in words; 'own': each simulated signal's own.",
+)
 @cascade_option
 @prior_option
 @scoring_options
@@ -162,6 +168,7 @@ def evaluate(
     select: str | None,
     signal_grid: str | None,
     stack: bool | None,
+    hypothesis: str | None,
     cascade: float | None,
     prior: float | str | None,
     executor: str | None,
@@ -177,6 +184,10 @@ def evaluate(
     second evaluation does not score again, and one that was stopped goes on. Several RUNs must be
     seeds of one recipe: their medians are printed, and differences between classifiers with an
     interval for the variance of seeds and of events; the same is drawn below the first RUN.
+
+    A RUN that was trained with hypotheses scores without one, and its test split also with each
+    signal under its own. With --hypothesis "Z' to a 730 GeV and a 380 GeV particle, both to two
+    quarks" it scores all events under this one; the name of the set then ends with it.
     """
     from hepllm.runs.folder import open_run
     from hepllm.runs.recipes import as_recipes
@@ -209,6 +220,7 @@ def evaluate(
             beside=[other for other in folders if other != folder],
             config=configs[-1],
             rescore=rescore,
+            hypothesis=hypothesis,
         )
     if recipes:
         from hepllm.runs.spread import spread_of_runs
@@ -259,6 +271,7 @@ def _tell_spreads(
 @click.option("--text", multiple=True, help="An event as a prompt; '-': from standard input.")
 @click.option("--format", "form", type=click.Choice(FORMATS), help="Format [from content].")
 @click.option("--label", help="Column or branch of the labels; 'none': no labels.")
+@hypothesis_option
 @prior_option
 @cascade_option
 @scoring_options
@@ -272,6 +285,7 @@ def predict(
     text: Sequence[str],
     form: str | None,
     label: str | None,
+    hypothesis: str | None,
     prior: float | str | None,
     cascade: float | None,
     executor: str | None,
@@ -300,7 +314,7 @@ def predict(
         evaluation__prior=prior,
         **_scoring(executor, workers, dask_scheduler),
     )
-    predictor = load_predictor(run, config)
+    predictor = load_predictor(run, config, hypothesis)
     if source is None or output is None:
         texts = [sys.stdin.read() if one == "-" else one for one in text]
         for score, probability in predict_texts(predictor, texts, config.evaluation.prior):

@@ -68,6 +68,11 @@ class Settings:
         return override_config(config, [*self.overrides, *as_overrides(options)])
 
 
+hypothesis_option = click.option(
+    "--hypothesis", metavar="TEXT", help="Signal to look for, in words [none is stated]."
+)
+
+
 def number_or_word(text: str) -> float | str:
     """The value of an option that may be a number or a word."""
     try:

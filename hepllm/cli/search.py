@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hepllm.cli.options import PATH, Settings, common, print_reports
+from hepllm.cli.options import PATH, Settings, common, hypothesis_option, print_reports
 from hepllm.config.inputs import GEV, EnergyUnit
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ UNITS = tuple(GEV)
 @click.option("--mass-range", type=float, nargs=2, metavar="LOW HIGH", help="Range in GeV.")
 @click.option("--efficiencies", metavar="SHARE,...", help="Shares of the events that cuts keep.")
 @click.option("--signal", multiple=True, type=PATH, help="Table of simulated signal.")
+@hypothesis_option
 @click.option("--overwrite", is_flag=True, help="Replace an earlier search in the output.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
 @common
@@ -59,6 +60,7 @@ def search(
     mass_range: tuple[float, float] | None,
     efficiencies: str | None,
     signal: Sequence[Path],
+    hypothesis: str | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -84,6 +86,8 @@ def search(
     is_dataset = _is_dataset(inputs, run, scores, [name for name, one in of_tables.items() if one])
     if run is not None and signal:
         raise click.UsageError("--signal: a run has its own, the signal of its validation events")
+    if hypothesis is not None and run is None:
+        raise click.UsageError("--hypothesis: a run reads it; give --run RUN")
     low, high = mass_range or (None, None)
     options = {
         "evaluation__search__mass": mass,
@@ -98,7 +102,13 @@ def search(
     output = output or Path("searches") / stage.box_name(inputs)
     if is_dataset:
         found = _search_dataset(
-            settings, options, inputs[0], output, (run, scores, score, signal), overwrite=overwrite
+            settings,
+            options,
+            inputs[0],
+            output,
+            (run, scores, score, signal),
+            hypothesis=hypothesis,
+            overwrite=overwrite,
         )
     else:
         config = settings.load(**options)
@@ -126,6 +136,7 @@ def _search_dataset(
     output: Path,
     source: tuple[Path | None, Path | None, str, Sequence[Path]],
     *,
+    hypothesis: str | None,
     overwrite: bool,
 ) -> SearchReport:
     """Searches a dataset; ``source`` has a run, or a file, its column and tables of signal."""
@@ -146,6 +157,7 @@ def _search_dataset(
         scores=scores,
         score=score,
         signal=reference,
+        hypothesis=hypothesis,
         overwrite=overwrite,
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +9,7 @@ from numpy.typing import NDArray
 
 from hepllm.arrays import Ints
 from hepllm.data.dataset import Dataset, EventTable
-from hepllm.data.signal_points import SignalPoint, point_of_rows
-from hepllm.hypotheses.signal import Product, Signal
-from hepllm.schema import SIGNAL
+from hepllm.hypotheses.signal import Signal
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,26 +37,12 @@ def signal_truth(dataset: Dataset, table: EventTable) -> SignalTruth:
         dataset: their dataset.
         table: N events, with their labels.
     """
-    place = np.full(len(table), -1)
     known: dict[Signal, int] = {}
-    for source in dataset.manifest.sources:
-        if not source.signal_points:
-            continue
-        mine = np.flatnonzero((table.source == source.name) & (table.label == SIGNAL))
-        signals = [signal_of(point) for point in source.signal_points]
-        places = np.array([known.setdefault(signal, len(known)) for signal in signals])
-        place[mine] = places[point_of_rows(source.signal_points, table.event_id[mine])]
-    return _without_unused(tuple(known), place)
-
-
-def signal_of(point: SignalPoint) -> Signal:
-    """What a hypothesis states of a point: masses and decays of X and Y."""
-    return Signal((Product(point.m_x, "qq"), Product(point.m_y, "qq")))
-
-
-def _without_unused(signals: Sequence[Signal], place: Ints) -> SignalTruth:
-    """Leaves out signals that no event has."""
-    used = np.unique(place[place >= 0])
-    renumbered = np.full(len(signals) + 1, -1)
-    renumbered[used] = np.arange(len(used))
-    return SignalTruth(tuple(signals[i] for i in used), renumbered[place])
+    place_of = {id(None): -1}  # of few objects, which many events share
+    signals = dataset.true_signals(table).tolist()
+    for signal in signals:
+        if id(signal) not in place_of:
+            stated = signal.without_resonance()
+            place_of[id(signal)] = known.setdefault(stated, len(known))
+    place = np.array([place_of[id(signal)] for signal in signals], dtype=np.int64)
+    return SignalTruth(tuple(known), place)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import chain
 from typing import Any
 
@@ -56,6 +56,8 @@ class Explanation:
         counterfactuals: smallest changes of the decision; None where there is no threshold.
         notes: further sentences for the reader.
         label: 1, 0, or -1 where unknown.
+        hypothesis: text under which the event was scored; None where nothing was stated.
+        elsewhere: its scores under other hypotheses, by what these state.
     """
 
     event: str
@@ -68,6 +70,8 @@ class Explanation:
     counterfactuals: Counterfactuals | None
     notes: tuple[str, ...]
     label: int
+    hypothesis: str | None = None
+    elsewhere: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def called(self) -> str | None:
@@ -88,7 +92,9 @@ def explanation_tree(explanation: Explanation) -> dict[str, Any]:
     return {
         "event": explanation.event,
         "label": explanation.label,
+        "hypothesis": explanation.hypothesis,
         "score": explanation.score,
+        "score_elsewhere": dict(explanation.elsewhere),
         "probability": explanation.probability,
         "probability_prior": explanation.prior,
         "threshold": explanation.threshold.value,
@@ -136,7 +142,8 @@ def _number(value: float) -> float | None:
 
 def describe(explanation: Explanation) -> str:
     """Explains the score in one paragraph, built from the numbers."""
-    parts = [part(explanation) for part in (_verdict, _reasons, _what_if, _reliability)]
+    given = (_verdict, _other_hypotheses, _reasons, _what_if, _reliability)
+    parts = [part(explanation) for part in given]
     return " ".join([*chain.from_iterable(parts), *explanation.notes])
 
 
@@ -154,6 +161,16 @@ def _verdict(explanation: Explanation) -> list[str]:
     )
     truth = {1: "signal", 0: "background"}.get(explanation.label)
     return [text, f"{cut}; its label says {truth}." if truth else f"{cut}."]
+
+
+def _other_hypotheses(explanation: Explanation) -> list[str]:
+    sentences = []
+    if explanation.hypothesis is not None:
+        sentences.append(f"It was scored under the hypothesis '{explanation.hypothesis}'.")
+    scores = [f"{score:+.2f} {what}" for what, score in explanation.elsewhere.items()]
+    if scores:
+        sentences.append(f"Its score would be {' and '.join(scores)}.")
+    return sentences
 
 
 def _reasons(explanation: Explanation) -> list[str]:

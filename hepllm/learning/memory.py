@@ -21,6 +21,7 @@ from hepllm.learning.budget import Batch, Budget, MemoryChoice, dropout_mask_byt
 from hepllm.learning.capacity import device_capacity
 from hepllm.learning.distributed import ALONE, Team
 from hepllm.learning.plan import TrainingPlan
+from hepllm.learning.presentation import Presentation
 from hepllm.learning.steps import TrainingData
 from hepllm.model.backbone import causal_model, set_checkpointing
 from hepllm.model.classifier import EventClassifier
@@ -31,6 +32,7 @@ from hepllm.model.footprint import (
     attention_kernel,
     count_weights,
 )
+from hepllm.model.inputs import ModelInputs
 from hepllm.model.packing import PackedPrompts
 from hepllm.model.prefix import obstacle_to_sharing
 
@@ -132,7 +134,7 @@ def training_budget(
     The arguments are those of ``settle_memory``.
     """
     shape = classifier_shape(classifier, plan.backbone.lora.dropout)
-    prompts = encoder.encode(data.inputs.take(slice(_SAMPLE)))
+    prompts = encoder.encode(_sample(data, plan))
     causal = causal_model(classifier.language_model)
     kernels = [
         attention_kernel(
@@ -172,6 +174,14 @@ def training_budget(
         classifier.device, limit, n_sharing=team.local_size, uses_nccl=team.uses_gpus
     )
     return Budget(capacity, needs, batch)
+
+
+def _sample(data: TrainingData, plan: TrainingPlan) -> ModelInputs:
+    """Returns events whose prompts are measured; those of a step where they have hypotheses."""
+    if data.truth is None:
+        return data.inputs.take(slice(_SAMPLE))
+    first = Presentation(data.train, plan.train, plan.seed, data.truth).step(0)
+    return data.inputs_of(first.take(slice(_SAMPLE)))
 
 
 def classifier_shape(classifier: EventClassifier, lora_dropout: float) -> ActivationModel:

@@ -72,6 +72,10 @@ class TrainingData:
             return inputs
         return replace(inputs, hypothesis=assign_own(self.train, self.truth))
 
+    def inputs_of(self, shown: Shown) -> ModelInputs:
+        """Returns the inputs of the B events of a step, under their hypotheses."""
+        return replace(self.inputs.take(shown.events), hypothesis=shown.hypothesis)
+
     @cached_property
     def targets(self) -> Floats:
         """Targets of the loss, shape (N,): the soft targets, or the labels as 0 and 1."""
@@ -183,7 +187,7 @@ class Trainer:
         shown = self.presentation.step(step)
         loss, n_tokens = self.accumulate(step, shown)
         if not np.isfinite(loss):
-            refuse_loss(step + 1, loss, self.classifier, self._inputs(shown))
+            refuse_loss(step + 1, loss, self.classifier, self.data.inputs_of(shown))
         for group in self.groups:
             group.step(step, self.total_steps, self.scaler, measure=measure)
         adapt_scale(self.scaler, step + 1)
@@ -208,7 +212,7 @@ class Trainer:
             found["train/loss_scale"] = self.scaler.get_scale()
         nfa = self.classifier.nfa
         if nfa is not None:
-            inputs = self._inputs(self.presentation.step(step))
+            inputs = self.data.inputs_of(self.presentation.step(step))
             found["nfa/output_over_embedding_rms"] = nfa.relative_rms(inputs)
         return found
 
@@ -272,7 +276,7 @@ class Trainer:
 
     def _loss(self, shown: Shown, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, int]:
         """Returns the logits of some events, their loss, and their number of tokens."""
-        inputs, objective = self._inputs(shown), self.plan.train.loss
+        inputs, objective = self.data.inputs_of(shown), self.plan.train.loss
         prompts = self.encoder.encode(inputs)
         logits = forward_prompts(self.classifier, prompts, inputs)
         if objective.r_drop:
@@ -280,10 +284,6 @@ class Trainer:
             loss = r_drop_loss(logits, again, targets, weights, objective)
             return logits, loss, 2 * prompts.n_tokens
         return logits, label_word_loss(logits, targets, weights, objective), prompts.n_tokens
-
-    def _inputs(self, shown: Shown) -> ModelInputs:
-        inputs = self.data.inputs.take(shown.events)
-        return replace(inputs, hypothesis=shown.hypothesis)
 
     def _targets(self, shown: Shown) -> Floats:
         """Targets of some events, shape (B,): 0 for signal under another's hypothesis."""

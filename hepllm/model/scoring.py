@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hepllm.arrays import Floats
+from hepllm.hypotheses.hypothesis import Hypothesis
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import EncodedPrompts, PromptEncoder
 from hepllm.model.inputs import ModelInputs
@@ -45,6 +47,8 @@ def score_events(
 ) -> Floats:
     """Scores events without changing the training state.
 
+    Events of one hypothesis go through the model together, because they share its words.
+
     Args:
         classifier: the model; its train or eval mode is restored.
         encoder: writes and tokenises the prompts.
@@ -55,19 +59,27 @@ def score_events(
     Returns:
         Logit of signal minus logit of background, shape (N,).
     """
-    scores = np.empty(len(inputs))
+    scores, order = np.empty(len(inputs)), _by_hypothesis(inputs)
     was_training = classifier.training
     classifier.eval()
     try:
         with torch.inference_mode():
             for start in range(0, len(inputs), batch_size):
-                part = inputs.take(slice(start, start + batch_size))
+                rows = order[start : start + batch_size]
+                part = inputs.take(rows)
                 logits = forward_prompts(classifier, encoder.encode(part), part)
-                scores[start : start + len(part)] = (
-                    (logits[:, 1] - logits[:, 0]).double().cpu().numpy()
-                )
+                scores[rows] = (logits[:, 1] - logits[:, 0]).double().cpu().numpy()
                 if on_batch is not None:
                     on_batch(len(part))
     finally:
         classifier.train(was_training)
     return scores
+
+
+def _by_hypothesis(inputs: ModelInputs) -> NDArray[np.int64]:
+    """Positions of N events, shape (N,), in which those of one hypothesis are neighbours."""
+    if inputs.hypothesis is None:
+        return np.arange(len(inputs))
+    first: dict[Hypothesis, int] = {}
+    places = [first.setdefault(one, len(first)) for one in inputs.hypothesis.tolist()]
+    return np.argsort(places, kind="stable")

@@ -10,6 +10,7 @@ from hepllm.evaluation.cascade import CascadeRecord
 from hepllm.evaluation.probabilities import CalibrationRecord
 from hepllm.evaluation.records import ResultsRecord
 from hepllm.evaluation.sculpting_records import SculptingRecord
+from hepllm.hypotheses.trained_range import TrainedRange
 from hepllm.provenance import Call
 from hepllm.records import Events, EventsPerSecond, FileRecord, Record
 from hepllm.search.records import NoSearch, Submission, Unblinding
@@ -28,6 +29,8 @@ class RunRecord(FileRecord):
     """Training events by class."""
     n_validation: Mapping[str, Events]
     """Validation events by class."""
+    hypotheses: TrainedRange | None = None
+    """Signals whose hypotheses the events were shown with; absent without hypotheses."""
     starts: tuple[Call, ...] = ()
     """When and by which command the training was started and resumed, oldest first."""
 
@@ -35,6 +38,10 @@ class RunRecord(FileRecord):
     def of_former_version(cls, tree: dict[str, Any]) -> dict[str, Any]:
         """Adds what a file without a version lacks; its keys are those of version 1."""
         return {"schema_version": 1, "hepllm": "unknown", **tree}
+
+
+OWN = "own"
+"""In place of a hypothesis: each simulated signal event is scored under its own one."""
 
 
 class TrainedOn(Record):
@@ -63,6 +70,8 @@ class SetMetrics(FileRecord):
     """Layout of the prompt."""
     fusion: bool
     """Whether the run has a numeric fusion adapter."""
+    hypothesis: str | None = None
+    """Text under which all events were scored; own: each signal's own one; absent: none stated."""
     n_excluded_as_seen: Events
     """Events of the set that were left out because the run was trained or validated on them."""
     select: str | None = None

@@ -77,12 +77,17 @@ def search_chapter(
         unblinding: what the key of the box says; None where it was not read.
     """
     title = f"Search for a resonance in {name}"
+    asked = found.hypothesis if isinstance(found, Submission) else None
     if isinstance(found, NoSearch):
         return Chapter(title, texts=[f"No search: {found.problem}."])
     return Chapter(
         title,
         texts=[_verdict(found), *(f"Warning: {text}." for text in found.warnings)],
-        facts=[*_findings(found), *_key(found, unblinding)],
+        facts=[
+            *([] if asked is None else [("scored under the hypothesis", asked)]),
+            *_findings(found),
+            *_key(found, unblinding),
+        ],
         tables=[
             _selection_table(found.selections),
             *_peak_tables(found.selections),

@@ -13,7 +13,7 @@ from hepllm.report.cascade import cascade_chapter
 from hepllm.report.data_uris import stored
 from hepllm.report.page import Chapter, Picture
 from hepllm.report.probabilities import probability_chapter
-from hepllm.report.records import LabelledMetrics, SetMetrics, UnlabelledMetrics
+from hepllm.report.records import OWN, LabelledMetrics, SetMetrics, UnlabelledMetrics
 from hepllm.report.sculpting import sculpting_chapter
 from hepllm.report.search import PICTURES as SEARCH_PICTURES
 from hepllm.report.search import search_chapter
@@ -135,6 +135,17 @@ def _sentences(metrics: SetMetrics) -> list[str]:
         sentences.append(
             f"{metrics.n_excluded_as_seen} further events were seen in training or validation "
             "and are left out."
+        )
+    if metrics.hypothesis == OWN:
+        sentences.append(
+            "Each signal event is scored under its own hypothesis, exact and in words, and the "
+            "background is shared out among these hypotheses as the signal is."
+        )
+    elif metrics.hypothesis is not None:
+        sentences.append(
+            f"All events are scored under the hypothesis '{metrics.hypothesis}'. Cuts and "
+            "probabilities are from validation background and the nearest validation signals, "
+            "scored alike."
         )
     if metrics.select is not None:
         sentences.append(

@@ -9,7 +9,6 @@ from hepllm.data.views import validation_view
 from hepllm.evaluation.assessment import EvaluationResults, evaluate_scores
 from hepllm.evaluation.records import ScoreRecord
 from hepllm.evaluation.scores import ScoreTable
-from hepllm.learning.inputs import model_inputs
 from hepllm.runs.cascade import MODEL
 from hepllm.runs.comparison import Contest
 from hepllm.runs.samples import EvaluationSet
@@ -37,9 +36,8 @@ def add_ablations(
     """
     config, seed, table = contest.config, contest.seed, chosen.table
     rows = validation_view(table.label, config.ablation_events, seed)
-    if len(rows) < len(table):
-        table = table.take(rows)
-    ablations = contest.ablate(chosen.name, model_inputs(table))
+    table = table.take(rows)
+    ablations = contest.ablate(chosen.name, chosen.inputs.take(rows))
     if not ablations:
         return results
     test = ScoreTable(table.label, {MODEL: scores[rows]}, ablations, table.weight)

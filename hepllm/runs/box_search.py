@@ -219,6 +219,7 @@ def box_of_run(
             "features": list(run.config.train.feature_names()),
             "cascade": config.cascade,
             "select": config.select,
+            "hypothesis": run.question.text,
         },
         warnings=cascade_warnings(config),
         grid=grid,

@@ -15,11 +15,9 @@ from hepllm.baselines.boosting import BOOSTING
 from hepllm.baselines.stacking import STACK, fit_stack
 from hepllm.config import EvaluationConfig
 from hepllm.config.learning import TEXT_WITHOUT_NUMBERS
-from hepllm.data.dataset import EventTable
 from hepllm.errors import InputError
 from hepllm.evaluation.cascade import CascadeScores
 from hepllm.evaluation.scores import ScoreTable
-from hepllm.learning.inputs import model_inputs
 from hepllm.model.inputs import ModelInputs
 from hepllm.runs.cascade import MODEL, RunCascade
 from hepllm.runs.folder import Run
@@ -114,7 +112,7 @@ class Contest:
             )
             return found.score
 
-        encoder = self.model.encoder
+        encoder, hypothesis = self.model.encoder, inputs.hypothesis
         order = np.random.default_rng([self.seed, 4]).permutation(len(inputs))
         written = encoder.with_text(inputs)
         ablations: dict[str, Floats] = {}
@@ -124,6 +122,9 @@ class Contest:
             ablations["nfa_zeroed"] = score("nfa_zeroed", inputs, silenced=True)
         if encoder.prints_numbers:
             text = replace(inputs, text=written.take(order).text)
+            ablations["text_permuted"] = score("text_permuted", text)
+        elif hypothesis is not None and len(set(hypothesis.tolist())) > 1:
+            text = replace(inputs, hypothesis=hypothesis[order])
             ablations["text_permuted"] = score("text_permuted", text)
         return ablations
 
@@ -170,27 +171,28 @@ def name_retrained(run: Run, others: Sequence[Run]) -> dict[str, Run]:
 def score_retrained(
     others: Mapping[str, Run],
     contest: Contest,
-    tables: Mapping[str, EventTable],
+    inputs: Mapping[str, ModelInputs],
 ) -> dict[str, dict[str, Floats]]:
-    """Scores several tables by other runs, with one model in memory at a time.
+    """Scores several samples by other runs, with one model in memory at a time.
 
     Args:
         others: runs by name.
         contest: the evaluated run, whose settings, cascade and folder of kept scores are used.
-        tables: events by name.
+        inputs: events by name; a run that was trained without hypotheses does not read them.
 
     Returns:
-        Scores by name of the table and of the run.
+        Scores by name of the events and of the run.
     """
-    scores: dict[str, dict[str, Floats]] = {key: {} for key in tables}
+    scores: dict[str, dict[str, Floats]] = {key: {} for key in inputs}
     for name, other in others.items():
         model = RunModel(other, contest.config.batch_size)
         cascade = contest.cascade
         if cascade is not None:
             cascade = cascade.before(other.validation_scores())
         theirs = replace(contest, model=model, cascade=cascade, name=name)
-        for key, table in tables.items():
-            scores[key][name] = theirs.measure(key, model_inputs(table)).score
+        for key, some in inputs.items():
+            read = some if other.record.hypotheses else replace(some, hypothesis=None)
+            scores[key][name] = theirs.measure(key, read).score
         del theirs, model
         gc.collect()
         if torch.cuda.is_available():

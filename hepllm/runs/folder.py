@@ -30,10 +30,21 @@ from hepllm.model.backbone import load_backbone, load_tokenizer
 from hepllm.model.classifier import EventClassifier, build_classifier
 from hepllm.model.encoding import PromptEncoder
 from hepllm.report.records import RunRecord
+from hepllm.runs.questions import OPEN_QUESTION, Question
 from hepllm.schema import BACKGROUND, SIGNAL
 
 _CONFIG, _RECORD = "config.yaml", "run.json"
 _EVENTS, _VALIDATION = "events.parquet", "validation.parquet"
+
+
+@dataclass(frozen=True, eq=False)
+class AskedScores:
+    """Scores of validation events for one question, in arrays of shape (N,)."""
+
+    event_digest: Digests
+    label: Labels
+    weight: Floats
+    score: Floats
 
 
 @dataclass(frozen=True)
@@ -42,12 +53,16 @@ class Run:
 
     Attributes:
         selection: filter of the validation events that the properties give; None for all.
+        question: what is asked about events, for which the validation scores are.
+        asked: validation scores for that question; None: those of the end of the training.
     """
 
     folder: Path
     config: Config
     record: RunRecord
     selection: EventFilter | None = None
+    question: Question = OPEN_QUESTION
+    asked: AskedScores | None = None
 
     def selecting(self, text: str | None) -> Run:
         """Returns the run with only those validation events that pass a filter on features.
@@ -105,28 +120,36 @@ class Run:
 
     def validation_scores(self) -> Floats:
         """Scores of the validation events, in the order of ``validation_table``."""
-        scores: Floats = _read(self.folder / _VALIDATION).column("score")[self._selected]
-        return scores
+        return self._scored.score[self._selected]
 
     def validation_labels(self) -> tuple[Labels, Floats]:
         """Labels and weights of the validation events, in the order of their scores."""
+        found, chosen = self._scored, self._selected
+        return found.label[chosen], found.weight[chosen]
+
+    @cached_property
+    def _scored(self) -> AskedScores:
+        """The validation scores of all events, whether selected or not."""
+        if self.asked is not None:
+            return self.asked
         notes = _read(self.folder / _VALIDATION)
-        return notes.column("label")[self._selected], notes.column("weight")[self._selected]
+        columns = {name: notes.column(name) for name in ("label", "weight", "score")}
+        return AskedScores(event_digest=notes.event_digest, **columns)
 
     @cached_property
     def _selected(self) -> Bools:
         """The validation events that the filter keeps, in the order of all scores."""
         if self.selection is None:
-            return np.ones(len(_read(self.folder / _VALIDATION).event_digest), dtype=np.bool_)
+            return np.ones(len(self._scored.event_digest), dtype=np.bool_)
         table = self.dataset().load(self.selection.names, "val")
         passes = self.selection.mask(table.columns())
         return np.asarray(passes[self._rows_of_scores(table)])
 
     def _rows_of_scores(self, table: EventTable) -> Ints:
         """The rows of all events with validation scores; ``validation_rows`` has the arguments."""
-        notes = _read(self.folder / _VALIDATION)
-        rows = find_events(notes.event_digest, table.event_digest)
-        if (rows < 0).any() or not np.array_equal(table.label[rows], notes.column("label")):
+        found = self._scored
+        rows = find_events(found.event_digest, table.event_digest)
+        if (rows < 0).any() or not np.array_equal(table.label[rows], found.label):
             raise InputError(
                 f"{self.folder}: its validation scores do not fit its dataset; train it again"
             )

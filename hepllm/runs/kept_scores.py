@@ -20,12 +20,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from hepllm.arrays import Digests, Floats
 from hepllm.config import ScoringConfig
 from hepllm.data.notes import find_events
 from hepllm.data.work_folder import WorkFolder, work_folder
 from hepllm.files import write_errors
+from hepllm.hypotheses.hypothesis import Hypothesis
 from hepllm.model.inputs import ModelInputs
 from hepllm.runs.folder import Run
 from hepllm.runs.pieces import TableSource, cut_parts, score_missing, seconds_of_parts
@@ -91,6 +93,7 @@ class KeptScores:
             ChunkError: if a worker failed; finished pieces are kept for the next call.
             RunError: if scores cannot be written, or another process makes them.
         """
+        inputs = scorer.asked(inputs)
         origin = {"model": scorer.model.identity, "silenced": scorer.silenced}
 
         def make(work: WorkFolder) -> TimedScores:
@@ -153,7 +156,7 @@ class KeptScores:
 
 
 def hash_events(inputs: ModelInputs) -> Digests:
-    """Returns a 64-bit hash of the numbers and the text of each event, shape (N,).
+    """Returns a 64-bit hash of the numbers and the words of each event, shape (N,).
 
     Two of a million events have the same hash with a probability of 3e-8.
     """
@@ -165,7 +168,18 @@ def hash_events(inputs: ModelInputs) -> Digests:
     if inputs.text is not None:
         hashes = (hashlib.blake2b(text.encode(), digest_size=8).digest() for text in inputs.text)
         total = _mix(total ^ np.frombuffer(b"".join(hashes), dtype=np.uint64))
+    if inputs.hypothesis is not None:
+        total = _mix(total ^ _hash_hypotheses(inputs.hypothesis))
     return total
+
+
+def _hash_hypotheses(hypotheses: NDArray[np.object_]) -> Digests:
+    """A hash of the words and masses of each hypothesis, shape (N,); few of them differ."""
+    hashes: dict[Hypothesis, int] = {}
+    for one in set(hypotheses.tolist()):
+        words = json.dumps(one.pieces).encode()
+        hashes[one] = int.from_bytes(hashlib.blake2b(words, digest_size=8).digest(), "little")
+    return np.array([hashes[one] for one in hypotheses.tolist()], dtype=np.uint64)
 
 
 def _mix(bits: Digests) -> Digests:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hepllm.arrays import Floats
 from hepllm.baselines.fitting import (
@@ -20,13 +19,14 @@ from hepllm.baselines.fitting import (
     reads_hypotheses,
 )
 from hepllm.baselines.scorer import Scorer, TrainingSample
-from hepllm.data.dataset import Dataset, EventTable
+from hepllm.data.dataset import EventTable
 from hepllm.data.work_folder import WorkFolder
 from hepllm.model.inputs import ModelInputs
 from hepllm.provenance import versions
 from hepllm.runs.folder import Run
 from hepllm.runs.kept_scores import KeptScores, TimedScores
 from hepllm.runs.run_model import code_digest
+from hepllm.runs.samples import EvaluationSet
 from hepllm.runs.training_samples import shown_sample, training_sample
 
 _BLOCK = 2**16
@@ -109,34 +109,27 @@ class RunBaselines:
 
     def score(
         self,
-        sample: str,
-        dataset: Dataset,
-        table: EventTable,
+        chosen: EvaluationSet,
         reread: Callable[[Sequence[str]], EventTable],
         kept: KeptScores,
-        *,
-        hypothesis: NDArray[np.object_] | None = None,
     ) -> dict[str, Floats]:
-        """Scores events by each baseline whose features their dataset has.
+        """Scores the events of a set by each baseline whose features their dataset has.
 
         Args:
-            sample: name of the set.
-            dataset: the dataset of its events.
-            table: the events with the features of the model.
-            reread: gives them with other features.
+            chosen: the set, with the features of the model.
+            reread: gives its events with other features.
             kept: scores of earlier evaluations, which are not computed again.
-            hypothesis: (N,), under which each event is scored; None: the open one for all.
         """
         scores = {}
         features = self.run.config.train.feature_names()
-        for name in readable_baselines(self.names, features, dataset.manifest.features):
+        for name in readable_baselines(self.names, features, chosen.dataset.manifest.features):
             own = OWN_FEATURES.get(name)
-            rows = (table if own is None else reread(own)).features
-            asked = hypothesis if reads_hypotheses(name) else None
+            rows = (chosen.table if own is None else reread(own)).features
+            asked = chosen.hypothesis if reads_hypotheses(name) else None
             inputs = ModelInputs(rows, hypothesis=asked)
             make = functools.partial(_score, self, name, inputs)
             identity = self.identity(name)
-            scores[name] = kept.get(sample, name, identity, inputs, make).score
+            scores[name] = kept.get(chosen.name, name, identity, inputs, make).score
         return scores
 
 

@@ -7,7 +7,7 @@ import hashlib
 import importlib.util
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 from hepllm.arrays import Bools, Floats
 from hepllm.errors import InputError, RunError
 from hepllm.files import file_digest
+from hepllm.hypotheses.hypothesis import OPEN, Hypothesis
 from hepllm.learning.checkpoint import best_checkpoint
 from hepllm.model.backbone import identify_model
 from hepllm.model.classifier import EventClassifier
@@ -27,6 +28,10 @@ from hepllm.model.scoring import score_events
 from hepllm.provenance import versions
 from hepllm.runs.cascade import RunCascade
 from hepllm.runs.folder import Run, make_encoder, open_run
+from hepllm.runs.questions import fill
+
+_LOADED = ("loaded", "encoder", "identity")
+"""Properties of a model that are computed once."""
 
 _VERSIONS = ("hepllm", "torch", "transformers", "peft", "bitsandbytes")
 
@@ -87,6 +92,14 @@ class RunModel:
             "code": code_digest("hepllm.model", "hepllm.schema"),
         }
 
+    def of(self, run: Run) -> RunModel:
+        """The same model for the run with other validation events; not loaded a second time."""
+        same = replace(self, run=run)
+        same.__dict__.update(
+            {name: self.__dict__[name] for name in _LOADED if name in self.__dict__}
+        )
+        return same
+
     @property
     def n_bytes(self) -> int:
         """Bytes of the loaded weights."""
@@ -102,14 +115,23 @@ class PieceScorer:
         model: the model.
         cascade: boosting before the model; None where the model scores all events.
         silenced: whether the soft tokens are zero, for an ablation.
+        hypothesis: under which events are scored that have none of their own.
     """
 
     model: RunModel
     cascade: RunCascade | None = None
     silenced: bool = False
+    hypothesis: Hypothesis = OPEN
+
+    def asked(self, inputs: ModelInputs) -> ModelInputs:
+        """The inputs with the hypothesis under which they are scored; None for the open one."""
+        if inputs.hypothesis is not None or self.hypothesis is OPEN:
+            return inputs
+        return replace(inputs, hypothesis=fill(self.hypothesis, len(inputs)))
 
     def score(self, inputs: ModelInputs) -> Floats:
         """Scores N events, shape (N,); with a cascade, the joined scores."""
+        inputs = self.asked(inputs)
         if self.cascade is None:
             return self._by_model(inputs)
 

@@ -8,10 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hepllm.data.dataset import Dataset, EventTable, read_dataset
 from hepllm.errors import InputError
+from hepllm.learning.inputs import model_inputs
+from hepllm.model.inputs import ModelInputs
 from hepllm.runs.folder import Run
+from hepllm.runs.questions import Question
 from hepllm.schema import UNKNOWN, is_search_safe
 
 LOG = logging.getLogger(__name__)
@@ -29,6 +33,7 @@ class EvaluationSet:
         is_blind: whether the labels are not read yet; all are unknown in ``table`` then.
         n_excluded: events left out because they were used in training or validation.
         n_unselected: further events left out because the selection does not keep them.
+        hypothesis: what each event is scored under, shape (N,); None: the open one.
     """
 
     name: str
@@ -38,6 +43,29 @@ class EvaluationSet:
     is_blind: bool
     n_excluded: int = 0
     n_unselected: int = 0
+    hypothesis: NDArray[np.object_] | None = None
+
+    @property
+    def inputs(self) -> ModelInputs:
+        """Inputs of its events, with the hypothesis under which they are scored."""
+        return replace(model_inputs(self.table), hypothesis=self.hypothesis)
+
+    def asked(self, question: Question, seed: int) -> EvaluationSet:
+        """Returns the set for a question, under a name of its own.
+
+        Raises:
+            InputError: if each event is to have its own hypothesis, and these are not known, or
+                the labels are not to be read yet.
+        """
+        if question.hypothesis is None and self.is_blind:
+            if self.is_blackbox:
+                raise InputError(
+                    f"{self.name}: a black box is scored under a stated hypothesis, since the own "
+                    "one of its signal is what a search is for; give --hypothesis TEXT"
+                )
+            return self.with_labels().asked(question, seed)
+        hypothesis = question.hypotheses(self.dataset, self.table, seed)
+        return replace(self, name=f"{self.name}{question.suffix}", hypothesis=hypothesis)
 
     @property
     def has_labels(self) -> bool:

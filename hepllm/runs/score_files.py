@@ -64,17 +64,26 @@ def calibrate(run: Run, method: Method) -> RunCalibration:
         return RunCalibration(validation, Calibration("none", prior))
 
 
-def score_schema(prior_name: str, cascaded: bool = False) -> pa.Schema:
-    """Columns of a score file, with the prior of ``probability`` in words as metadata."""
+def score_schema(
+    prior_name: str, cascaded: bool = False, hypothesis: str | None = None
+) -> pa.Schema:
+    """Columns of a score file, with the prior of ``probability`` in words as metadata.
+
+    The metadata also have the hypothesis under which the events were scored, if there was one.
+    """
     probability = SCHEMA.field("probability").with_metadata({"prior": prior_name})
     place = SCHEMA.get_field_index("probability")
-    schema = SCHEMA.set(place, probability).with_metadata({"probability_prior": prior_name})
+    facts = {"probability_prior": prior_name}
+    facts |= {} if hypothesis is None else {"hypothesis": hypothesis}
+    schema = SCHEMA.set(place, probability).with_metadata(facts)
     return schema.append(pa.field(CASCADED, pa.bool_())) if cascaded else schema
 
 
-def write_scores(file: Path, columns: dict[str, object], prior_name: str) -> None:
-    """Writes scores as Parquet, completely or not at all."""
-    table = pa.table(columns, schema=score_schema(prior_name, CASCADED in columns))
+def write_scores(
+    file: Path, columns: dict[str, object], prior_name: str, hypothesis: str | None = None
+) -> None:
+    """Writes scores as Parquet, completely or not at all; ``score_schema`` has the arguments."""
+    table = pa.table(columns, schema=score_schema(prior_name, CASCADED in columns, hypothesis))
     with write_aside(file) as aside:
         pq.write_table(table, aside, compression="zstd")
 
@@ -87,14 +96,15 @@ class ScoreWriter:
     """Writes scores in several steps; a context manager.
 
     A ROOT file has the tree ``scores``, where ``source`` is a position in the comma-separated
-    object ``sources``, and the prior as object ``probability_prior``. A CSV file does not contain
-    the prior.
+    object ``sources``, and prior and hypothesis are objects ``probability_prior`` and
+    ``hypothesis``. A CSV file contains neither.
     """
 
-    def __init__(self, file: Path, prior_name: str, cascaded: bool = False) -> None:
+    def __init__(
+        self, file: Path, prior_name: str, cascaded: bool = False, hypothesis: str | None = None
+    ) -> None:
         """Chooses the format by the suffix of the file, one of ``SUFFIXES``."""
-        self._schema = score_schema(prior_name, cascaded)
-        self._prior_name = prior_name
+        self._schema = score_schema(prior_name, cascaded, hypothesis)
         self._sources: list[str] = []
         self._stack = ExitStack()
         self._write: Callable[[pa.Table], None]
@@ -125,7 +135,8 @@ class ScoreWriter:
         kinds = {field.name: np.dtype(field.type.to_pandas_dtype()) for field in self._schema}
         branches = kinds | {"source": np.dtype(np.int32)}
         tree = writer.mktree("scores", branches)
-        writer["probability_prior"] = self._prior_name
+        for name, text in self._schema.metadata.items():
+            writer[name.decode()] = text.decode()
 
         def write(table: pa.Table) -> None:
             names = table["source"].to_pylist()

@@ -22,15 +22,16 @@ from hepllm.errors import InputError
 from hepllm.evaluation.scores import ScoredEvents
 from hepllm.event_filter import parse_event_filter
 from hepllm.executor import resolve_workers
-from hepllm.learning.inputs import model_inputs
 from hepllm.physics.readers.columns import find_column
 from hepllm.physics.readers.content import kind_of_content, one_line
 from hepllm.physics.readers.tables import open_table
+from hepllm.runs.asking import ask
 from hepllm.runs.box_search import Box, box_of_run, observe
 from hepllm.runs.cascade import open_cascade
 from hepllm.runs.comparison import Contest
 from hepllm.runs.folder import Run
 from hepllm.runs.kept_scores import KeptScores
+from hepllm.runs.questions import read_question
 from hepllm.runs.run_model import RunModel
 from hepllm.runs.samples import EvaluationSet, collect_sets
 from hepllm.runs.scored_tables import source_of
@@ -55,7 +56,9 @@ class DatasetBox:
         return opened.table.label if opened.has_labels else None
 
 
-def score_by_run(run: Run, folder: Path, config: Config) -> DatasetBox:
+def score_by_run(
+    run: Run, folder: Path, config: Config, hypothesis: str | None = None
+) -> DatasetBox:
     """Scores a dataset by a run, without the events that the run has seen.
 
     Scores that the run has kept of this dataset are not computed again.
@@ -64,6 +67,7 @@ def score_by_run(run: Run, folder: Path, config: Config) -> DatasetBox:
         run: a finished run.
         folder: the dataset.
         config: settings of the evaluation, and the seed.
+        hypothesis: hypothesis in words under which the events are scored.
 
     Raises:
         InputError: if the run uses features that follow m_jj, or the dataset cannot be used.
@@ -74,31 +78,30 @@ def score_by_run(run: Run, folder: Path, config: Config) -> DatasetBox:
             "bump in QCD; train with train.features=search"
         )
     settings, seed = config.evaluation, config.seed
+    question = read_question(hypothesis, run.record.hypotheses, str(run.folder))
     run = run.selecting(settings.select)
     (chosen,) = collect_sets(
         run, dataset=None, blackbox=read_dataset(folder), all_blackboxes=False, seen_by=()
     )
+    chosen = chosen.asked(question, seed)
     observe(chosen, np.zeros(len(chosen.table)), settings.search.mass)  # before the long work
     of_grid = settings.search.signal_grid
     signals = None if of_grid is None else open_signal_grid(run, Path(of_grid))
     threads = resolve_workers(config.train.threads)
     torch.set_num_threads(threads)
-    contest = Contest(
-        settings,
-        seed,
-        RunModel(run, settings.batch_size),
-        KeptScores.of(run, settings.scoring, threads=threads),
-        open_cascade(run, settings),
-    )
+    kept = KeptScores.of(run, settings.scoring, threads=threads)
+    model = ask(RunModel(run, settings.batch_size), question, kept)
+    run = model.run
+    contest = Contest(settings, seed, model, kept, open_cascade(run, settings))
     validation = (
         ScoredEvents(run.validation_scores(), *run.validation_labels())
         if contest.cascade is None
         else contest.cascade.calibration.validation
     )
-    scores = contest.measure(chosen.name, model_inputs(chosen.table)).score
+    scores = contest.measure(chosen.name, chosen.inputs).score
     grid = None
     if signals is not None:
-        name, mass = f"signal-grid-{signals.folder.name}", settings.search.mass
+        name, mass = f"signal-grid-{signals.folder.name}{question.suffix}", settings.search.mass
         grid = score_signal_grid(
             run, signals, lambda inputs: contest.measure(name, inputs).score, mass
         )
@@ -134,8 +137,8 @@ def join_scores(
     select = None if settings.select is None else parse_event_filter(settings.select)
     names = () if select is None else select.names
     table = dataset.load(names, labels=False)
-    name, place = dataset.folder.name, {"is_blackbox": True, "is_blind": True}
-    chosen = EvaluationSet(name, table, dataset, **place)
+    name = dataset.folder.name
+    chosen = EvaluationSet(name, table, dataset, is_blackbox=True, is_blind=True)
     found = _read_scores(file, score)
     scores = _scores_of(table.event_id, table.source, found, file)
     known = ~np.isnan(scores)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -84,8 +85,9 @@ def score_signal_grid(
         table = table.take(run.selection.mask(table.columns()))
         share = _share_by_point(masses_of_points(points), dataset.true_masses(table), before)
         triggering = np.round(triggering * share).astype(np.int64)
+    hypothesis = run.question.hypotheses(dataset, table, run.config.seed)
     return SignalGrid(
-        score=score(model_inputs(table, features)),
+        score=score(replace(model_inputs(table, features), hypothesis=hypothesis)),
         m_jj=table.column(mass),
         masses=dataset.true_masses(table),
         points=masses_of_points(points),

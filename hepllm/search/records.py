@@ -295,6 +295,8 @@ class Submission(SearchFindings, SearchedBox):
     """Share of background that the boosting passes on to the model; null without a cascade."""
     select: str | None = None
     """Event filter that all events of the box pass; absent without."""
+    hypothesis: str | None = None
+    """Text under which the run scored the events; absent where nothing was stated."""
     seed: int
     """Seed of pseudo-experiments and replicas."""
     config: Whole[SearchConfig]

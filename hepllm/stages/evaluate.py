@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,6 @@ from hepllm.evaluation.scores import ScoreTable
 from hepllm.evaluation.seed_intervals import RunScores
 from hepllm.executor import resolve_workers
 from hepllm.files import locked, write_errors, write_text
-from hepllm.learning.inputs import model_inputs
 from hepllm.physics.sources import MasterKey
 from hepllm.pictures.reliability import plot_reliability
 from hepllm.pictures.results import plot_roc, plot_scores, plot_sic
@@ -42,6 +41,7 @@ from hepllm.provenance import present_date, this_call
 from hepllm.report.records import LabelledMetrics, SetMetrics, TrainedOn, UnlabelledMetrics
 from hepllm.report.sets import EvaluatedSet
 from hepllm.runs.ablation import add_ablations
+from hepllm.runs.asking import ask
 from hepllm.runs.box_search import (
     UNBLINDING,
     box_of_run,
@@ -54,6 +54,7 @@ from hepllm.runs.cascade import MODEL, RunCascade, open_cascade
 from hepllm.runs.comparison import Contest, add_stack, name_retrained, score_retrained
 from hepllm.runs.folder import Run, open_run
 from hepllm.runs.kept_scores import KeptScores
+from hepllm.runs.questions import Question, read_question
 from hepllm.runs.run_baselines import RunBaselines
 from hepllm.runs.run_model import RunModel
 from hepllm.runs.samples import EvaluationSet, collect_sets
@@ -85,8 +86,12 @@ def evaluate(
     beside: Sequence[Path] = (),
     config: Config | None = None,
     rescore: bool = False,
+    hypothesis: str | None = None,
 ) -> list[EvaluatedSet]:
     """Evaluates a run, by default on the test split of the dataset that it was trained on.
+
+    A run that was trained with hypotheses is evaluated without one, and on its test split also with
+    each signal under its own.
 
     Args:
         run_folder: run made by ``hepllm train``.
@@ -101,6 +106,8 @@ def evaluate(
             left out as well, so that all are measured on the same events.
         config: replaces the run's settings of ``evaluation``.
         rescore: score again also what is kept from earlier evaluations.
+        hypothesis: hypothesis in words under which all events are scored, or ``own``; the name of
+            the set then ends with it.
 
     Raises:
         InputError: if the run or a set cannot be used.
@@ -127,33 +134,92 @@ def evaluate(
     settings, seed = config.evaluation, config.seed
     signals = settings.search.signal_grid
     signal_grid = None if signals is None else open_signal_grid(run, Path(signals))
-    searched = frozenset(chosen.name for chosen in sets if wants_search(settings.search, chosen))
+    searched = [chosen.name for chosen in sets if wants_search(settings.search, chosen)]
     threads = resolve_workers(config.train.threads)
     torch.set_num_threads(threads)
-    with _locked_folders(run, [chosen.name for chosen in sets]):
-        validation = run.validation_table(run.config.train.feature_names())
+    asked = _asked(run, sets, hypothesis, seed)
+    names = [chosen.name for of_question in asked.values() for chosen in of_question]
+    found: list[EvaluatedSet] = []
+    with _locked_folders(run, names):
         kept = KeptScores.of(run, settings.scoring, threads=threads, rescore=rescore)
-        baselines = RunBaselines.of(run, settings.baselines)
-        of_baselines = _score_baselines(baselines, kept, validation, sets)
-        boosting = baselines.fitted(BOOSTING) if _needs_boosting(settings) else None
-        cascade = open_cascade(run, settings, boosting)
-        model = RunModel(run, settings.batch_size)
-        contest = Contest(settings, seed, model, kept, cascade)
-        tables = {_VALIDATION: validation, **{chosen.name: chosen.table for chosen in sets}}
-        retrained = score_retrained(others, contest, tables)
-        calibration = (
-            calibrate(run, settings.calibration) if cascade is None else cascade.calibration
+        model, baselines = (
+            RunModel(run, settings.batch_size),
+            RunBaselines.of(run, settings.baselines),
         )
-        grid = None
-        if signal_grid is not None and searched:
-            grid = _score_signal_grid(contest, signal_grid)
-        bench = _Bench(contest, validation, of_baselines, retrained, calibration, searched, grid)
-        return [_evaluate_set(bench, chosen) for chosen in sets]
+        for question, of_question in asked.items():
+            theirs = ask(model.of(run), question, kept)
+            contest = Contest(settings, seed, theirs, kept)
+            plan = _Plan(contest, kept, baselines, others, signal_grid, searched)
+            found += _evaluate_sets(plan, of_question)
+            model = theirs
+    return found
+
+
+def _asked(
+    run: Run, sets: Sequence[EvaluationSet], text: str | None, seed: int
+) -> dict[Question, list[EvaluationSet]]:
+    """The sets by question, each under its name for that question."""
+    trained = run.record.hypotheses
+    question = read_question(text, trained, str(run.folder))
+    asked = {question: [chosen.asked(question, seed) for chosen in sets]}
+    own = [chosen for chosen in sets if not chosen.is_blind]  # the test split
+    if text is None and trained is not None and own:
+        each = Question(None)
+        asked[each] = [chosen.asked(each, seed) for chosen in own]
+    return asked
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What sets are evaluated with.
+
+    Attributes:
+        contest: the run's classifier, without its cascade.
+        kept: scores of earlier evaluations.
+        baselines: the classifiers that it is compared with.
+        others: runs to compare with, by name.
+        signal_grid: signals of many masses, for limits by mass.
+        searched: names of the sets in which a resonance is searched for, without a question.
+    """
+
+    contest: Contest
+    kept: KeptScores
+    baselines: RunBaselines
+    others: Mapping[str, Run]
+    signal_grid: Dataset | None
+    searched: Sequence[str]
+
+
+def _evaluate_sets(plan: _Plan, sets: Sequence[EvaluationSet]) -> list[EvaluatedSet]:
+    """Evaluates sets for one question."""
+    contest, baselines = plan.contest, plan.baselines
+    run, settings = contest.run, contest.config
+    searched = frozenset(f"{name}{run.question.suffix}" for name in plan.searched)
+    validation = _validation_set(run)
+    of_baselines = _score_baselines(plan, validation, sets)
+    boosting = baselines.fitted(BOOSTING) if _needs_boosting(settings) else None
+    contest = replace(contest, cascade=open_cascade(run, settings, boosting))
+    inputs = {_VALIDATION: validation.inputs, **{chosen.name: chosen.inputs for chosen in sets}}
+    retrained = score_retrained(plan.others, contest, inputs)
+    cascade, grid = contest.cascade, None
+    calibration = calibrate(run, settings.calibration) if cascade is None else cascade.calibration
+    if plan.signal_grid is not None and searched:
+        grid = _score_signal_grid(contest, plan.signal_grid)
+    bench = _Bench(contest, validation.table, of_baselines, retrained, calibration, searched, grid)
+    return [_evaluate_set(bench, chosen) for chosen in sets]
+
+
+def _validation_set(run: Run) -> EvaluationSet:
+    """The validation events of a run, for the question that it is asked."""
+    table = run.validation_table(run.config.train.feature_names())
+    dataset = run.dataset()
+    whole = EvaluationSet(_VALIDATION, table, dataset, is_blackbox=False, is_blind=False)
+    return whole.asked(run.question, run.config.seed)
 
 
 def _score_signal_grid(contest: Contest, dataset: Dataset) -> SignalGrid:
     """Scores signals of many masses by the run's classifier, and keeps the scores."""
-    name = f"signal-grid-{dataset.folder.name}"
+    name = f"signal-grid-{dataset.folder.name}{contest.run.question.suffix}"
     return score_signal_grid(
         contest.run,
         dataset,
@@ -180,22 +246,17 @@ def _locked_folders(run: Run, names: Sequence[str]) -> Iterator[None]:
 
 
 def _score_baselines(
-    baselines: RunBaselines,
-    kept: KeptScores,
-    validation: EventTable,
-    sets: Sequence[EvaluationSet],
+    plan: _Plan, validation: EvaluationSet, sets: Sequence[EvaluationSet]
 ) -> dict[str, dict[str, Floats]]:
     """Scores validation events and sets with labels; by name of the set and the baseline."""
     labelled = [chosen for chosen in sets if chosen.has_labels]
     if not labelled:
         return {}
-    run = baselines.run
-    own = baselines.score(_VALIDATION, run.dataset(), validation, run.validation_table, kept)
-    scores = {_VALIDATION: own}
+    baselines, reread = plan.baselines, plan.contest.run.validation_table
+    scores = {_VALIDATION: baselines.score(validation, reread, plan.kept)}
     for chosen in labelled:
-        name, dataset, table = chosen.name, chosen.dataset, chosen.table
         reread = functools.partial(chosen.reread, labels=False)
-        scores[name] = baselines.score(name, dataset, table, reread, kept)
+        scores[chosen.name] = baselines.score(chosen, reread, plan.kept)
     return scores
 
 
@@ -226,7 +287,7 @@ def _evaluate_set(bench: _Bench, chosen: EvaluationSet) -> EvaluatedSet:
     contest = bench.contest
     run, config, seed, cascade = contest.run, contest.config, contest.seed, contest.cascade
     folder = run.folder / "eval" / chosen.name
-    measured = contest.measure(chosen.name, model_inputs(chosen.table))
+    measured = contest.measure(chosen.name, chosen.inputs)
     scores = measured.score
     chosen, of_search, search_files = _search_and_unblind(bench, chosen, scores, folder)
     prior = _choose_prior(bench, chosen, scores)
@@ -315,6 +376,7 @@ def _describe(run: Run, chosen: EvaluationSet, rate: float, prior: Prior) -> dic
         "features": config.train.feature_names(),
         "prompt": config.prompt_layout,
         "fusion": config.fusion.enabled,
+        "hypothesis": run.question.text,
         "n_excluded_as_seen": chosen.n_excluded,
         "select": None if run.selection is None else run.selection.text,
         "n_unselected": chosen.n_unselected,
@@ -411,7 +473,7 @@ def _write_scores(
     }
     if cascade is not None:
         columns[CASCADED] = cascade.cut.is_cascaded(scores)
-    write_scores(folder / "scores.parquet", columns, prior.name)
+    write_scores(folder / "scores.parquet", columns, prior.name, bench.contest.run.question.text)
     return folder / "scores.parquet"
 
 

@@ -7,7 +7,7 @@ import logging
 import math
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from hepllm.explain.counterfactual import FeatureSpace, feature_space, find_coun
 from hepllm.explain.explanation import Explanation, FeatureFacts, describe, explanation_tree
 from hepllm.explain.standing import median, standing
 from hepllm.files import write_errors, write_text
+from hepllm.hypotheses.hypothesis import OPEN, parse_hypothesis
+from hepllm.hypotheses.signal import HEAVIEST, LIGHTEST
 from hepllm.model.inputs import ModelInputs
 from hepllm.pictures.attribution import plot_attribution
 from hepllm.pictures.event_display import jets_of, plot_event
@@ -36,6 +38,8 @@ LOG = logging.getLogger(__name__)
 
 JSON, TEXT, BARS, DISPLAY = "explanation.json", "explanation.txt", "attribution.png", "event.png"
 """Files in the folder of an event; the last only where the directions of jets are known."""
+
+_JET_MASSES = ("jet_mass_light", "jet_mass_delta")
 
 
 @dataclass(frozen=True)
@@ -164,13 +168,38 @@ def _explain(bench: _Bench, event: PickedEvent, row: Floats) -> Explanation:
         prior=f"training balance {balance}" if fraction is None else f"fraction {fraction:g}",
         threshold=bench.threshold,
         attribution=attribute(
-            predictor.classifier, predictor.encoder, predictor.names, row, bench.reference
+            predictor.classifier,
+            predictor.encoder,
+            predictor.names,
+            row,
+            bench.reference,
+            hypothesis=predictor.hypothesis,
         ),
         facts=_facts(bench, row),
         counterfactuals=found,
         notes=_notes(bench, event, row),
         label=event.label,
+        hypothesis=predictor.run.question.text,
+        elsewhere=_elsewhere(predictor, event, row),
     )
+
+
+def _elsewhere(predictor: Predictor, event: PickedEvent, row: Floats) -> dict[str, float]:
+    """Scores an event under no hypothesis, and under one that states the masses of its jets."""
+    if predictor.run.record.hypotheses is None:
+        return {}
+    others = {} if predictor.question.is_open else {"without a hypothesis": OPEN}
+    light, difference = (event.features.get(name, math.nan) for name in _JET_MASSES)
+    if light > LIGHTEST and light + difference < HEAVIEST:  # also false where one is missing
+        masses = f"{light + difference:.0f} GeV and {light:.0f} GeV"
+        others[f"under one of particles of {masses}, as its jets are"] = parse_hypothesis(
+            f"particles of {masses}"
+        )
+    inputs = ModelInputs(row[np.newaxis])
+    return {
+        what: float(replace(predictor.scorer, hypothesis=one).score(inputs)[0])
+        for what, one in others.items()
+    }
 
 
 def _facts(bench: _Bench, row: Floats) -> dict[str, FeatureFacts]:

@@ -169,6 +169,8 @@ def _fingerprint(predictor: Predictor, opened: ScoredInput) -> dict[str, object]
     }
     if predictor.cascade is not None:
         model["cascade"] = repr(predictor.cascade.cut)
+    if not predictor.run.question.is_open:
+        model["hypothesis"] = list(predictor.hypothesis.pieces)
     return model | opened.fingerprint
 
 
@@ -192,7 +194,8 @@ def _assemble(
     """Writes the file from its parts; returns its number of events and of those kept."""
     cascade = predictor.cascade
     n_events = n_cascaded = 0
-    with ScoreWriter(work.result / work.output.name, prior.name, cascade is not None) as writer:
+    file, asked = work.result / work.output.name, predictor.run.question.text
+    with ScoreWriter(file, prior.name, cascade is not None, asked) as writer:
         for name in names:
             table = work.parts.load(name)
             score = table["score"].to_numpy()

@@ -116,6 +116,7 @@ def search_dataset(
     scores: Path | None = None,
     score: Column = "score",
     signal: ReferenceSignal | None = None,
+    hypothesis: str | None = None,
     overwrite: bool = False,
 ) -> SearchReport:
     """Searches a dataset, whose scores a run computes or a file has.
@@ -129,6 +130,7 @@ def search_dataset(
         score: column of the scores.
         signal: simulated signal for the efficiency of cuts; that of the run's validation events if
             there is a run.
+        hypothesis: hypothesis in words under which the run scores the dataset.
         overwrite: replace an earlier search in the folder.
 
     Raises:
@@ -143,7 +145,7 @@ def search_dataset(
     from hepllm.runs.scored_datasets import join_scores, score_by_run
 
     if run is not None:
-        found = score_by_run(open_run(run), folder, config)
+        found = score_by_run(open_run(run), folder, config, hypothesis)
     elif scores is not None:
         _refuse_grid(config)
         found = join_scores(folder, scores, config, score=score, reference=signal)

@@ -14,10 +14,12 @@ import numpy as np
 import torch
 
 from hepllm import __version__
-from hepllm.config import Config, TrainConfig, changed_settings, dump_config, override_config
+from hepllm.config import Config, changed_settings, dump_config, override_config
 from hepllm.data.dataset import Dataset, EventTable, overlap, read_dataset
+from hepllm.data.signal_truth import signal_truth
 from hepllm.errors import InputError, RunError
 from hepllm.files import write_aside
+from hepllm.hypotheses.trained_range import TrainedRange
 from hepllm.learning.capacity import cap_gpu_memory
 from hepllm.learning.checkpoint import best_checkpoint, load_weights, newest_checkpoint
 from hepllm.learning.distributed import Team, join
@@ -25,6 +27,7 @@ from hepllm.learning.inputs import model_inputs
 from hepllm.learning.loop import TrainingResult, fit
 from hepllm.learning.memory import SettledMemory, settle_memory
 from hepllm.learning.plan import TrainingPlan
+from hepllm.learning.presentation import assign_own
 from hepllm.learning.steps import TrainingData
 from hepllm.logs import progress_bar
 from hepllm.model.classifier import EventClassifier
@@ -44,12 +47,14 @@ from hepllm.runs.folder import (
     write_used_events,
     write_validation_scores,
 )
+from hepllm.runs.hypotheses import training_truth, with_hypotheses
 
 LOG = logging.getLogger(__name__)
 
 _FIXED = (
     *("seed", "preprocess.", "backbone.name", "backbone.quantization", "backbone.lora."),
     *("prompt.", "fusion.", "train.features", "train.lora_optimizer"),
+    "train.hypothesis.enabled",
 )
 """Settings, or their beginnings, that a resumed training cannot change."""
 
@@ -87,7 +92,8 @@ def train(dataset_folder: Path, output: Path, config: Config, *, overwrite: bool
             if team.is_first:
                 _check_output(output, overwrite)
             dataset = read_dataset(dataset_folder)
-            data = _load_data(dataset, config.train, config.seed)
+            data = _load_data(dataset, config)
+        config = with_hypotheses(config, enabled=data.truth is not None)
         record = _record(dataset_folder.resolve(), dataset.digest, data)
         _require_same(team, config, record, resume_from=None)
         made, memory = _prepare(config, record, data, team)
@@ -124,7 +130,10 @@ def resume(
             f"{output}: is trained on {run.record.dataset}, not on {dataset_folder}; "
             "leave the dataset out, or train another run"
         )
-    config = override_config(run.config, overrides)
+    config = run.config
+    if config.train.hypothesis.enabled == "auto":  # of a version that had no hypotheses
+        config = with_hypotheses(config, enabled=False)
+    config = override_config(config, overrides)
     changes = changed_settings(run.config, config)
     wrong = [path for path in changes if path.startswith(_FIXED) and path not in _FREE]
     if wrong:
@@ -134,7 +143,7 @@ def resume(
         )
     with join(config.backbone.device) as team:
         with team.together():
-            data = _load_data(run.dataset(), config.train, config.seed)
+            data = _load_data(run.dataset(), config)
         record = _record(run.record.dataset, run.record.dataset_digest, data, run.record.starts)
         resume_from = newest_checkpoint(run.checkpoints)
         _require_same(team, config, record, resume_from)
@@ -155,6 +164,7 @@ def _record(
         dataset_digest=digest,
         n_train=count_classes(data.train),
         n_validation=count_classes(data.validation),
+        hypotheses=None if data.truth is None else TrainedRange.of(data.truth.signals),
         starts=(*earlier, this_call()),
     )
 
@@ -184,9 +194,12 @@ def _prepare(
     """
     torch.set_num_threads(team.threads(config.train.threads))
     LOG.info(
-        "training on %d signal and %d background events; loading %s",
+        "training on %d signal and %d background events, %s; loading %s",
         record.n_train["signal"],
         record.n_train["background"],
+        "without hypotheses"
+        if data.truth is None
+        else f"with the hypotheses of {len(data.truth.signals)} signals",
         config.backbone.name,
     )
     with team.together():
@@ -235,12 +248,15 @@ def _finish(output: Path, plan: TrainingPlan, record: RunRecord, made: _Made) ->
     _link_latest(output)
 
 
-def _load_data(dataset: Dataset, config: TrainConfig, seed: int) -> TrainingData:
-    data = TrainingData(
-        training_events(dataset, config, seed),
-        validation_events(dataset, config, config.validation_events, seed),
-    )
-    if config.loss.needs_both_classes:
+def _load_data(dataset: Dataset, config: Config) -> TrainingData:
+    settings, seed, hypothesis = config.train, config.seed, None
+    train = training_events(dataset, settings, seed)
+    validation = validation_events(dataset, settings, settings.validation_events, seed)
+    truth = training_truth(dataset, train, config)
+    if truth is not None:
+        hypothesis = assign_own(validation, signal_truth(dataset, validation), seed)
+    data = TrainingData(train, validation, truth=truth, validation_hypothesis=hypothesis)
+    if settings.loss.needs_both_classes:
         _check_classes(dataset, "train", data.train)
     _check_classes(dataset, "val", data.validation)
     _check_features(dataset, data.train)

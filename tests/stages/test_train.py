@@ -27,6 +27,7 @@ from hepllm.model.scoring import score_events
 from hepllm.report.records import RunRecord
 from hepllm.report.sets import EvaluatedSet
 from hepllm.runs.folder import open_run, training_events
+from hepllm.runs.hypotheses import with_hypotheses
 from hepllm.schema import BACKGROUND
 from hepllm.stages.evaluate import evaluate
 from hepllm.stages.preprocess import preprocess
@@ -68,7 +69,7 @@ def reports(folder: Path, trained: Path) -> dict[str, EvaluatedSet]:
 
 def test_a_run_says_what_it_was_trained_on(trained: Path, config: Config) -> None:
     run = open_run(trained)
-    assert run.config == config
+    assert run.config == with_hypotheses(config, enabled=False)
     (start,) = run.record.starts
     assert {"date", "command", "versions"} == set(start.tree())
     written = json.loads((trained / "run.json").read_text())
@@ -341,7 +342,7 @@ def test_processes_on_different_cards_must_have_one_precision(
         threads=lambda _: 1, together=nullcontext, require_same=compared.update
     )
     record: Any = SimpleNamespace(n_train={"signal": 1, "background": 1})
-    data: Any = None
+    data: Any = SimpleNamespace(truth=None)
     _prepare(config, record, data, team)
     assert [text for name, text in compared.items() if "precision" in name] == ["torch.float16"]
 
@@ -356,9 +357,9 @@ def test_one_class_is_enough_where_the_objective_says_so(
     monkeypatch.setattr("hepllm.stages.train.training_events", background)
     dataset = read_dataset(folder / "data" / "rnd")
     with pytest.raises(InputError, match="no signal events in its train split; training needs"):
-        _load_data(dataset, config.train, config.seed)
+        _load_data(dataset, config)
     monkeypatch.setattr(LossConfig, "needs_both_classes", property(lambda _: False))
-    data = _load_data(dataset, config.train, config.seed)
+    data = _load_data(dataset, config)
     assert (data.train.label == BACKGROUND).all()
     assert set(data.validation.label.tolist()) == {0, 1}
 

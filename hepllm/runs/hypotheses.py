@@ -1,0 +1,44 @@
+"""The hypotheses of a run: whether its events are shown with them, and what it may be asked."""
+
+from __future__ import annotations
+
+from hepllm.config import Config, override_config
+from hepllm.data.dataset import Dataset, EventTable
+from hepllm.data.signal_truth import SignalTruth, signal_truth
+from hepllm.errors import InputError
+
+_FEWEST = 2
+"""Different signals from which a hypothesis tells one from another."""
+
+
+def training_truth(dataset: Dataset, table: EventTable, config: Config) -> SignalTruth | None:
+    """Returns the true signals of training events; None to show all with the open hypothesis.
+
+    Args:
+        dataset: the training dataset.
+        table: its training events.
+        config: ``train.hypothesis.enabled`` decides; ``auto`` needs at least two signals and a
+            prompt that has a hypothesis.
+
+    Raises:
+        InputError: if hypotheses are demanded, and the events have no two known signals.
+    """
+    enabled = config.train.hypothesis.enabled
+    is_read = config.prompt_layout == "question"
+    if enabled is False or (enabled == "auto" and not is_read):
+        return None
+    truth = signal_truth(dataset, table)
+    if len(truth.signals) >= _FEWEST:
+        return truth
+    if enabled is not True:
+        return None
+    raise InputError(
+        f"{dataset.folder}: train.hypothesis.enabled needs training events of at least {_FEWEST} "
+        f"signals with known masses, found {len(truth.signals)}; make them with "
+        "'hepllm simulate --grid', and preprocess grid.h5 with grid.points.json beside it"
+    )
+
+
+def with_hypotheses(config: Config, *, enabled: bool) -> Config:
+    """The settings with the decision in place of ``auto``, as a run keeps them."""
+    return override_config(config, [f"train.hypothesis.enabled={str(enabled).lower()}"])

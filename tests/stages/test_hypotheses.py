@@ -1,0 +1,198 @@
+"""Hypotheses from the training to every command that scores."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from hepllm import EventClassifier
+from hepllm.cli import cli
+from hepllm.config import Config, load_config
+from hepllm.data.signal_points import SignalPoint, SignalPoints, points_beside
+from hepllm.errors import InputError
+from hepllm.runs.folder import open_run
+from hepllm.stages.evaluate import evaluate
+from hepllm.stages.preprocess import preprocess
+from hepllm.stages.train import resume, train
+
+MASSES = ((500.0, 100.0), (300.0, 300.0), (250.0, 80.0))
+TEXT = "Z' to a 500 GeV and a 100 GeV particle, both to two quarks"
+ASKED = "grid-test-500qq-100qq"
+
+pytestmark = pytest.mark.usefixtures("undrawn_figures")
+
+
+def _grid(file: Path, n_each: int = 80) -> None:
+    """Writes signal of three pairs of masses, and as much background, with the points beside."""
+    random = np.random.default_rng(3)
+    masses = np.repeat(MASSES, 2 * n_each, axis=0)
+    label = np.arange(len(masses)) % 2
+    of_background = np.exp(random.uniform(np.log(40), np.log(600), masses.shape))
+    both = np.where(label[:, None] == 1, masses, of_background) * random.normal(
+        1, 0.05, masses.shape
+    )
+    light, heavy = np.sort(both, axis=1).T
+    tau21 = np.clip(random.normal(0.55 - 0.2 * label[:, None], 0.1, masses.shape), 0.05, 1)
+    columns = {
+        "m_jj": random.exponential(700, len(label)) + 2600,
+        "jet_mass_light": light,
+        "jet_mass_delta": heavy - light,
+        "tau21_light": tau21[:, 0],
+        "tau21_heavy": tau21[:, 1],
+        "label": label,
+    }
+    rows = np.column_stack(list(columns.values()))
+    np.savetxt(file, rows, delimiter=",", header=",".join(columns), comments="", fmt="%.6g")
+    points = [
+        SignalPoint(
+            m_zprime=3500, m_x=x, m_y=y, first=place * 2 * n_each, events=2 * n_each,
+            generated=2 * n_each,
+        )
+        for place, (x, y) in enumerate(MASSES)
+    ]  # fmt: skip
+    SignalPoints(points=points).write(points_beside(file))
+
+
+@pytest.fixture(scope="module")
+def config(tiny_config: Callable[..., Config]) -> Callable[..., Config]:
+    """Settings of a quick training on the grid."""
+    common = (
+        *("preprocess.executor=serial", "train.features=cathode", "train.epochs=2"),
+        *("evaluation.baselines=[]", "evaluation.scoring.executor=serial"),
+        *("train.keep_checkpoints=99", "evaluation.search.run=never"),
+        *("preprocess.format=features", "prompt.layout=question"),
+    )
+    return lambda *changes: tiny_config(*common, *changes)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, config: Callable[..., Config]) -> Path:
+    """The dataset ``grid``, and a run on it with hypotheses."""
+    made = tmp_path_factory.mktemp("hypotheses")
+    _grid(made / "grid.csv")
+    preprocess([made / "grid.csv"], made / "grid", config())
+    train(made / "grid", made / "run", config(), overwrite=False)
+    return made
+
+
+def test_a_run_keeps_what_it_was_trained_on(folder: Path) -> None:
+    run = open_run(folder / "run")
+    assert run.config.train.hypothesis.enabled is True
+    trained = run.record.hypotheses
+    assert trained is not None
+    assert (trained.heavier_max, trained.lighter_min, trained.decays) == (500, 80, ("qq",))
+    assert _history(run.folder, "validation/auc_open")
+
+
+def _history(run: Path, name: str) -> dict[int, float]:
+    lines = map(json.loads, (run / "history.jsonl").read_text().splitlines())
+    return {one["step"]: one[name] for one in lines if name in one}
+
+
+def test_a_resumed_training_repeats_the_losses(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "run", tmp_path / "run")
+    whole = _history(folder / "run", "train/loss")
+    saved = sorted((tmp_path / "run" / "checkpoints").glob("step-*"))
+    for later in saved[2:]:
+        shutil.rmtree(later)
+    resume(tmp_path / "run", [])
+    assert _history(tmp_path / "run", "train/loss") == whole
+    with pytest.raises(InputError, match=r"train\.hypothesis\.enabled cannot change"):
+        resume(tmp_path / "run", ["train.hypothesis.enabled=false"])
+
+
+def test_the_test_split_is_scored_without_and_under_own_hypotheses(folder: Path) -> None:
+    without, own = evaluate(folder / "run")
+    assert (without.name, own.name) == ("grid-test", "grid-test-own")
+    assert without.metrics.hypothesis is None
+    assert own.metrics.hypothesis == "own"
+    assert "text_permuted" not in without.metrics.ablation
+    assert "text_permuted" in own.metrics.ablation
+    assert own.metrics.auc.value != without.metrics.auc.value
+    assert "under its own hypothesis" in own.text
+    assert own.metrics.n_signal == without.metrics.n_signal
+    again = evaluate(folder / "run", hypothesis="own")
+    assert [one.name for one in again] == ["grid-test-own"]
+    assert again[0].metrics.auc == own.metrics.auc
+
+
+def test_a_stated_hypothesis_is_in_names_and_records(folder: Path) -> None:
+    (found,) = evaluate(folder / "run", hypothesis=TEXT)
+    assert found.name == ASKED
+    assert found.metrics.hypothesis == TEXT
+    assert TEXT in found.text
+    file = folder / "run" / "eval" / ASKED / "scores.parquet"
+    assert pq.read_schema(file).metadata[b"hypothesis"].decode() == TEXT
+    assert (folder / "run" / "scores" / "validation-500qq-100qq" / "llm.parquet").is_file()
+
+
+def test_the_python_interface_and_predict_agree_with_eval(folder: Path, tmp_path: Path) -> None:
+    evaluate(folder / "run", hypothesis=TEXT)
+    of_eval = pq.read_table(folder / "run" / "eval" / ASKED / "scores.parquet")
+    classifier = EventClassifier.load(folder / "run")
+    table = open_run(folder / "run").dataset().load(classifier.features, "test")
+    scores = classifier.score(table.features, hypothesis=TEXT)
+    np.testing.assert_allclose(scores, of_eval["score"].to_numpy(), atol=1e-5)
+    assert not np.allclose(scores, classifier.score(table.features), atol=1e-3)
+    probability = classifier.predict_proba(table.features, hypothesis=TEXT)[:, 1]
+    assert ((probability > 0) & (probability < 1)).all()
+    made = classifier.score_file(folder / "grid", tmp_path / "s.parquet", hypothesis=TEXT)
+    written = pq.read_table(made.path)
+    assert written.schema.metadata[b"hypothesis"].decode() == TEXT
+    by_event = dict(zip(written["event_id"].to_pylist(), written["score"].to_pylist(), strict=True))
+    np.testing.assert_allclose([by_event[i] for i in table.event_id.tolist()], scores, atol=1e-5)
+    with pytest.raises(InputError, match="only 'hepllm eval' knows"):
+        classifier.score(table.features, hypothesis="own")
+
+
+def test_the_mass_of_the_resonance_changes_no_score(folder: Path) -> None:
+    classifier = EventClassifier.load(folder / "run")
+    table = open_run(folder / "run").dataset().load(classifier.features, "test")
+    with_mass = classifier.score(table.features, hypothesis=TEXT.replace("Z'", "Z' of 3.5 TeV"))
+    np.testing.assert_array_equal(with_mass, classifier.score(table.features, hypothesis=TEXT))
+
+
+def test_an_explanation_shows_other_hypotheses(folder: Path) -> None:
+    result = CliRunner().invoke(
+        cli,
+        ["explain", str(folder / "run"), "7", "--hypothesis", TEXT, "--json"],
+        catch_exceptions=False,
+    )
+    assert result.exit_code == 0
+    (tree,) = json.loads(result.stdout).values()
+    assert tree["hypothesis"] == TEXT
+    assert set(tree["score_elsewhere"]) > {"without a hypothesis"}
+    assert "Its score would be" in tree["text"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("eval", "{run}"),
+        ("predict", "{run}", "--text", "jet_mass_light: 100"),
+        ("explain", "{run}", "7"),
+    ],
+)
+def test_a_run_without_hypotheses_refuses_them(command: tuple[str, ...], tiny_run: Path) -> None:
+    words = [word.format(run=tiny_run) for word in command]
+    with pytest.raises(InputError, match="trained without hypotheses"):
+        CliRunner().invoke(cli, [*words, "--hypothesis", TEXT], catch_exceptions=False)
+
+
+def test_training_with_hypotheses_needs_several_signals(
+    tiny_data: Path, tmp_path: Path, tiny_config: Callable[..., Config]
+) -> None:
+    wanted = tiny_config("train.hypothesis.enabled=true", "prompt.layout=question")
+    with pytest.raises(InputError, match="at least 2 signals with known masses, found 0"):
+        train(tiny_data / "data" / "rnd", tmp_path / "run", wanted, overwrite=False)
+    train(tiny_data / "data" / "rnd", tmp_path / "run", tiny_config(), overwrite=False)
+    kept = load_config(tmp_path / "run" / "config.yaml")
+    assert kept.train.hypothesis.enabled is False
+    assert open_run(tmp_path / "run").record.hypotheses is None
