@@ -23,6 +23,8 @@ BASELINES: Mapping[str, Fit] = {
     "boosting_hypothesis": functools.partial(fit_given, fit_boosting, differences=False),
     "boosting_differences": functools.partial(fit_given, fit_boosting, differences=True),
     "mlp": fit_network,
+    "mlp_hypothesis": functools.partial(fit_given, fit_network, differences=False),
+    "mlp_differences": functools.partial(fit_given, fit_network, differences=True),
     "logistic": fit_logistic,
     "cut": fit_cut,
 }

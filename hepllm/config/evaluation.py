@@ -30,6 +30,8 @@ Baseline = Literal[
     "boosting_hypothesis",
     "boosting_differences",
     "mlp",
+    "mlp_hypothesis",
+    "mlp_differences",
     "logistic",
     "cut",
 ]
@@ -199,6 +201,7 @@ class EvaluationConfig(Section):
             "boosting_hypothesis",
             "boosting_differences",
             "mlp",
+            "mlp_differences",
             "logistic",
             "cut",
         ),

@@ -19,7 +19,7 @@ class Standardizer(nn.Module):
     """Transforms and standardises each feature; fitted once, saved with the weights.
 
     Args:
-        names: features, which choose the transform of each column.
+        names: features, which choose the transform of each column; others have none.
     """
 
     mean: Tensor
@@ -30,7 +30,7 @@ class Standardizer(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.zeros(len(names)))
         self.register_buffer("scale", torch.ones(len(names)))
-        is_log = [FEATURES[name].transform == "log" for name in names]
+        is_log = [name in FEATURES and FEATURES[name].transform == "log" for name in names]
         self.register_buffer("is_log", torch.tensor(is_log), persistent=False)
 
     def fit(self, values: Floats) -> None:
