@@ -145,6 +145,9 @@ def train(
 @click.option(
     "--signal-grid", metavar="DATASET", help="Signals of many masses, for limits by mass."
 )
+@click.option(
+    "--by-signal", is_flag=True, default=None, help="Each simulated signal alone, under its own."
+)
 @click.option("--stack", is_flag=True, default=None, help="Combine the model and the boosting.")
 @click.option(
     "--hypothesis",
@@ -167,6 +170,7 @@ def evaluate(
     compare: Sequence[Path],
     select: str | None,
     signal_grid: str | None,
+    by_signal: bool | None,
     stack: bool | None,
     hypothesis: str | None,
     cascade: float | None,
@@ -202,6 +206,7 @@ def evaluate(
     options = {
         "evaluation__select": select,
         "evaluation__search__signal_grid": signal_grid,
+        "evaluation__by_signal": by_signal,
         "evaluation__stack": stack,
         "evaluation__cascade": cascade,
         **_scoring(executor, workers, dask_scheduler),

@@ -207,6 +207,9 @@ class EvaluationConfig(Section):
         ),
         "Classifiers trained on the same events, some only where the run has hypotheses; []: none",
     )
+    by_signal: bool = setting(
+        False, "Measure each signal of known masses alone, with all background under its hypothesis"
+    )
     stack: bool = setting(False, "Combine the model and the boosting, fitted to validation events")
     cascade: Annotated[float, Field(gt=0, le=1)] | None = setting(
         None, "Share of the background that the boosting leaves to the model; null: all events"

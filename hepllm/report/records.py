@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from hepllm.evaluation.cascade import CascadeRecord
 from hepllm.evaluation.probabilities import CalibrationRecord
-from hepllm.evaluation.records import ResultsRecord
+from hepllm.evaluation.records import ResultsRecord, ScoreRecord
 from hepllm.evaluation.sculpting_records import SculptingRecord
 from hepllm.hypotheses.trained_range import TrainedRange
 from hepllm.provenance import Call
@@ -105,6 +105,8 @@ class LabelledMetrics(SetMetrics, ResultsRecord):
 
     views: Mapping[str, ResultsRecord]
     """The same for other views of the set, by their signal:background ratio."""
+    by_signal: Mapping[str, ScoreRecord] = {}
+    """Each signal alone, with all background under its hypothesis; absent unless asked."""
     stack: str | None = None
     """Whether model and boosting together are better than each, in words; absent unless asked."""
     sculpting: SculptingRecord | None = None

@@ -17,7 +17,13 @@ from hepllm.report.records import OWN, LabelledMetrics, SetMetrics, UnlabelledMe
 from hepllm.report.sculpting import sculpting_chapter
 from hepllm.report.search import PICTURES as SEARCH_PICTURES
 from hepllm.report.search import search_chapter
-from hepllm.report.tables import cut_table, difference_table, result_table, view_table
+from hepllm.report.tables import (
+    cut_table,
+    difference_table,
+    result_table,
+    signal_table,
+    view_table,
+)
 from hepllm.report.text import as_text
 from hepllm.search.records import Submission
 
@@ -115,6 +121,7 @@ def result_chapter(
             tables.append(compared)
         details = [difference_table(metrics)] if metrics.paired or metrics.contrasts else []
         details += [view_table(metrics)] if metrics.views else []
+        details += [signal_table(metrics)] if metrics.by_signal else []
         details.append(cut_table(metrics))
         parts.append(Chapter("Differences, views and cuts", tables=details))
         if metrics.sculpting is not None:

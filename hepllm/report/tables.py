@@ -112,6 +112,21 @@ def view_table(metrics: LabelledMetrics) -> Table:
     )
 
 
+def signal_table(metrics: LabelledMetrics) -> Table:
+    """Tabulates the evaluated model for each signal under its own hypothesis."""
+    keys = ("auc", "sic_at_0.3", "sic_at_0.5", "max_sic")
+    rows = [
+        Row(name, [count_cell(one.n_signal), *(score_cell(one, key) for key in keys)])
+        for name, one in metrics.by_signal.items()
+    ]
+    return Table(
+        caption=f"{metrics.classifier} for each signal under its own hypothesis",
+        heads=("signal", "N_s", *_heads(keys)),
+        groups=[Group("", rows)],
+        notes=["All of the background is scored under the hypothesis of each signal."],
+    )
+
+
 def cut_table(results: ResultsRecord) -> Table:
     """Tabulates precision, recall and confusion of the evaluated model at its cuts."""
     rows = [

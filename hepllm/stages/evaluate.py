@@ -50,6 +50,7 @@ from hepllm.runs.box_search import (
     unblind,
     wants_search,
 )
+from hepllm.runs.by_signal import results_by_signal
 from hepllm.runs.cascade import MODEL, RunCascade, open_cascade
 from hepllm.runs.comparison import Contest, add_stack, name_retrained, score_retrained
 from hepllm.runs.folder import Run, open_run
@@ -137,7 +138,7 @@ def evaluate(
     searched = [chosen.name for chosen in sets if wants_search(settings.search, chosen)]
     threads = resolve_workers(config.train.threads)
     torch.set_num_threads(threads)
-    asked = _asked(run, sets, hypothesis, seed)
+    asked = _asked(run, sets, hypothesis, seed, by_signal=settings.by_signal)
     names = [chosen.name for of_question in asked.values() for chosen in of_question]
     found: list[EvaluatedSet] = []
     with _locked_folders(run, names):
@@ -156,7 +157,7 @@ def evaluate(
 
 
 def _asked(
-    run: Run, sets: Sequence[EvaluationSet], text: str | None, seed: int
+    run: Run, sets: Sequence[EvaluationSet], text: str | None, seed: int, *, by_signal: bool
 ) -> dict[Question, list[EvaluationSet]]:
     """The sets by question, each under its name for that question."""
     trained = run.record.hypotheses
@@ -166,6 +167,11 @@ def _asked(
     if text is None and trained is not None and own:
         each = Question(None)
         asked[each] = [chosen.asked(each, seed) for chosen in own]
+    if by_signal and Question(None) not in asked:
+        raise InputError(
+            "--by-signal measures each signal under its own hypothesis: give --hypothesis own as "
+            "well, or evaluate the test split of a run that was trained with hypotheses"
+        )
     return asked
 
 
@@ -302,6 +308,8 @@ def _evaluate_set(bench: _Bench, chosen: EvaluationSet) -> EvaluatedSet:
     calibration, pictures = _check_probabilities(folder, bench, results, prior)
     known = _describe(run, chosen, len(scores) / max(measured.seconds, 1e-9), prior) | of_search
     known["calibration"] = calibration
+    if results is not None and run.question.hypothesis is None and contest.config.by_signal:
+        known["by_signal"] = results_by_signal(contest, chosen, _tables(bench, chosen, scores)[1])
     if cascade is not None:
         record = None if results is None else results.record
         known["cascade"] = cascade.record(measured, chosen.table, record, config, seed)

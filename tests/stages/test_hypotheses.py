@@ -29,7 +29,7 @@ ASKED = "grid-test-500qq-100qq"
 pytestmark = pytest.mark.usefixtures("undrawn_figures")
 
 
-def _grid(file: Path, n_each: int = 80) -> None:
+def _grid(file: Path, n_each: int = 120) -> None:
     """Writes signal of three pairs of masses, and as much background, with the points beside."""
     random = np.random.default_rng(3)
     masses = np.repeat(MASSES, 2 * n_each, axis=0)
@@ -121,6 +121,24 @@ def test_the_test_split_is_scored_without_and_under_own_hypotheses(folder: Path)
     again = evaluate(folder / "run", hypothesis="own")
     assert [one.name for one in again] == ["grid-test-own"]
     assert again[0].metrics.auc == own.metrics.auc
+
+
+def test_each_signal_is_measured_against_all_background(
+    folder: Path, config: Callable[..., Config]
+) -> None:
+    wanted = config("evaluation.by_signal=true", "evaluation.ablations=false")
+    (found,) = evaluate(folder / "run", hypothesis="own", config=wanted)
+    by_signal = found.metrics.by_signal
+    assert list(by_signal) == [
+        "Z' -> X (250 GeV, qq) Y (80 GeV, qq)",
+        "Z' -> X (300 GeV, qq) Y (300 GeV, qq)",
+        "Z' -> X (500 GeV, qq) Y (100 GeV, qq)",
+    ]
+    assert sum(one.n_signal for one in by_signal.values()) == found.metrics.n_signal
+    assert {one.n_background for one in by_signal.values()} == {found.metrics.n_background}
+    assert "for each signal under its own hypothesis" in found.text
+    with pytest.raises(InputError, match="--by-signal measures each signal"):
+        evaluate(folder / "run", hypothesis=TEXT, config=wanted)
 
 
 def test_a_stated_hypothesis_is_in_names_and_records(folder: Path) -> None:
