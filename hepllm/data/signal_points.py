@@ -37,11 +37,14 @@ class SignalPoint(Record):
     """The first row, counted from 0."""
     events: Events
     """Number of rows."""
-    generated: Events
-    """Signal events generated to find those among them; the others do not trigger."""
+    generated: Events | None = None
+    """Signal events generated to find those among them; the others do not trigger. Null where it is
+    not known."""
 
     @classmethod
-    def of(cls, signal: SignalConfig, first: int, events: int, generated: int) -> SignalPoint:
+    def of(
+        cls, signal: SignalConfig, first: int, events: int, generated: int | None = None
+    ) -> SignalPoint:
         """The point of a simulated signal; a single quark has no mass."""
         return cls(
             m_zprime=signal.m_zprime,

@@ -44,6 +44,8 @@ def open_signal_grid(run: Run, folder: Path) -> Dataset:
             " decays or widths, or single quarks; make them with one entry in simulate.grid.decays"
             " and in simulate.grid.widths"
         )
+    if any(point.generated is None for point in _points_of(dataset)):
+        raise InputError(f"{folder}: its points do not say how many events were generated for them")
     check_jets(run, dataset)
     return dataset
 
@@ -92,7 +94,7 @@ def score_signal_grid(
         masses=dataset.true_masses(table),
         points=masses_of_points(points),
         triggering=triggering,
-        generated=np.array([point.generated for point in points]),
+        generated=np.array([point.generated for point in points], dtype=np.int64),
         description=f"the signals of {dataset.folder.name}",
     )
 

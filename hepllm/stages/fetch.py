@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from hepllm.config import SignalConfig
 from hepllm.data.download import PATIENT, Download, ExpectedFile, Patience, expected_file
+from hepllm.data.signal_points import SignalPoint, SignalPoints, points_beside
 from hepllm.errors import HepllmError, InputError, RunError
 from hepllm.files import file_digest
 from hepllm.physics.readers.frames import open_frame
@@ -39,6 +41,7 @@ class RemoteFile:
         kind: expected content.
         n_events: expected number of events.
         checksum: ``algorithm:digest``; None: as in the record.
+        signal: masses and decays of its signal; None where it has none, or should stay unknown.
     """
 
     name: str
@@ -47,6 +50,7 @@ class RemoteFile:
     kind: Kind
     n_events: int
     checksum: str | None = None
+    signal: SignalConfig | None = None
 
     def url(self, base: str) -> str:
         """URL of the file below a base such as ``https://zenodo.org``."""
@@ -65,16 +69,25 @@ _RND3 = "md5:54e123a86143b668f9cb76905152a124"
 _FEATURES = "md5:271cf5e71fc756b2a8d2b32730689bdb"
 
 
-def _rnd(name: str, remote: str, n_events: int, checksum: str, kind: Kind = "events") -> RemoteFile:
-    remote = f"events_anomalydetection_{remote}.h5"
-    return RemoteFile(f"{name}.h5", 6466204, remote, kind, n_events, checksum)
+_TWO_PRONGS = SignalConfig()
+_THREE_PRONGS = SignalConfig(decay_x="qqq", decay_y="qqq")
+"""The signals of the R&D files (arXiv:2101.08320), both Z' of 3.5 TeV to 500 and 100 GeV."""
+
+
+def _rnd(
+    name: str, remote: str, n_events: int, checksum: str | None, kind: Kind = "events"
+) -> RemoteFile:
+    remote = f"events_anomalydetection{remote}.h5"
+    record = 6466204 if checksum else 4536377
+    signal = _THREE_PRONGS if name == "rnd3" else _TWO_PRONGS
+    return RemoteFile(f"{name}.h5", record, remote, kind, n_events, checksum, signal)
 
 
 SETS: Mapping[str, tuple[RemoteFile, ...]] = {
-    "rnd": (RemoteFile("rnd.h5", 4536377, "events_anomalydetection.h5", "events", 1_100_000),),
-    "rnd-v2": (_rnd("rnd-v2", "v2", 1_100_000, _RND_V2),),
-    "rnd3": (_rnd("rnd3", "Z_XY_qqq", 100_000, _RND3),),
-    "features": (_rnd("features", "v2.features", 1_100_000, _FEATURES, "features"),),
+    "rnd": (_rnd("rnd", "", 1_100_000, None),),
+    "rnd-v2": (_rnd("rnd-v2", "_v2", 1_100_000, _RND_V2),),
+    "rnd3": (_rnd("rnd3", "_Z_XY_qqq", 100_000, _RND3),),
+    "features": (_rnd("features", "_v2.features", 1_100_000, _FEATURES, "features"),),
     "bb1": (_blackbox(1, "masterkey"), _blackbox(1, "events")),
     "bb2": (_blackbox(2, "events"),),  # contains no signal and has no key
     "bb3": (_blackbox(3, "masterkey"), _blackbox(3, "events")),
@@ -113,6 +126,8 @@ def fetch(
 ) -> list[FetchedFile]:
     """Downloads sets of files; files that exist and are correct are kept.
 
+    Beside R&D files, ``<stem>.points.json`` says what their signal is, for training by hypotheses.
+
     Args:
         names: keys of ``SETS``.
         output: folder, made if it does not exist.
@@ -134,7 +149,13 @@ def fetch(
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{output}: cannot be made: {error.strerror}") from None
-    return [_fetch_file(file, output, base_url, overwrite, patience) for file in files]
+    fetched = []
+    for file in files:
+        fetched.append(_fetch_file(file, output, base_url, overwrite, patience))
+        if file.signal is not None:
+            points = [SignalPoint.of(file.signal, 0, file.n_events)]
+            SignalPoints(points=points).write(points_beside(output / file.name))
+    return fetched
 
 
 def _fetch_file(

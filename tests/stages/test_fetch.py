@@ -17,7 +17,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from hepllm.config import SignalConfig
 from hepllm.data.download import Patience
+from hepllm.data.signal_points import read_points
 from hepllm.errors import InputError, RunError
 from hepllm.stages import fetch as stage
 from hepllm.stages.fetch import SETS, RemoteFile, fetch
@@ -140,7 +142,7 @@ def sets(
     server.files = {"events.h5": content, "box.h5": content, "box.masterkey": b"0.0\n1.0\n" * 30}
     checksum = f"sha256:{hashlib.sha256(content).hexdigest()}"
     small: dict[str, tuple[RemoteFile, ...]] = {
-        "rnd": (RemoteFile("rnd.h5", RECORD, "events.h5", "events", 60, checksum),),
+        "rnd": (RemoteFile("rnd.h5", RECORD, "events.h5", "events", 60, checksum, SignalConfig()),),
         "bb1": (
             RemoteFile("bb1.masterkey", RECORD, "box.masterkey", "masterkey", 60),
             RemoteFile("bb1.h5", RECORD, "box.h5", "events", 60),
@@ -167,7 +169,9 @@ def test_a_black_box_comes_with_its_key(
     get: Callable[..., list[stage.FetchedFile]], server: Server, tmp_path: Path
 ) -> None:
     made = get("bb1", "rnd")
-    assert _left(tmp_path / "raw") == ["bb1.h5", "bb1.masterkey", "rnd.h5"]
+    assert _left(tmp_path / "raw") == [
+        "bb1.h5", "bb1.masterkey", "rnd.h5", "rnd.points.json"
+    ]  # fmt: skip
     assert (tmp_path / "raw" / "rnd.h5").read_bytes() == server.files["events.h5"]
     assert [file.verification for file in made] == ["md5 checked", "md5 checked", "sha256 checked"]
     assert all(file.downloaded for file in made)
@@ -193,7 +197,7 @@ def test_a_cut_line_is_taken_up_where_it_broke(
     starts = [int(asked[6:-1]) if asked else 0 for asked in server.asked]
     assert len(starts) > QUICK.tries  # each try that brought bytes starts the count anew
     assert starts == sorted(set(starts))  # nothing was asked for twice
-    assert _left(tmp_path / "raw") == ["rnd.h5"]
+    assert _left(tmp_path / "raw") == ["rnd.h5", "rnd.points.json"]
 
 
 def test_a_download_that_was_given_up_goes_on_in_the_next_run(
@@ -395,6 +399,16 @@ def test_an_output_that_cannot_be_made(
         fetch(["rnd"], tmp_path / "file" / "raw", base_url=server.url, patience=QUICK)
 
 
+def test_the_truth_is_beside_files_whose_signal_is_no_secret(
+    get: Callable[..., list[stage.FetchedFile]], tmp_path: Path
+) -> None:
+    get("rnd", "bb1")
+    (point,) = read_points(tmp_path / "raw" / "rnd.points.json", 60)
+    assert point.signal == SignalConfig().truth
+    assert point.generated is None
+    assert not (tmp_path / "raw" / "bb1.points.json").exists()
+
+
 def test_the_table_is_sound() -> None:
     files = [file for group in SETS.values() for file in group]
     assert {"rnd", "rnd-v2", "rnd3", "features", "bb1", "bb2", "bb3"} == set(SETS)
@@ -410,3 +424,8 @@ def test_the_table_is_sound() -> None:
     assert rnd.url("https://zenodo.org") == (
         "https://zenodo.org/records/4536377/files/events_anomalydetection.h5?download=1"
     )
+    assert SETS["rnd3"][0].remote == "events_anomalydetection_Z_XY_qqq.h5"
+    assert [file.record for name in ("rnd-v2", "features") for file in SETS[name]] == [6466204] * 2
+    assert {name for name, group in SETS.items() if group[0].signal is not None} == {
+        "rnd", "rnd-v2", "rnd3", "features"
+    }  # fmt: skip
