@@ -14,15 +14,17 @@ from typing import Any, Self, TypeAlias
 
 import awkward as ak
 import numpy as np
+import pyarrow as pa
 import vector
 from numpy.typing import ArrayLike
 
-from hepllm.arrays import Floats
+from hepllm.arrays import Columns, Floats
 from hepllm.config import Config, override_config
+from hepllm.data.particles import leading_jets
 from hepllm.errors import InputError, nearest_name
 from hepllm.model.inputs import ModelInputs
+from hepllm.physics.chunks import describe_events
 from hepllm.physics.events import EventBatch, Particles, describe_defects
-from hepllm.physics.features import compute_features
 from hepllm.runs.folder import open_run
 from hepllm.runs.predictor import Predictor, load_predictor
 from hepllm.stages.predict import Prediction, predict, prediction_config, rows_of_texts
@@ -92,7 +94,7 @@ class EventClassifier:
         if isinstance(events, str):
             return rows_of_texts([events], self.features)
         if isinstance(events, ak.Array):
-            return self._cluster(events)
+            return self._inputs(events).numbers
         if hasattr(events, "keys"):  # a mapping or a data frame, which is not a ``Mapping``
             return self._columns(events)
         if isinstance(events, Sequence) and events and isinstance(events[0], str):
@@ -106,14 +108,14 @@ class EventClassifier:
         """Uncalibrated logits of signal, shape (N,).
 
         Args:
-            events: as for ``rows``.
+            events: as for ``rows``; for a model that reads particles, an awkward array of them.
             hypothesis: the signal in words, such as "Z' to a 730 GeV and a 380 GeV particle"; None
                 to state nothing.
 
         Raises:
             InputError: the text is no hypothesis, or the run was trained without hypotheses.
         """
-        return self._for(hypothesis).score(ModelInputs(self.rows(events)))
+        return self._for(hypothesis).score(self._inputs(events))
 
     def predict_proba(
         self, events: Events, *, prior: float | None = None, hypothesis: str | None = None
@@ -153,6 +155,24 @@ class EventClassifier:
             self._asked[hypothesis] = self._predictor.asking(hypothesis)
         return self._asked[hypothesis]
 
+    def _inputs(self, events: Events) -> ModelInputs:
+        if not isinstance(events, ak.Array):
+            if self._constituents:
+                raise InputError(
+                    "this model reads particles besides features: give an awkward array of them"
+                )
+            return ModelInputs(self.rows(events))
+        features, lists = self._describe(events)
+        numbers = np.stack([features[name] for name in self.features], axis=1)
+        if lists is None:
+            return ModelInputs(numbers)
+        return ModelInputs(numbers, leading_jets(lists, features, self._constituents))
+
+    @property
+    def _constituents(self) -> int:
+        """Constituents of each leading jet that the model reads; 0: none."""
+        return self._predictor.run.config.fusion.constituents
+
     def _columns(self, events: Any) -> Floats:
         names = [str(name) for name in events.keys()]  # noqa: SIM118 (a data frame has it too)
         known = [name for name in names if name in self.features]
@@ -167,7 +187,8 @@ class EventClassifier:
         missing = np.full(lengths.pop(), np.nan)
         return np.column_stack([columns.get(name, missing) for name in self.features])
 
-    def _cluster(self, events: ak.Array) -> Floats:
+    def _describe(self, events: ak.Array) -> tuple[Columns, Mapping[str, pa.Array] | None]:
+        """The features of clustered events, and the lists of constituents for a model of them."""
         if events.ndim != 2:
             raise InputError(f"expected lists of particles (2 dimensions), found {events.ndim}")
         try:
@@ -182,9 +203,8 @@ class EventClassifier:
         counts = ak.to_numpy(ak.num(events)).astype(np.int64)
         particles = Particles(pt, eta, phi, counts)
         _refuse_defects(particles)
-        settings = self._config.preprocess
-        features = compute_features(particles, settings.jets, extended=settings.extended)
-        return np.stack([features[name] for name in self.features], axis=1)
+        changes = {"particles_per_jet": self._constituents}
+        return describe_events(particles, self._config.preprocess.model_copy(update=changes))
 
 
 def _refuse_defects(particles: Particles) -> None:

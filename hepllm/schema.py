@@ -142,6 +142,9 @@ FEATURES: Mapping[str, Feature] = {
 }
 """Every feature by name, in the order of the columns on disk."""
 
+LEADING_JETS = 2
+"""Jets, leading in pT, whose constituents a model reads."""
+
 TABLE_QUANTITIES: Mapping[str, str] = {
     **{f"jet{jet}_{axis}": "GeV" for jet in (1, 2, 3) for axis in ("px", "py", "pz")},
     **{f"jet{jet}_tau{n}_unnormalized": "" for jet in (1, 2) for n in (1, 2, 3)},

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from hepllm.config.section import (
     Balance,
@@ -27,6 +27,9 @@ Layout = Literal["question", "minimal", "compact", "full"]
 
 TEXT_WITHOUT_NUMBERS: tuple[Layout, ...] = ("question", "minimal")
 """Layouts that print no feature, so that only the adapter brings numbers."""
+
+Representation = Literal["angles", "scaled", "momenta", "rest"]
+"""Coordinates of a jet's constituents; ``hepllm.model.adapter.constituents`` defines them."""
 
 
 class LoraSettings(Section):
@@ -63,10 +66,41 @@ class BackboneConfig(Section):
     )
 
 
+class ParticlesConfig(Section):
+    """The encoder of the constituents of both leading jets; see docs/explanation/particles.md."""
+
+    tokens_per_jet: Annotated[int, Field(ge=1, le=4)] = setting(1, "Soft tokens of each jet")
+    width: Annotated[int, Field(ge=4, le=128)] = setting(48, "Numbers that describe a constituent")
+    layers: Annotated[int, Field(ge=1, le=4)] = setting(
+        2, "Layers in which the constituents of a jet attend to one another"
+    )
+    heads: Count = setting(4, "Heads of the attention; width is a multiple of it")
+    max_constituents: Annotated[int, Field(ge=1, le=200)] = setting(
+        40, "Hardest constituents of a jet that are read; preprocess.particles_per_jet or fewer"
+    )
+    representation: Representation = setting(
+        "scaled", "Coordinates relative to the jet: docs/explanation/particles.md compares them"
+    )
+    pairwise: bool = setting(
+        False, "Add functions of pairs of constituents to the attention (arXiv:2202.03772)"
+    )
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        return self
+
+
 class FusionConfig(Section):
     """The numeric fusion adapter (NFA), which turns exact numbers into soft tokens."""
 
     enabled: bool = setting(True, "Give the model numbers through the adapter; false: text only")
+    inputs: Literal["numbers", "particles", "both"] = setting(
+        "numbers",
+        "What the adapter reads: features, constituents of the leading jets with their mass, both",
+    )
+    particles: ParticlesConfig = ParticlesConfig()
     embedding: Literal["periodic", "plain"] = setting(
         "periodic", "Embedding of each number: periodic (arXiv:2203.05556), or the plain value"
     )
@@ -85,6 +119,17 @@ class FusionConfig(Section):
     compare: bool = setting(
         True, "Compare an event's jet masses with those of the hypothesis (layout question)"
     )
+
+    @property
+    def reads_numbers(self) -> bool:
+        """Whether the adapter reads features."""
+        return self.enabled and self.inputs != "particles"
+
+    @property
+    def constituents(self) -> int:
+        """The most constituents of each leading jet that the adapter reads; 0: no particles."""
+        reads = self.enabled and self.inputs != "numbers"
+        return self.particles.max_constituents if reads else 0
 
 
 class PromptConfig(Section):

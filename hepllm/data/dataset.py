@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hepllm.arrays import Columns, Digests, Floats, Ints, Labels
+from hepllm.data.particles import JET_COLUMNS, PARTICLE_COLUMNS, leading_jets
 from hepllm.data.signal_points import (
     SignalPoint,
     masses_of_points,
@@ -34,14 +35,6 @@ from hepllm.schema import BACKGROUND, EXTENDED_FEATURES, SCHEMA_VERSION, SIGNAL,
 MANIFEST = "manifest.json"
 
 LABEL_NAMES: Mapping[int, str] = {SIGNAL: "signal", BACKGROUND: "background", UNKNOWN: "unknown"}
-
-PARTICLE_COLUMNS: Mapping[str, pa.DataType] = {
-    "particles_pt": pa.float32(),
-    "particles_eta": pa.float32(),
-    "particles_phi": pa.float32(),
-    "particles_jet": pa.int8(),
-}
-"""Optional lists: the hardest constituents of the leading jets, and the number of their jet."""
 
 _ROW_SCHEMA = pa.schema(
     [
@@ -128,7 +121,7 @@ class Manifest(_ManifestPart):
 
 @dataclass(frozen=True)
 class EventTable:
-    """Events in memory; all arrays but ``features`` have the shape (N,).
+    """Events in memory; all arrays but ``features`` and ``particles`` have the shape (N,).
 
     Attributes:
         features: shape (N, F), NaN where a value is missing.
@@ -140,6 +133,8 @@ class EventTable:
         source: name of the source.
         event_digest: 64-bit digest of the event's content.
         split: ``train``, ``val`` or ``test``.
+        particles: shape (N, 2, 1 + K, 4), the leading jets with their hardest constituents, as
+            ``leading_jets`` makes it; None where they were not asked for.
     """
 
     features: Floats
@@ -151,14 +146,20 @@ class EventTable:
     source: NDArray[np.object_]
     event_digest: Digests
     split: NDArray[np.object_]
+    particles: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.label)
 
     def take(self, events: NDArray[Any]) -> EventTable:
         """The events of a mask, shape (N,), or of an array of positions."""
-        rows = {name: getattr(self, name)[events] for name in _ARRAYS}
+        rows = {name: values[events] for name, values in self.arrays().items()}
         return EventTable(names=self.names, **rows)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The arrays that the table has, by name; the first axis of each are the events."""
+        known = {name: getattr(self, name) for name in _ARRAYS}
+        return {name: values for name, values in known.items() if values is not None}
 
     def column(self, name: str) -> Floats:
         """One feature, shape (N,)."""
@@ -177,7 +178,8 @@ _ARRAYS = [field.name for field in fields(EventTable) if field.name != "names"]
 
 def concatenate(tables: Sequence[EventTable]) -> EventTable:
     """Events of several tables with the same features, in order."""
-    rows = {name: np.concatenate([getattr(table, name) for table in tables]) for name in _ARRAYS}
+    names = tables[0].arrays()
+    rows = {name: np.concatenate([getattr(table, name) for table in tables]) for name in names}
     return EventTable(names=tables[0].names, **rows)
 
 
@@ -221,7 +223,12 @@ class Dataset:
         return not self.manifest.counts["all"].get(LABEL_NAMES[UNKNOWN], 0)
 
     def load(
-        self, features: Sequence[str], split: str | None = None, *, labels: bool = True
+        self,
+        features: Sequence[str],
+        split: str | None = None,
+        *,
+        labels: bool = True,
+        particles: int = 0,
     ) -> EventTable:
         """Reads features of all events, or of one split, into memory.
 
@@ -230,21 +237,23 @@ class Dataset:
             split: split to read; None for all events.
             labels: whether to read the labels; without, all are unknown, and the columns stay
                 unread.
+            particles: most constituents of each leading jet to read; 0: no particles.
 
         Raises:
-            InputError: for an unknown feature or split, or a shard that is missing or damaged.
+            InputError: for an unknown feature or split, fewer constituents than asked for, or a
+                shard that is missing or damaged.
         """
-        self._check(features, split)
-        empty = _to_events(table_schema(features).empty_table(), tuple(features))
+        self._check(features, split, particles)
+        schema = table_schema(dict.fromkeys((*features, *JET_COLUMNS)), particles > 0)
+        empty = _to_events(schema.empty_table(), tuple(features), particles)
         counts = self.manifest.counts["all" if split is None else split]
         n_events, stop = sum(counts.values()), 0
         # One array of each kind, filled shard by shard: a list of shards would double the memory.
         whole = {
             name: np.empty((n_events, *values.shape[1:]), values.dtype)
-            for name in _ARRAYS
-            for values in (getattr(empty, name),)
+            for name, values in empty.arrays().items()
         }
-        for table in self._shard_tables(features, split, labels=labels):
+        for table in self._shard_tables(features, split, labels=labels, particles=particles):
             start, stop = stop, stop + len(table)
             if stop > n_events:
                 break
@@ -258,13 +267,13 @@ class Dataset:
         return EventTable(names=tuple(features), **whole)
 
     def batches(
-        self, features: Sequence[str], size: int, split: str | None = None
+        self, features: Sequence[str], size: int, split: str | None = None, *, particles: int = 0
     ) -> Iterator[EventTable]:
-        """Reads features in file order, ``size`` events at a time, fewer at the end."""
-        self._check(features, split)
+        """Reads events in file order, ``size`` at a time, fewer at the end; as ``load`` does."""
+        self._check(features, split, particles)
         kept: list[EventTable] = []
         n_kept = 0
-        for table in self._shard_tables(features, split):
+        for table in self._shard_tables(features, split, particles=particles):
             kept.append(table)
             n_kept += len(table)
             if n_kept < size:
@@ -319,19 +328,40 @@ class Dataset:
             if source.signal_points and mine.any():
                 yield source.signal_points, mine
 
-    def _check(self, features: Sequence[str], split: str | None) -> None:
+    @property
+    def particles_per_jet(self) -> int:
+        """The most constituents of a leading jet that its lists have; 0 without lists."""
+        return int(self.manifest.config.get("preprocess", {}).get("particles_per_jet", 0))
+
+    def require_particles(self, per_jet: int) -> None:
+        """Raises ``InputError`` if the lists have fewer constituents of each leading jet."""
+        if per_jet > self.particles_per_jet:
+            has = self.particles_per_jet or "no"
+            raise InputError(
+                f"{self.folder}: has {has} constituents of each jet, and {per_jet} are needed; "
+                f"preprocess again with --set preprocess.particles_per_jet={per_jet}"
+            )
+
+    def _check(self, features: Sequence[str], split: str | None, particles: int) -> None:
         unknown = [name for name in features if name not in self.manifest.features]
         if unknown:
             remedy = _REMEDY if unknown[0] in EXTENDED_FEATURES else ""
             raise InputError(f"{self.folder}: no feature '{unknown[0]}' in this dataset{remedy}")
         if split is not None and split not in SPLITS:
             raise InputError(f"{self.folder}: no split '{split}'; there are {', '.join(SPLITS)}")
+        self.require_particles(particles)
 
     def _shard_tables(
-        self, features: Sequence[str], split: str | None, *, labels: bool = True
+        self,
+        features: Sequence[str],
+        split: str | None,
+        *,
+        labels: bool = True,
+        particles: int = 0,
     ) -> Iterator[EventTable]:
         rows = [name for name in _ROW_SCHEMA.names if labels or name not in _LABELS]
-        columns = [*rows, *features]
+        lists = (*PARTICLE_COLUMNS, *JET_COLUMNS) if particles else ()
+        columns = list(dict.fromkeys([*rows, *features, *lists]))
         for shard in self.manifest.shards:
             file = self.folder / shard.file
             try:
@@ -347,7 +377,7 @@ class Dataset:
                 )
             if split is not None:
                 table = table.filter(pc.equal(table["split"], split))
-            yield _to_events(table, tuple(features))
+            yield _to_events(table, tuple(features), particles)
 
 
 def read_dataset(folder: Path) -> Dataset:
@@ -383,7 +413,7 @@ def overlap(first: Digests, second: Digests) -> int:
     return len(np.intersect1d(first, second))
 
 
-def _to_events(table: pa.Table, names: tuple[str, ...]) -> EventTable:
+def _to_events(table: pa.Table, names: tuple[str, ...], particles: int = 0) -> EventTable:
     features = np.empty((table.num_rows, len(names)))
     for position, name in enumerate(names):
         features[:, position] = table[name].to_numpy()
@@ -395,7 +425,11 @@ def _to_events(table: pa.Table, names: tuple[str, ...]) -> EventTable:
         if field.name not in _TEXTS
     }
     texts = {name: _to_texts(table[name]) for name in _TEXTS}
-    return EventTable(features=features, names=names, **rows, **texts)
+    jets = None
+    if particles:
+        lists = {name: table[name].combine_chunks() for name in PARTICLE_COLUMNS}
+        jets = leading_jets(lists, {n: table[n].to_numpy() for n in JET_COLUMNS}, particles)
+    return EventTable(features=features, names=names, particles=jets, **rows, **texts)
 
 
 def _to_texts(column: pa.ChunkedArray) -> Any:

@@ -17,12 +17,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from captum.attr import IntegratedGradients
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hepllm.arrays import Floats
 from hepllm.explain.alignment import AlignedPrompts, align_prompts
 from hepllm.hypotheses.hypothesis import OPEN, Hypothesis
 from hepllm.model.adapter.embedding import Standardizer
+from hepllm.model.adapter.particles import ParticleEncoder
 from hepllm.model.backbone import causal_model
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import PromptEncoder
@@ -82,6 +84,7 @@ class Attribution:
         tokens: attributions of the prompt's tokens, in order.
         n_steps: points of the integral.
         unaligned: features whose text could not be compared with that of the reference.
+        particles: what the constituents of the jets add, all together; None: not read.
     """
 
     score: float
@@ -90,6 +93,7 @@ class Attribution:
     tokens: tuple[TokenAttribution, ...]
     n_steps: int
     unaligned: tuple[str, ...]
+    particles: float | None = None
 
     @property
     def difference(self) -> float:
@@ -100,7 +104,7 @@ class Attribution:
     def total(self) -> float:
         """Sum of all attributions, with the words that belong to no feature."""
         numbers = sum(feature.number for feature in self.features)
-        return numbers + sum(token.value for token in self.tokens)
+        return numbers + sum(token.value for token in self.tokens) + (self.particles or 0.0)
 
     @property
     def gap(self) -> float:
@@ -126,6 +130,8 @@ def attribute(
     reference: Floats,
     *,
     hypothesis: Hypothesis = OPEN,
+    particles: NDArray[np.float32] | None = None,
+    background: NDArray[np.float32] | None = None,
     batch_size: int = 16,
 ) -> Attribution:
     """Attributes the difference of the scores of an event and a reference to the features.
@@ -140,12 +146,17 @@ def attribute(
         row: shape (F,), the event; NaN where missing.
         reference: shape (F,), the reference; NaN where missing.
         hypothesis: what both are scored under, in the layout ``question``.
+        particles: shape (1, 2, 1 + K, 4), the jets of the event with their constituents, for a
+            model that reads them.
+        background: shape (M, 2, 1 + K, 4), those of background events, whose mean soft tokens are
+            the reference.
         batch_size: points of the integral per forward pass.
     """
     event, other = (dict(zip(names, one.tolist(), strict=True)) for one in (row, reference))
     prompts = align_prompts(encoder, event, other, hypothesis)
-    asked = ModelInputs(row[np.newaxis], hypothesis=np.array([hypothesis], dtype=object))
-    path = _Path(classifier, encoder, prompts, asked, reference)
+    stated = np.array([hypothesis], dtype=object)
+    asked = ModelInputs(row[np.newaxis], particles, hypothesis=stated)
+    path = _Path(classifier, encoder, prompts, asked, _Reference(reference, background))
     was_training = classifier.training
     classifier.eval()
     try:
@@ -162,7 +173,10 @@ def _integrate(
 
     def collected(parts: Mapping[str, Floats], n_steps: int) -> Attribution:
         owned = _by_owner(names, prompts, parts)
-        return Attribution(score, reference_score, *owned, n_steps, prompts.unaligned)
+        jets = None
+        if path.reads_particles:
+            jets = float(parts["particles"].sum()) if "particles" in parts else 0.0
+        return Attribution(score, reference_score, *owned, n_steps, prompts.unaligned, jets)
 
     found = collected({}, 0)
     if not path.kinds:
@@ -203,12 +217,20 @@ def _by_owner(
     return features, tokens
 
 
+@dataclass(frozen=True, eq=False)
+class _Reference:
+    """What an event is compared with: a row of features, and jets of background events."""
+
+    row: Floats
+    background: NDArray[np.float32] | None
+
+
 class _Path:
     """The score as a function of the inputs between a reference and an event.
 
     Attributes:
         kinds: the inputs that differ: ``standard`` and ``missing`` (F,) of the adapter,
-            ``embeddings`` (L, H) of the prompt.
+            ``embeddings`` (L, H) of the prompt, ``particles`` (P, H), their soft tokens.
         ends: these inputs of the event and of the reference, with a leading axis of length 1.
     """
 
@@ -218,7 +240,7 @@ class _Path:
         encoder: PromptEncoder,
         prompts: AlignedPrompts,
         asked: ModelInputs,
-        reference: Floats,
+        reference: _Reference,
     ) -> None:
         self._classifier, self._encoder, self._event = classifier, encoder, asked
         self._words = causal_model(classifier.language_model).get_input_embeddings()
@@ -226,11 +248,17 @@ class _Path:
         self._token_ids = torch.tensor([prompts.tokens], device=device)
         self._positions = torch.tensor([prompts.soft], device=device) if prompts.soft else None
         self._number_ends: dict[str, tuple[Tensor, Tensor]] = {}
-        if classifier.nfa is not None:
+        nfa = classifier.nfa
+        if nfa is not None and nfa.numbers is not None:
             self._number_ends = _number_ends(
-                classifier.nfa.numbers.standardizer, asked.numbers[0], reference, device
+                nfa.numbers.standardizer, asked.numbers[0], reference.row, device
             )
         inputs = dict(self._number_ends)
+        self.reads_particles = nfa is not None and nfa.particles is not None
+        if nfa is not None and nfa.particles is not None:
+            inputs["particles"] = _particle_ends(
+                nfa.particles, asked.particles, reference.background
+            )
         if prompts.differ:
             ids = (prompts.tokens, prompts.reference)
             with torch.no_grad():
@@ -254,7 +282,9 @@ class _Path:
             if "embeddings" in named:
                 stack.enter_context(_replaced(self._words, named["embeddings"].to))
             nfa = self._classifier.nfa
-            if nfa is not None:
+            if nfa is not None and nfa.particles is not None and "particles" in named:
+                stack.enter_context(_replaced(nfa.particles, named["particles"].to))
+            if nfa is not None and nfa.numbers is not None:
                 numbers = nfa.numbers
                 values = {
                     kind: named.get(kind, ends[0].expand(n_points, -1))
@@ -282,6 +312,22 @@ def _replaced(module: nn.Module, output: Callable[[torch.dtype], Tensor]) -> Ite
         yield
     finally:
         hook.remove()
+
+
+def _particle_ends(
+    encoder: ParticleEncoder,
+    particles: NDArray[np.float32] | None,
+    background: NDArray[np.float32] | None,
+) -> tuple[Tensor, Tensor]:
+    """Returns the soft tokens of an event's jets, and the mean ones of background events."""
+    if particles is None or background is None:
+        raise ValueError("this model reads particles: pass those of the event and of background")
+    with torch.no_grad():
+        own, others = (
+            encoder.encode(ModelInputs(np.empty((len(jets), 0)), jets))
+            for jets in (particles, background)
+        )
+    return own, others.mean(dim=0, keepdim=True)
 
 
 def _number_ends(

@@ -113,6 +113,7 @@ def explanation_tree(explanation: Explanation) -> dict[str, Any]:
             "text_not_compared": list(found.unaligned),
             "numbers": sum(one.number for one in found.features),
             "text": sum(token.value for token in found.tokens),
+            "particles": found.particles,
             "tokens": [asdict(token) for token in found.tokens],
         },
         "features": {
@@ -189,6 +190,11 @@ def _reasons(explanation: Explanation) -> list[str]:
     if numbers and text:
         sentences.append(
             f"The numbers of the adapter contribute {numbers:+.2f}, the text {text:+.2f}."
+        )
+    if found.particles is not None:
+        sentences.append(
+            f"The constituents of both jets contribute {found.particles:+.2f}, compared with the "
+            "mean soft tokens of background events."
         )
     return sentences
 

@@ -18,6 +18,7 @@ def model_inputs(table: EventTable, names: Sequence[str] | None = None) -> Model
     Raises:
         ValueError: if the table lacks a feature.
     """
-    if names is None or tuple(names) == table.names:
-        return ModelInputs(table.features)
-    return ModelInputs(table.features[:, [table.names.index(name) for name in names]])
+    numbers = table.features
+    if names is not None and tuple(names) != table.names:
+        numbers = numbers[:, [table.names.index(name) for name in names]]
+    return ModelInputs(numbers, table.particles)

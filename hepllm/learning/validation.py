@@ -89,7 +89,7 @@ def validate(
         # Exchanges the adapter's numbers between events; the scores must change.
         written = encoder.with_text(inputs.take(slice(_REACTION_EVENTS)))
         order = np.roll(np.arange(len(written)), len(written) // 2)
-        exchanged = score(replace(written, numbers=written.numbers[order]))
+        exchanged = score(written.exchange(order, "numbers", "particles"))
         warn_if_numbers_ignored(scores[: len(written)], exchanged)
     return Validation(found, events, curve)
 

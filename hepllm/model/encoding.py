@@ -180,12 +180,7 @@ class PromptEncoder:
         """Tokenises the prompts of B events, which are written from the inputs without ``text``.
 
         Events with a common question are packed behind it, whatever their order.
-
-        Raises:
-            ValueError: for particles, which no model reads yet.
         """
-        if inputs.particles is not None:
-            raise ValueError("this model reads no particles: leave them out of its inputs")
         texts = self._texts(inputs)
         if self._layout == "question":
             return self._pack(texts)

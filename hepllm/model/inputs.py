@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 import numpy as np
@@ -18,9 +18,9 @@ class ModelInputs:
 
     Attributes:
         numbers: shape (N, F), features in the model's order in GeV and radians; NaN where missing.
-        particles: shape (N, P, 4), ``pt`` (GeV), ``eta``, ``phi`` and jet number of the P hardest
-            particles, NaN after the last one. Reserved: no model reads them yet, and
-            ``PromptEncoder.encode`` refuses them.
+        particles: shape (N, 2, 1 + K, 4), both leading jets, each followed by its K hardest
+            constituents: pT in GeV, eta, phi and mass in GeV, NaN where there is none; as
+            ``hepllm.data.particles.leading_jets`` makes them. None: not read.
         text: shape (N,), prompts as ``PromptEncoder.write`` makes them; None: the encoder writes
             them from the numbers or, in the layout ``question``, from the hypotheses.
         hypothesis: shape (N,), the ``Hypothesis`` under which each event is scored; None: ``OPEN``
@@ -44,6 +44,16 @@ class ModelInputs:
     def take(self, events: NDArray[Any] | slice) -> Self:
         """Returns the events of a mask of shape (N,), of an array of positions, or of a slice."""
         return type(self)(**{name: part[events] for name, part in self._parts().items()})
+
+    def exchange(self, order: NDArray[np.intp], *names: str) -> Self:
+        """Gives each event some parts of another one, as an ablation does.
+
+        Args:
+            order: shape (N,), the event from which each event gets them.
+            names: the parts; one that is None stays so.
+        """
+        parts = self._parts()
+        return replace(self, **{name: parts[name][order] for name in names if name in parts})
 
     @classmethod
     def concatenate(cls, several: Sequence[Self]) -> Self:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hepllm.arrays import Bools, Columns
 from hepllm.config import PreprocessConfig
-from hepllm.data.dataset import PARTICLE_COLUMNS
+from hepllm.data.particles import PARTICLE_COLUMNS
 from hepllm.errors import InputError
 from hepllm.event_filter import parse_event_filter
 from hepllm.physics.derivation import derive_features
@@ -79,7 +79,7 @@ def process_chunk(chunk: Chunk, config: PreprocessConfig) -> ChunkResult:
     good = _good_events(batch, chunk, config.on_bad_event)
     batch = batch.take(good) if not good.all() else batch
     cut_flow.append((VALID, len(batch)))
-    features, particles = _describe_events(batch.content, config)
+    features, particles = describe_events(batch.content, config)
     rows = {
         "event_id": batch.event_id,
         "event_digest": batch.content.digests(),
@@ -96,10 +96,13 @@ def process_chunk(chunk: Chunk, config: PreprocessConfig) -> ChunkResult:
     return ChunkResult(rows, features, particles, tuple(cut_flow))
 
 
-def _describe_events(
+def describe_events(
     content: Particles | TabulatedEvents, config: PreprocessConfig
 ) -> tuple[Columns, dict[str, pa.Array] | None]:
-    """Every feature, and the lists of constituents if the configuration requests them."""
+    """Every feature of N events, and the lists of constituents if the configuration asks for them.
+
+    Both are as in ``ChunkResult``.
+    """
     if isinstance(content, TabulatedEvents):
         kinds = PARTICLE_COLUMNS.items() if config.particles_per_jet else ()
         missing = {name: pa.nulls(len(content), pa.list_(kind)) for name, kind in kinds}

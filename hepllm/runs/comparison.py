@@ -117,8 +117,11 @@ class Contest:
         written = encoder.with_text(inputs)
         ablations: dict[str, Floats] = {}
         if self.run.config.fusion.enabled:
-            numbers = replace(written, numbers=written.numbers[order])
-            ablations["nfa_permuted"] = score("nfa_permuted", numbers)
+            parts: dict[str, tuple[str, ...]] = {"nfa_permuted": ("numbers", "particles")}
+            if self.run.config.fusion.inputs == "both":
+                parts["particles_permuted"] = ("particles",)
+            for name, exchanged in parts.items():
+                ablations[name] = score(name, written.exchange(order, *exchanged))
             ablations["nfa_zeroed"] = score("nfa_zeroed", inputs, silenced=True)
         if encoder.prints_numbers:
             text = replace(inputs, text=written.take(order).text)

@@ -113,9 +113,9 @@ class Run:
         """
         return self._rows_of_scores(table)[self._selected]
 
-    def validation_table(self, names: Sequence[str]) -> EventTable:
+    def validation_table(self, names: Sequence[str], *, particles: int = 0) -> EventTable:
         """Loads the events with validation scores, in the order of the scores."""
-        table = self.dataset().load(names, "val")
+        table = self.dataset().load(names, "val", particles=particles)
         return table.take(self.validation_rows(table))
 
     def validation_scores(self) -> Floats:
@@ -207,7 +207,12 @@ def make_classifier(config: Config) -> tuple[EventClassifier, PromptEncoder]:
 
 
 def training_events(
-    dataset: Dataset, config: TrainConfig, seed: int, names: Sequence[str] | None = None
+    dataset: Dataset,
+    config: TrainConfig,
+    seed: int,
+    names: Sequence[str] | None = None,
+    *,
+    particles: int = 0,
 ) -> EventTable:
     """Loads the training split in the balance that the settings ask for.
 
@@ -216,14 +221,18 @@ def training_events(
         config: features and balance.
         seed: seed of the choice of events.
         names: features to load; None for those of the settings.
+        particles: constituents of each leading jet to load; 0: none.
     """
-    table = dataset.load(config.feature_names() if names is None else names, "train")
+    names = config.feature_names() if names is None else names
+    table = dataset.load(names, "train", particles=particles)
     return table.take(balanced_view(table.label, config.balance, seed))
 
 
-def validation_events(dataset: Dataset, config: TrainConfig, limit: int, seed: int) -> EventTable:
-    """Loads at most ``limit`` events of the validation split."""
-    table = dataset.load(config.feature_names(), "val")
+def validation_events(
+    dataset: Dataset, config: TrainConfig, limit: int, seed: int, *, particles: int = 0
+) -> EventTable:
+    """Loads at most ``limit`` events of the validation split; ``particles`` as in training."""
+    table = dataset.load(config.feature_names(), "val", particles=particles)
     return table.take(validation_view(table.label, limit, seed))
 
 

@@ -156,7 +156,7 @@ class KeptScores:
 
 
 def hash_events(inputs: ModelInputs) -> Digests:
-    """Returns a 64-bit hash of the numbers and the words of each event, shape (N,).
+    """Returns a 64-bit hash of the numbers, particles and words of each event, shape (N,).
 
     Two of a million events have the same hash with a probability of 3e-8.
     """
@@ -165,6 +165,10 @@ def hash_events(inputs: ModelInputs) -> Digests:
         # Zeros of both signs and all NaN count as equal.
         values = np.where(np.isnan(column), np.nan, column) + 0.0
         total = _mix(total ^ _mix(values.astype(np.float64).view(np.uint64)))
+    if inputs.particles is not None:
+        jets = np.ascontiguousarray(inputs.particles)
+        rows = (hashlib.blake2b(row.data, digest_size=8).digest() for row in jets)
+        total = _mix(total ^ np.frombuffer(b"".join(rows), dtype=np.uint64))
     if inputs.text is not None:
         hashes = (hashlib.blake2b(text.encode(), digest_size=8).digest() for text in inputs.text)
         total = _mix(total ^ np.frombuffer(b"".join(hashes), dtype=np.uint64))

@@ -6,15 +6,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
+from hepllm.arrays import Floats
 from hepllm.config import PreprocessConfig
 from hepllm.data.dataset import Dataset, read_dataset
+from hepllm.data.particles import PARTICLE_COLUMNS, leading_jets
 from hepllm.errors import InputError
 from hepllm.model.prompts import read_event
 from hepllm.physics.chunks import Chunk, process_chunk
@@ -38,6 +40,7 @@ class PickedEvent:
         label: 1, 0, or -1 where unknown.
         digest: ``event_digest``; None for pasted text.
         particles: its particles, if the source has them.
+        jets: shape (1, 2, 1 + K, 4), its jets with their constituents, for a model that reads them.
     """
 
     name: str
@@ -46,6 +49,7 @@ class PickedEvent:
     label: int = UNKNOWN
     digest: int | None = None
     particles: DisplayedParticles | None = None
+    jets: NDArray[np.float32] | None = None
 
 
 def pick_texts(texts: Sequence[str]) -> list[PickedEvent]:
@@ -80,11 +84,13 @@ def pick_events(
     Raises:
         InputError: an event does not exist.
     """
+    constituents = run.config.fusion.constituents
     if source.is_dir():
         dataset = read_dataset(source)
         check_jets(run, dataset)
-        return _from_dataset(dataset, wanted, by_row=by_row)
-    return _from_file(source, wanted, config)
+        dataset.require_particles(constituents)
+        return _from_dataset(dataset, wanted, constituents, by_row=by_row)
+    return _from_file(source, wanted, config.model_copy(update={"particles_per_jet": constituents}))
 
 
 def _from_file(path: Path, wanted: Sequence[str], config: PreprocessConfig) -> list[PickedEvent]:
@@ -107,6 +113,7 @@ def _from_file(path: Path, wanted: Sequence[str], config: PreprocessConfig) -> l
                 label=UNKNOWN if math.isnan(label) else int(np.sign(label)),
                 digest=int(made.rows["event_digest"][0]),
                 particles=_particles(content, config) if isinstance(content, Particles) else None,
+                jets=_jets(made.particles, made.features, config.particles_per_jet),
             )
         )
     return picked
@@ -127,7 +134,15 @@ def _particles(content: Particles, config: PreprocessConfig) -> DisplayedParticl
     return DisplayedParticles(content.pt, content.eta, content.phi, jet, complete=True)
 
 
-def _from_dataset(dataset: Dataset, wanted: Sequence[str], *, by_row: bool) -> list[PickedEvent]:
+def _jets(
+    lists: Mapping[str, pa.Array] | None, features: Mapping[str, Floats], per_jet: int
+) -> NDArray[np.float32] | None:
+    return leading_jets(lists, features, per_jet) if per_jet and lists is not None else None
+
+
+def _from_dataset(
+    dataset: Dataset, wanted: Sequence[str], constituents: int, *, by_row: bool
+) -> list[PickedEvent]:
     """Reads the shards one by one; of each, only ids and the wanted events are read."""
     names = [_split_name(dataset, text, by_row=by_row) for text in wanted]
     found: dict[int, PickedEvent] = {}
@@ -141,7 +156,7 @@ def _from_dataset(dataset: Dataset, wanted: Sequence[str], *, by_row: bool) -> l
             if hits:
                 whole = pq.read_table(file, partitioning=None).take(list(hits.values()))
                 for position, index in enumerate(hits):
-                    found[index] = _of_row(dataset, whole.slice(position, 1).to_pylist()[0])
+                    found[index] = _of_row(dataset, whole.slice(position, 1), constituents)
         except (OSError, pa.ArrowException) as error:
             raise InputError(f"{file}: cannot be read, make the dataset again: {error}") from None
         start += table.num_rows
@@ -177,7 +192,8 @@ def _place(
     return int(places[0]) if len(places) else None
 
 
-def _of_row(dataset: Dataset, row: dict[str, Any]) -> PickedEvent:
+def _of_row(dataset: Dataset, table: pa.Table, constituents: int) -> PickedEvent:
+    (row,) = table.to_pylist()
     features = {name: math.nan if row.get(name) is None else float(row[name]) for name in FEATURES}
     particles = None
     if row.get("particles_pt") is not None:
@@ -191,4 +207,9 @@ def _of_row(dataset: Dataset, row: dict[str, Any]) -> PickedEvent:
         label=int(row["label"]),
         digest=int(row["event_digest"]),
         particles=particles,
+        jets=_jets(
+            {name: table[name].combine_chunks() for name in PARTICLE_COLUMNS if constituents},
+            {name: np.array([value]) for name, value in features.items()},
+            constituents,
+        ),
     )

@@ -149,6 +149,12 @@ class PieceTask:
                 f"rows {piece.part.start}-{piece.part.stop - 1} have none of the model's features "
                 f"{', '.join(names)}; name their columns in preprocess.columns"
             )
+        jets = piece.inputs.particles
+        if jets is not None and len(jets) and np.isnan(jets[:, :, 1:]).all():
+            raise InputError(
+                f"rows {piece.part.start}-{piece.part.stop - 1} have no particles, which the model "
+                "reads besides features; score a file with particles"
+            )
         columns = {**piece.columns, "score": self.scorer.score(piece.inputs)}
         if self.scorer.cascade is not None:
             columns[BOOSTING] = self.scorer.cascade.boosting.score(piece.inputs.numbers)

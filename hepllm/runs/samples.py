@@ -121,7 +121,8 @@ def collect_sets(
     sets: list[EvaluationSet] = []
     if all_blackboxes or (dataset is None and blackbox is None):
         own = run.dataset()
-        table = own.load(run.config.train.feature_names(), "test")
+        names, constituents = run.config.train.feature_names(), run.config.fusion.constituents
+        table = own.load(names, "test", particles=constituents)
         name = f"{own.folder.name}-test"
         sets.append(EvaluationSet(name, table, own, is_blackbox=False, is_blind=False))
     if dataset is not None:
@@ -142,7 +143,8 @@ def collect_sets(
 
 def _other_set(run: Run, dataset: Dataset, *, is_blackbox: bool) -> EvaluationSet:
     check_jets(run, dataset)
-    table = dataset.load(run.config.train.feature_names(), labels=False)
+    names, constituents = run.config.train.feature_names(), run.config.fusion.constituents
+    table = dataset.load(names, labels=False, particles=constituents)
     return EvaluationSet(dataset.folder.name, table, dataset, is_blackbox, is_blind=True)
 
 

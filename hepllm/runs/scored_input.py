@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from hepllm.config import PreprocessConfig
 from hepllm.data.dataset import Dataset, read_dataset
+from hepllm.data.particles import leading_jets
 from hepllm.executor import Retry, run_tasks
 from hepllm.files import file_digest
 from hepllm.learning.inputs import model_inputs
@@ -52,7 +53,8 @@ class UnreadPiece:
         Raises:
             InputError: the file is damaged or has bad events that are not to be skipped.
         """
-        return _piece_of_chunk(self.part, self.chunk, process_chunk(self.chunk, self.config), names)
+        result = process_chunk(self.chunk, self.config)
+        return _piece_of_chunk(self.part, self.chunk, result, names, self.config)
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class ScoredInput:
             ChunkError: a worker failed.
         """
         if isinstance(self.content, Dataset):
-            return _of_dataset(self.content, names, parts, self.config.chunk_size)
+            return _of_dataset(self.content, names, parts, self.config)
         if in_workers:
             return _unread(self.content, parts, self.config)
         return _of_file(self.content, names, parts, self.config)
@@ -96,6 +98,7 @@ def open_input(run: Run, path: Path, config: PreprocessConfig) -> ScoredInput:
         InputError: the input is missing, damaged or of a wrong format, or is a dataset with other
             jet settings than the run's.
     """
+    config = config.model_copy(update={"particles_per_jet": run.config.fusion.constituents})
     if path.is_dir():
         dataset = read_dataset(path)
         dataset.require_events()
@@ -111,11 +114,12 @@ def open_input(run: Run, path: Path, config: PreprocessConfig) -> ScoredInput:
 
 
 def _of_dataset(
-    dataset: Dataset, names: Sequence[str], parts: Sequence[Part], size: int
+    dataset: Dataset, names: Sequence[str], parts: Sequence[Part], config: PreprocessConfig
 ) -> Generator[Readable, None, None]:
     wanted = {part.start: part for part in parts}
     start = 0
-    for table in dataset.batches(names, size):
+    constituents = config.particles_per_jet
+    for table in dataset.batches(names, config.chunk_size, particles=constituents):
         if start in wanted:
             columns = {
                 "event_id": table.event_id,
@@ -150,10 +154,12 @@ def _of_file(
     )
     with closing(results):
         for chunk, result in results:
-            yield _piece_of_chunk(wanted[chunk.start], chunk, result, names)
+            yield _piece_of_chunk(wanted[chunk.start], chunk, result, names, config)
 
 
-def _piece_of_chunk(part: Part, chunk: Chunk, result: ChunkResult, names: Sequence[str]) -> Piece:
+def _piece_of_chunk(
+    part: Part, chunk: Chunk, result: ChunkResult, names: Sequence[str], config: PreprocessConfig
+) -> Piece:
     label = np.nan_to_num(result.rows["label_raw"], nan=UNKNOWN)
     columns = {
         "event_id": result.rows["event_id"],
@@ -162,4 +168,7 @@ def _piece_of_chunk(part: Part, chunk: Chunk, result: ChunkResult, names: Sequen
         "weight": result.rows["weight"],
     }
     features = np.stack([result.features[name] for name in names], axis=1)
-    return Piece(part, ModelInputs(features), columns)
+    jets = None
+    if result.particles is not None:
+        jets = leading_jets(result.particles, result.features, config.particles_per_jet)
+    return Piece(part, ModelInputs(features, jets), columns)

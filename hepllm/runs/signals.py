@@ -73,7 +73,8 @@ def score_signal_grid(
     """
     features = run.config.train.feature_names()
     cut_on = () if run.selection is None else run.selection.names
-    table = dataset.load(tuple(dict.fromkeys((*features, mass, *cut_on))))
+    names = tuple(dict.fromkeys((*features, mass, *cut_on)))
+    table = dataset.load(names, particles=run.config.fusion.constituents)
     if not (table.label == SIGNAL).all() or not (table.weight == 1).all():
         raise InputError(f"{dataset.folder}: a signal grid has signal only, of weight 1")
     seen = np.isin(table.event_digest, run.used_events())

@@ -217,7 +217,8 @@ def _evaluate_sets(plan: _Plan, sets: Sequence[EvaluationSet]) -> list[Evaluated
 
 def _validation_set(run: Run) -> EvaluationSet:
     """The validation events of a run, for the question that it is asked."""
-    table = run.validation_table(run.config.train.feature_names())
+    names, constituents = run.config.train.feature_names(), run.config.fusion.constituents
+    table = run.validation_table(names, particles=constituents)
     dataset = run.dataset()
     whole = EvaluationSet(_VALIDATION, table, dataset, is_blackbox=False, is_blind=False)
     return whole.asked(run.question, run.config.seed)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hepllm.arrays import Floats
 from hepllm.config import Config
@@ -40,6 +41,10 @@ JSON, TEXT, BARS, DISPLAY = "explanation.json", "explanation.txt", "attribution.
 """Files in the folder of an event; the last only where the directions of jets are known."""
 
 _JET_MASSES = ("jet_mass_light", "jet_mass_delta")
+
+
+_REFERENCE_EVENTS = 512
+"""Background events whose mean soft tokens stand for the constituents of no event in particular."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,9 @@ def explain(
     if twice:
         raise InputError(f"named twice: {', '.join(sorted(twice))}; name each event once")
     rows = [_row(event, predictor.names) for event in picked]
+    for event in picked:
+        if predictor.run.config.fusion.constituents and event.jets is None:
+            raise InputError(f"{event.title} has no particles, which {predictor.run.folder} reads")
     bench = _Bench.of(predictor, threshold, config.evaluation.prior)
     radius = config.preprocess.jets.radius
     folder = output or predictor.run.folder / "explain"
@@ -112,6 +120,8 @@ class _Bench:
     Attributes:
         predictor: the run.
         training: its training split.
+        background: jets of some background events with their constituents, shape (M, 2, 1 + K, 4);
+            None where the model reads none.
         reference: (F,) median background event.
         space: space in which changes are measured.
         threshold: score from which an event is signal.
@@ -121,6 +131,7 @@ class _Bench:
 
     predictor: Predictor
     training: EventTable
+    background: NDArray[np.float32] | None
     reference: Floats
     space: FeatureSpace
     threshold: Threshold
@@ -130,8 +141,11 @@ class _Bench:
     @classmethod
     def of(cls, predictor: Predictor, threshold: float | None, prior: float | str) -> _Bench:
         run = predictor.run
-        training = run.dataset().load(predictor.names, "train")
+        constituents = run.config.fusion.constituents
+        training = run.dataset().load(predictor.names, "train", particles=constituents)
         of_qcd = training.take(training.label == BACKGROUND)
+        background = None if of_qcd.particles is None else of_qcd.particles[:_REFERENCE_EVENTS]
+        training = replace(training, particles=None)
         reference = np.array([median(column, of_qcd.weight) for column in of_qcd.features.T])
         if threshold is None:
             scores = scored_events(run.validation_scores(), *run.validation_labels(), "validation")
@@ -141,7 +155,7 @@ class _Bench:
         used = frozenset(run.used_events().tolist())
         space = feature_space(predictor.names, training.features)
         fraction = prior if isinstance(prior, float) else None
-        return cls(predictor, training, reference, space, chosen, used, fraction)
+        return cls(predictor, training, background, reference, space, chosen, used, fraction)
 
 
 def _row(event: PickedEvent, names: Sequence[str]) -> Floats:
@@ -153,13 +167,13 @@ def _row(event: PickedEvent, names: Sequence[str]) -> Floats:
 
 def _explain(bench: _Bench, event: PickedEvent, row: Floats) -> Explanation:
     predictor, fraction = bench.predictor, bench.fraction
-    (score,) = predictor.score(ModelInputs(row[np.newaxis]))
+    (score,) = predictor.score(ModelInputs(row[np.newaxis], event.jets))
     (probability,) = predictor.probability(np.array([score]), fraction)
     balance = predictor.run.config.train.balance
     found, threshold = None, bench.threshold.value
     if threshold is not None:
         found = find_counterfactuals(
-            lambda rows: predictor.score(ModelInputs(rows)), row, threshold, bench.space
+            lambda rows: predictor.score(_with_jets(rows, event.jets)), row, threshold, bench.space
         )
     return Explanation(
         event=event.title,
@@ -174,6 +188,8 @@ def _explain(bench: _Bench, event: PickedEvent, row: Floats) -> Explanation:
             row,
             bench.reference,
             hypothesis=predictor.hypothesis,
+            particles=event.jets,
+            background=bench.background,
         ),
         facts=_facts(bench, row),
         counterfactuals=found,
@@ -195,11 +211,16 @@ def _elsewhere(predictor: Predictor, event: PickedEvent, row: Floats) -> dict[st
         others[f"under one of particles of {masses}, as its jets are"] = parse_hypothesis(
             f"particles of {masses}"
         )
-    inputs = ModelInputs(row[np.newaxis])
+    inputs = ModelInputs(row[np.newaxis], event.jets)
     return {
         what: float(replace(predictor.scorer, hypothesis=one).score(inputs)[0])
         for what, one in others.items()
     }
+
+
+def _with_jets(rows: Floats, jets: NDArray[np.float32] | None) -> ModelInputs:
+    """Events with other features and the same constituents, since nothing tells how they change."""
+    return ModelInputs(rows, None if jets is None else np.repeat(jets, len(rows), axis=0))
 
 
 def _facts(bench: _Bench, row: Floats) -> dict[str, FeatureFacts]:

@@ -122,6 +122,8 @@ def predict_texts(
     """
     if prior == "estimate":
         raise InputError("a prior cannot be estimated from single events; give a number")
+    if predictor.run.config.fusion.constituents:
+        raise InputError(f"{predictor.run.folder}: reads particles, which a text does not have")
     scores = predictor.score(ModelInputs(rows_of_texts(texts, predictor.names)))
     fraction = prior if isinstance(prior, float) else None
     probabilities = predictor.probability(scores, fraction)

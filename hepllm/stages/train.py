@@ -235,7 +235,8 @@ def _finish(output: Path, plan: TrainingPlan, record: RunRecord, made: _Made) ->
     """Scores validation events with the best weights and makes the run the latest."""
     load_weights(best_checkpoint(output / "checkpoints"), made[0])
     dataset, limit = read_dataset(record.dataset), plan.train.final_validation_events
-    table = validation_events(dataset, plan.train, limit, plan.seed)
+    constituents = 0 if made[0].nfa is None else made[0].nfa.n_constituents
+    table = validation_events(dataset, plan.train, limit, plan.seed, particles=constituents)
     write_used_events(output, record.dataset_digest, table)
     with progress_bar(len(table), "score validation events") as bar:
         scores = score_events(
@@ -250,8 +251,9 @@ def _finish(output: Path, plan: TrainingPlan, record: RunRecord, made: _Made) ->
 
 def _load_data(dataset: Dataset, config: Config) -> TrainingData:
     settings, seed, hypothesis = config.train, config.seed, None
-    train = training_events(dataset, settings, seed)
-    validation = validation_events(dataset, settings, settings.validation_events, seed)
+    limit, constituents = settings.validation_events, config.fusion.constituents
+    train = training_events(dataset, settings, seed, particles=constituents)
+    validation = validation_events(dataset, settings, limit, seed, particles=constituents)
     truth = training_truth(dataset, train, config)
     if truth is not None:
         hypothesis = assign_own(validation, signal_truth(dataset, validation), seed)
@@ -260,6 +262,7 @@ def _load_data(dataset: Dataset, config: Config) -> TrainingData:
         _check_classes(dataset, "train", data.train)
     _check_classes(dataset, "val", data.validation)
     _check_features(dataset, data.train)
+    _check_particles(dataset, data.train)
     shared = overlap(data.train.event_digest, data.validation.event_digest)
     if shared:
         raise RunError(
@@ -289,6 +292,15 @@ def _check_features(dataset: Dataset, table: EventTable) -> None:
         )
     if names:
         LOG.warning("missing in every training event, so not useful: %s", ", ".join(names))
+
+
+def _check_particles(dataset: Dataset, table: EventTable) -> None:
+    """Refuses to train on particles that no event has, as in a dataset of a feature table."""
+    if table.particles is not None and np.isnan(table.particles[:, :, 1:]).all():
+        raise InputError(
+            f"{dataset.folder}: made from features, so no event has particles; preprocess files "
+            "with particles, or set fusion.inputs=numbers"
+        )
 
 
 def _check_output(output: Path, overwrite: bool) -> None:

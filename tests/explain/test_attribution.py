@@ -66,7 +66,7 @@ class _LinearClassifier(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.nfa = SimpleNamespace(numbers=_LinearNumbers())
+        self.nfa = SimpleNamespace(numbers=_LinearNumbers(), particles=None)
         self.words = nn.Embedding(60_000, 1)
         causal = SimpleNamespace(get_input_embeddings=lambda: self.words)
         self.language_model = SimpleNamespace(get_base_model=lambda: causal)

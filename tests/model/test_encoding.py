@@ -278,10 +278,3 @@ def test_given_texts_take_the_place_of_written_ones(
             continue
         assert torch.equal(one, same)
         assert torch.equal(one[order], other)
-
-
-def test_particles_are_refused(tokenizer: Any, tiny_config: Callable[..., Config]) -> None:
-    encoder = encoder_of(tokenizer, tiny_config())
-    particles = np.zeros((2, 3, 4), dtype=np.float32)
-    with pytest.raises(ValueError, match="reads no particles"):
-        encoder.encode(ModelInputs(np.ones((2, N_FEATURES)), particles))

@@ -1,4 +1,4 @@
-"""The numeric fusion adapter (NFA): joins the soft tokens of all encoders."""
+"""The numeric fusion adapter (NFA): joins the soft tokens of particles and numbers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from hepllm.config import FusionConfig
 from hepllm.model.adapter.masses import MassComparison, MassEncoder, mass_columns
 from hepllm.model.adapter.numbers import NumberEncoder, token_groups
+from hepllm.model.adapter.particles import ParticleEncoder
 from hepllm.model.inputs import ModelInputs
+from hepllm.schema import LEADING_JETS
 
 _NUMBERS = "numbers."
 
@@ -30,7 +32,12 @@ class TokenEncoder(Protocol):
 
 def count_soft_tokens(names: Sequence[str], config: FusionConfig) -> int:
     """Counts the soft tokens per event of all encoders; 0 if fusion is off."""
-    return len(token_groups(names, config)) * config.n_tokens if config.enabled else 0
+    n_tokens = 0
+    if config.reads_numbers:
+        n_tokens += len(token_groups(names, config)) * config.n_tokens
+    if config.constituents:
+        n_tokens += LEADING_JETS * config.particles.tokens_per_jet
+    return n_tokens
 
 
 class NumericFusionAdapter(nn.Module):
@@ -61,14 +68,25 @@ class NumericFusionAdapter(nn.Module):
         if reads_hypotheses:
             self.masses = MassEncoder(hidden_size, embedding_rms, config)
             columns = mass_columns(names)
-            if columns is not None:
+            if columns is not None and config.reads_numbers:
                 comparison = MassComparison(columns, names, self.masses, config)
-        self.numbers = NumberEncoder(names, hidden_size, embedding_rms, config, comparison)
+        self.numbers: NumberEncoder | None = None
+        self.particles: ParticleEncoder | None = None
+        if config.reads_numbers:
+            self.numbers = NumberEncoder(names, hidden_size, embedding_rms, config, comparison)
+        if config.constituents:
+            self.particles = ParticleEncoder(hidden_size, embedding_rms, config.particles)
+        self._rms = embedding_rms
 
     @property
     def encoders(self) -> tuple[TokenEncoder, ...]:
-        """The encoders, in the order of their soft tokens."""
-        return (self.numbers,)
+        """The encoders, in the order of their soft tokens: the numbers come last."""
+        return tuple(one for one in (self.particles, self.numbers) if one is not None)
+
+    @property
+    def n_constituents(self) -> int:
+        """The most constituents of each jet that it reads; 0 if it reads no particles."""
+        return 0 if self.particles is None else self.particles.config.max_constituents
 
     @property
     def n_tokens(self) -> int:
@@ -94,7 +112,7 @@ class NumericFusionAdapter(nn.Module):
     @torch.no_grad()
     def relative_rms(self, inputs: ModelInputs) -> float:
         """Returns the root mean square of soft tokens over that of the model's embeddings."""
-        return float(self(inputs).square().mean().sqrt() / self.numbers.rms)
+        return float(self(inputs).square().mean().sqrt() / self._rms)
 
     def weights(self) -> dict[str, nn.Parameter]:
         """Returns the weights by their names in checkpoints."""
