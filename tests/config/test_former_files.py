@@ -21,7 +21,8 @@ def test_the_configuration_of_a_former_run_loads() -> None:
     config = load_config(FORMER)
     assert config.evaluation.baselines == FORMERLY
     demo = load_config(Path(__file__).parents[2] / "configs" / "demo.yaml")
-    assert list(changed_settings(demo, config)) == ["evaluation.baselines"]
+    changed = list(changed_settings(demo, config))
+    assert changed == ["preprocess.extended", "evaluation.baselines"]
 
 
 @pytest.mark.parametrize(
