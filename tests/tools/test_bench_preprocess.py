@@ -23,8 +23,9 @@ def test_small_benchmark(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "bench.json").read_text())["results"]
-    assert set(results) == {"bare", "usual", "workers", "memory", "stages"}
+    assert set(results) == {"bare", "extended", "usual", "workers", "memory", "stages"}
     assert results["bare"]["ratio"] > 0.3
+    assert results["extended"]["over_bare"] < 1 < results["extended"]["over_usual_features"] * 1.5
     assert results["usual"]["ratio"] > 1
     stages = results["stages"]["seconds_per_million"]
     assert sum(stages.values()) == pytest.approx(2 * stages["total"])

@@ -1,0 +1,74 @@
+"""The study of extended substructure: its measurement by other means, and a small run."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from hepllm.config import load_config
+from hepllm.data.signal_points import SignalPoint, SignalPoints, points_beside
+from hepllm.physics.lhco_writer import write_lhco
+from hepllm.stages.preprocess import preprocess
+
+TOOLS = Path(__file__).parents[2] / "tools" / "studies"
+
+
+@pytest.fixture(scope="module")
+def tools() -> Iterator[dict[str, ModuleType]]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(TOOLS))
+        yield {name: importlib.import_module(name) for name in ("case_means", "extended")}
+
+
+def test_metrics_are_those_of_plain_counting(tools: dict[str, ModuleType]) -> None:
+    random = np.random.default_rng(4)
+    signal, background = random.normal(2, 1, 300), random.normal(0, 1, 9000)
+    scored = tools["case_means"].Scored(signal, background)
+    found, means = tools["case_means"].measure({"one": [[scored]] * 2}, 20, seed=1)
+    tight, half, area = found["one"][0, 0]
+    assert area == pytest.approx((signal[:, None] > background).mean())
+    cut = np.sort(signal)[-150]
+    assert half == pytest.approx(0.5 / np.sqrt((background >= cut).mean()))
+    tenth = np.sort(background)[-10]  # nine are a share of 1e-3
+    assert tight == pytest.approx((signal > tenth).mean() / np.sqrt(1e-3))
+    mean = tools["case_means"].Mean.of(means["one"]["auc"], 1)
+    assert mean.value == pytest.approx(area)
+    assert mean.interval[0] < area < mean.interval[1]
+
+
+def test_the_study_prints_both_tables(
+    dijet_events: Any, tools: dict[str, ModuleType], tmp_path: Path
+) -> None:
+    config = load_config(None, ["preprocess.executor=serial", "preprocess.extended=true"])
+    arguments = ["--training-events", "60", "--seeds", "2", "--replicas", "5"]
+    for number, name in enumerate(("background", "test-background", "grid", "points", "signal")):
+        file = tmp_path / f"{name}.h5"
+        with write_lhco(file, 120, labelled=True) as writer:
+            rows = dijet_events(120, seed=number)
+            writer.append(rows[:, :-1], np.full(120, number > 1))
+        if number > 1:
+            sizes = [120] if name == "signal" else [60, 60]
+            masses = {"m_zprime": 3500.0, "m_x": 500.0, "m_y": 100.0}
+            points = [
+                SignalPoint(first=60 * place, events=size, generated=size, **masses)
+                for place, size in enumerate(sizes)
+            ]
+            SignalPoints(points=points).write(points_beside(file))
+        preprocess([file], tmp_path / name, config)
+        arguments += [f"--{name}", str(tmp_path / name)]
+    found = CliRunner().invoke(tools["extended"].main, arguments, catch_exceptions=False)
+    rows = [line for line in found.output.splitlines() if line.startswith("| ")]
+    assert [row.split(" | ")[1] for row in rows if row.startswith("| each point")] == [
+        "`cathode`",
+        "`search`",
+        "`masses + tau`",
+        "`extended`",
+    ]
+    assert len(rows) == 2 + 3 * 4 + 2 * 4
