@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from hepllm.arrays import Floats
 from hepllm.baselines.scorer import TrainingSample
 from hepllm.model.adapter.numbers import NumberEncoder
+from hepllm.model.distance_correlation import background_dependence
 
 _WIDTH = 64
 _RATE = 2e-3
@@ -29,6 +30,7 @@ _STOPPING_SHARE = 0.15
 _PATIENCE = 8
 _MAX_EPOCHS = 100
 _SCORING_BATCH = 8192
+_DEPENDENT = 2048
 
 
 class _Network(nn.Module):
@@ -66,15 +68,23 @@ class _Events:
     features: Tensor
     label: Tensor
     weight: Tensor
+    m_jj: Tensor
+
+    def __len__(self) -> int:
+        return len(self.label)
 
     def take(self, events: NDArray[Any]) -> _Events:
         index = torch.from_numpy(events)
-        return _Events(self.features[index], self.label[index], self.weight[index])
+        parts = self.features, self.label, self.weight, self.m_jj
+        return _Events(*(part[index] for part in parts))
 
-    def loss(self, module: nn.Module) -> Tensor:
+    def loss(self, module: nn.Module, disco: float) -> Tensor:
         logits = module(self.features)
         each = nn.functional.binary_cross_entropy_with_logits(logits, self.label, reduction="none")
-        return (each * self.weight).mean()
+        loss = (each * self.weight).mean()
+        if not disco:
+            return loss
+        return loss + disco * background_dependence(logits, self.m_jj, self.label, self.weight)
 
 
 def fit_network(sample: TrainingSample) -> Network:
@@ -96,7 +106,7 @@ def fit_network(sample: TrainingSample) -> Network:
         torch.manual_seed(sample.seed)
         module = _Network(sample)
         module.adapter.standardizer.fit(sample.features[training])
-        _train(module, events.take(training), held_out, generator)
+        _train(module, events.take(training), held_out, generator, sample.disco)
     return Network(module.eval())
 
 
@@ -113,15 +123,21 @@ def _one_thread() -> Iterator[None]:
 
 def _tensors(sample: TrainingSample) -> _Events:
     weight = np.ones(len(sample.label)) if sample.weight is None else sample.weight
+    m_jj = np.full(len(sample.label), np.nan) if sample.m_jj is None else sample.m_jj
     return _Events(
         torch.from_numpy(np.ascontiguousarray(sample.features, dtype=np.float64)),
         torch.from_numpy(sample.label.astype(np.float32)),
         torch.from_numpy((weight / np.abs(weight).mean()).astype(np.float32)),
+        torch.from_numpy(m_jj.astype(np.float32)),
     )
 
 
 def _train(
-    module: _Network, training: _Events, held_out: _Events, generator: np.random.Generator
+    module: _Network,
+    training: _Events,
+    held_out: _Events,
+    generator: np.random.Generator,
+    disco: float,
 ) -> None:
     optimizer = torch.optim.AdamW(module.parameters(), lr=_RATE, weight_decay=_DECAY)
     n_events = len(training.label)
@@ -133,12 +149,12 @@ def _train(
         order = generator.permutation(n_events)
         for start in range(0, n_events, size):
             optimizer.zero_grad()
-            loss = training.take(order[start : start + size]).loss(module)
+            loss = training.take(order[start : start + size]).loss(module, disco)
             torch.autograd.backward(loss)
             optimizer.step()
         module.eval()
         with torch.inference_mode():
-            loss_held_out = float(held_out.loss(module))
+            loss_held_out = _loss_of(held_out, module, disco)
         schedule.step(loss_held_out)
         if loss_held_out < best:
             best, best_state, waited = loss_held_out, copy.deepcopy(module.state_dict()), 0
@@ -147,3 +163,11 @@ def _train(
         if waited >= _PATIENCE:
             break
     module.load_state_dict(best_state)
+
+
+def _loss_of(events: _Events, module: nn.Module, disco: float) -> float:
+    """The loss; with a dependence, of which the memory grows like N^2, the mean over parts."""
+    if not disco:
+        return float(events.loss(module, disco))
+    parts = np.array_split(np.arange(len(events)), -(-len(events) // _DEPENDENT))
+    return float(np.mean([float(events.take(part).loss(module, disco)) for part in parts]))

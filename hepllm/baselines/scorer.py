@@ -43,6 +43,9 @@ class TrainingSample:
         seed: seed of all random numbers.
         fusion: numerical embedding of the model, for a baseline that shares it.
         hypothesis: (N,), the ``Hypothesis`` under which each event is shown; None without.
+        disco: weight in the loss of the dependence of score and m_jj of background, for a baseline
+            that is trained by gradients.
+        m_jj: (N,) in GeV; None where ``disco`` is 0.
     """
 
     features: Floats
@@ -52,6 +55,8 @@ class TrainingSample:
     seed: int = 1
     fusion: FusionConfig = field(default_factory=FusionConfig)
     hypothesis: NDArray[np.object_] | None = None
+    disco: float = 0.0
+    m_jj: Floats | None = None
 
     def check(self) -> None:
         """Refuses events that no classifier can be trained on.

@@ -200,6 +200,9 @@ class LossConfig(Section):
     r_drop: NonNegative = setting(
         0.0, "Weight of the divergence between two dropout masks (arXiv:2106.14448); 0: one pass"
     )
+    disco: NonNegative = setting(
+        0.0, "Weight of the dependence of background scores on m_jj (arXiv:2001.05310); 0: none"
+    )
 
     @property
     def needs_both_classes(self) -> bool:
@@ -237,6 +240,9 @@ class TrainConfig(Section):
         "search", "Input features; search and cathode: none that follow m_jj, as searches need"
     )
     balance: Balance = setting("1:1", "Signal to background; the more frequent class is sampled")
+    decorrelate: Literal["none", "planing"] = setting(
+        "none", "Weights against sculpting; planing: both classes have one m_jj spectrum"
+    )
     epochs: Positive = setting(4.0, "Passes over the training events")
     batch_size: Count = setting(32, "Events per step, in all processes together")
     micro_batch_size: Count | None = setting(
@@ -290,6 +296,11 @@ class TrainConfig(Section):
     )
 
     _check_features = field_validator("features")(known_features)
+
+    @property
+    def needs_masses(self) -> bool:
+        """Whether training needs m_jj of its events, to be independent of it."""
+        return self.decorrelate != "none" or self.loss.disco > 0
 
     def feature_names(self) -> tuple[str, ...]:
         """The model's input features, in registry order."""

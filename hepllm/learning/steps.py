@@ -13,6 +13,7 @@ from torch.amp.grad_scaler import GradScaler
 
 from hepllm.arrays import Floats
 from hepllm.data.dataset import EventTable
+from hepllm.data.planing import planing_factors
 from hepllm.data.signal_truth import SignalTruth
 from hepllm.learning.averaging import WeightAverage
 from hepllm.learning.distributed import ALONE, Team
@@ -27,6 +28,7 @@ from hepllm.learning.presentation import Hypotheses, Presentation, Shown, assign
 from hepllm.learning.schedule import count_steps
 from hepllm.learning.watchdogs import refuse_loss
 from hepllm.model.classifier import EventClassifier
+from hepllm.model.distance_correlation import background_dependence
 from hepllm.model.encoding import PromptEncoder
 from hepllm.model.inputs import ModelInputs
 from hepllm.model.scoring import forward_prompts
@@ -44,6 +46,7 @@ class TrainingData:
         truth: true signals of the training events, whose hypotheses they are shown with; None to
             show all with the open hypothesis.
         validation_hypothesis: what each validation event is shown with; None: the open one.
+        m_jj: masses of the training events in GeV, shape (N,), for a decorrelation; None without.
     """
 
     train: EventTable
@@ -51,9 +54,12 @@ class TrainingData:
     soft_targets: Floats | None = None
     truth: SignalTruth | None = None
     validation_hypothesis: Hypotheses | None = None
+    m_jj: Floats | None = None
 
     def __post_init__(self) -> None:
-        """Raises ValueError if there is not one probability, or one truth, per training event."""
+        """Raises ValueError if there is not one probability, truth or mass per training event."""
+        if self.m_jj is not None and self.m_jj.shape != (len(self.train),):
+            raise ValueError(f"masses of shape {self.m_jj.shape} for {len(self.train)} events")
         if self.truth is not None and len(self.truth.place) != len(self.train):
             raise ValueError(f"truth of {len(self.truth.place)} of {len(self.train)} events")
         soft = self.soft_targets
@@ -82,6 +88,17 @@ class TrainingData:
         if self.soft_targets is not None:
             return self.soft_targets
         return self.train.label.astype(np.float64)
+
+    @property
+    def masses(self) -> Floats:
+        """The masses, which a decorrelation needs.
+
+        Raises:
+            ValueError: if there are none.
+        """
+        if self.m_jj is None:
+            raise ValueError("a decorrelation from m_jj needs the masses of the training events")
+        return self.m_jj
 
 
 @dataclass(frozen=True)
@@ -152,10 +169,13 @@ class Trainer:
     @cached_property
     def event_weights(self) -> Floats:
         """Weights of the training events in the loss, shape (N,)."""
-        table = self.data.train
-        if self.plan.train.loss.class_weights == "none":
-            return table.weight
-        return table.weight * balanced_class_weights(self.data.targets, table.weight)
+        table, train = self.data.train, self.plan.train
+        weight = table.weight
+        if train.decorrelate == "planing":
+            weight = weight * planing_factors(self.data.masses, table.label, weight)
+        if train.loss.class_weights == "none":
+            return weight
+        return weight * balanced_class_weights(self.data.targets, weight)
 
     def is_logged(self, done: int) -> bool:
         """Returns whether scalars are recorded after ``done`` steps."""
@@ -279,11 +299,24 @@ class Trainer:
         inputs, objective = self.data.inputs_of(shown), self.plan.train.loss
         prompts = self.encoder.encode(inputs)
         logits = forward_prompts(self.classifier, prompts, inputs)
+        n_passes = 1
         if objective.r_drop:
             again = forward_prompts(self.classifier, prompts, inputs)
-            loss = r_drop_loss(logits, again, targets, weights, objective)
-            return logits, loss, 2 * prompts.n_tokens
-        return logits, label_word_loss(logits, targets, weights, objective), prompts.n_tokens
+            loss, n_passes = r_drop_loss(logits, again, targets, weights, objective), 2
+        else:
+            loss = label_word_loss(logits, targets, weights, objective)
+        if objective.disco:
+            dependence = self._dependence(shown, logits, weights)
+            loss = loss + objective.disco * dependence
+        return logits, loss, n_passes * prompts.n_tokens
+
+    def _dependence(self, shown: Shown, logits: Tensor, weights: Tensor) -> Tensor:
+        """Returns how much the scores of the background in a micro-batch depend on m_jj."""
+        masses, labels = (
+            torch.from_numpy(values[shown.events]).to(logits.device)
+            for values in (self.data.masses, self.data.train.label)
+        )
+        return background_dependence(logits[:, 1] - logits[:, 0], masses, labels, weights)
 
     def _targets(self, shown: Shown) -> Floats:
         """Targets of some events, shape (B,): 0 for signal under another's hypothesis."""

@@ -228,6 +228,25 @@ def training_events(
     return table.take(balanced_view(table.label, config.balance, seed))
 
 
+def training_masses(dataset: Dataset, config: TrainConfig, seed: int) -> Floats | None:
+    """Loads m_jj of ``training_events`` in GeV, shape (N,); None where no setting needs it.
+
+    Raises:
+        InputError: if a class has no event with m_jj.
+    """
+    if not config.needs_masses:
+        return None
+    table = training_events(dataset, config, seed, ("m_jj",))
+    m_jj = table.column("m_jj")
+    for name, label in (("signal", SIGNAL), ("background", BACKGROUND)):
+        if not np.isfinite(m_jj[table.label == label]).any():
+            raise InputError(
+                f"{dataset.folder}: no training {name} event has m_jj, which train.decorrelate "
+                "and train.loss.disco need"
+            )
+    return m_jj
+
+
 def validation_events(
     dataset: Dataset, config: TrainConfig, limit: int, seed: int, *, particles: int = 0
 ) -> EventTable:

@@ -94,11 +94,13 @@ class RunBaselines:
             "dataset": run.record.dataset_digest,
             "features": list(OWN_FEATURES.get(name, run.config.train.feature_names())),
             "balance": run.config.train.balance,
+            "decorrelate": [run.config.train.decorrelate, run.config.train.loss.disco],
             "seed": run.config.seed,
             "fusion": run.config.fusion.model_dump(mode="json"),
             "versions": {name: found[name] for name in ("hepllm", "torch", "scikit-learn")},
             "code": code_digest(
                 "hepllm.baselines",
+                "hepllm.data.planing",
                 "hepllm.data.views",
                 "hepllm.hypotheses",
                 "hepllm.learning.presentation",

@@ -9,10 +9,11 @@ import numpy as np
 
 from hepllm.baselines.scorer import TrainingSample
 from hepllm.data.dataset import EventTable
+from hepllm.data.planing import planing_factors
 from hepllm.data.signal_truth import SignalTruth, signal_truth
 from hepllm.hypotheses.hypothesis import OPEN
 from hepllm.learning.presentation import assign_own
-from hepllm.runs.folder import Run, training_events
+from hepllm.runs.folder import Run, training_events, training_masses
 from hepllm.schema import SIGNAL
 
 _TIMES = 3
@@ -32,14 +33,20 @@ def training_sample(run: Run, names: Sequence[str] | None = None) -> TrainingSam
         run: the run.
         names: features; None for those of the run.
     """
-    events = training_events(run.dataset(), run.config.train, run.config.seed, names)
+    config, seed = run.config.train, run.config.seed
+    events = training_events(run.dataset(), config, seed, names)
+    m_jj, weight = training_masses(run.dataset(), config, seed), events.weight
+    if m_jj is not None and config.decorrelate == "planing":
+        weight = weight * planing_factors(m_jj, events.label, weight)
     return TrainingSample(
         features=events.features,
         names=events.names,
         label=events.label,
-        weight=events.weight,
-        seed=run.config.seed,
+        weight=weight,
+        seed=seed,
         fusion=run.config.fusion,
+        disco=config.loss.disco,
+        m_jj=m_jj,
     )
 
 
@@ -80,4 +87,5 @@ def under_hypotheses(
         label=sample.label[rows],
         weight=(weight * np.where(is_signal, _TIMES, 1))[rows],
         hypothesis=hypothesis,
+        m_jj=None if sample.m_jj is None else sample.m_jj[rows],
     )

@@ -42,6 +42,7 @@ from hepllm.runs.folder import (
     make_classifier,
     open_run,
     training_events,
+    training_masses,
     validation_events,
     write_run_files,
     write_used_events,
@@ -257,7 +258,13 @@ def _load_data(dataset: Dataset, config: Config) -> TrainingData:
     truth = training_truth(dataset, train, config)
     if truth is not None:
         hypothesis = assign_own(validation, signal_truth(dataset, validation), seed)
-    data = TrainingData(train, validation, truth=truth, validation_hypothesis=hypothesis)
+    data = TrainingData(
+        train,
+        validation,
+        truth=truth,
+        validation_hypothesis=hypothesis,
+        m_jj=training_masses(dataset, settings, seed),
+    )
     if settings.loss.needs_both_classes:
         _check_classes(dataset, "train", data.train)
     _check_classes(dataset, "val", data.validation)

@@ -8,7 +8,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-from scipy.stats import norm
+from scipy.stats import norm, spearmanr
 
 from hepllm.baselines.boosting import Boosting, fit_boosting
 from hepllm.baselines.cut import CUT_FEATURES, fit_cut
@@ -186,3 +186,15 @@ def test_a_feature_that_is_always_missing_changes_nothing() -> None:
     with_gap = np.column_stack([features[:, 0], np.full(200, np.nan), features[:, 1]])
     plain = boost(features, label).score(features)
     np.testing.assert_array_equal(boost(with_gap, label).score(with_gap), plain)
+
+
+def test_a_network_with_disco_follows_m_jj_less() -> None:
+    sample = events(3000, 1)
+    background = sample.label == 0
+    m_jj = 2600 + 10 * np.nan_to_num(sample.features[:, 1], nan=100.0)  # of the mass difference
+    correlations = []
+    for strength in (0.0, 30.0):
+        scorer = fit_network(replace(sample, disco=strength, m_jj=m_jj))
+        score = scorer.score(sample.features)
+        correlations.append(abs(spearmanr(score[background], m_jj[background]).statistic))
+    assert correlations[1] < correlations[0] / 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,16 @@ import pytest
 import torch
 
 from hepllm.config import Config
+from hepllm.data.planing import planing_factors
 from hepllm.errors import ConfigError, InputError, RunError
 from hepllm.learning.averaging import WeightAverage
 from hepllm.learning.checkpoint import best_checkpoint, load_weights, newest_checkpoint
 from hepllm.learning.loop import TrainingResult, fit
 from hepllm.learning.loss_scale import loss_scaler
+from hepllm.learning.losses import balanced_class_weights
 from hepllm.learning.optimizers import build_groups
 from hepllm.learning.plan import TrainingPlan
-from hepllm.learning.steps import TrainingData
+from hepllm.learning.steps import Trainer, TrainingData
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import PromptEncoder
 from hepllm.model.inputs import ModelInputs
@@ -274,3 +277,57 @@ def test_r_drop_draws_two_masks(
     tokens = [history(tmp_path / str(a), "train/tokens_per_second")[1] for a in (0, 1_000_000)]
     events = [history(tmp_path / str(a), "train/events_per_second")[1] for a in (0, 1_000_000)]
     assert tokens[1] / events[1] == pytest.approx(2 * tokens[0] / events[0], rel=1e-6)
+
+
+@pytest.fixture
+def heavy(data: TrainingData) -> TrainingData:
+    """Training events of which the signal is heavier, with m_jj."""
+    m_jj = 3000 + 500.0 * data.train.label + np.linspace(0, 1500, len(data.train))
+    return replace(data, m_jj=m_jj)
+
+
+def test_planing_weights_count_in_the_loss(
+    tiny_config: Configure, heavy: TrainingData, make: Make
+) -> None:
+    config = tiny_config("train.decorrelate=planing", "train.loss.class_weights=balanced")
+    trainer = Trainer.fresh(*make(config), heavy, TrainingPlan.of(config))
+    label, weight = heavy.train.label, heavy.train.weight
+    factors = planing_factors(heavy.masses, label, weight)
+    expected = weight * factors
+    expected = expected * balanced_class_weights(label.astype(float), expected)
+    np.testing.assert_allclose(trainer.event_weights, expected)
+
+
+@pytest.mark.parametrize("micro_batch", [None, 8])
+def test_the_dependence_of_background_on_m_jj_is_part_of_the_loss(
+    *,
+    micro_batch: int | None,
+    tiny_config: Configure,
+    heavy: TrainingData,
+    tmp_path: Path,
+    make: Make,
+    train: Train,
+    history: History,
+) -> None:
+    losses = []
+    for strength in (0, 3):
+        config = tiny_config(
+            "train.epochs=0.13",
+            f"train.loss.disco={strength}",
+            *([] if micro_batch is None else [f"train.micro_batch_size={micro_batch}"]),
+        )
+        folder = tmp_path / str(strength)
+        train(make(config), heavy, config, folder)
+        losses.append(history(folder, "train/loss")[1])
+    assert 0.01 < losses[1] - losses[0] < 3
+
+
+def test_a_decorrelation_without_masses_is_refused(
+    tiny_config: Configure, data: TrainingData, make: Make
+) -> None:
+    config = tiny_config("train.decorrelate=planing")
+    trainer = Trainer.fresh(*make(config), data, TrainingPlan.of(config))
+    with pytest.raises(ValueError, match="needs the masses"):
+        _ = trainer.event_weights
+    with pytest.raises(ValueError, match="masses of shape"):
+        replace(data, m_jj=np.ones(3))

@@ -1,0 +1,278 @@
+"""Sculpting of the m_jj spectrum: of feature sets, and of trainings that avoid it.
+
+python tools/studies/sculpting.py coverage           # of p-values and intervals, on known truth
+python tools/studies/sculpting.py curve BACKGROUND TEST SIGNAL TEST_SIGNAL --classifier boosting
+
+BACKGROUND and TEST are datasets of background events, SIGNAL and TEST_SIGNAL of signal events; the
+tables of docs/results/sculpting.md name those that they were made from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import kstest, t
+
+from hepllm.baselines.boosting import fit_boosting
+from hepllm.baselines.mlp import fit_network
+from hepllm.baselines.scorer import Scorer, TrainingSample
+from hepllm.config import SearchConfig
+from hepllm.data.dataset import EventTable, concatenate, read_dataset
+from hepllm.data.planing import planing_factors
+from hepllm.evaluation.sculpting import (
+    BackgroundMasses,
+    MassBins,
+    measure_sculpting,
+    passes_at,
+)
+from hepllm.evaluation.sculpting_records import ClassifierSculpting, CutSculpting
+from hepllm.schema import SIGNAL, feature_names
+from hepllm.search.spectra import bin_edges
+
+Floats = NDArray[np.float64]
+
+CONFIG = SearchConfig()
+EDGES = bin_edges(CONFIG.m_jj_min, CONFIG.m_jj_max, CONFIG.bin_width)
+BINS = MassBins(EDGES, CONFIG.narrowest, CONFIG.widest)
+CONFIDENCE = 0.95
+FIT: dict[str, Callable[[TrainingSample], Scorer]] = {
+    "boosting": fit_boosting,
+    "mlp": fit_network,
+}
+
+
+def measured(m_jj: Floats, score: Floats, seed: int) -> ClassifierSculpting:
+    """The sculpting of scores of background events."""
+    inside = (m_jj >= EDGES[0]) & (m_jj < EDGES[-1])
+    events = BackgroundMasses(m_jj[inside], np.ones(int(inside.sum())), BINS)
+    record, _ = measure_sculpting(
+        events, {"a": score[inside]}, mass="m_jj", confidence=CONFIDENCE, seed=seed
+    )
+    return record.classifiers["a"]
+
+
+def draw_masses(n_events: int, random: np.random.Generator) -> Floats:
+    """A spectrum that falls like m^-6 in the range of the search."""
+    low, high = EDGES[0] ** -5, EDGES[-1] ** -5
+    return np.asarray((low - random.random(n_events) * (low - high)) ** -0.2)
+
+
+@click.group()
+def main() -> None:
+    """Measures sculpting."""
+
+
+@main.command()
+@click.option("--trials", default=300, show_default=True)
+@click.option("--seed", default=1, show_default=True)
+def coverage(trials: int, seed: int) -> None:
+    """Prints p-values without sculpting, and how often intervals contain the truth."""
+    click.echo(
+        "| background | eps_B | power | JS p <= 0.05 | KS p | excess p <= 0.05 | KS p | "
+        "JS without noise covers | power covers |\n|" + "---|" * 9
+    )
+    many = draw_masses(3_000_000, np.random.default_rng([seed, 0]))
+    for n_events, cut in ((800, "0.1"), (5000, "0.1"), (5000, "0.01"), (50_000, "0.001")):
+        for power in (0.0, 1.0, 2.0):
+            rows = []
+            for trial in range(trials):
+                random = np.random.default_rng([seed, n_events, round(10 * power), trial])
+                m_jj = draw_masses(n_events, random)
+                # All cuts on this score have efficiencies that go like m_jj^power.
+                score = power * np.log(m_jj) - np.log(random.random(n_events))
+                found = measured(m_jj, score, trial).cuts[cut]
+                rows.append(_told(found, _true_distance(m_jj, many, power), power))
+            click.echo(f"| {n_events} | {cut} | {power:g} | " + _share(np.array(rows), power))
+
+
+def _true_distance(m_jj: Floats, many: Floats, power: float) -> float:
+    bins = BackgroundMasses(m_jj, np.ones(len(m_jj)), BINS)
+    before = np.histogram(many, EDGES)[0].astype(float)
+    after = np.histogram(many, EDGES, weights=many**power)[0]
+    return float(np.sqrt(bins.divergence(after[None], before[None])[0]))
+
+
+def _told(found: CutSculpting, distance: float, power: float) -> list[float]:
+    within = [
+        one is not None and one[0] <= truth + 1e-9 and truth <= one[1] + 1e-9
+        for one, truth in (
+            (found.js_without_noise.interval, distance),
+            (found.power.interval, power),
+        )
+    ]
+    excess = np.nan if found.excess is None else found.excess.p
+    return [found.js_p, excess, *map(float, within)]
+
+
+def _share(rows: Floats, power: float) -> str:
+    cells = []
+    for values in rows[:, :2].T:
+        known = values[~np.isnan(values)]
+        cells.append(f"{np.mean(known <= 0.05):.3f}" if len(known) else "-")
+        is_null = power == 0 and len(known) > 0
+        cells.append(f"{kstest(known, 'uniform').pvalue:.2f}" if is_null else "")
+    return " | ".join([*cells, *(f"{share:.3f}" for share in rows[:, 2:].mean(axis=0))]) + " |"
+
+
+@dataclass(frozen=True, eq=False)
+class Events:
+    """Tables of background and signal, to train and to test on."""
+
+    background: EventTable
+    signal: EventTable
+    test_background: EventTable
+    test_signal: EventTable
+
+    def sample(self, n_signal: int, n_background: int, seed: int) -> tuple[TrainingSample, Floats]:
+        """Draws training events for a seed; their m_jj stands beside."""
+        random = np.random.default_rng([seed, 61])
+        drawn = [
+            table.take(random.permutation(len(table))[:number])
+            for table, number in ((self.signal, n_signal), (self.background, n_background))
+        ]
+        table = concatenate(drawn)
+        names = tuple(name for name in table.names if name != "m_jj")
+        names = table.names if "jet1_pt" in names else names
+        chosen = [table.names.index(name) for name in names]
+        sample = TrainingSample(table.features[:, chosen], names, table.label, seed=seed)
+        return sample, table.column("m_jj")
+
+
+def _load(folders: Sequence[Path], features: str) -> Events:
+    names = tuple(dict.fromkeys((*feature_names(features), "m_jj")))  # type: ignore[arg-type]
+    background, test, signal, test_signal = (read_dataset(folder).load(names) for folder in folders)
+    if folders[2] == folders[3]:  # one dataset of signal: its test split is for tests
+        signal, test_signal = (
+            signal.take((signal.split == "test") == is_test) for is_test in (False, True)
+        )
+    if np.isin(test.event_digest, background.event_digest).any():
+        raise click.UsageError("BACKGROUND and TEST share events")
+    return Events(background, signal.take(signal.label == SIGNAL), test, test_signal)
+
+
+@dataclass(frozen=True)
+class Training:
+    """A way to train: its name in the table, and what it changes of the sample."""
+
+    name: str
+    planing: bool = False
+    disco: float = 0.0
+
+    def applied(self, sample: TrainingSample, m_jj: Floats) -> TrainingSample:
+        """The sample with weights and settings."""
+        if self.planing:
+            weight = planing_factors(m_jj, sample.label, np.ones(len(m_jj)))
+            return replace(sample, weight=weight)
+        return replace(sample, disco=self.disco, m_jj=m_jj)
+
+
+def _trainings(classifier: str, strengths: Sequence[float]) -> Iterator[Training]:
+    yield Training("none")
+    yield Training("planing", planing=True)
+    if classifier == "mlp":
+        yield from (Training(f"DisCo {strength:g}", disco=strength) for strength in strengths)
+
+
+@main.command()
+@click.argument("folders", nargs=4, type=click.Path(exists=True, path_type=Path))
+@click.option("--features", default="search", show_default=True, help="Feature sets, by commas.")
+@click.option("--classifier", type=click.Choice(list(FIT)), default="boosting", show_default=True)
+@click.option("--strengths", default="1,10,100", show_default=True, help="Of DisCo, for the MLP.")
+@click.option("--only", help="Only these trainings, by commas: none,planing.")
+@click.option("--signal-events", default=9000, show_default=True)
+@click.option("--background-events", default=18_000, show_default=True)
+@click.option("--seeds", default="1,2,3", show_default=True)
+def curve(folders: tuple[Path, ...], features: str, classifier: str, **options: Any) -> None:
+    """Prints SIC and sculpting for each way to train, over seeds."""
+    click.echo(
+        "| features | training | SIC(eps_S = 0.5) | SIC(eps_B = 0.01) | SIC(eps_B = 0.001) | "
+        "JS, eps_B = 0.1 | power | JS, 0.01 | power | excess factor | rank correlation |\n|"
+        + "---|"
+        * 11
+    )
+    seeds = [int(seed) for seed in options["seeds"].split(",")]
+    strengths = [float(one) for one in options["strengths"].split(",")]
+    sizes = options["signal_events"], options["background_events"]
+    for chosen in features.split(","):
+        events = _load(folders, chosen)
+        for training in _trainings(classifier, strengths):
+            if options["only"] and training.name not in options["only"].split(","):
+                continue
+            rows = [_row(events, classifier, training, sizes, seed) for seed in seeds]
+            cells = [_over_seeds(list(values)) for values in zip(*rows, strict=True)]
+            click.echo(f"| {chosen} | {training.name} | {' | '.join(cells)} |")
+
+
+Measured = tuple[float, float, int]
+"""A number, half of its interval for the test events, and its digits."""
+
+
+def _row(
+    events: Events, classifier: str, training: Training, sizes: tuple[int, int], seed: int
+) -> list[Measured]:
+    sample, m_jj = events.sample(*sizes, seed)
+    scorer = FIT[classifier](training.applied(sample, m_jj))
+    columns = [events.test_background.names.index(name) for name in sample.names]
+    background, signal = (
+        scorer.score(table.features[:, columns])
+        for table in (events.test_background, events.test_signal)
+    )
+    found = measured(events.test_background.column("m_jj"), background, seed)
+    loose, tight = found.cuts["0.1"], found.cuts["0.01"]
+    return [
+        _sic_at_eps_s(signal, background, 0.5),
+        _sic_at_eps_b(signal, background, 1e-2),
+        _sic_at_eps_b(signal, background, 1e-3),
+        *(_half(cut.js_without_noise, 3) for cut in (loose,)),
+        _half(loose.power, 2),
+        _half(tight.js_without_noise, 3),
+        _half(tight.power, 2),
+        (np.nan, np.nan, 2)
+        if tight.excess is None or tight.excess.interval is None
+        else (
+            tight.excess.factor,
+            (tight.excess.interval[1] - tight.excess.interval[0]) / 2,
+            2,
+        ),
+        _half(found.rank_correlation, 3),
+    ]
+
+
+def _half(found: Any, digits: int) -> Measured:
+    if found.value is None or found.interval is None:
+        return np.nan, np.nan, digits
+    return found.value, (found.interval[1] - found.interval[0]) / 2, digits
+
+
+def _sic_at_eps_s(signal: Floats, background: Floats, eps_s: float) -> Measured:
+    n_passing = int(np.count_nonzero(background >= np.quantile(signal, 1 - eps_s)))
+    sic = eps_s / np.sqrt(max(n_passing, 1) / len(background))
+    return float(sic), float(1.96 * sic / (2 * np.sqrt(max(n_passing, 1)))), 1
+
+
+def _sic_at_eps_b(signal: Floats, background: Floats, eps_b: float) -> Measured:
+    passes = passes_at(background, np.ones(len(background)), eps_b)
+    eps_s = float(np.mean(signal > background[~passes].max()))
+    error = np.sqrt(eps_s * (1 - eps_s) / len(signal) + (eps_s / 2) ** 2 / passes.sum())
+    return eps_s / np.sqrt(eps_b), float(1.96 * error / np.sqrt(eps_b)), 1
+
+
+def _over_seeds(values: list[Measured]) -> str:
+    """The mean over trainings, with a 95 % interval for other trainings and other test events."""
+    numbers, halves = (np.array(part) for part in list(zip(*values, strict=True))[:2])
+    digits, n_seeds = values[0][2], len(numbers)
+    spread = 0.0
+    if n_seeds > 1:
+        spread = float(t.ppf(0.975, n_seeds - 1)) * numbers.std(ddof=1) / np.sqrt(n_seeds)
+    half = float(np.hypot(halves.mean(), spread))
+    return f"{numbers.mean():.{digits}f} ± {half:.{digits}f}"
+
+
+if __name__ == "__main__":
+    main()
