@@ -102,7 +102,7 @@ def fit_network(sample: TrainingSample) -> Network:
     n_held_out = max(1, round(_STOPPING_SHARE * len(order)))
     events = _tensors(sample)
     held_out, training = events.take(order[:n_held_out]), order[n_held_out:]
-    with torch.random.fork_rng(devices=[]), _one_thread():
+    with torch.random.fork_rng(devices=[]), one_thread():
         torch.manual_seed(sample.seed)
         module = _Network(sample)
         module.adapter.standardizer.fit(sample.features[training])
@@ -111,7 +111,7 @@ def fit_network(sample: TrainingSample) -> Network:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Limits torch to one thread: for so small a network, more only wait for one another."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)

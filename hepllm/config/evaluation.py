@@ -34,6 +34,7 @@ Baseline = Literal[
     "mlp_differences",
     "logistic",
     "cut",
+    "particles",
 ]
 """Classifiers that a model can be compared with; see ``hepllm.baselines``."""
 
@@ -204,6 +205,7 @@ class EvaluationConfig(Section):
             "mlp_differences",
             "logistic",
             "cut",
+            "particles",
         ),
         "Classifiers trained on the same events, some only where the run has hypotheses; []: none",
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,19 +19,32 @@ from hepllm.baselines.fitting import (
     readable_baselines,
     reads_hypotheses,
 )
+from hepllm.baselines.particles import PARTICLES, AdapterNetwork, fit_adapter
 from hepllm.baselines.scorer import Scorer, TrainingSample
-from hepllm.data.dataset import EventTable
+from hepllm.config import FusionConfig
+from hepllm.data.dataset import Dataset, EventTable
 from hepllm.data.work_folder import WorkFolder
+from hepllm.learning.inputs import model_inputs
 from hepllm.model.inputs import ModelInputs
 from hepllm.provenance import versions
-from hepllm.runs.folder import Run
+from hepllm.runs.folder import Run, training_events
 from hepllm.runs.kept_scores import KeptScores, TimedScores
 from hepllm.runs.run_model import code_digest
 from hepllm.runs.samples import EvaluationSet
 from hepllm.runs.training_samples import shown_sample, training_sample
 
+LOG = logging.getLogger(__name__)
+
 _BLOCK = 2**16
 """Events that a baseline scores at once."""
+
+
+class Reread(Protocol):
+    """Reads the events of a set again."""
+
+    def __call__(self, names: Sequence[str], *, particles: int = 0) -> EventTable:
+        """Reads the features ``names``, and so many constituents of each leading jet."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +65,7 @@ class RunBaselines:
         features = run.config.train.feature_names()
         hypotheses = run.config.train.hypothesis.enabled is True
         possible = possible_baselines(names, features, hypotheses=hypotheses)
-        columns = run.dataset().manifest.features
-        return cls(run, tuple(readable_baselines(possible, features, columns)))
+        return cls(run, tuple(_readable(run, possible, run.dataset())))
 
     @functools.cached_property
     def sample(self) -> TrainingSample:
@@ -84,6 +97,18 @@ class RunBaselines:
         own = OWN_FEATURES.get(name)
         return self.sample if own is None else training_sample(self.run, own)
 
+    @functools.cached_property
+    def network(self) -> AdapterNetwork:
+        """The encoder of particles with a linear head, fitted to the events of the model."""
+        config, fusion = self.run.config, _fusion_of_particles(self.run)
+        dataset, constituents = self.run.dataset(), fusion.constituents
+        events = training_events(dataset, config.train, config.seed, (), particles=constituents)
+        LOG.info("fitting the baseline '%s' to %d events", PARTICLES, len(events))
+        sample = TrainingSample(
+            events.features, (), events.label, events.weight, config.seed, fusion
+        )
+        return fit_adapter(sample, model_inputs(events))
+
     def identity(self, name: str) -> dict[str, Any]:
         """What decides the scores of a baseline for given events; a JSON tree."""
         run, found = self.run, versions()
@@ -112,32 +137,53 @@ class RunBaselines:
     def score(
         self,
         chosen: EvaluationSet,
-        reread: Callable[[Sequence[str]], EventTable],
+        reread: Reread,
         kept: KeptScores,
     ) -> dict[str, Floats]:
         """Scores the events of a set by each baseline whose features their dataset has.
 
         Args:
             chosen: the set, with the features of the model.
-            reread: gives its events with other features.
+            reread: gives its events with other features, or with particles.
             kept: scores of earlier evaluations, which are not computed again.
         """
         scores = {}
-        features = self.run.config.train.feature_names()
-        for name in readable_baselines(self.names, features, chosen.dataset.manifest.features):
+        constituents = _fusion_of_particles(self.run).constituents
+        for name in _readable(self.run, self.names, chosen.dataset):
             own = OWN_FEATURES.get(name)
-            rows = (chosen.table if own is None else reread(own)).features
-            asked = chosen.hypothesis if reads_hypotheses(name) else None
-            inputs = ModelInputs(rows, hypothesis=asked)
+            if name == PARTICLES:
+                inputs = model_inputs(reread((), particles=constituents))
+            else:
+                rows = (chosen.table if own is None else reread(own)).features
+                asked = chosen.hypothesis if reads_hypotheses(name) else None
+                inputs = ModelInputs(rows, hypothesis=asked)
             make = functools.partial(_score, self, name, inputs)
             identity = self.identity(name)
             scores[name] = kept.get(chosen.name, name, identity, inputs, make).score
         return scores
 
 
+def _fusion_of_particles(run: Run) -> FusionConfig:
+    """The adapter of the run, if it read particles and nothing else."""
+    return run.config.fusion.model_copy(update={"enabled": True, "inputs": "particles"})
+
+
+def _readable(run: Run, names: Sequence[str], dataset: Dataset) -> list[str]:
+    """The baselines that find what they read in a dataset."""
+    features = run.config.train.feature_names()
+    readable = readable_baselines(names, features, dataset.manifest.features)
+    if dataset.particles_per_jet < _fusion_of_particles(run).constituents:
+        return [name for name in readable if name != PARTICLES]
+    return readable
+
+
 def _score(baselines: RunBaselines, name: str, inputs: ModelInputs, _: WorkFolder) -> TimedScores:
     """Scores events in blocks, since some baselines copy their input several times."""
-    started, scorer = time.perf_counter(), baselines.fitted(name)
+    started = time.perf_counter()
+    if name == PARTICLES:
+        score = baselines.network.score(inputs)
+        return TimedScores(score, time.perf_counter() - started)
+    scorer = baselines.fitted(name)
     starts = range(0, len(inputs), _BLOCK)
     blocks = (inputs.take(slice(start, start + _BLOCK)) for start in starts)
     scores = [scorer.score(block.numbers, block.hypothesis) for block in blocks]

@@ -74,13 +74,13 @@ class EvaluationSet:
             return self.dataset.has_labels
         return not (self.table.label == UNKNOWN).any()
 
-    def reread(self, features: Sequence[str], *, labels: bool) -> EventTable:
-        """Reads the events of the set again, with other features.
+    def reread(self, features: Sequence[str], *, labels: bool, particles: int = 0) -> EventTable:
+        """Reads the events of the set again, with other features, or with constituents of jets.
 
         Raises:
             InputError: if the dataset has changed since.
         """
-        table = self.dataset.load(features, labels=labels)
+        table = self.dataset.load(features, labels=labels, particles=particles)
         # Leave out the events that the run has seen or that are not selected, as the set does.
         table = table.take(np.isin(table.event_digest, self.table.event_digest))
         if not np.array_equal(table.event_digest, self.table.event_digest):

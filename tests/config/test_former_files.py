@@ -13,7 +13,7 @@ FORMER = Path(__file__).parent / "former_run.yaml"
 FORMERLY = ("boosting", "mlp", "logistic", "cut")
 ALL = (
     *("boosting", "boosting_extended", "boosting_hypothesis", "boosting_differences"),
-    *("mlp", "mlp_differences", "logistic", "cut"),
+    *("mlp", "mlp_differences", "logistic", "cut", "particles"),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from hepllm.learning.inputs import model_inputs
 from hepllm.runs.folder import open_run
 from hepllm.runs.kept_scores import hash_events
 from hepllm.runs.predictor import load_predictor
+from hepllm.runs.run_baselines import RunBaselines
 from hepllm.stages.evaluate import evaluate
 from hepllm.stages.explain import explain
 from hepllm.stages.predict import predict, predict_texts, prediction_config
@@ -34,7 +36,7 @@ SETTINGS = (
     "fusion.particles.max_constituents=6",
     "fusion.particles.width=16",
     "evaluation.bootstrap=20",
-    "evaluation.baselines=[boosting]",
+    "evaluation.baselines=[boosting, particles]",
 )
 
 
@@ -113,11 +115,20 @@ def test_the_constituents_decide_the_score(folder: Path) -> None:
 def test_an_evaluation_destroys_numbers_and_particles(folder: Path) -> None:
     (both,) = evaluate(folder / "both")
     assert {"nfa_permuted", "particles_permuted"} <= both.metrics.ablation.keys()
+    assert "particles" in both.metrics.baselines
     (alone,) = evaluate(folder / "particles")
     assert "particles_permuted" not in alone.metrics.ablation
     kept = (folder / "both" / "scores" / "data-test" / "llm.parquet").stat().st_mtime_ns
     evaluate(folder / "both")
     assert (folder / "both" / "scores" / "data-test" / "llm.parquet").stat().st_mtime_ns == kept
+
+
+def test_a_set_without_particles_has_no_baseline_of_them(
+    tiny_run: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    run = open_run(Path(shutil.copytree(tiny_run, tmp_path / "run")))
+    assert "particles" in run.config.evaluation.baselines
+    assert "particles" not in RunBaselines.of(run, run.config.evaluation.baselines).names
 
 
 def test_the_constituents_are_one_part_of_an_explanation(folder: Path, tmp_path: Path) -> None:

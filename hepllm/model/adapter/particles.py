@@ -76,13 +76,14 @@ class AttentionBlock(nn.Module):
             nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
         )
 
-    def forward(self, asking: Tensor, asked: Tensor, bias: Tensor) -> Tensor:
+    def forward(self, asking: Tensor, asked: Tensor, bias: Tensor | None) -> Tensor:
         """Lets vectors attend to others.
 
         Args:
             asking: shape (J, Q, width).
             asked: shape (J, K, width).
-            bias: added to the attention before the softmax, of a shape like (J, heads, Q, K).
+            bias: added to the attention before the softmax, of a shape like (J, heads, Q, K), or
+                None.
         """
         n_jets, n_asking, width = asking.shape
         asks, told = self.before_attention(asking), self.before_attention(asked)
@@ -102,10 +103,11 @@ class ParticleEncoder(nn.Module):
     """Maps the constituents of both leading jets to soft tokens of the language model.
 
     A small particle transformer (arXiv:2202.03772): constituents of a jet attend to one another,
-    then learnt vectors, one per token, attend to them. Both jets have the same weights, the lighter
-    one comes first, and each knows its mass. The tokens do not depend on the order of constituents,
-    nor on particles of the other jet. Computes in float32, whatever the precision of the language
-    model; tokens are scaled to the root mean square of the model's own embeddings.
+    then learnt vectors, one per token, attend to them, and in the end the vectors of both jets to
+    one another. Both jets have the same weights, the lighter one comes first, and each knows its
+    mass. The tokens do not depend on the order of constituents. Computes in float32, whatever the
+    precision of the language model; tokens are scaled to the root mean square of the model's own
+    embeddings.
 
     Args:
         hidden_size: embedding size of the language model.
@@ -139,6 +141,8 @@ class ParticleEncoder(nn.Module):
         self.blocks = nn.ModuleList(AttentionBlock(width, heads) for _ in range(config.layers))
         self.asking = nn.Parameter(0.02 * torch.randn(config.tokens_per_jet, width))
         self.pooling = AttentionBlock(width, heads)
+        self.place = nn.Parameter(0.02 * torch.randn(self.n_tokens, width))
+        self.event = AttentionBlock(width, heads)
         self.norm = nn.LayerNorm(width)
         self.to_tokens = nn.Linear(width, hidden_size)
 
@@ -190,9 +194,10 @@ class ParticleEncoder(nn.Module):
         asking = self.asking + of_jet
         # They attend to themselves too, so that a jet without constituents has somewhere to look.
         mask = functional.pad(mask, (self.config.tokens_per_jet, 0))
-        pooled = self.norm(self.pooling(asking, torch.cat([asking, vectors], dim=1), mask))
-        by_event: Tensor = pooled.view(len(particles), self.n_tokens, -1)
-        return by_event
+        of_jet = self.pooling(asking, torch.cat([asking, vectors], dim=1), mask)
+        both = of_jet.view(len(particles), self.n_tokens, -1) + self.place
+        pooled: Tensor = self.norm(self.event(both, both, None))
+        return pooled
 
     def _constituents(self, inputs: ModelInputs) -> Constituents:
         particles = self._tensor(inputs.particles).float()
