@@ -13,7 +13,7 @@ from hepllm.config import FusionConfig
 from hepllm.model.adapter.fusion import NumericFusionAdapter
 from hepllm.model.backbone import Backbone, causal_model
 from hepllm.model.inputs import ModelInputs
-from hepllm.model.packed_pass import encode_packed, require_packing
+from hepllm.model.packed_pass import encode_packed, prepare_packing
 from hepllm.model.packing import PackedPrompts
 from hepllm.model.prefix import encode_prefix, obstacle_to_sharing, sharing_pays
 
@@ -42,7 +42,7 @@ class EventClassifier(nn.Module):
         self.label_tokens = tuple(label_tokens)
         self._fusion_gain = 1.0
         self._said: set[str] = set()
-        self._can_pack = False
+        self._is_prepared = False
         # Listed now: training may freeze them for a while.
         self._lora = {
             name: weight
@@ -124,6 +124,16 @@ class EventClassifier(nn.Module):
         index = fusion_positions.unsqueeze(-1).expand_as(soft)
         return embeddings.scatter(1, index, soft)
 
+    def prepare_packing(self) -> None:
+        """Chooses an attention that keeps packed events apart, once.
+
+        Raises:
+            InputError: if the language model has none.
+        """
+        if not self._is_prepared:
+            prepare_packing(causal_model(self.language_model), self.autocast_dtype)
+            self._is_prepared = True
+
     def answer(self, prompts: PackedPrompts, inputs: ModelInputs) -> Tensor:
         """Classifies events that are packed behind their questions.
 
@@ -139,10 +149,8 @@ class EventClassifier(nn.Module):
         """
         if self.nfa is None:
             raise ValueError("packed events are soft tokens, and this classifier has no adapter")
+        self.prepare_packing()
         device, causal = self.device, causal_model(self.language_model)
-        if not self._can_pack:
-            require_packing(causal, self.autocast_dtype)
-            self._can_pack = True
         words = causal.get_input_embeddings()(prompts.token_ids.to(device))
         embeddings = words.flatten(0, 1)
         parts = [(prompts.fusion_places.flatten(), self.nfa(inputs).flatten(0, 1))]

@@ -1,7 +1,8 @@
 """Runs packed events through a language model of any family of transformers.
 
-A mask with four axes reaches the attention of all layers as it is. Where some layers see a window
-of the latest tokens only (Mistral, Gemma, some Qwen), they need a mask of their own.
+Most families pass the arrangement of the tokens on to ``packed_attention``. In the others, a mask
+with four axes reaches the attention of all layers as it is; where some layers see a window of the
+latest tokens only (Mistral, Gemma, some Qwen), they need a mask of their own.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, LinearAttentionCacheLayerMixin
 
 from hepllm.errors import InputError
+from hepllm.model.packed_attention import PACKED, arrange
 from hepllm.model.packing import PackedPrompts, Question, additive_mask, pack
 
 _WITH_MASKS = ("sdpa", "eager")
@@ -32,70 +34,87 @@ def encode_packed(
     """Returns the last hidden states of packed prompts, shape (R, S, hidden size).
 
     Args:
-        causal: causal language model of transformers.
+        causal: causal language model of transformers, after ``prepare_packing``.
         embeddings: embeddings of the tokens, shape (R, S, hidden size).
         prompts: where the tokens belong.
         dtype: precision of autocast; None for none.
     """
     device = embeddings.device
-    masks = _masks(causal.config, prompts, dtype or embeddings.dtype, device)
+    options: dict[str, Any] = {}
+    if causal.config._attn_implementation == PACKED:
+        options["arrangement"] = arrange(prompts, device)
+    else:
+        precision = dtype or embeddings.dtype
+        options["attention_mask"] = _masks(causal.config, prompts, precision, device)
     with torch.autocast(device.type, dtype, enabled=dtype is not None):
         hidden: Tensor = causal.base_model(
             inputs_embeds=embeddings,
-            attention_mask=masks,
             position_ids=prompts.position_ids.to(device),
             use_cache=False,
+            **options,
         ).last_hidden_state
     return hidden
 
 
-def require_packing(causal: Any, dtype: torch.dtype | None) -> None:
-    """Checks that a model keeps packed events apart, and chooses an attention that takes masks.
+def prepare_packing(causal: Any, dtype: torch.dtype | None) -> None:
+    """Chooses the fastest attention that keeps packed events apart, by trying.
+
+    Two events behind a question are compared with the second one alone, as the model's own
+    attention reads it.
 
     Raises:
         InputError: if the model cannot.
     """
-    obstacle = _obstacle(causal) or _difference(causal, dtype)
-    if obstacle is not None:
-        raise InputError(
-            f"backbone.name: this model cannot read many events behind one question: {obstacle}; "
-            "set prompt.layout=minimal"
-        )
-
-
-def _obstacle(causal: Any) -> str | None:
-    """Returns what of a model's kind forbids packing; None for nothing."""
     layers = DynamicCache(config=causal.config).layers
-    if not all(isinstance(layer, DynamicLayer) for layer in layers):
-        return "its layers keep a state besides keys and values, in which events would mix"
-    taken = inspect.signature(causal.base_model.forward).parameters
-    if "position_ids" not in taken:
-        return "it takes no positions of tokens"
-    if causal.config._attn_implementation not in _WITH_MASKS:
-        causal.set_attn_implementation("sdpa" if causal._supports_sdpa else "eager")
-    return None
+    if any(
+        isinstance(layer, LinearAttentionCacheLayerMixin) or not isinstance(layer, DynamicLayer)
+        for layer in layers
+    ):
+        _refuse("its layers keep a state besides keys and values, in which events would mix")
+    if "position_ids" not in inspect.signature(causal.base_model.forward).parameters:
+        _refuse("it takes no positions of tokens")
+    given = causal.config._attn_implementation
+    if given not in _WITH_MASKS:
+        given = "sdpa" if causal._supports_sdpa else "eager"
+        causal.set_attn_implementation(given)
+    tolerance = _TOLERANCE if dtype is None else _ROUGH_TOLERANCE
+    alone = _state_of_last(causal, [1], dtype)
+    if causal._can_set_attn_implementation():
+        causal.set_attn_implementation(PACKED)
+        if _relative(_state_of_last(causal, [0, 1], dtype), alone) < tolerance:
+            return
+        causal.set_attn_implementation(given)
+    difference = _relative(_state_of_last(causal, [0, 1], dtype), alone)
+    if difference >= tolerance:
+        _refuse(f"an event behind another differs from the same alone by {100 * difference:.0f} %")
+
+
+def _refuse(obstacle: str) -> None:
+    raise InputError(
+        f"backbone.name: this model cannot read many events behind one question: {obstacle}; "
+        "set prompt.layout=minimal"
+    )
+
+
+def _relative(found: Tensor, expected: Tensor) -> float:
+    return float((found - expected).norm() / expected.norm())
 
 
 @torch.no_grad()
-def _difference(causal: Any, dtype: torch.dtype | None) -> str | None:
-    """Compares two packed events with the second one alone; None if they agree."""
+def _state_of_last(causal: Any, events: list[int], dtype: torch.dtype | None) -> Tensor:
+    """Returns the hidden state after the last of some trial events of two tokens each."""
     words = causal.get_input_embeddings()
-    device, ids = words.weight.device, [3, 5, 7, 11, 13, 17]
-    table = words(torch.tensor(ids, device=device))
-    together = pack([Question(ids[:4])], np.zeros(2, dtype=np.int64), [0], n_soft=1, filler=0)
-    alone = pack([Question(ids[:4])], np.zeros(1, dtype=np.int64), [0], n_soft=1, filler=0)
+    question, tokens = Question([3, 5, 7, 11]), [[13, 17], [19, 23]]
+    asked = np.zeros(len(events), dtype=np.int64)
+    prompts = pack([question], asked, [0, 0], n_soft=1, filler=0)
+    ids = torch.tensor([*question.token_ids, *(id_ for event in events for id_ in tokens[event])])
+    embeddings = words(ids.to(words.weight.device)).unsqueeze(0)
     was_training = causal.training
     causal.eval()
     try:
-        first = encode_packed(causal, table.unsqueeze(0), together, dtype)[0, 5].float()
-        places = torch.tensor([0, 1, 2, 3, 5], device=device)
-        other = encode_packed(causal, table[places].unsqueeze(0), alone, dtype)[0, 4].float()
+        return encode_packed(causal, embeddings, prompts, dtype)[0, -1].float()
     finally:
         causal.train(was_training)
-    found = float((first - other).norm() / other.norm())
-    if found < (_TOLERANCE if dtype is None else _ROUGH_TOLERANCE):
-        return None
-    return f"an event behind another one differs from the same event alone, by {100 * found:.0f} %"
 
 
 def _masks(

@@ -20,11 +20,11 @@ from torch import Tensor
 
 from hepllm.arrays import Ints
 
-EVENTS_PER_QUESTION = 128
-"""Most events behind one copy of a question.
-
-More save copies, but attention computes all pairs of tokens in a row.
-"""
+EVENTS_PER_QUESTION = 1024
+"""Most events behind one copy of a question; more would save next to nothing."""
+_FEWEST, _UNEVEN = 16, 2
+"""Where questions have very different numbers of events, a copy has at most this number, or this
+multiple of the mean: attention takes as long for each copy as for the one with the most events."""
 _PADDING = -1
 _SHARED = -1
 
@@ -59,6 +59,9 @@ class PackedPrompts:
         last_places: shape (B,), places of the last token of each event, where its class is read.
         mass_places: shape (M,), places of the soft tokens of masses.
         masses: shape (M,), float64, in GeV.
+        starts: shape (Q,), place of the first token of each copy of a question.
+        lengths: shape (Q,), tokens of each.
+        counts: shape (Q,), events behind each.
     """
 
     token_ids: Tensor
@@ -69,6 +72,9 @@ class PackedPrompts:
     last_places: Tensor
     mass_places: Tensor
     masses: Tensor
+    starts: Tensor
+    lengths: Tensor
+    counts: Tensor
 
     @property
     def n_tokens(self) -> int:
@@ -78,7 +84,7 @@ class PackedPrompts:
     @property
     def n_questions(self) -> int:
         """Copies of questions in all rows."""
-        return int(self.question.max()) + 1
+        return len(self.starts)
 
     @property
     def n_tokens_of_event(self) -> int:
@@ -88,8 +94,7 @@ class PackedPrompts:
     @property
     def longest_question(self) -> int:
         """Tokens of the longest question."""
-        of_question = (self.event == _SHARED) & (self.question != _PADDING)
-        return int(self.position_ids[of_question].max()) + 1
+        return int(self.lengths.max())
 
     def may_attend(self, device: torch.device, window: int | None = None) -> Tensor:
         """Returns whether a token (axis 1) attends to another (axis 2), shape (R, S, S).
@@ -145,7 +150,9 @@ def pack(
         events_per_question: most events behind one copy of a question.
     """
     own = len(ending)
-    segments = list(_segments(questions, asked, events_per_question))
+    mean = -(-len(asked) // max(1, len(questions)))
+    limit = min(events_per_question, max(_FEWEST, _UNEVEN * mean))
+    segments = list(_segments(questions, asked, limit))
     lengths = [len(question.token_ids) + own * len(events) for question, events in segments]
     rows = _fill_rows(lengths)
     shape = (len(rows), max(lengths, default=0))
@@ -154,6 +161,7 @@ def pack(
     of_question = np.full(shape, _PADDING)
     of_event = np.full(shape, _SHARED)
     first = np.zeros(len(asked), dtype=np.int64)
+    starts = np.zeros(len(segments), dtype=np.int64)
     mass_places: list[int] = []
     masses: list[float] = []
     for row, chosen in enumerate(rows):
@@ -161,7 +169,8 @@ def pack(
         for number in chosen:
             question, events = segments[number]
             ids, stop = question.token_ids, start + lengths[number]
-            behind, place = len(ids), row * shape[1] + start
+            behind = len(ids)
+            starts[number] = place = row * shape[1] + start
             token_ids[row, start:stop] = [*ids, *(list(ending) * len(events))]
             position_ids[row, start : start + behind] = np.arange(behind)
             position_ids[row, start + behind : stop] = behind + np.tile(np.arange(own), len(events))
@@ -180,6 +189,9 @@ def pack(
         last_places=torch.from_numpy(first + own - 1),
         mass_places=torch.tensor(mass_places, dtype=torch.int64),
         masses=torch.tensor(masses, dtype=torch.float64),
+        starts=torch.from_numpy(starts),
+        lengths=torch.tensor([len(question.token_ids) for question, _ in segments]),
+        counts=torch.tensor([len(events) for _, events in segments]),
     )
 
 
