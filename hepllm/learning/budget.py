@@ -135,7 +135,11 @@ class Batch:
         n_rows = -(-n_events // self.n_alike)
         own = -(-n_events // n_rows) * (self.n_tokens - self.n_question)
         return Passage(
-            passes * n_rows, self.n_question + own, self.masked_attention, is_packed=True
+            passes * n_rows,
+            self.n_question + own,
+            self.masked_attention,
+            n_question=self.n_question,
+            n_own=self.n_tokens - self.n_question,
         )
 
 
@@ -249,7 +253,7 @@ class Budget:
             stored = f"4-bit {_gib(weights.packed)}, {scales}, {stored}"
         passage = self.batch.passage(setting)
         used = f"{setting.micro_batch} x {self.batch.n_tokens} tokens, "
-        if passage.is_packed:
+        if passage.n_question:
             used = f"{setting.micro_batch} events in {passage.n_rows} x {passage.n_tokens} tokens, "
         used += "computed twice, " if setting.checkpointing else "kept, "
         used += f"{passage.attention} attention"

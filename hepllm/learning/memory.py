@@ -135,6 +135,8 @@ def training_budget(
     """
     shape = classifier_shape(classifier, plan.backbone.lora.dropout)
     prompts = encoder.encode(_sample(data, plan))
+    if isinstance(prompts, PackedPrompts):
+        classifier.prepare_packing()
     causal = causal_model(classifier.language_model)
     kernels = [
         attention_kernel(

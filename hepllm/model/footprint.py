@@ -18,6 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend
 
+PACKED = "hepllm-packed"
+"""Name of the attention of packed events in transformers."""
+
 _FLOAT32 = 4
 _PROJECTION = re.compile(r"^(?P<owner>.*)\.(?P<name>[^.]+)\.lora_(?P<half>[AB])\.")
 _SHARED_INPUT = {
@@ -81,21 +84,24 @@ class Passage:
     Attributes:
         n_rows: number of rows, each an event or a question with many events behind it.
         n_tokens: tokens per row, soft tokens included.
-        attention: kernel that PyTorch uses: ``flash``, ``efficient`` or ``math``.
+        attention: kernel that PyTorch uses: ``flash``, ``efficient`` or ``math``; ``packed`` for
+            that of ``hepllm.model.packed_attention``.
         n_shared: first tokens that are encoded once for all rows, which needs a mask.
-        is_packed: whether rows have many events, which needs a mask that all layers share.
+        n_question: tokens of the question in each row of packed events; 0 for other rows.
+        n_own: tokens of each packed event.
     """
 
     n_rows: int
     n_tokens: int
     attention: str
     n_shared: int = 0
-    is_packed: bool = False
+    n_question: int = 0
+    n_own: int = 1
 
     @property
     def is_masked(self) -> bool:
         """Whether attention takes a mask."""
-        return self.is_packed or self.n_shared > 0
+        return self.n_shared > 0 or (self.n_question > 0 and self.attention != "packed")
 
     @property
     def encoded(self) -> int:
@@ -104,7 +110,11 @@ class Passage:
 
     @property
     def attended(self) -> int:
-        """Pairs of query and key in one head."""
+        """Pairs of query and key in one head, which are computed."""
+        if self.attention == "packed":
+            of_events = self.n_tokens - self.n_question
+            of_event = self.n_question + self.n_own
+            return self.n_rows * (self.n_question**2 + of_events * of_event)
         return self.n_rows * (self.n_tokens - self.n_shared) * self.n_tokens
 
 
@@ -147,7 +157,7 @@ class ActivationModel:
         final = tokens * self.hidden * (_FLOAT32 + self.element)  # norm and result
         mask = 0
         if passage.is_masked:  # of packed rows in the layers' precision, else of booleans
-            mask = passage.attended * (self.element if passage.is_packed else 1)
+            mask = passage.attended * (self.element if passage.n_question else 1)
         if checkpointing:
             return self.n_layers * tokens * self.hidden * self.element + final + mask
         return self.n_layers * self.kept_by_block(passage) + final + mask + self._cast_lora
@@ -202,6 +212,8 @@ class ActivationModel:
 
     def _attention(self, passage: Passage) -> int:
         """Returns the bytes of query, key, value, result, and what their product needs."""
+        if passage.attention == "packed":
+            return self._packed_attention(passage)
         read = passage.n_rows * passage.n_tokens  # keys and values, shared ones repeated
         own = passage.encoded * self.queries
         if passage.attention == "math":  # in float32, with all attention weights
@@ -213,6 +225,17 @@ class ActivationModel:
         mask = passage.attended * self.element if passage.n_shared else 0
         sums = passage.encoded * self.n_heads * _FLOAT32
         return 2 * (own + read * keys) * self.element + mask + sums
+
+    def _packed_attention(self, passage: Passage) -> int:
+        """Returns the bytes of the same, in the attention of packed events."""
+        of_events = passage.n_rows * (passage.n_tokens - passage.n_question)
+        result = passage.encoded * self.queries
+        # Queries of events once for their question and once for themselves.
+        of_tokens = (2 * of_events + passage.encoded - of_events) * self.queries
+        of_tokens += (of_events + 2 * (passage.encoded - of_events)) * 2 * self.keys
+        weights = self.n_heads * passage.attended
+        copies = 2 if self.element < _FLOAT32 else 1  # rounded, and those of the question apart
+        return (result + of_tokens) * self.element + weights * (_FLOAT32 + copies * self.element)
 
 
 def count_weights(named: Iterable[tuple[str, Tensor]], element: int) -> Weights:
@@ -274,7 +297,7 @@ def attention_kernel(
     *,
     is_masked: bool,
 ) -> str:
-    """Asks PyTorch which attention kernel it would use: flash, efficient or math.
+    """Asks PyTorch which attention kernel it would use: flash, efficient or math; or packed.
 
     Args:
         model: shape of the language model.
@@ -283,6 +306,8 @@ def attention_kernel(
         device: device that computes.
         is_masked: whether there is an attention mask.
     """
+    if implementation == PACKED:
+        return "packed"
     if implementation != "sdpa":
         return "flash" if "flash" in implementation else "math"
     head = model.queries // model.n_heads

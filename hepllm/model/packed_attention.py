@@ -17,10 +17,8 @@ from torch.nn import functional
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from hepllm.model.footprint import PACKED
 from hepllm.model.packing import PackedPrompts
-
-PACKED = "hepllm-packed"
-"""Name of this attention in transformers."""
 
 
 @dataclass(frozen=True)

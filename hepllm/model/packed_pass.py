@@ -17,7 +17,8 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, LinearAttentionCacheLayerMixin
 
 from hepllm.errors import InputError
-from hepllm.model.packed_attention import PACKED, arrange
+from hepllm.model.footprint import PACKED
+from hepllm.model.packed_attention import arrange
 from hepllm.model.packing import PackedPrompts, Question, additive_mask, pack
 
 _WITH_MASKS = ("sdpa", "eager")

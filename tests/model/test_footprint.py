@@ -32,6 +32,8 @@ from hepllm.model.footprint import (
     count_weights,
 )
 from hepllm.model.inputs import ModelInputs
+from hepllm.model.packing import PackedPrompts
+from hepllm.model.scoring import forward_prompts
 from hepllm.runs.folder import make_classifier
 
 Load = Callable[..., tuple[EventClassifier, PromptEncoder, Config]]
@@ -165,6 +167,47 @@ def test_plain_attention_is_counted(load: Load) -> None:
     assert plain > 1.5 * measured
     passage = replace(passage, attention="math")
     assert shape.kept(passage, checkpointing=False) == pytest.approx(plain, rel=0.25)
+
+
+@pytest.mark.parametrize("case", [*CASES, "masked"])
+@pytest.mark.parametrize("n_tokens", [1, 3])
+def test_packed_events_are_counted(load: Load, case: str, n_tokens: int) -> None:
+    overrides = CASES.get(case, CASES["bfloat16"])
+    layout = ("prompt.layout=question", f"fusion.n_tokens={n_tokens}")
+    classifier, encoder, config = load("small-mistral", *overrides, *layout)
+    shape = classifier_shape(classifier, config.backbone.lora.dropout)
+    weights = [*classifier.parameters(), *classifier.buffers()]
+    classifier.prepare_packing()
+    if case == "masked":
+        causal_model(classifier.language_model).set_attn_implementation("sdpa")
+    n_events, names = 40, config.train.feature_names()
+    inputs = ModelInputs(np.random.default_rng(1).gamma(4.0, 40.0, (n_events, len(names))))
+    prompts = encoder.encode(inputs)
+    assert isinstance(prompts, PackedPrompts)
+    passage = Passage(
+        *prompts.token_ids.shape,
+        "flash" if case == "masked" else "packed",
+        n_question=prompts.longest_question,
+        n_own=n_tokens,
+    )
+    nfa = live_memory.saved_bytes(lambda: classifier.nfa(inputs), weights)
+
+    def forward() -> Tensor:
+        return forward_prompts(classifier, prompts, inputs)
+
+    for checkpointing in (False, True):
+        set_checkpointing(classifier.language_model, enabled=checkpointing)
+        measured = live_memory.saved_bytes(forward, weights) - nfa
+        predicted = shape.kept(passage, checkpointing=checkpointing)
+        if case != "masked" or not checkpointing:  # which holds the mask, but not for autograd
+            assert predicted == pytest.approx(measured, rel=0.25), checkpointing
+        counted = count_weights(classifier.language_model.named_parameters(), shape.element)
+        classifier.zero_grad()
+        with live_memory.LiveBytes() as live:
+            forward().sum().backward()
+        gradients = sum(p.grad.nbytes for p in classifier.parameters() if p.grad is not None)
+        peak = shape.peak(passage, checkpointing=checkpointing, dequantized=counted.largest)
+        assert live.peak <= gradients + nfa + peak <= 1.3 * live.peak, checkpointing
 
 
 def test_shared_tokens_are_counted_once(load: Load) -> None:
