@@ -190,7 +190,9 @@ class EvaluationConfig(Section):
     select: Filter | None = setting(
         None, "Event filter on features, such as '3300 < m_jj < 3700'; null: all events"
     )
-    batch_size: Count = setting(128, "Events in memory at once when the model scores")
+    batch_size: Count | None = setting(
+        None, "Events scored at once; null: 128, or of few tokens (layout question) up to 1024"
+    )
     ablations: bool = setting(True, "Score with other events' numbers or text; no black boxes")
     ablation_events: Count = setting(
         20_000, "Maximum number of events for ablations, up to half of them from the rarer class"

@@ -154,7 +154,7 @@ def training_budget(
         n_tokens=prompts.n_tokens_of_event,
         attention=kernels[0],
         passes=2 if plan.train.loss.r_drop else 1,
-        n_scored=min(plan.evaluation.batch_size, len(data.validation)),
+        n_scored=min(plan.evaluation.batch_size or encoder.events_at_once, len(data.validation)),
         masked_attention=kernels[1],
     )
     if isinstance(prompts, PackedPrompts):

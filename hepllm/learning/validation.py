@@ -109,7 +109,7 @@ class _Scorer:
 
     classifier: EventClassifier
     encoder: PromptEncoder
-    batch_size: int
+    batch_size: int | None
     team: Team
 
     def __call__(

@@ -19,7 +19,7 @@ from hepllm.errors import RunError
 from hepllm.hypotheses.hypothesis import OPEN, Hypothesis
 from hepllm.model.adapter.fusion import count_soft_tokens
 from hepllm.model.inputs import ModelInputs
-from hepllm.model.packing import PackedPrompts, Question, pack
+from hepllm.model.packing import EVENTS_PER_QUESTION, PackedPrompts, Question, pack
 from hepllm.model.prompts import FUSION_MARK, LABEL_WORDS, pieces, question, split_at_masses
 
 _CUE_OF_EVENTS = "class:"
@@ -108,6 +108,14 @@ class PromptEncoder:
     def reads_hypotheses(self) -> bool:
         """Whether prompts begin with the hypothesis that events are scored under."""
         return self._layout == "question"
+
+    @property
+    def events_at_once(self) -> int:
+        """Events that are scored together by default.
+
+        Of the layout ``question`` as many as have 1024 tokens: with more, nothing is saved.
+        """
+        return max(1, EVENTS_PER_QUESTION // self._n_soft) if self.reads_hypotheses else 128
 
     def write(self, event: Mapping[str, float], hypothesis: Hypothesis = OPEN) -> str:
         """Writes the prompt of one event, with marks in place of soft tokens."""

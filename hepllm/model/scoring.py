@@ -42,7 +42,7 @@ def score_events(
     encoder: PromptEncoder,
     inputs: ModelInputs,
     *,
-    batch_size: int,
+    batch_size: int | None,
     on_batch: Callable[[int], object] | None = None,
 ) -> Floats:
     """Scores events without changing the training state.
@@ -53,19 +53,20 @@ def score_events(
         classifier: the model; its train or eval mode is restored.
         encoder: writes and tokenises the prompts.
         inputs: N events.
-        batch_size: events per forward pass.
+        batch_size: events per forward pass; None: the encoder's ``events_at_once``.
         on_batch: called after each batch with its number of events.
 
     Returns:
         Logit of signal minus logit of background, shape (N,).
     """
     scores, order = np.empty(len(inputs)), _by_hypothesis(inputs)
+    size = encoder.events_at_once if batch_size is None else batch_size
     was_training = classifier.training
     classifier.eval()
     try:
         with torch.inference_mode():
-            for start in range(0, len(inputs), batch_size):
-                rows = order[start : start + batch_size]
+            for start in range(0, len(inputs), size):
+                rows = order[start : start + size]
                 part = inputs.take(rows)
                 logits = forward_prompts(classifier, encoder.encode(part), part)
                 scores[rows] = (logits[:, 1] - logits[:, 0]).double().cpu().numpy()

@@ -42,11 +42,11 @@ class RunModel:
 
     Attributes:
         run: the run.
-        batch_size: events per forward pass.
+        batch_size: events per forward pass; None: as many as suit the layout.
     """
 
     run: Run
-    batch_size: int
+    batch_size: int | None
 
     def __reduce__(self) -> tuple[Callable[..., RunModel], tuple[Any, ...]]:
         folder = self.run.folder.absolute()
@@ -149,7 +149,7 @@ class PieceScorer:
 
 
 @functools.lru_cache(maxsize=1)
-def _model_of_worker(folder: Path, batch_size: int, weights: str) -> RunModel:
+def _model_of_worker(folder: Path, batch_size: int | None, weights: str) -> RunModel:
     """Opens a run in a worker, which keeps its model for the next piece."""
     torch.set_num_threads(1)  # one worker per core
     try:

@@ -3,6 +3,7 @@
     python tools/bench/bench_train.py                                    # speed, made-up events
     python tools/bench/bench_train.py --events 8 --batch 8 --repeats 1   # quick
     python tools/bench/bench_train.py --part auc --dataset build/demo/data/processed/rnd
+    python tools/bench/bench_train.py --part question --backbone smollm2 --clock cpu
 
 Variants take turns on the same events in one process, on one thread, so that other load hits all
 of them; rates are medians, and a ratio is the median over the rounds, with the smallest and the
@@ -44,14 +45,19 @@ from train_variants import (
 from transformers.utils import logging as transformers_logging
 from usual_recipe import parse
 
+from hepllm.config import TrainConfig
 from hepllm.evaluation.bootstrap import bootstrap, interval
 from hepllm.evaluation.metrics import auc
 from hepllm.evaluation.scores import scored_events
 from hepllm.learning.steps import TrainingData
 from hepllm.logs import configure_logging
 from hepllm.model.backbone import SMOLLM2, locate_model
+from hepllm.model.packing import EVENTS_PER_QUESTION
 
 TARGETS = {"train": 2.5, "score": 3.0, "everything": 20.0}
+QUESTION_TARGETS = {"train": 4.0, "score": 6.0}
+_BATCH, _SCORED = TrainConfig().batch_size, EVENTS_PER_QUESTION
+"""Events of a step and of a scoring pass by default."""
 
 
 @dataclass
@@ -176,6 +182,23 @@ def prompts(bench: Bench, backbone: str, folder: str) -> None:
         bench.report.require(ratio, TARGETS["everything"], f"{backbone}, everything, {what}")
 
 
+def questions(bench: Bench, backbone: str, folder: str) -> None:
+    """Many events behind one question against a prompt of six tokens for each event.
+
+    Each in the batches that its defaults are or were; of Mistral's architecture a quarter of them.
+    """
+    share = 1 if backbone == SMOLLM2 else 4
+    n_events = 2 * _SCORED // share
+    data = load_events(None, n_events // 4, n_events)
+    variants = [
+        ours("minimal", folder, data, 32, "prompt.layout=minimal", scored=128),
+        ours("question", folder, data, _BATCH, "prompt.layout=question", scored=_SCORED),
+    ]
+    found = replace(bench, data=data).ladder(f"{backbone}, question", variants)
+    for what, ratio in found.items():
+        bench.report.require(ratio, QUESTION_TARGETS[what], f"{backbone}, question, {what}")
+
+
 def areas(bench: Bench, folder: str, layouts: Sequence[str], with_usual: bool) -> None:
     """AUC of each recipe after the same training events, on the same validation events."""
     data, found, notes = bench.data, {}, {}
@@ -193,7 +216,8 @@ def areas(bench: Bench, folder: str, layouts: Sequence[str], with_usual: bool) -
         )
     for name in layouts:
         # The package's own batch size: events, not steps, are what is equal.
-        variant = ours(name, folder, data, 32, *LAYOUTS[name])
+        batch = _BATCH if name == "question" else 32
+        variant = ours(name, folder, data, batch, *LAYOUTS[name])
         started = time.perf_counter()
         variant.train()
         notes[name] = f"{time.perf_counter() - started:.0f} s, {variant.n_tokens} tokens"
@@ -238,7 +262,7 @@ def _tabulate_areas(
 
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
-PARTS = ("engineering", "prompts", "auc")
+PARTS = ("engineering", "prompts", "question", "auc")
 
 
 @click.command()
@@ -271,7 +295,7 @@ def main(
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     torch.set_num_threads(options["threads"])
-    chosen = part or (PARTS if dataset is not None else PARTS[:2])
+    chosen = part or (PARTS if dataset is not None else PARTS[:3])
     if "auc" in chosen and dataset is None:
         raise click.UsageError("an AUC needs real events: give --dataset")
     if options["clock"] == "cpu" and options["threads"] != 1:
@@ -283,7 +307,7 @@ def main(
     data = load_events(dataset, options["events"], options["events"])
     clock = CLOCKS[options["clock"]]
     bench = Bench(report, data, options["batch"], options["repeats"], options["patience"], clock)
-    speed = {"engineering": engineering, "prompts": prompts}
+    speed = {"engineering": engineering, "prompts": prompts, "question": questions}
     for name in backbone or ("smollm2", "mistral"):
         with backbone_folder(name) as folder:
             for measured in (one for one in speed if one in chosen):

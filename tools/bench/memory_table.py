@@ -2,7 +2,7 @@
 
     python tools/bench/memory_table.py                            # Mistral-7B on 8, 12 and 24 GB
     python tools/bench/memory_table.py --cards 8 --scan           # every micro-batch there
-    python tools/bench/memory_table.py --model NAME --tokens 72   # another model, another prompt
+    python tools/bench/memory_table.py --model NAME --tokens 40   # another model, another question
 
 Whoever has the card compares with what `hepllm train` prints there, and with `train/memory_gib`
 in TensorBoard, which is what torch has reserved at most.
@@ -11,6 +11,7 @@ in TensorBoard, which is what torch has reserved at most.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ from transformers import AutoConfig, MistralConfig
 from hepllm.config import Config, load_config
 from hepllm.learning.budget import Batch, Budget, dropout_mask_bytes, training_needs
 from hepllm.learning.capacity import gpu_capacity
-from hepllm.model.adapter.fusion import NumericFusionAdapter
+from hepllm.model.adapter.fusion import NumericFusionAdapter, count_soft_tokens
 from hepllm.model.backbone import causal_model, sketch_backbone
 from hepllm.model.footprint import Weights, activation_model
+from hepllm.model.packing import EVENTS_PER_QUESTION
 
 CONFIG = Path(__file__).parents[2] / "configs" / "lhco-rnd.yaml"
 GIB = 2**30
@@ -32,8 +34,10 @@ ELEMENT = 2
 FLOAT32 = 4
 NF4_BLOCK, SCALE_BLOCK = 64, 256
 """Values that share a scale, and scales that share one (arXiv:2305.14314, section 3)."""
-COMPACT_TOKENS = 44
-"""Of a compact prompt with the features of the configuration (docs/explanation/prompts.md)."""
+QUESTION_TOKENS = 31
+"""Of a question with two masses (docs/explanation/prompts.md)."""
+ALIKE = 32
+"""Events of a batch that share a hypothesis."""
 
 
 def mistral_7b() -> MistralConfig:
@@ -89,7 +93,7 @@ def predicted_budget(
     Args:
         architecture: a transformers model configuration.
         config: of the experiment.
-        n_tokens: of a prompt.
+        n_tokens: of a prompt or, in the layout question, of what comes before an event.
         card_gib: memory of the card.
         taken_gib: what the CUDA context and a desktop take of it.
     """
@@ -101,7 +105,8 @@ def predicted_budget(
     adapter: list[torch.Tensor] = []
     if config.fusion.enabled:
         names = config.train.feature_names()
-        nfa = NumericFusionAdapter(names, shape.hidden, 1.0, config.fusion)
+        asks = config.prompt_layout == "question"
+        nfa = NumericFusionAdapter(names, shape.hidden, 1.0, config.fusion, reads_hypotheses=asks)
         adapter = list(nfa.state_dict().values())
     weights = predict_weights(sketch, causal.get_output_embeddings(), ELEMENT)
     needs = training_needs(weights, shape, lora.values(), adapter, config.train)
@@ -110,8 +115,17 @@ def predicted_budget(
         n_tokens=n_tokens,
         attention="flash",
         passes=2 if config.train.loss.r_drop else 1,
-        n_scored=config.evaluation.batch_size,
+        n_scored=config.evaluation.batch_size or EVENTS_PER_QUESTION,
     )
+    if config.prompt_layout == "question":
+        own = count_soft_tokens(config.train.feature_names(), config.fusion)
+        batch = replace(
+            batch,
+            n_tokens=n_tokens + own,
+            masked_attention="packed",
+            n_question=n_tokens,
+            n_alike=ALIKE,
+        )
     card = gpu_capacity(
         f"a card of {card_gib:g} GiB", int(card_gib * GIB), int(taken_gib * GIB), None
     )
@@ -137,7 +151,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", type=Path, default=CONFIG, help="of the experiment")
     parser.add_argument("--model", help="hub name or folder [Mistral-7B-Instruct-v0.3]")
-    parser.add_argument("--tokens", type=int, default=COMPACT_TOKENS, help="of a prompt")
+    parser.add_argument(
+        "--tokens", type=int, default=QUESTION_TOKENS, help="of a question or prompt"
+    )
     parser.add_argument("--cards", type=float, nargs="+", default=[8, 12, 24], help="GiB")
     parser.add_argument("--taken", type=float, default=1.5, help="GiB of context and desktop")
     parser.add_argument("--scan", action="store_true", help="show every setting")

@@ -26,9 +26,12 @@ from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
 from hepllm.config import Config, load_config
+from hepllm.hypotheses.hypothesis import OPEN, Hypothesis, parse_hypothesis
+from hepllm.hypotheses.words import EXAMPLE
 from hepllm.model.backbone import SMOLLM2, locate_model
-from hepllm.model.encoding import PromptEncoder
+from hepllm.model.encoding import EncodedPrompts, PromptEncoder
 from hepllm.model.inputs import ModelInputs
+from hepllm.model.packing import PackedPrompts
 
 PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "prompts.md"
 BEGIN, END = "<!-- made by tools/bench/prompt_tokens.py -->\n", "<!-- end -->\n"
@@ -76,17 +79,36 @@ def count(tokenizer: Any, config: Config) -> str:
     names = config.train.feature_names()
     encoder = PromptEncoder(tokenizer, names, config.prompt, config.fusion)
     prompts = encoder.encode(ModelInputs(events(len(names))))
+    if not isinstance(prompts, EncodedPrompts):
+        raise TypeError(f"expected EncodedPrompts, found {type(prompts)}")
     length = prompts.token_ids.shape[1]
     if prompts.attention_mask is None:
         return str(length)
     return f"{int(prompts.attention_mask.sum(1).min())} to {length}"
 
 
+def count_question(tokenizer: Any, config: Config, hypothesis: Hypothesis) -> str:
+    """Tokens of a question, and those of an event."""
+    names = config.train.feature_names()
+    encoder = PromptEncoder(tokenizer, names, config.prompt, config.fusion)
+    asked = np.full(1, hypothesis, dtype=object)
+    prompts = encoder.encode(ModelInputs(np.ones((1, len(names))), hypothesis=asked))
+    if not isinstance(prompts, PackedPrompts):
+        raise TypeError(f"expected PackedPrompts, found {type(prompts)}")
+    shared = prompts.longest_question
+    return f"{shared} + {prompts.n_tokens_of_event - shared}"
+
+
 def table() -> Iterator[str]:
     """The lines of the table."""
     tokenizers = [mistral_tokenizer(), AutoTokenizer.from_pretrained(locate_model(SMOLLM2))]
-    yield "| layout | features | chat template | Mistral v3 | SmolLM2 |"
+    yield "| layout | hypothesis or features | chat template | Mistral v3 | SmolLM2 |"
     yield "|---|---|---|---|---|"
+    asked = {"open": OPEN, "two masses, both decays": parse_hypothesis(EXAMPLE)}
+    for (name, hypothesis), template in product(asked.items(), (False, True)):
+        config = load_config(overrides=[f"prompt.chat_template={str(template).lower()}"])
+        counts = " | ".join(count_question(one, config, hypothesis) for one in tokenizers)
+        yield f"| question | {name} | {'yes' if template else 'no'} | {counts} |"
     for layout, features, template in product(
         ("minimal", "compact", "full"), ("cathode", "search", "all"), (False, True)
     ):

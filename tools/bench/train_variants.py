@@ -46,8 +46,10 @@ LAYOUTS: dict[str, tuple[str, ...]] = {
     "compact": ("prompt.layout=compact", *TEXT),
     "compact + numbers": ("prompt.layout=compact",),
     "minimal + numbers": ("prompt.layout=minimal",),
+    "question": ("prompt.layout=question",),
 }
-"""Prompts from the longest to the shortest; those with numbers have the adapter."""
+"""Prompts from the longest to the shortest; the last three have the adapter, ``question`` packs
+events behind one text."""
 
 
 class WholePrompts(PromptEncoder):
@@ -55,7 +57,10 @@ class WholePrompts(PromptEncoder):
 
     def encode(self, inputs: ModelInputs) -> EncodedPrompts:
         """Encodes events, whose prompts are all read in full."""
-        return replace(super().encode(inputs), n_shared=0)
+        prompts = super().encode(inputs)
+        if not isinstance(prompts, EncodedPrompts):
+            raise TypeError(f"expected EncodedPrompts, found {type(prompts)}")
+        return replace(prompts, n_shared=0)
 
 
 def encoder_of(
@@ -83,7 +88,13 @@ class Variant:
 
 
 def ours(
-    name: str, folder: str, data: TrainingData, batch: int, *overrides: str, share: bool = True
+    name: str,
+    folder: str,
+    data: TrainingData,
+    batch: int,
+    *overrides: str,
+    share: bool = True,
+    scored: int | None = None,
 ) -> Variant:
     """The package's own training step and scoring.
 
@@ -91,16 +102,24 @@ def ours(
         name: of the variant.
         folder: of the backbone.
         data: events; training goes through them once.
-        batch: events a step, and a scoring pass.
+        batch: events a step.
         overrides: of the configuration.
         share: whether prompts may share their beginning.
+        scored: events a scoring pass; None: as many as in a step.
     """
     settings = (f"backbone.name={folder}", f"train.batch_size={batch}", "train.epochs=1")
     config = load_config(overrides=[*settings, *overrides])
     backbone = load_backbone(config.backbone, config.seed)
     encoder = encoder_of(backbone.tokenizer, config, PromptEncoder if share else WholePrompts)
     names = config.train.feature_names()
-    classifier = build_classifier(backbone, encoder.label_tokens, names, config.fusion, config.seed)
+    classifier = build_classifier(
+        backbone,
+        encoder.label_tokens,
+        names,
+        config.fusion,
+        config.seed,
+        reads_hypotheses=encoder.reads_hypotheses,
+    )
     trainer = Trainer.fresh(classifier, encoder, data, TrainingPlan.of(config))
 
     def train() -> None:
@@ -108,9 +127,10 @@ def ours(
             trainer.step(step, measure=False)
 
     def score(table: EventTable) -> NDArray[np.float64]:
-        return score_events(classifier, encoder, model_inputs(table), batch_size=batch)
+        inputs = model_inputs(table)
+        return score_events(classifier, encoder, inputs, batch_size=scored or batch)
 
-    n_tokens = encoder.encode(data.inputs.take(slice(batch))).token_ids.shape[1]
+    n_tokens = encoder.encode(data.inputs.take(slice(batch))).n_tokens_of_event
     return Variant(name, n_tokens, train, score)
 
 
