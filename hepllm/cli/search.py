@@ -12,6 +12,8 @@ from hepllm.cli.options import PATH, Settings, common, hypothesis_option, print_
 from hepllm.config.inputs import GEV, EnergyUnit
 
 if TYPE_CHECKING:
+    from hepllm.config import Config
+    from hepllm.stages.plane_scan import PlaneReport
     from hepllm.stages.search import SearchReport
 
 UNITS = tuple(GEV)
@@ -37,6 +39,7 @@ UNITS = tuple(GEV)
 @click.option("--efficiencies", metavar="SHARE,...", help="Shares of the events that cuts keep.")
 @click.option("--signal", multiple=True, type=PATH, help="Table of simulated signal.")
 @hypothesis_option
+@click.option("--scan", is_flag=True, help="Scan hypotheses over the masses of X and Y.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier search in the output.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
 @common
@@ -61,6 +64,7 @@ def search(
     efficiencies: str | None,
     signal: Sequence[Path],
     hypothesis: str | None,
+    scan: bool,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -72,7 +76,13 @@ def search(
 
     Writes submission.json, pictures and a page. Labels, if there are any, are read after that, and
     the truth stands beside: unblinding.json.
+
+    With --scan, a run that was trained with hypotheses scores a dataset under a grid of masses of X
+    and Y: a p-value and limits for each, and one p-value for all, in scan.json and pictures. INPUT
+    is then RUN and DATASET, or the dataset with --run.
     """
+    if scan and run is None and len(inputs) == 2 and (inputs[0] / "run.json").is_file():
+        run, inputs = inputs[0], inputs[1:]
     of_tables = {
         "--light": light,
         "--heavy": heavy,
@@ -86,8 +96,11 @@ def search(
     is_dataset = _is_dataset(inputs, run, scores, [name for name, one in of_tables.items() if one])
     if run is not None and signal:
         raise click.UsageError("--signal: a run has its own, the signal of its validation events")
-    if hypothesis is not None and run is None:
-        raise click.UsageError("--hypothesis: a run reads it; give --run RUN")
+    for option, is_given in (("--hypothesis", hypothesis is not None), ("--scan", scan)):
+        if is_given and run is None:
+            raise click.UsageError(f"{option}: a run reads hypotheses; give --run RUN")
+    if scan and hypothesis is not None:
+        raise click.UsageError("--hypothesis and --scan: give one of them; a scan has its own")
     low, high = mass_range or (None, None)
     options = {
         "evaluation__search__mass": mass,
@@ -100,6 +113,10 @@ def search(
     from hepllm.stages import search as stage
 
     output = output or Path("searches") / stage.box_name(inputs)
+    if scan and run is not None:
+        report = _scan_dataset(settings, options, inputs[0], output, run, overwrite=overwrite)
+        print_reports([report], report.tree(), as_json=as_json)
+        return
     if is_dataset:
         found = _search_dataset(
             settings,
@@ -129,6 +146,30 @@ def search(
     print_reports([found], found.tree(), as_json=as_json)
 
 
+def _scan_dataset(
+    settings: Settings,
+    options: Mapping[str, Any],
+    folder: Path,
+    output: Path,
+    run: Path,
+    *,
+    overwrite: bool,
+) -> PlaneReport:
+    from hepllm.stages.plane_scan import scan_dataset
+
+    config = _config_of(settings, options, run)
+    return scan_dataset(folder, config, output, run=run, overwrite=overwrite)
+
+
+def _config_of(settings: Settings, options: Mapping[str, Any], run: Path | None) -> Config:
+    """The settings of a search, on top of those of the run where no file is given."""
+    from hepllm.runs.folder import open_run
+
+    if run is None or settings.file is not None:
+        return settings.load(**options)
+    return settings.on_top_of(open_run(run).config, **options)
+
+
 def _search_dataset(
     settings: Settings,
     options: Mapping[str, Any],
@@ -140,13 +181,11 @@ def _search_dataset(
     overwrite: bool,
 ) -> SearchReport:
     """Searches a dataset; ``source`` has a run, or a file, its column and tables of signal."""
-    from hepllm.runs.folder import open_run
     from hepllm.runs.scored_tables import TableColumns, read_signal
     from hepllm.stages.search import search_dataset
 
     run, scores, score, signal = source
-    own = None if run is None or settings.file is not None else open_run(run).config
-    config = settings.load(**options) if own is None else settings.on_top_of(own, **options)
+    config = _config_of(settings, options, run)
     columns = TableColumns(score=score, mass=config.evaluation.search.mass)
     reference = read_signal(signal, columns) if signal else None
     return search_dataset(

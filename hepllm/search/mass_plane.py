@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array, vstack
 
-from hepllm.arrays import Floats, Ints
+from hepllm.arrays import Bools, Floats, Ints
 from hepllm.config.evaluation import MassPlaneConfig, SearchConfig
 from hepllm.errors import InputError
 from hepllm.hypotheses.hypothesis import Hypothesis, parse_hypothesis
@@ -19,7 +19,13 @@ from hepllm.search.hunt import BoxEvents, check_scores, usable_cuts
 from hepllm.search.spectra import ScoreCut, bin_edges
 
 Score = Callable[[Hypothesis], Floats]
-"""Scores all N events of a box under a hypothesis, shape (N,)."""
+"""Scores the N events of a box under a hypothesis, shape (N,); NaN outside of the m_jj range."""
+
+
+def in_mass_range(m_jj: Floats, config: SearchConfig) -> Bools:
+    """The events, shape (N,), that a search looks at, by their mass in GeV."""
+    edges = bin_edges(config.m_jj_min, config.m_jj_max, config.bin_width)
+    return np.asarray((m_jj >= edges[0]) & (m_jj < edges[-1]))
 
 
 def plane_points(config: MassPlaneConfig, trained: TrainedRange | None) -> list[Hypothesis]:
@@ -116,12 +122,12 @@ def select_in_plane(
         InputError: if a score is not finite, or too few events are in the m_jj range.
     """
     edges = bin_edges(config.m_jj_min, config.m_jj_max, config.bin_width)
-    in_range = (events.m_jj >= edges[0]) & (events.m_jj < edges[-1])
+    in_range = in_mass_range(events.m_jj, config)
     m_jj = events.m_jj[in_range]
     cuts, passing = [], []
     for hypothesis in hypotheses:
         scores = score(hypothesis)
-        check_scores(scores)
+        check_scores(np.where(in_range, scores, 0.0))
         inside = scores[in_range]
         mine = usable_cuts(inside, config)[-config.plane.selections :]
         cuts.append(mine)

@@ -17,6 +17,7 @@ from hepllm.evaluation.curves import CurvesRecord
 from hepllm.evaluation.seeds import SpreadRecord
 from hepllm.records import FileRecord, Quantity, Record, is_by_efficiency, quantity_of
 from hepllm.report.records import LabelledMetrics, RunRecord, UnlabelledMetrics
+from hepllm.search.plane_records import PlaneScan
 from hepllm.search.records import Submission, Unblinding
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -28,6 +29,7 @@ FILES: Mapping[str, type[FileRecord]] = {
     "spread.json": SpreadRecord,
     "submission.json": Submission,
     "unblinding.json": Unblinding,
+    "scan.json": PlaneScan,
     "run.json": RunRecord,
 }
 
@@ -37,8 +39,8 @@ _INTRODUCTION = """\
 <!-- made by tools/docs/metrics_reference.py; change the records in hepllm/ and run it again -->
 
 `hepllm eval` writes `metrics.json` and `curves.json` below `RUN/eval/<set>/`, `spread.json` for
-several runs, `submission.json` for a search and `unblinding.json` for its key; `hepllm train`
-writes `run.json`. Each holds `schema_version`, which is larger where a key has changed its meaning;
+several runs, `submission.json` for a search and `unblinding.json` for its key; `hepllm search
+--scan` writes `scan.json`, `hepllm train` `run.json`. Each holds `schema_version`, which is larger where a key has changed its meaning;
 a later version of hepllm may add keys. A number that does not exist is null. `X` in a key stands
 for a signal efficiency, 0.1, 0.3 or 0.5. A type that is a link is described there."""
 

@@ -1,0 +1,150 @@
+"""``hepllm search RUN DATASET --scan``: from a run with hypotheses to ``scan.json``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from hepllm.cli import cli
+from hepllm.config import Config
+from hepllm.data.signal_points import SignalPoint, SignalPoints, points_beside
+from hepllm.runs.run_model import PieceScorer
+from hepllm.search.plane_records import PlaneScan
+from hepllm.stages.preprocess import preprocess
+from hepllm.stages.train import train
+
+MASSES = ((500.0, 100.0), (300.0, 300.0), (250.0, 80.0))
+
+SCAN = (
+    *("--set", "evaluation.search.plane.masses=5", "--set", "evaluation.search.plane.toys=200"),
+    *("--set", "evaluation.search.plane.max_toys=200", "--set", "evaluation.search.limit_toys=50"),
+    *("--set", "evaluation.search.efficiencies=[0.05]"),
+)
+
+pytestmark = pytest.mark.usefixtures("undrawn_figures")
+
+
+def events(masses: np.ndarray, is_signal: np.ndarray, seed: int) -> np.ndarray:
+    """Rows of m_jj, jet masses, tau21 and label, for true masses of X and Y (N, 2)."""
+    random = np.random.default_rng(seed)
+    of_background = np.exp(random.uniform(np.log(40), np.log(600), masses.shape))
+    both = np.where(is_signal[:, None], masses, of_background)
+    light, heavy = np.sort(both * random.normal(1, 0.05, masses.shape), axis=1).T
+    tau21 = np.clip(random.normal(0.55 - 0.2 * is_signal[:, None], 0.1, masses.shape), 0.05, 1)
+    m_jj = np.where(is_signal, random.normal(3500, 80, len(masses)),
+                    random.exponential(700, len(masses)) + 2600)  # fmt: skip
+    return np.column_stack([m_jj, light, heavy - light, tau21, is_signal])
+
+
+def write(file: Path, rows: np.ndarray) -> None:
+    names = "m_jj,jet_mass_light,jet_mass_delta,tau21_light,tau21_heavy,label"
+    np.savetxt(file, rows, delimiter=",", header=names, comments="", fmt="%.6g")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, tiny_config: Callable[..., Config]) -> Path:
+    """A run that was trained on three signals, and a ``box`` with one of them."""
+    made = tmp_path_factory.mktemp("scan")
+    config = tiny_config(
+        *("preprocess.executor=serial", "preprocess.format=features", "prompt.layout=question"),
+        *("train.features=cathode", "train.epochs=1", "evaluation.scoring.executor=serial"),
+    )
+    n_each = 300
+    masses = np.repeat(MASSES, n_each, axis=0)
+    write(made / "grid.csv", events(masses, np.arange(len(masses)) % 2 == 1, 3))
+    points = [
+        SignalPoint(
+            m_zprime=3500, m_x=x, m_y=y, first=place * n_each, events=n_each, generated=n_each
+        )
+        for place, (x, y) in enumerate(MASSES)
+    ]
+    SignalPoints(points=points).write(points_beside(made / "grid.csv"))
+    preprocess([made / "grid.csv"], made / "grid", config)
+    train(made / "grid", made / "run", config, overwrite=False)
+    n_box = 1500
+    write(made / "box.csv", events(np.tile(MASSES[0], (n_box, 1)), np.arange(n_box) < 30, 4))
+    preprocess([made / "box.csv"], made / "box", config)
+    return made
+
+
+def search(*words: str | Path) -> Result:
+    return CliRunner().invoke(cli, ["search", *map(str, words), "-q"])
+
+
+@pytest.fixture(scope="module")
+def scanned(folder: Path) -> Path:
+    """The folder of a scan."""
+    done = search(folder / "run", folder / "box", "--scan", "--output", folder / "scan", *SCAN)
+    assert done.exit_code == 0, done.output
+    assert "under any of" in done.output
+    return folder / "scan"
+
+
+def test_every_point_has_a_p_value_and_a_limit(scanned: Path) -> None:
+    found = PlaneScan.read(scanned / "scan.json", "scan again")
+    masses = [one.m_jets_gev for one in found.points]
+    assert len(set(masses)) == found.n_points == len(masses) == 6
+    assert found.trained_range is not None
+    assert found.trained_range.heavier_max == 500
+    assert all(250 <= heavy <= 500 and 80 <= light <= 300 for heavy, light in masses)
+    assert found.p_value >= min(one.p_value for one in found.points)
+    assert found.n_toys == 200
+    for one in found.points:
+        assert one.n_selected == pytest.approx(0.05 * found.n_in_range, abs=5)
+        assert one.limit is not None
+        assert one.limit.selected.expected > 0
+    known = [one for one in found.points if one.limit is not None and one.limit.box is not None]
+    assert (500.0, 80.0) in [one.m_jets_gev for one in known]
+
+
+def test_files_and_page(scanned: Path) -> None:
+    names = {file.name for file in scanned.iterdir()}
+    assert names == {"scan.json", "scan.txt", "scan.html", "scan.png", "scan_limits.png"}
+    page = (scanned / "scan.html").read_text()
+    assert "Scan of hypotheses in box" in page
+    assert page.count("data:image/png") == 2
+
+
+def test_scores_are_kept_by_hypothesis(
+    folder: Path, scanned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = sorted((folder / "run" / "scores" / "box-scan").glob("*.parquet"))
+    assert len(kept) == PlaneScan.read(scanned / "scan.json", "").n_points
+    calls = []
+    score = PieceScorer.score
+
+    def counted(self: PieceScorer, inputs: object) -> object:
+        calls.append(len(inputs))  # type: ignore[arg-type]
+        return score(self, inputs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(PieceScorer, "score", counted)
+    again = ("--scan", "--output", scanned, "--overwrite", "--json", *SCAN)
+    done = search(folder / "box", "--run", folder / "run", *again)
+    assert done.exit_code == 0, done.output
+    assert not calls
+    assert json.loads(done.stdout)["best"]
+    kept[0].unlink()
+    assert search(folder / "box", "--run", folder / "run", *again).exit_code == 0
+    in_range = PlaneScan.read(scanned / "scan.json", "").n_in_range
+    assert sum(calls) == in_range
+
+
+def test_what_does_not_fit_is_refused(folder: Path, scanned: Path) -> None:
+    run, box = folder / "run", folder / "box"
+    for words, reason in (
+        ((box, "--scan"), "give --run RUN"),
+        ((run, box, "--scan", "--hypothesis", "X -> bb"), "give one of them"),
+        ((run, box, "--scan", "--output", scanned), "exists"),
+        (
+            (run, box, "--scan", "--set", "evaluation.search.plane.m_min=600", "--output", "o"),
+            "no pair of masses",
+        ),
+    ):
+        done = search(*words)
+        assert done.exit_code == 2
+        assert reason in done.output
