@@ -42,7 +42,7 @@ _SmallShare = Annotated[float, Field(gt=0, le=0.2)]
 
 
 class MassPlaneConfig(Section):
-    """The scan of hypotheses over the masses of X and Y; see docs/how-to/search.md."""
+    """The scan of hypotheses over the masses of X and Y; see docs/how-to/mass-plane.md."""
 
     masses: Annotated[int, Field(ge=2, le=30)] = setting(
         10, "Masses of X and of Y, in equal ratios; all their pairs are points"
