@@ -14,7 +14,7 @@ import logging
 import math
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 
 import numpy as np
@@ -36,6 +36,13 @@ LOG = logging.getLogger(__name__)
 
 _BLOCK = 200
 """Pseudo-experiments that are made together."""
+
+_FACTORS = 3
+"""Smallest number of parameters of the factor on the shape of rejected events.
+
+A point of heavy X and Y selects background with heavy jets, which sets in at a higher m_jj. A
+factor with two parameters does not follow that, and too few events pass to ask for a third.
+"""
 
 _MIN_EXCEEDING = 20
 """Pseudo-experiments exceeding the data below which more are made."""
@@ -167,7 +174,7 @@ def scan_plane(spectra: PlaneSpectra, config: SearchConfig, seed: int) -> PlaneR
     Raises:
         RunError: if a background cannot be fitted.
     """
-    background = prepare_background(spectra.edges, config)
+    background = replace(prepare_background(spectra.edges, config), least_factors=_FACTORS)
     rejected = background.fit_rejected(spectra.rejected)
     n_selections = spectra.shape[1]
     selected = [

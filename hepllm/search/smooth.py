@@ -70,6 +70,7 @@ class SmoothBackground:
         log_width: (B,) logarithm of the bin widths.
         parameter_p: p-value below which another parameter is added; 0 never adds one.
         windows: windows of the scan.
+        least_factors: smallest number of parameters of the factor.
     """
 
     method: Method
@@ -78,6 +79,7 @@ class SmoothBackground:
     log_width: Floats
     parameter_p: float
     windows: Windows
+    least_factors: int = _N_FACTOR[0]
 
     def fit_rejected(self, counts: Floats) -> BatchFit:
         """Fits T spectra of rejected events, shape (T, B)."""
@@ -104,7 +106,7 @@ class SmoothBackground:
         """Fits T spectra of selected events, shape (T, B), given the fits of rejected ones."""
         basis, offset, n_min = self.shape, self.log_width, _N_SHAPE[0]
         if self.method == "template":
-            basis, offset, n_min = self.factor, self.template(rejected), _N_FACTOR[0]
+            basis, offset, n_min = self.factor, self.template(rejected), self.least_factors
         simplest = fit(counts, basis[:, :n_min], offset)
         bump = scan_batch(counts, simplest.expected, self.windows)
         sizes = count_parameters(
@@ -119,7 +121,7 @@ class SmoothBackground:
 
     def smallest_basis(self) -> Floats:
         """Columns of rejected and selected events, (2B, P), with the fewest parameters."""
-        shape, factor = self.shape[:, : _N_SHAPE[0]], self.factor[:, : _N_FACTOR[0]]
+        shape, factor = self.shape[:, : _N_SHAPE[0]], self.factor[:, : self.least_factors]
         if self.method == "dijet":
             return np.concatenate([np.zeros_like(shape), shape])
         return np.block([[shape, np.zeros_like(factor)], [shape, factor]])

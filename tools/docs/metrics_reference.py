@@ -42,7 +42,8 @@ _INTRODUCTION = """\
 several runs, `submission.json` for a search and `unblinding.json` for its key; `hepllm search
 --scan` writes `scan.json`, `hepllm train` `run.json`. Each holds `schema_version`, which is larger
 where a key has changed its meaning; a later version of hepllm may add keys. A number that does not
-exist is null. `X` in a key stands for a signal efficiency, 0.1, 0.3 or 0.5. A type that is a link is described there."""
+exist is null. `X` in a key stands for a signal efficiency, 0.1, 0.3 or 0.5. A type that is
+a link is described there."""
 
 _WORDS: Mapping[Any, str] = {
     bool: "true or false",
