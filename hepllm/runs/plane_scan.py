@@ -151,7 +151,7 @@ def _signals(
 ) -> PlaneSignals | None:
     """The validation signal of a run, of the decays that a scan states; None without any."""
     names = tuple(dict.fromkeys((*run.config.train.feature_names(), mass)))
-    table = run.validation_table(names)
+    table = run.validation_table(names, particles=run.config.fusion.constituents)
     table = table.take(table.label == SIGNAL)
     signals = run.dataset().true_signals(table).tolist()
     stated = {one for one in (plane.decay_x, plane.decay_y) if one is not None}
