@@ -33,7 +33,8 @@ def ask(model: RunModel, question: Question, kept: KeptScores) -> RunModel:
     if question.is_open:
         return model
     dataset = run.dataset()
-    table = run.validation_table(run.config.train.feature_names())
+    names, constituents = run.config.train.feature_names(), run.config.fusion.constituents
+    table = run.validation_table(names, particles=constituents)
     table = table.take(question.reference_events(dataset, table))
     hypotheses = question.hypotheses(dataset, table, run.config.seed)
     inputs = replace(model_inputs(table), hypothesis=hypotheses)
