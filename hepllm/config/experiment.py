@@ -60,6 +60,8 @@ class Config(Section):
                 "train.loss.r_drop compares two dropout masks, and there is no dropout: "
                 "set backbone.lora.dropout or fusion.dropout"
             )
+        if self.train.nfa_alone.epochs and not self.fusion.enabled:
+            raise ValueError("train.nfa_alone needs fusion.enabled to train the adapter")
         if self.train.warmup_fusion_steps and not self.fusion.enabled:
             raise ValueError("train.warmup_fusion_steps needs fusion.enabled to train the adapter")
         return self

@@ -233,6 +233,14 @@ class HypothesisConfig(Section):
     )
 
 
+class AloneConfig(Section):
+    """First training of the adapter alone, with a linear layer in place of the language model."""
+
+    epochs: NonNegative = setting(0.0, "Passes over the training events; 0: none")
+    batch_size: Count = setting(128, "Events per step")
+    lr: Positive = setting(3e-3, "Peak learning rate, which falls along half a cosine")
+
+
 class TrainConfig(Section):
     """The optimisation of LoRA and adapter weights, each with its own optimizer."""
 
@@ -270,6 +278,7 @@ class TrainConfig(Section):
     nfa_warmup_fraction: Fraction | None = setting(
         None, "Share of steps with a rising rate of the adapter; null: as warmup_fraction"
     )
+    nfa_alone: AloneConfig = AloneConfig()
     warmup_fusion_steps: WholeNumber = setting(0, "First steps, in which only the adapter learns")
     layerwise_lr_decay: Annotated[float, Field(gt=0, le=1)] = setting(
         1.0, "Factor on the LoRA rate from each layer to the one below (arXiv:1801.06146); 1: none"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hepllm.errors import InputError, StoppedError
+from hepllm.learning.adapter_alone import train_adapter_alone
 from hepllm.learning.averaging import WeightAverage
 from hepllm.learning.checkpoint import (
     Progress,
@@ -91,13 +92,16 @@ def fit(
         LOG.info("continuing after step %d", progress.step)
     elif classifier.nfa is not None:
         classifier.nfa.fit(data.inputs)
+    classifier.train()
+    trainer = Trainer(
+        classifier, encoder, data, plan, tuple(groups), team=team, listeners=tuple(listeners)
+    )
+    if resume_from is None:
+        train_adapter_alone(trainer)
     average = None if decay is None else WeightAverage(weights, decay)
     if average is not None and resume_from is not None:
         load_average(resume_from, average)
-    classifier.train()
-    trainer = Trainer(
-        classifier, encoder, data, plan, tuple(groups), average, team, tuple(listeners)
-    )
+    trainer = replace(trainer, average=average)
     if resume_from is not None:
         load_loss_scale(resume_from, trainer.scaler)
         warn_of_precision(resume_from, classifier)

@@ -274,7 +274,7 @@ class Trainer:
         listeners: tuple[Listener, ...] = (total, *self.listeners)
         for part in mine.micro_batches(size):
             some = mine.take(part)
-            targets = torch.from_numpy(self._targets(some)).float().to(device)
+            targets = torch.from_numpy(self.targets_of(some)).float().to(device)
             weights = torch.from_numpy(self.event_weights[some.events]).float()
             share = float(weights.abs().sum()) / total_weight
             weights = weights.to(device)
@@ -318,7 +318,7 @@ class Trainer:
         )
         return background_dependence(logits[:, 1] - logits[:, 0], masses, labels, weights)
 
-    def _targets(self, shown: Shown) -> Floats:
+    def targets_of(self, shown: Shown) -> Floats:
         """Targets of some events, shape (B,): 0 for signal under another's hypothesis."""
         targets = self.data.targets[shown.events]
         return targets if shown.is_wrong is None else np.where(shown.is_wrong, 0.0, targets)

@@ -45,6 +45,8 @@ TRAINING = (
     "train.keep_checkpoints=9",
     "train.ema_decay=0.9",
     "train.nfa_weight_decay=0.1",
+    "train.nfa_alone.epochs=2",
+    "train.nfa_alone.batch_size=16",
 )
 """Six steps."""
 

@@ -76,7 +76,8 @@ class NumericFusionAdapter(nn.Module):
             self.numbers = NumberEncoder(names, hidden_size, embedding_rms, config, comparison)
         if config.constituents:
             self.particles = ParticleEncoder(hidden_size, embedding_rms, config.particles)
-        self._rms = embedding_rms
+        self.hidden_size = hidden_size
+        self.embedding_rms = embedding_rms
 
     @property
     def encoders(self) -> tuple[TokenEncoder, ...]:
@@ -112,7 +113,7 @@ class NumericFusionAdapter(nn.Module):
     @torch.no_grad()
     def relative_rms(self, inputs: ModelInputs) -> float:
         """Returns the root mean square of soft tokens over that of the model's embeddings."""
-        return float(self(inputs).square().mean().sqrt() / self._rms)
+        return float(self(inputs).square().mean().sqrt() / self.embedding_rms)
 
     def weights(self) -> dict[str, nn.Parameter]:
         """Returns the weights by their names in checkpoints."""
