@@ -63,6 +63,12 @@ def test_the_study_prints_both_tables(
             SignalPoints(points=points).write(points_beside(file))
         preprocess([file], tmp_path / name, config)
         arguments += [f"--{name}", str(tmp_path / name)]
+    mixed = tmp_path / "real.h5"
+    with write_lhco(mixed, 120, labelled=True) as writer:
+        rows = dijet_events(120, seed=9)
+        writer.append(rows[:, :-1], rows[:, -1])
+    preprocess([mixed], tmp_path / "real", config)
+    arguments += ["--real", str(tmp_path / "real")]
     found = CliRunner().invoke(tools["extended"].main, arguments, catch_exceptions=False)
     rows = [line for line in found.output.splitlines() if line.startswith("| ")]
     assert [row.split(" | ")[1] for row in rows if row.startswith("| each point")] == [
@@ -71,4 +77,4 @@ def test_the_study_prints_both_tables(
         "`masses + tau`",
         "`extended`",
     ]
-    assert len(rows) == 2 + 3 * 4 + 2 * 4
+    assert len(rows) == 2 + 4 * 4 + 2 * 4

@@ -10,6 +10,8 @@ one signal      on one half of the events of --signal, tested on the other
 each point      on one half of the events of a signal of --points, tested on the other; the mean
 grid            on all events of --grid, tested on the same halves of --points; the mean
 
+With --real, the trainings of one signal are also tested on labelled events of another origin.
+
 Intervals of 95 % come from replicas of all test events, paired between feature sets, and from the
 scatter of the trainings. The second table says what cuts on each score do to the background's m_jj;
 its intervals are of the events, for one of the trainings, the one of the median rank correlation.
@@ -60,10 +62,12 @@ class Case:
     Attributes:
         signal: signal events of the training.
         tested: other signal events, one table a signal.
+        background: background of the test; None for that of the study.
     """
 
     signal: EventTable
     tested: tuple[EventTable, ...]
+    background: EventTable | None = None
 
 
 def halves_by_point(dataset: Dataset) -> Iterator[tuple[EventTable, EventTable]]:
@@ -116,7 +120,8 @@ class Study:
             background, scored = self.background.take(chosen), []
             for case in cases:
                 scorer = train(case.signal, background, features, seed)
-                of_background = scorer.score(self.tested.features[:, columns])
+                tested = self.tested if case.background is None else case.background
+                of_background = scorer.score(tested.features[:, columns])
                 scored += [
                     Scored(scorer.score(signal.features[:, columns]), of_background)
                     for signal in case.tested
@@ -132,15 +137,14 @@ class Study:
 @click.option("--grid", type=PATH, required=True, help="Signals of many masses, for training.")
 @click.option("--points", type=PATH, required=True, help="Other signals of known masses.")
 @click.option("--signal", type=PATH, required=True, help="Events of one signal.")
+@click.option("--real", type=PATH, help="Labelled events, tested with the trainings of --signal.")
 @click.option("--training-events", default=60_000, show_default=True, help="Background of each.")
 @click.option("--seeds", default=5, show_default=True, help="Trainings of each kind.")
 @click.option("--replicas", default=300, show_default=True, help="Bootstrap replicas.")
 @click.option("--seed", default=1, show_default=True)
 @click.option("--only", multiple=True, help="Kind of training; repeatable; else all three.")
 @click.option("--features", multiple=True, type=click.Choice(list(FEATURE_SETS)))
-def main(
-    grid: Path, points: Path, signal: Path, only: tuple[str, ...], replicas: int, **options: Any
-) -> None:
+def main(grid: Path, points: Path, signal: Path, only: tuple[str, ...], **options: Any) -> None:
     """Compares feature sets of a boosting."""
     configure_logging(0)
     study = Study(
@@ -157,14 +161,18 @@ def main(
         "each point": [Case(first, (second,)) for first, second in of_points],
         "grid": [Case(read_dataset(grid).load(NAMES), tuple(odd for _, odd in of_points))],
     }
+    if options["real"] is not None:
+        real = read_dataset(options["real"]).load(NAMES)
+        classes = [real.take(real.label == label) for label in (SIGNAL, BACKGROUND)]
+        cases["one signal, real events"] = [Case(one[0], (classes[0],), classes[1])]
     of_power, of_masses = [_head(COLUMNS)], [_head(SCULPTING)]
     for name in only or cases:
         scored = {
             label: study.score(cases[name], FEATURE_SETS[label])
             for label in options["features"] or FEATURE_SETS
         }
-        of_power += _rows(name, scored, replicas, study.seed)
-        if len(cases[name]) == 1:
+        of_power += _rows(name, scored, options["replicas"], study.seed)
+        if len(cases[name]) == 1 and cases[name][0].background is None:
             masses = read_dataset(options["test_background"]).load(["m_jj"]).column("m_jj")
             of_masses += _sculpting_rows(name, scored, masses, study.seed)
     click.echo("\n".join([*of_power, "", *of_masses]))
