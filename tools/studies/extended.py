@@ -290,6 +290,8 @@ def passing(trainings: Trainings) -> float:
 
 def cell(mean: Mean, digits: int) -> str:
     """A mean with its interval."""
+    if np.isnan(mean.value):
+        return "undefined"
     low, high = mean.interval
     return f"{mean.value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
