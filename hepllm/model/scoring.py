@@ -59,7 +59,7 @@ def score_events(
     Returns:
         Logit of signal minus logit of background, shape (N,).
     """
-    scores, order = np.empty(len(inputs)), _by_hypothesis(inputs)
+    scores, order = np.empty(len(inputs)), order_by_hypothesis(inputs)
     size = encoder.events_at_once if batch_size is None else batch_size
     was_training = classifier.training
     classifier.eval()
@@ -77,7 +77,7 @@ def score_events(
     return scores
 
 
-def _by_hypothesis(inputs: ModelInputs) -> NDArray[np.int64]:
+def order_by_hypothesis(inputs: ModelInputs) -> NDArray[np.int64]:
     """Positions of N events, shape (N,), in which those of one hypothesis are neighbours."""
     if inputs.hypothesis is None:
         return np.arange(len(inputs))

@@ -29,6 +29,7 @@ from hepllm.data.work_folder import WorkFolder, work_folder
 from hepllm.files import write_errors
 from hepllm.hypotheses.hypothesis import Hypothesis
 from hepllm.model.inputs import ModelInputs
+from hepllm.model.scoring import order_by_hypothesis
 from hepllm.runs.folder import Run
 from hepllm.runs.pieces import TableSource, cut_parts, score_missing, seconds_of_parts
 from hepllm.runs.run_model import PieceScorer
@@ -98,8 +99,9 @@ class KeptScores:
 
         def make(work: WorkFolder) -> TimedScores:
             parts = cut_parts(len(inputs), self.settings.piece_size)
+            order = order_by_hypothesis(inputs)  # few hypotheses in a piece, so less to encode
             done = score_missing(
-                TableSource(inputs),
+                TableSource(inputs if inputs.hypothesis is None else inputs.take(order)),
                 parts,
                 scorer,
                 work,
@@ -110,7 +112,8 @@ class KeptScores:
             # Of a call that continued another, the time of all events at the rate of its own.
             seconds = done.seconds * len(inputs) / done.n_scored if done.n_scored else 0.0
             columns = [work.parts.load(str(part))["score"].to_numpy() for part in parts]
-            score = np.concatenate([np.empty(0), *columns])
+            score = np.empty(len(inputs))
+            score[order] = np.concatenate([np.empty(0), *columns])
             return TimedScores(score, seconds or seconds_of_parts(work, parts))
 
         return self.get(sample, name, origin, inputs, make, also=also)
