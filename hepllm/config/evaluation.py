@@ -102,6 +102,9 @@ class SearchConfig(Section):
         "template",
         "Fit to selected events: shape of the rejected ones times a factor, or a dijet function",
     )
+    factor_parameters: Annotated[int, Field(ge=1, le=6)] = setting(
+        2, "Fewest parameters of the factor on the template; under a hypothesis at least 3"
+    )
     parameter_p: Fraction = setting(0.05, "p-value of a likelihood ratio to add one fit parameter")
     toys: Count = setting(1000, "Initial number of pseudo-experiments")
     max_toys: Count = setting(

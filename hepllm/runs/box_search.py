@@ -21,7 +21,7 @@ from hepllm.evaluation.scores import ScoredEvents
 from hepllm.files import file_digest, sync
 from hepllm.pictures.search import plot_jet_masses, plot_limits, plot_spectrum
 from hepllm.schema import SIGNAL, is_search_safe
-from hepllm.search.hunt import BoxEvents, SearchResult
+from hepllm.search.hunt import BoxEvents, SearchResult, under_hypothesis
 from hepllm.search.jet_masses import JetPairs
 from hepllm.search.records import Blackbox, Submission, Unblinding
 from hepllm.search.signal_grid import SignalGrid
@@ -101,6 +101,8 @@ def search_only(box: Box, config: SearchConfig, seed: int) -> tuple[SearchResult
         InputError: as ``search_box``.
         RunError: as ``search_box``.
     """
+    if box.origin.get("hypothesis") is not None:
+        config = under_hypothesis(config)
     result, findings = search_box(box.events, config, seed, reference=box.reference, grid=box.grid)
     submission = Submission(
         **box.origin,

@@ -57,6 +57,9 @@ _WINDOW = 2.0
 _MIN_SIDEBAND = 30
 """Events away from the peak that the density of background jet masses is made of."""
 
+_FACTORS_OF_HYPOTHESIS = 3
+"""Fewest parameters of the factor on the template where a hypothesis is stated."""
+
 _GAP = 3.0
 """Distance of the side-bands from the peak, in its widths."""
 
@@ -248,7 +251,21 @@ def check_scores(scores: Floats) -> None:
 def prepare_background(edges: Floats, config: SearchConfig) -> SmoothBackground:
     """Returns the background of a binning, by the rules of a search."""
     windows = Windows(config.narrowest, config.widest)
-    return smooth_background(edges, windows, config.background, config.parameter_p, config.sqrt_s)
+    background = smooth_background(
+        edges, windows, config.background, config.parameter_p, config.sqrt_s
+    )
+    return replace(background, least_factors=config.factor_parameters)
+
+
+def under_hypothesis(config: SearchConfig) -> SearchConfig:
+    """The rules of a search in scores under a hypothesis, whose background has another shape.
+
+    A hypothesis of heavy jets selects background with heavy jets, which sets in at a higher m_jj. A
+    factor with two parameters does not follow that, and after a tight cut too few events are left
+    to ask for a third.
+    """
+    least = max(config.factor_parameters, _FACTORS_OF_HYPOTHESIS)
+    return config.model_copy(update={"factor_parameters": least})
 
 
 @dataclass(frozen=True, eq=False)

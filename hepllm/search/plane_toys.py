@@ -14,7 +14,7 @@ import logging
 import math
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import partial
 
 import numpy as np
@@ -25,7 +25,7 @@ from hepllm.config.evaluation import SearchConfig
 from hepllm.errors import RunError
 from hepllm.executor import Kind, run_tasks
 from hepllm.logs import progress_bar
-from hepllm.search.hunt import prepare_background
+from hepllm.search.hunt import prepare_background, under_hypothesis
 from hepllm.search.mass_plane import PlaneSpectra
 from hepllm.search.poisson import BatchFit
 from hepllm.search.scan import Bump, scan_batch, scan_data
@@ -36,13 +36,6 @@ LOG = logging.getLogger(__name__)
 
 _BLOCK = 200
 """Pseudo-experiments that are made together."""
-
-_FACTORS = 3
-"""Smallest number of parameters of the factor on the shape of rejected events.
-
-A point of heavy X and Y selects background with heavy jets, which sets in at a higher m_jj. A
-factor with two parameters does not follow that, and too few events pass to ask for a third.
-"""
 
 _MIN_EXCEEDING = 20
 """Pseudo-experiments exceeding the data below which more are made."""
@@ -174,7 +167,7 @@ def scan_plane(spectra: PlaneSpectra, config: SearchConfig, seed: int) -> PlaneR
     Raises:
         RunError: if a background cannot be fitted.
     """
-    background = replace(prepare_background(spectra.edges, config), least_factors=_FACTORS)
+    background = prepare_background(spectra.edges, under_hypothesis(config))
     rejected = background.fit_rejected(spectra.rejected)
     n_selections = spectra.shape[1]
     selected = [

@@ -21,6 +21,7 @@ from hepllm.search.hunt import (
     SearchResult,
     prepare_background,
     search,
+    under_hypothesis,
     usable_cuts,
 )
 from hepllm.search.jet_masses import JetPairs
@@ -465,3 +466,13 @@ def test_groomed_masses_are_measured_where_known(tmp_path: Path) -> None:
     assert told.jet_masses_gev.light.value == pytest.approx(150, rel=0.06)
     assert "light jet mass after soft drop [GeV] 1" in _text(told)
     plot_jet_masses("box", result, tmp_path / "jets.png")
+
+
+def test_a_search_under_a_hypothesis_has_a_third_factor_parameter() -> None:
+    config = SearchConfig()
+    assert config.factor_parameters == 2
+    assert under_hypothesis(config).factor_parameters == 3
+    more = config.model_copy(update={"factor_parameters": 4})
+    assert under_hypothesis(more).factor_parameters == 4
+    edges = bin_edges(config.m_jj_min, config.m_jj_max, config.bin_width)
+    assert prepare_background(edges, under_hypothesis(config)).least_factors == 3

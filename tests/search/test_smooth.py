@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from scipy.stats import chi2
 
@@ -81,3 +83,21 @@ def test_template_is_never_empty() -> None:
     np.testing.assert_allclose(
         np.exp(SMOOTH.template(large))[0, :20], large.expected[0, :20], rtol=1e-3
     )
+
+
+def test_a_turn_on_behind_a_tight_cut_needs_a_third_parameter() -> None:
+    """Of 45 events, too few to ask for one, as a hypothesis of heavy jets selects them."""
+    before = _spectrum(15_000)
+    after = before / (1 + np.exp(-(CENTRE - 3600) / 200))
+    after *= 45 / after.sum()
+    random = np.random.default_rng(8)
+    selected = random.poisson(after, (400, len(after))).astype(float)
+    rejected = SMOOTH.fit_rejected(np.repeat(before[None], 400, axis=0))
+    fits = [
+        replace(SMOOTH, least_factors=least).fit_selected(selected, rejected) for least in (2, 3)
+    ]
+    assert fits[0].n_parameters.max() == 2
+    assert fits[1].n_parameters.max() == 3
+    biases = [np.abs(one.expected.mean(axis=0) - after).sum() / 45 for one in fits]
+    assert biases[0] > 0.2
+    assert biases[1] < 0.6 * biases[0]
