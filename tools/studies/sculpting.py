@@ -20,11 +20,13 @@ from numpy.typing import NDArray
 from scipy.stats import kstest, t
 
 from hepllm.baselines.boosting import fit_boosting
+from hepllm.baselines.hypothesis import fit_given
 from hepllm.baselines.mlp import fit_network
 from hepllm.baselines.scorer import Scorer, TrainingSample
 from hepllm.config import SearchConfig
 from hepllm.data.dataset import EventTable, concatenate, read_dataset
 from hepllm.data.planing import planing_factors
+from hepllm.data.signal_truth import SignalTruth, signal_truth
 from hepllm.evaluation.sculpting import (
     BackgroundMasses,
     MassBins,
@@ -32,10 +34,14 @@ from hepllm.evaluation.sculpting import (
     passes_at,
 )
 from hepllm.evaluation.sculpting_records import ClassifierSculpting, CutSculpting
+from hepllm.hypotheses.hypothesis import parse_hypothesis
+from hepllm.hypotheses.phrases import phrase
+from hepllm.runs.training_samples import under_hypotheses
 from hepllm.schema import SIGNAL, feature_names
 from hepllm.search.spectra import bin_edges
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 CONFIG = SearchConfig()
 EDGES = bin_edges(CONFIG.m_jj_min, CONFIG.m_jj_max, CONFIG.bin_width)
@@ -129,14 +135,19 @@ class Events:
     test_background: EventTable
     test_signal: EventTable
 
-    def sample(self, n_signal: int, n_background: int, seed: int) -> tuple[TrainingSample, Floats]:
-        """Draws training events for a seed; their m_jj stands beside."""
+    def drawn(self, n_signal: int, n_background: int, seed: int) -> tuple[EventTable, Ints]:
+        """Draws training events for a seed, signal first, of which the places stand beside."""
         random = np.random.default_rng([seed, 61])
-        drawn = [
-            table.take(random.permutation(len(table))[:number])
+        places = [
+            random.permutation(len(table))[:number]
             for table, number in ((self.signal, n_signal), (self.background, n_background))
         ]
-        table = concatenate(drawn)
+        table = concatenate([self.signal.take(places[0]), self.background.take(places[1])])
+        return table, places[0]
+
+    def sample(self, n_signal: int, n_background: int, seed: int) -> tuple[TrainingSample, Floats]:
+        """The drawn events as a sample; their m_jj stands beside."""
+        table, _ = self.drawn(n_signal, n_background, seed)
         names = tuple(name for name in table.names if name != "m_jj")
         names = table.names if "jet1_pt" in names else names
         chosen = [table.names.index(name) for name in names]
@@ -209,6 +220,77 @@ def curve(folders: tuple[Path, ...], features: str, classifier: str, **options: 
             click.echo(f"| {chosen} | {training.name} | {' | '.join(cells)} |")
 
 
+@main.command()
+@click.argument("folders", nargs=4, type=click.Path(exists=True, path_type=Path))
+@click.option("--features", default="search", show_default=True)
+@click.option("--signal-events", default=9000, show_default=True)
+@click.option("--background-events", default=9000, show_default=True)
+@click.option("--seeds", default="1,2,3", show_default=True)
+def hypotheses(folders: tuple[Path, ...], features: str, **options: Any) -> None:
+    """Prints the sculpting of a boosting that is given the hypothesis, for each hypothesis.
+
+    The signals of TEST_SIGNAL are the hypotheses; the last row is the mean over them.
+    """
+    click.echo(
+        "| training | m_X, m_Y | SIC(eps_B = 0.01) | SIC(eps_B = 0.001) | JS, eps_B = 0.1 | "
+        "power | JS, 0.01 | power | excess factor | rank correlation |\n|" + "---|" * 10
+    )
+    seeds = [int(seed) for seed in options["seeds"].split(",")]
+    sizes = options["signal_events"], options["background_events"]
+    events = _load(folders, features)
+    truths = [
+        signal_truth(read_dataset(folder), table)
+        for folder, table in zip(folders[2:], (events.signal, events.test_signal), strict=True)
+    ]
+    for training in (Training("none"), Training("planing", planing=True)):
+        rows: dict[str, list[list[Measured]]] = {}
+        for seed in seeds:
+            scorer, names = _fit_given(events, truths[0], training, sizes, seed)
+            for name, found in _under_each(events, truths[1], scorer, names, seed):
+                rows.setdefault(name, []).append(found)
+        every = zip(*rows.values(), strict=True)  # over seeds, the rows of all hypotheses
+        rows["mean"] = [[_mean(column) for column in zip(*found, strict=True)] for found in every]
+        for name, found in rows.items():
+            cells = [_over_seeds(list(values)) for values in zip(*found, strict=True)]
+            click.echo(f"| {training.name} | {name} | {' | '.join(cells)} |")
+
+
+def _mean(values: Sequence[Measured]) -> Measured:
+    numbers, halves, digits = zip(*values, strict=True)
+    return float(np.mean(numbers)), float(np.mean(halves)), digits[0]
+
+
+def _fit_given(
+    events: Events, truth: SignalTruth, training: Training, sizes: tuple[int, int], seed: int
+) -> tuple[Scorer, tuple[str, ...]]:
+    """Trains a boosting with stated and measured masses, and their differences."""
+    sample, m_jj = events.sample(*sizes, seed)
+    table, chosen = events.drawn(*sizes, seed)
+    place = np.full(len(table), -1)
+    place[: len(chosen)] = truth.place[chosen]
+    sample = training.applied(sample, m_jj)
+    shown = under_hypotheses(sample, table, SignalTruth(truth.signals, place), open_share=0.2)
+    return fit_given(fit_boosting, shown, differences=True), sample.names
+
+
+def _under_each(
+    events: Events, truth: SignalTruth, scorer: Scorer, names: tuple[str, ...], seed: int
+) -> Iterator[tuple[str, list[Measured]]]:
+    """Results under the hypothesis of each signal, by its masses."""
+    columns = [events.test_background.names.index(name) for name in names]
+    for place, signal in enumerate(truth.signals):
+        stated = parse_hypothesis(phrase(signal, np.random.default_rng([seed, 62])))
+        tables = events.test_background, events.test_signal.take(truth.place == place)
+        background, of_signal = (
+            scorer.score(table.features[:, columns], np.full(len(table), stated, dtype=object))
+            for table in tables
+        )
+        yield (
+            "{:.0f}, {:.0f}".format(*stated.masses),
+            _numbers(events.test_background.column("m_jj"), background, of_signal, seed)[1:],
+        )
+
+
 Measured = tuple[float, float, int]
 """A number, half of its interval for the test events, and its digits."""
 
@@ -223,13 +305,18 @@ def _row(
         scorer.score(table.features[:, columns])
         for table in (events.test_background, events.test_signal)
     )
-    found = measured(events.test_background.column("m_jj"), background, seed)
+    return _numbers(events.test_background.column("m_jj"), background, signal, seed)
+
+
+def _numbers(m_jj: Floats, background: Floats, signal: Floats, seed: int) -> list[Measured]:
+    """Everything that the tables show of the scores of background and signal events."""
+    found = measured(m_jj, background, seed)
     loose, tight = found.cuts["0.1"], found.cuts["0.01"]
     return [
         _sic_at_eps_s(signal, background, 0.5),
         _sic_at_eps_b(signal, background, 1e-2),
         _sic_at_eps_b(signal, background, 1e-3),
-        *(_half(cut.js_without_noise, 3) for cut in (loose,)),
+        _half(loose.js_without_noise, 3),
         _half(loose.power, 2),
         _half(tight.js_without_noise, 3),
         _half(tight.power, 2),
