@@ -70,6 +70,8 @@ def _train(nfa: NumericFusionAdapter, trainer: Trainer) -> None:
             logits = head(nfa(data.inputs_of(shown)))
             each = nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
             loss = (each * weight).sum() / weight.abs().sum().clamp(min=1e-12)
+            if config.loss.disco:
+                loss = loss + config.loss.disco * trainer.dependence_of(shown, logits, weight)
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(weights, config.clip_norm)

@@ -306,17 +306,17 @@ class Trainer:
         else:
             loss = label_word_loss(logits, targets, weights, objective)
         if objective.disco:
-            dependence = self._dependence(shown, logits, weights)
+            dependence = self.dependence_of(shown, logits[:, 1] - logits[:, 0], weights)
             loss = loss + objective.disco * dependence
         return logits, loss, n_passes * prompts.n_tokens
 
-    def _dependence(self, shown: Shown, logits: Tensor, weights: Tensor) -> Tensor:
-        """Returns how much the scores of the background in a micro-batch depend on m_jj."""
+    def dependence_of(self, shown: Shown, scores: Tensor, weights: Tensor) -> Tensor:
+        """Returns how much the scores of the background among some events depend on m_jj."""
         masses, labels = (
-            torch.from_numpy(values[shown.events]).to(logits.device)
+            torch.from_numpy(values[shown.events]).to(scores.device)
             for values in (self.data.masses, self.data.train.label)
         )
-        return background_dependence(logits[:, 1] - logits[:, 0], masses, labels, weights)
+        return background_dependence(scores, masses, labels, weights)
 
     def targets_of(self, shown: Shown) -> Floats:
         """Targets of some events, shape (B,): 0 for signal under another's hypothesis."""

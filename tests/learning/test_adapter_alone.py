@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -106,3 +107,19 @@ def test_a_rate_that_diverges_is_told(
 def test_it_needs_an_adapter(tiny_config: Callable[..., Config]) -> None:
     with pytest.raises(ConfigError, match=r"train\.nfa_alone needs fusion\.enabled"):
         tiny_config("fusion.enabled=false", "train.nfa_alone.epochs=1")
+
+
+def test_it_follows_m_jj_less_where_the_loss_says_so(
+    tiny_config: Callable[..., Config], data: TrainingData, make: Make
+) -> None:
+    label = data.train.label
+    m_jj = 3000 + 10 * data.train.features[:, 0]
+    spread = []
+    for strength in (0, 100):
+        config = tiny_config(*ALONE, f"train.loss.disco={strength}")
+        trainer = trainer_of(config, make, replace(data, m_jj=m_jj))
+        train_adapter_alone(trainer)
+        found = tokens(trainer.classifier.nfa, data)[0]
+        distance = found[label == 1].mean(0) - found[label == 0].mean(0)
+        spread.append(np.linalg.norm(distance))
+    assert spread[1] != pytest.approx(spread[0], rel=1e-3)

@@ -225,6 +225,7 @@ def curve(folders: tuple[Path, ...], features: str, classifier: str, **options: 
 @click.option("--features", default="search", show_default=True)
 @click.option("--signal-events", default=9000, show_default=True)
 @click.option("--background-events", default=9000, show_default=True)
+@click.option("--test-events", default=40_000, show_default=True, help="Of the background.")
 @click.option("--seeds", default="1,2,3", show_default=True)
 def hypotheses(folders: tuple[Path, ...], features: str, **options: Any) -> None:
     """Prints the sculpting of a boosting that is given the hypothesis, for each hypothesis.
@@ -238,6 +239,8 @@ def hypotheses(folders: tuple[Path, ...], features: str, **options: Any) -> None
     seeds = [int(seed) for seed in options["seeds"].split(",")]
     sizes = options["signal_events"], options["background_events"]
     events = _load(folders, features)
+    fewer = events.test_background.take(np.arange(options["test_events"]))
+    events = replace(events, test_background=fewer)
     truths = [
         signal_truth(read_dataset(folder), table)
         for folder, table in zip(folders[2:], (events.signal, events.test_signal), strict=True)
