@@ -101,6 +101,7 @@ class Batch:
         masked_attention: kernel for events that share tokens.
         n_question: first tokens of a prompt behind which events are packed; 0 where they are not.
         n_alike: events behind one copy of these.
+        particle_bytes: what the encoder of particles keeps of an event for its backward pass.
     """
 
     n_events: int
@@ -112,6 +113,7 @@ class Batch:
     masked_attention: str = "efficient"
     n_question: int = 0
     n_alike: int = 1
+    particle_bytes: int = 0
 
     def passage(self, setting: MemoryChoice, n_events: int | None = None) -> Passage:
         """Returns some of its events together, by default a micro-batch."""
@@ -163,6 +165,7 @@ class Budget:
         training = self.needs.activations.peak(
             self.batch.passage(setting), checkpointing=setting.checkpointing, dequantized=largest
         )
+        training += setting.micro_batch * self.batch.passes * self.batch.particle_bytes
         scoring = self.needs.activations.scoring_peak(self.batch.scored, dequantized=largest)
         peak = max(training, scoring, self.needs.step)
         return int(peak * (1 + self.capacity.fragmentation))

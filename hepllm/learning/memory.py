@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 
 from hepllm.errors import InputError
 from hepllm.files import write_text
@@ -134,7 +136,8 @@ def training_budget(
     The arguments are those of ``settle_memory``.
     """
     shape = classifier_shape(classifier, plan.backbone.lora.dropout)
-    prompts = encoder.encode(_sample(data, plan))
+    sample = _sample(data, plan)
+    prompts = encoder.encode(sample)
     if isinstance(prompts, PackedPrompts):
         classifier.prepare_packing()
     causal = causal_model(classifier.language_model)
@@ -156,6 +159,7 @@ def training_budget(
         passes=2 if plan.train.loss.r_drop else 1,
         n_scored=min(plan.evaluation.batch_size or encoder.events_at_once, len(data.validation)),
         masked_attention=kernels[1],
+        particle_bytes=bytes_of_particles(classifier, sample),
     )
     if isinstance(prompts, PackedPrompts):
         n_alike = -(-len(prompts.last_places) // prompts.n_questions)
@@ -176,6 +180,35 @@ def training_budget(
         classifier.device, limit, n_sharing=team.local_size, uses_nccl=team.uses_gpus
     )
     return Budget(capacity, needs, batch)
+
+
+def bytes_of_particles(classifier: EventClassifier, sample: ModelInputs) -> int:
+    """Measures what the encoder of particles keeps of an event until its backward pass.
+
+    Gradient checkpointing of the language model does not change it.
+
+    Args:
+        classifier: the model.
+        sample: some events.
+
+    Returns:
+        Bytes; 0 for a model that reads no particles.
+    """
+    if classifier.nfa is None or classifier.nfa.particles is None:
+        return 0
+    encoder, kept = classifier.nfa.particles, dict[int, int]()
+    own = {weight.untyped_storage().data_ptr() for weight in encoder.state_dict().values()}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.enable_grad(), saved_tensors_hooks(keep, lambda tensor: tensor):
+        tokens = encoder.encode(sample)
+    del tokens
+    return sum(kept.values()) // len(sample)
 
 
 def _sample(data: TrainingData, plan: TrainingPlan) -> ModelInputs:

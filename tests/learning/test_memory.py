@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,12 +21,13 @@ from hepllm.learning.capacity import Capacity
 from hepllm.learning.checkpoint import newest_checkpoint
 from hepllm.learning.distributed import Team
 from hepllm.learning.loop import fit
-from hepllm.learning.memory import settle_memory, training_budget
+from hepllm.learning.memory import bytes_of_particles, settle_memory, training_budget
 from hepllm.learning.plan import TrainingPlan
 from hepllm.learning.steps import TrainingData
 from hepllm.model.backbone import causal_model
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import PromptEncoder
+from hepllm.model.inputs import ModelInputs
 from hepllm.runs.folder import make_classifier
 
 Made = tuple[EventClassifier, PromptEncoder]
@@ -269,3 +272,19 @@ def test_a_run_resumed_with_more_memory_repeats_the_losses_of_an_unbroken_one(
 def _losses(folder: Path) -> dict[int, float]:
     lines = map(json.loads, (folder / "history.jsonl").read_text().splitlines())
     return {line["step"]: line["train/loss"] for line in lines if "train/loss" in line}
+
+
+def test_the_encoder_of_particles_has_its_part_in_the_budget(
+    make: Callable[[Config], Made], tiny_config: Callable[..., Config]
+) -> None:
+    """Twice the constituents need twice the memory, but for attention, whose pairs grow more."""
+    reads = ("fusion.inputs=both", "fusion.particles.width=16")
+    classifier, _ = make(tiny_config(*reads))
+    names = tiny_config().train.feature_names()
+    particles = np.ones((8, 2, 41, 4), dtype=np.float32)
+    inputs = ModelInputs(np.ones((8, len(names))), particles)
+    whole = bytes_of_particles(classifier, inputs)
+    half = bytes_of_particles(classifier, replace(inputs, particles=particles[:, :, :21]))
+    assert 2 * half < 1.1 * whole < 4.4 * half
+    assert whole > 2 * 40 * 16 * 4 * 10  # ten vectors of each constituent at least
+    assert bytes_of_particles(make(tiny_config())[0], ModelInputs(inputs.numbers)) == 0
