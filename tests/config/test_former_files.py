@@ -22,7 +22,10 @@ def test_the_configuration_of_a_former_run_loads() -> None:
     assert config.evaluation.baselines == FORMERLY
     demo = load_config(Path(__file__).parents[2] / "configs" / "demo.yaml")
     changed = list(changed_settings(demo, config))
-    assert changed == ["preprocess.extended", "evaluation.batch_size", "evaluation.baselines"]
+    assert changed == [
+        *("preprocess.extended", "train.batch_size"),
+        *("evaluation.batch_size", "evaluation.baselines"),
+    ]
 
 
 @pytest.mark.parametrize(

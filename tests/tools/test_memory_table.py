@@ -44,7 +44,7 @@ def test_mistral_has_its_published_size(tool: ModuleType) -> None:
 
 def test_mistral_fits_on_8_gb(tool: ModuleType) -> None:
     config = load_config(tool.CONFIG)
-    budget = tool.predicted_budget(tool.mistral_7b(), config, 44, 8.0, 1.5)
+    budget = tool.predicted_budget(tool.mistral_7b(), config, 29, 8.0, 1.5)
     weights = budget.needs.weights
     quantized = 7_248_023_552 - 2 * 32768 * 4096 - 65 * 4096
     assert weights.packed == quantized // 2
@@ -56,7 +56,9 @@ def test_mistral_fits_on_8_gb(tool: ModuleType) -> None:
     )
     assert fits
     assert budget.total(setting) <= 6.5 * GIB
-    assert not budget.fits(MemoryChoice(16, checkpointing=False))
+    assert setting == MemoryChoice(128, checkpointing=False)
+    four = tool.predicted_budget(tool.mistral_7b(), config, 37, 8.0, 1.5, n_questions=4)
+    assert not four.fits(setting)
 
 
 @pytest.mark.slow

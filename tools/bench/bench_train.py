@@ -188,15 +188,16 @@ def questions(bench: Bench, backbone: str, folder: str) -> None:
     Each in the batches that its defaults are or were; of Mistral's architecture a quarter of them.
     """
     share = 1 if backbone == SMOLLM2 else 4
-    n_events = 2 * _SCORED // share
-    data = load_events(None, n_events // 4, n_events)
-    variants = [
-        ours("minimal", folder, data, 32, "prompt.layout=minimal", scored=128),
-        ours("question", folder, data, _BATCH, "prompt.layout=question", scored=_SCORED),
-    ]
-    found = replace(bench, data=data).ladder(f"{backbone}, question", variants)
-    for what, ratio in found.items():
-        bench.report.require(ratio, QUESTION_TARGETS[what], f"{backbone}, question, {what}")
+    data = load_events(None, 2 * _BATCH // share, _SCORED // share)
+    for dtype in ("float32", "bfloat16"):
+        variants = [
+            ours(name, folder, data, batch, f"prompt.layout={name}", precision, scored=scored)
+            for precision in [f"backbone.dtype={dtype}"]
+            for name, batch, scored in (("minimal", 32, 128), ("question", _BATCH, _SCORED))
+        ]
+        title = f"{backbone}, question, {dtype}"
+        for what, ratio in replace(bench, data=data).ladder(title, variants).items():
+            bench.report.require(ratio, QUESTION_TARGETS[what], f"{title}, {what}")
 
 
 def areas(bench: Bench, folder: str, layouts: Sequence[str], with_usual: bool) -> None:

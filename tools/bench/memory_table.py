@@ -34,10 +34,8 @@ ELEMENT = 2
 FLOAT32 = 4
 NF4_BLOCK, SCALE_BLOCK = 64, 256
 """Values that share a scale, and scales that share one (arXiv:2305.14314, section 3)."""
-QUESTION_TOKENS = 31
-"""Of a question with two masses (docs/explanation/prompts.md)."""
-ALIKE = 32
-"""Events of a batch that share a hypothesis."""
+QUESTION_TOKENS = 29
+"""Of the open question (docs/explanation/prompts.md)."""
 
 
 def mistral_7b() -> MistralConfig:
@@ -86,7 +84,13 @@ def predict_weights(model: nn.Module, output_matrix: nn.Module | None, element: 
 
 
 def predicted_budget(
-    architecture: Any, config: Config, n_tokens: int, card_gib: float, taken_gib: float
+    architecture: Any,
+    config: Config,
+    n_tokens: int,
+    card_gib: float,
+    taken_gib: float,
+    *,
+    n_questions: int = 1,
 ) -> Budget:
     """The budget of a 4-bit training on a card.
 
@@ -96,6 +100,7 @@ def predicted_budget(
         n_tokens: of a prompt or, in the layout question, of what comes before an event.
         card_gib: memory of the card.
         taken_gib: what the CUDA context and a desktop take of it.
+        n_questions: different questions in a batch, in the layout question.
     """
     sketch = sketch_backbone(architecture, config.backbone)
     causal = causal_model(sketch)
@@ -124,7 +129,7 @@ def predicted_budget(
             n_tokens=n_tokens + own,
             masked_attention="packed",
             n_question=n_tokens,
-            n_alike=ALIKE,
+            n_alike=-(-config.train.batch_size // n_questions),
         )
     card = gpu_capacity(
         f"a card of {card_gib:g} GiB", int(card_gib * GIB), int(taken_gib * GIB), None
@@ -154,6 +159,7 @@ def main() -> None:
     parser.add_argument(
         "--tokens", type=int, default=QUESTION_TOKENS, help="of a question or prompt"
     )
+    parser.add_argument("--questions", type=int, default=1, help="different ones in a batch")
     parser.add_argument("--cards", type=float, nargs="+", default=[8, 12, 24], help="GiB")
     parser.add_argument("--taken", type=float, default=1.5, help="GiB of context and desktop")
     parser.add_argument("--scan", action="store_true", help="show every setting")
@@ -162,7 +168,14 @@ def main() -> None:
     config = load_config(options.config, options.set)
     architecture = AutoConfig.from_pretrained(options.model) if options.model else mistral_7b()
     for card in options.cards:
-        budget = predicted_budget(architecture, config, options.tokens, card, options.taken)
+        budget = predicted_budget(
+            architecture,
+            config,
+            options.tokens,
+            card,
+            options.taken,
+            n_questions=options.questions,
+        )
         setting, _ = budget.choose(
             config.train.micro_batch_size, config.backbone.gradient_checkpointing
         )
