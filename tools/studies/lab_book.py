@@ -1,6 +1,6 @@
 """Trains variants of the recipe over seeds, for the lab book.
 
-python tools/studies/lab_book.py train DATASET OUTPUT --seeds 1,2,3
+python tools/studies/lab_book.py train DATASET OUTPUT --config FILE --set train.epochs=1
 python tools/studies/lab_book.py table OUTPUT
 
 Each training leaves a file of test scores in OUTPUT; ``train`` does only what is missing, so it can
@@ -26,7 +26,7 @@ from scipy.stats import t
 
 from hepllm.config import Config, load_config
 from hepllm.data.dataset import EventTable, read_dataset
-from hepllm.data.views import balanced_view
+from hepllm.data.signal_truth import signal_truth
 from hepllm.evaluation.metrics import auc
 from hepllm.evaluation.scores import scored_events
 from hepllm.files import write_text
@@ -34,10 +34,17 @@ from hepllm.learning.adapter_alone import train_adapter_alone
 from hepllm.learning.averaging import WeightAverage
 from hepllm.learning.inputs import model_inputs
 from hepllm.learning.plan import TrainingPlan
+from hepllm.learning.presentation import assign_own
 from hepllm.learning.steps import Trainer, TrainingData
 from hepllm.model.classifier import EventClassifier
+from hepllm.model.inputs import ModelInputs
 from hepllm.model.scoring import score_events
-from hepllm.runs.folder import make_classifier
+from hepllm.runs.folder import (
+    make_classifier,
+    training_events,
+    training_masses,
+    validation_events,
+)
 
 LOG = logging.getLogger("lab_book")
 
@@ -66,24 +73,30 @@ class Variant:
 
 VARIANTS: Mapping[str, Variant] = {
     BASE: Variant("the recipe"),
-    "minimal": Variant("prompt layout", ("prompt.layout=minimal",)),
+    "frozen": Variant("frozen backbone", frozen=True),
+    "random": Variant("random instead of pretrained backbone", random=True),
+    "random, frozen": Variant("random instead of pretrained backbone", frozen=True, random=True),
+    "not alone": Variant("adapter trained alone first", ("train.nfa_alone.epochs=0",)),
+    "not alone, twice as long": Variant(
+        "adapter trained alone first", ("train.nfa_alone.epochs=0", "train.epochs=2")
+    ),
+    "warm-up": Variant("warm-up of the adapter alone", ("train.warmup_fusion_steps=10",)),
+    "digits": Variant("masses of the hypothesis as digits", ("prompt.masses=digits",)),
+    "no comparison": Variant("log ratios of stated and measured masses", ("fusion.compare=false",)),
     "plain": Variant("embedding of numbers", ("fusion.embedding=plain",)),
     "two tokens": Variant("soft tokens of an event", ("fusion.n_tokens=2",)),
     "four tokens": Variant("soft tokens of an event", ("fusion.n_tokens=4",)),
-    "lr / 3": Variant("learning rate of LoRA", ("train.lr=0.67e-4",)),
-    "lr x 3": Variant("learning rate of LoRA", ("train.lr=6e-4",)),
-    "nfa_lr / 3": Variant("learning rate of the adapter", ("train.nfa_lr=0.67e-3",)),
-    "nfa_lr x 3": Variant("learning rate of the adapter", ("train.nfa_lr=6e-3",)),
-    "adapter first": Variant("warm-up of the adapter alone", ("train.warmup_fusion_steps=20",)),
-    "adapter alone": Variant("the adapter alone first", ("train.nfa_alone.epochs=20",)),
+    "lr / 3": Variant("learning rate of LoRA", ("train.lr=1.7e-4",)),
+    "lr x 3": Variant("learning rate of LoRA", ("train.lr=1.5e-3",)),
+    "nfa_lr / 3": Variant("learning rate of the adapter", ("train.nfa_lr=1.7e-4",)),
+    "nfa_lr x 3": Variant("learning rate of the adapter", ("train.nfa_lr=1.5e-3",)),
     "batch 32": Variant("batch size", ("train.batch_size=32",)),
-    "batch 128": Variant("batch size", ("train.batch_size=128",)),
+    "batch 256": Variant("batch size", ("train.batch_size=256",)),
     "rank 2": Variant("rank of LoRA", ("backbone.lora.r=2", "backbone.lora.alpha=4")),
     "rank 32": Variant("rank of LoRA", ("backbone.lora.r=32", "backbone.lora.alpha=64")),
-    "frozen": Variant("frozen backbone", frozen=True),
-    "random": Variant("random or pretrained backbone", random=True),
-    "random, frozen": Variant("random or pretrained backbone", frozen=True, random=True),
-    "EMA 0.98": Variant("moving average of the weights", ("train.ema_decay=0.98",)),
+    "decay 0.01": Variant("weight decay of the adapter", ("train.nfa_weight_decay=0.01",)),
+    "EMA 0.9": Variant("moving average of the weights", ("train.ema_decay=0.9",)),
+    "planing": Variant("planing weights", ("train.decorrelate=planing",)),
 }
 
 
@@ -109,7 +122,7 @@ class Trained:
 
 
 def train_variant(
-    variant: Variant, config: Config, data: TrainingData, test: EventTable
+    variant: Variant, config: Config, data: TrainingData, test: ModelInputs
 ) -> Trained:
     """Trains one variant, and scores the test events."""
     classifier, encoder = make_classifier(config)
@@ -130,7 +143,7 @@ def train_variant(
     classifier.eval()
     average = trainer.average
     with average.in_place() if average is not None else nullcontext():
-        score = score_events(classifier, encoder, model_inputs(test), batch_size=128)
+        score = score_events(classifier, encoder, test, batch_size=None)
     return Trained(score, seconds, float(np.mean(losses[-10:])))
 
 
@@ -142,9 +155,11 @@ def main() -> None:
 @main.command()
 @click.argument("dataset", type=click.Path(exists=True, path_type=Path))
 @click.argument("output", type=click.Path(path_type=Path))
+@click.option("--config", "file", type=click.Path(path_type=Path), help="The recipe.")
 @click.option("--variants", help="Names, by semicolons; all by default.")
 @click.option("--seeds", default="1,2,3", show_default=True)
-@click.option("--events", default=2000, show_default=True, help="Training events of both classes.")
+@click.option("--events", default=3000, show_default=True, help="Training events of both classes.")
+@click.option("--test-events", default=3000, show_default=True)
 @click.option("--set", "settings", multiple=True, help="Settings of all variants.")
 def train(dataset: Path, output: Path, **options: Any) -> None:
     """Trains what is missing, one seed after the other."""
@@ -157,32 +172,48 @@ def train(dataset: Path, output: Path, **options: Any) -> None:
             if file.exists():
                 continue
             variant = VARIANTS[name]
-            recipe = ("train.epochs=2", "train.batch_size=64", *options["settings"])
-            config = load_config(overrides=(*recipe, *variant.settings, f"seed={seed}"))
-            data, test = _events(dataset, config, options["events"])
-            found = train_variant(variant, config, data, test)
+            overrides = (*options["settings"], *variant.settings, f"seed={seed}")
+            config = load_config(options["file"], overrides)
+            data = _training_data(dataset, config, options["events"])
+            test, inputs = _test_data(dataset, config, options["test_events"])
+            found = train_variant(variant, config, data, inputs)
             tree = {
                 "variant": name,
                 "seed": seed,
-                "recipe": [*recipe, f"{len(data.train)} training events"],
+                "recipe": [*options["settings"], f"{len(data.train)} training events"],
                 "seconds": found.seconds,
                 "loss": found.loss,
                 "label": test.label.tolist(),
                 "score": found.score.tolist(),
             }
             write_text(file, json.dumps(tree))
-            area = auc(scored_events(found.score, test.label)).value
+            area = _auc(test.label, found.score)
             click.echo(f"{name}, seed {seed}: AUC {area:.4f} after {found.seconds:.0f} s", err=True)
 
 
-def _events(dataset: Path, config: Config, n_events: int) -> tuple[TrainingData, EventTable]:
-    """Training events of a seed, as many of either class, and the test split."""
-    opened, names = read_dataset(dataset), config.train.feature_names()
-    table = opened.load(names, "train")
-    chosen = balanced_view(table.label, "1:1", config.seed)
-    order = np.random.default_rng([config.seed, 63]).permutation(chosen)[:n_events]
-    validation = opened.load(names, "val")
-    return TrainingData(table.take(order), validation), opened.load(names, "test")
+def _training_data(dataset: Path, config: Config, n_events: int) -> TrainingData:
+    """Training events of a seed, as many of either class, shown with hypotheses."""
+    opened, settings = read_dataset(dataset), config.train
+    table = training_events(opened, settings, config.seed)
+    order = np.random.default_rng([config.seed, 63]).permutation(len(table))[:n_events]
+    m_jj = training_masses(opened, settings, config.seed)
+    table, m_jj = table.take(order), None if m_jj is None else m_jj[order]
+    validation = validation_events(opened, settings, 100, config.seed)
+    return TrainingData(table, validation, truth=signal_truth(opened, table), m_jj=m_jj)
+
+
+def _test_data(dataset: Path, config: Config, n_events: int) -> tuple[EventTable, ModelInputs]:
+    """A third of signal, each event under its own hypothesis; the same for all trainings."""
+    opened = read_dataset(dataset)
+    table = opened.load(config.train.feature_names(), "test")
+    random = np.random.default_rng(64)
+    chosen = [
+        random.permutation(np.flatnonzero(table.label == label))[:number]
+        for label, number in ((1, n_events // 3), (0, n_events - n_events // 3))
+    ]
+    table = table.take(np.sort(np.concatenate(chosen)))
+    own = assign_own(table, signal_truth(opened, table))
+    return table, replace(model_inputs(table), hypothesis=own)
 
 
 @main.command()

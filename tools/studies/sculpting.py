@@ -35,7 +35,7 @@ from hepllm.evaluation.sculpting import (
 )
 from hepllm.evaluation.sculpting_records import ClassifierSculpting, CutSculpting
 from hepllm.hypotheses.hypothesis import parse_hypothesis
-from hepllm.hypotheses.phrases import phrase
+from hepllm.hypotheses.phrases import EXACT, phrase
 from hepllm.runs.training_samples import under_hypotheses
 from hepllm.schema import SIGNAL, feature_names
 from hepllm.search.spectra import bin_edges
@@ -282,7 +282,9 @@ def _under_each(
     """Results under the hypothesis of each signal, by its masses."""
     columns = [events.test_background.names.index(name) for name in names]
     for place, signal in enumerate(truth.signals):
-        stated = parse_hypothesis(phrase(signal, np.random.default_rng([seed, 62])))
+        stated = parse_hypothesis(
+            phrase(signal, np.random.default_rng([seed, 62]), vagueness=EXACT)
+        )
         tables = events.test_background, events.test_signal.take(truth.place == place)
         background, of_signal = (
             scorer.score(table.features[:, columns], np.full(len(table), stated, dtype=object))
