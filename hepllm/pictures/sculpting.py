@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from scipy.stats import binom
 
 from hepllm.arrays import Floats
@@ -15,9 +16,8 @@ from hepllm.evaluation.sculpting_records import SculptingRecord, SpectraRecord
 from hepllm.pictures.style import COLOURS, legend_below, line_style, plain, save_figure
 
 _LEAST_EXPECTED = 10
+_MOST_GROUPS = 10
 _PANEL_HEIGHT = 2.1
-_SHIFT = 0.12, 0.01
-"""Largest distance of the points of neighbouring classifiers, over a bin and over the mass."""
 
 
 def plot_sculpting(results: EvaluationResults, path: Path) -> bool:
@@ -46,10 +46,15 @@ def plot_sculpting(results: EvaluationResults, path: Path) -> bool:
     panels[0].set_title(f"{plain(results.record.sample)} sample", loc="left", fontsize=11)
     panels[0].set_title(f"$N_b$ = {record.n_background}", loc="right", fontsize=11)
     panels[-1].set_xlabel(f"{plain(record.mass)} of background events [GeV]", fontsize=13)
-    panels[-1].set_xlim(*record.range_gev)
+    panels[-1].set(xscale="log", xlim=record.range_gev)
+    panels[-1].xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 4, 5, 6, 8)))
+    panels[-1].xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
+    panels[-1].xaxis.set_minor_formatter(NullFormatter())
     figure.supylabel("spectrum after the cut / before", fontsize=12)
     handles, labels = max((axes.get_legend_handles_labels() for axes in panels), key=_length)
-    legend_below(figure, handles, labels, "errors: 68 %")
+    legend_below(
+        figure, handles, labels, f"points: {plain(results.record.classifier)} with 68 % errors"
+    )
     save_figure(figure, path)
     return True
 
@@ -65,21 +70,33 @@ def _draw_cut(axes: Axes, cut: str, record: SculptingRecord, spectra: SpectraRec
     starts = _merged(shape * n_passing)
     edges = np.array(spectra.edges_gev)[[*starts, len(shape)]]
     before = np.add.reduceat(shape, starts)
-    shift = np.minimum(_SHIFT[0] * np.log(edges[1:] / edges[:-1]), _SHIFT[1])
     _draw_band(axes, edges, before, n_passing, record.confidence)
+    model, *_ = record.classifiers
     for index, (name, spectrum) in enumerate(after.items()):
-        n_events = record.classifiers[name].cuts[cut].n_passing
         share = np.add.reduceat(spectrum, starts) / spectrum.sum()
+        colour = COLOURS[index % len(COLOURS)]
+        if name != model:
+            style = line_style(index // len(COLOURS))
+            axes.stairs(
+                share / before,
+                edges,
+                baseline=None,
+                color=colour,
+                linestyle=style,
+                label=plain(name),
+            )
+            continue
+        n_events = record.classifiers[name].cuts[cut].n_passing
         error = np.sqrt(np.maximum(share * n_events, 1)) / n_events
-        step = index - (len(after) - 1) / 2
         axes.errorbar(
-            np.sqrt(edges[:-1] * edges[1:]) * np.exp(step * shift),
+            np.sqrt(edges[:-1] * edges[1:]),
             share / before,
             error / before,
             fmt="o",
-            markersize=3.5,
-            elinewidth=1,
-            color=COLOURS[index % len(COLOURS)],
+            markersize=5,
+            elinewidth=1.4,
+            color=colour,
+            zorder=5,
             label=plain(name),
         )
     axes.axhline(1, color="0.4", linewidth=1, linestyle=line_style(1))
@@ -106,10 +123,11 @@ def _draw_band(
 
 
 def _merged(expected: Floats) -> list[int]:
-    """First bins of groups in which enough events are expected; the rest joins the last group."""
+    """First bins of at most ten groups, in each of which enough events are expected."""
+    enough = max(_LEAST_EXPECTED, expected.sum() / _MOST_GROUPS * (1 - 1e-9))
     starts, content = [0], 0.0
     for place, events in enumerate(expected):
-        if content >= _LEAST_EXPECTED and expected[place:].sum() >= _LEAST_EXPECTED:
+        if content >= enough and expected[place:].sum() >= _LEAST_EXPECTED:
             starts.append(place)
             content = 0.0
         content += events
