@@ -22,6 +22,11 @@ def configure_logging(verbosity: int = 0) -> None:
     logger.propagate = False
     logging.captureWarnings(capture=True)
     logging.getLogger("py.warnings").handlers[:] = [handler]
+    silence_libraries()
+
+
+def silence_libraries() -> None:
+    """Hides what libraries say and a user cannot change; in a worker, call it before the model."""
     # bitsandbytes recommends an optional kernel, which would be downloaded.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     # PEFT 0.21 causes this warning in transformers 5.23; a user cannot avoid it.
