@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Several seeds of the demo, and of a shorter training with and without text: is the language model
+# Several seeds of configs/one-signal.yaml, and of a shorter training with and without text: is the language model
 # better than its baselines, and does text help? Steps that are done are skipped.
 #   pipelines/seeds.sh build/seeds 1 2 3 4 5
 set -euo pipefail
@@ -7,7 +7,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 mkdir -p "$1"
 cd "$1"
 shift
-config=(--config "$root/configs/demo.yaml")
+config=(--config "$root/configs/one-signal.yaml")
 train() { # name, seed, then options
     local run="runs/$1-$2"
     if [ -e "$run/validation.parquet" ]; then

@@ -9,7 +9,7 @@ mkdir -p "$1"
 cd "$1"
 events=$2
 shift 2
-config=(--config "$root/configs/demo.yaml" --set name=curve --set backbone.device=auto)
+config=(--config "$root/configs/one-signal.yaml" --set name=curve --set backbone.device=auto)
 config+=(--set "simulate.rnd=$events" --set train.epochs=1 --set train.validations_per_epoch=20)
 
 [ -e data/raw/simulate.yaml ] || hepllm simulate "${config[@]}"

@@ -20,10 +20,10 @@ ALL = (
 def test_the_configuration_of_a_former_run_loads() -> None:
     config = load_config(FORMER)
     assert config.evaluation.baselines == FORMERLY
-    demo = load_config(Path(__file__).parents[2] / "configs" / "demo.yaml")
-    changed = list(changed_settings(demo, config))
+    present = load_config(Path(__file__).parents[2] / "configs" / "one-signal.yaml")
+    changed = list(changed_settings(present, config))
     assert changed == [
-        *("preprocess.extended", "train.batch_size"),
+        *("name", "preprocess.extended"),
         *("evaluation.batch_size", "evaluation.baselines"),
     ]
 
