@@ -39,6 +39,7 @@ import click
 import numpy as np
 from hypothesis_cases import (
     METRICS,
+    Cascade,
     Case,
     Classifier,
     Floats,
@@ -114,6 +115,13 @@ class Study:
 @click.option("--box", "boxes", type=Path, multiple=True)
 @click.option("--signal", help="hypothesis that is true of boxes without truth")
 @click.option("--run", "runs", type=Path, multiple=True, help="trainings of one recipe")
+@click.option(
+    "--keep",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="share of the background that boosting_differences leaves to the language model",
+)
 @click.option("--peers-only", is_flag=True, help="no language model")
 @click.option("--peer", "peers", multiple=True, default=PEERS, show_default=True)
 @click.option("--asked", multiple=True, default=("own", "rephrased", "wrong", "open"))
@@ -134,6 +142,7 @@ def main(
     boxes: Sequence[Path],
     signal: str | None,
     runs: Sequence[Path],
+    keep: float,
     peers_only: bool,
     peers: Sequence[str],
     asked: Sequence[str],
@@ -174,8 +183,11 @@ def main(
             study.add(peer, fit_peer(peer, training, number, open_share), of_peer)
     for folder in () if peers_only else runs:
         LOG.info("scoring by %s", folder)
-        classifier = RunClassifier(open_run(folder), output / "scores" / folder.name)
-        study.add("llm", classifier, asked)
+        model: Classifier = RunClassifier(open_run(folder), output / "scores" / folder.name)
+        if keep < 1:
+            quick = fit_peer("boosting_differences", training, seed, open_share)
+            model = Cascade(quick, model, keep, study.cases[0].background)
+        study.add("llm", model, asked)
     _write(study, output, replicas, seed)
 
 

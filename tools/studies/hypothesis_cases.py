@@ -226,6 +226,34 @@ class RunClassifier:
         return np.asarray(np.load(file), dtype=np.float64)
 
 
+@dataclass(frozen=True, eq=False)
+class Cascade:
+    """A classifier that scores only the events that a quicker one keeps.
+
+    A rejected event ranks below all kept ones, signal as well as background. So numbers at cuts far
+    tighter than the share that is kept say something of the classifier itself; its AUC does not.
+
+    Attributes:
+        quick: scores all events first.
+        full: scores what is kept.
+        share: share of the background that is kept.
+        background: the events that set the cut of ``quick``.
+    """
+
+    quick: Classifier
+    full: Classifier
+    share: float
+    background: EventTable
+
+    def __call__(self, events: EventTable, hypothesis: Hypothesis) -> Floats:
+        """Scores (N,) events under one hypothesis; minus infinity for rejected ones."""
+        cut = np.quantile(self.quick(self.background, hypothesis), 1 - self.share)
+        kept = np.flatnonzero(self.quick(events, hypothesis) >= cut)
+        scores = np.full(len(events), -np.inf)
+        scores[kept] = self.full(events.take(kept), hypothesis)
+        return scores
+
+
 def _repeated(hypothesis: Hypothesis, times: int) -> NDArray[np.object_]:
     hypotheses = np.empty(times, dtype=object)
     hypotheses[:] = [hypothesis] * times
