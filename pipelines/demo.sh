@@ -14,10 +14,16 @@ if [ ! -e runs/demo/run.json ]; then
 elif [ ! -e runs/demo/validation.parquet ]; then
     hepllm train --resume --output runs/demo
 fi
-if [ -e runs/demo/eval/blackbox/table.txt ]; then
-    cat runs/demo/eval/rnd-test/table.txt runs/demo/eval/blackbox/table.txt
+# Twice with a hypothesis: that of the box, and a wrong one.
+true="Z' to a 500 GeV and a 100 GeV particle, both to two quarks"
+wrong="Z' to a 250 GeV and a 250 GeV particle, both to two quarks"
+if [ -e runs/demo/eval/done ]; then
+    cat runs/demo/eval/*/table.txt
 else
     hepllm eval runs/demo --blackbox
+    hepllm eval runs/demo --dataset data/processed/blackbox --hypothesis "$true"
+    hepllm eval runs/demo --dataset data/processed/blackbox --hypothesis "$wrong"
+    touch runs/demo/eval/done
 fi
 python "$root/tools/studies/check_results.py" runs/demo/eval/rnd-test/metrics.json --min-nfa-drop 0.05
 echo "pictures:"

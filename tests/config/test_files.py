@@ -23,7 +23,8 @@ def test_every_shipped_configuration_loads_and_survives_a_round_trip(
 
 
 def test_there_are_configurations_to_load() -> None:
-    assert {"demo.yaml", "hypotheses.yaml", "lhco-rnd.yaml", "tiny.yaml"} <= {file.name for file in CONFIGS}
+    expected = {"demo.yaml", "hypotheses.yaml", "lhco-rnd.yaml", "tiny.yaml"}
+    assert expected <= {file.name for file in CONFIGS}
 
 
 @pytest.mark.parametrize("text", ["1e-3", "1E-3", "1.e-3", "0.001", "+1e-3", ".1e-2"])
