@@ -27,22 +27,6 @@ def tools() -> Iterator[dict[str, ModuleType]]:
         yield {name: importlib.import_module(name) for name in ("case_means", "extended")}
 
 
-def test_metrics_are_those_of_plain_counting(tools: dict[str, ModuleType]) -> None:
-    random = np.random.default_rng(4)
-    signal, background = random.normal(2, 1, 300), random.normal(0, 1, 9000)
-    scored = tools["case_means"].Scored(signal, background)
-    found, means = tools["case_means"].measure({"one": [[scored]] * 2}, 20, seed=1)
-    tight, half, area = found["one"][0, 0]
-    assert area == pytest.approx((signal[:, None] > background).mean())
-    cut = np.sort(signal)[-150]
-    assert half == pytest.approx(0.5 / np.sqrt((background >= cut).mean()))
-    tenth = np.sort(background)[-10]  # nine are a share of 1e-3
-    assert tight == pytest.approx((signal > tenth).mean() / np.sqrt(1e-3))
-    mean = tools["case_means"].Mean.of(means["one"]["auc"], 1)
-    assert mean.value == pytest.approx(area)
-    assert mean.interval[0] < area < mean.interval[1]
-
-
 def test_the_study_prints_both_tables(
     dijet_events: Any, tools: dict[str, ModuleType], tmp_path: Path
 ) -> None:

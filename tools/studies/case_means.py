@@ -36,6 +36,7 @@ class _Ranks:
         wanted = -scored.signal[order]
         self.above = np.searchsorted(ranked, wanted, side="left")
         self.reached = np.searchsorted(ranked, wanted, side="right")
+        self.last_equal = np.searchsorted(wanted, wanted, side="right") - 1
 
     def measure(self, weight_s: Floats, weight_b: Floats) -> tuple[float, float, float]:
         """The numbers of ``METRICS`` for weights (S,) and (B,)."""
@@ -50,7 +51,7 @@ class _Ranks:
         tight = kept / np.sqrt(passing[place] / total_b) if passing[place] else np.nan
         # The tightest cut that keeps at least this share of the signal.
         sums = np.cumsum(weight_s)
-        last = int(np.searchsorted(sums, EPS_S * total_s * (1 - 1e-9)))
+        last = self.last_equal[np.searchsorted(sums, EPS_S * total_s * (1 - 1e-9))]
         behind = passing[self.reached[last]] / total_b
         return tight, sums[last] / total_s / np.sqrt(behind) if behind else np.nan, area
 

@@ -37,22 +37,18 @@ from typing import Any
 
 import click
 import numpy as np
+from case_means import METRICS, Floats, Mean, Scored, measure
 from hypothesis_cases import (
-    METRICS,
     Cascade,
     Case,
     Classifier,
-    Floats,
-    Mean,
     RunClassifier,
-    Scored,
     Training,
     canonical,
     case_of_box,
     cases_of,
     fit_dedicated,
     fit_peer,
-    measure,
     rephrased,
     wrong_place,
 )
