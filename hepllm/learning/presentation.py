@@ -2,7 +2,7 @@
 
 A signal event is shown under its own hypothesis. The background is shared out among the hypotheses
 in proportion to their signal, so that a hypothesis alone says nothing about the class. Events that
-share a hypothesis stand together, because their words are then encoded once (``model.prefix``).
+share a hypothesis stand together, because their words are then encoded once (``model.packing``).
 """
 
 from __future__ import annotations
