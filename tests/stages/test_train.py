@@ -293,9 +293,9 @@ def test_events_in_two_splits_stop_the_training(
 ) -> None:
     monkeypatch.setattr(
         "hepllm.stages.train.validation_events",
-        lambda dataset, config, limit, seed: training_events(dataset, config, seed).take(
-            np.arange(3, 40)
-        ),
+        lambda dataset, config, limit, seed, particles=0: training_events(
+            dataset, config, seed, particles=particles
+        ).take(np.arange(3, 40)),
     )
     with pytest.raises(RunError, match="37 events are in both the training and validation split"):
         train(folder / "data" / "rnd", tmp_path / "run", config, overwrite=False)
@@ -350,8 +350,10 @@ def test_processes_on_different_cards_must_have_one_precision(
 def test_one_class_is_enough_where_the_objective_says_so(
     folder: Path, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def background(dataset: Dataset, train: TrainConfig, seed: int) -> EventTable:
-        table = training_events(dataset, train, seed)
+    def background(
+        dataset: Dataset, train: TrainConfig, seed: int, *, particles: int = 0
+    ) -> EventTable:
+        table = training_events(dataset, train, seed, particles=particles)
         return table.take(table.label == BACKGROUND)
 
     monkeypatch.setattr("hepllm.stages.train.training_events", background)
