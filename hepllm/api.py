@@ -1,47 +1,104 @@
-"""The Python interface: a trained run as an object.
+"""The Python interface: a trained run as an object, and a classifier in scikit-learn's manner.
 
 from hepllm import EventClassifier
 
 classifier = EventClassifier.load("runs/latest")
 classifier.predict_proba({"jet_mass_light": [95.0], "jet_mass_delta": [402.0], ...})
+
+classifier = EventClassifier("demo").fit(features, labels)  # trains the run folder runs/fit-1
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, overload
 
 import awkward as ak
 import numpy as np
 import pyarrow as pa
 import vector
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_array, check_is_fitted, check_random_state
 
 from hepllm.arrays import Columns, Floats
-from hepllm.config import Config, override_config
+from hepllm.config import Config, PreprocessConfig, override_config
 from hepllm.data.particles import leading_jets
+from hepllm.data.tables_in_memory import column_names, named_columns
 from hepllm.errors import InputError, nearest_name
 from hepllm.model.inputs import ModelInputs
 from hepllm.physics.chunks import describe_events
 from hepllm.physics.events import EventBatch, Particles, describe_defects
 from hepllm.runs.folder import open_run
 from hepllm.runs.predictor import Predictor, load_predictor
+from hepllm.runs.run_model import weights_digest
+from hepllm.schema import BACKGROUND, SIGNAL
+from hepllm.stages.fit import (
+    LabelledEvents,
+    binary_labels,
+    config_of_features,
+    config_to_fit,
+    event_weights,
+    fit,
+    new_run_folder,
+)
 from hepllm.stages.predict import Prediction, predict, prediction_config, rows_of_texts
 
-Events: TypeAlias = Mapping[str, ArrayLike] | ArrayLike | ak.Array | str | Sequence[str]
+if TYPE_CHECKING:
+    from hepllm.explain.explanation import Explanation
+
+Events: TypeAlias = Mapping[str, ArrayLike] | ArrayLike | ak.Array | pa.Table | str | Sequence[str]
 """Events in any form that ``EventClassifier.rows`` takes."""
 
 _PARTICLE_FIELDS = ("pt", "eta", "phi")
 
+_NOT_PICKLED = ("_opened", "_asked")
+"""Attributes that hold the model; whoever unpickles a classifier loads it from the run folder."""
 
-class EventClassifier:
-    """A trained run; made by ``load``."""
 
-    def __init__(self, predictor: Predictor, config: Config) -> None:
-        self._predictor = predictor
-        self._config = config
-        self._asked: dict[str, Predictor] = {}
+class EventClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A classifier of events: a trained run (``load``), or one that ``fit`` trains.
+
+    It follows scikit-learn's rules: ``clone``, pipelines, cross-validation and searches over
+    settings work. A pickle is small, because it refers to the run folder, which must be there with
+    the same weights when the classifier is used.
+
+    Args:
+        config: configuration file, or the name of a preset such as ``demo``; None: the defaults.
+        settings: settings as for ``--set``, such as ``("train.epochs=2",)``.
+        run: run folder that ``fit`` makes, with its events beside it in ``<run>.data``; None: a
+            new one, ``runs/fit-<number>``.
+        validation_fraction: share of the events of ``fit`` to choose the best weights and to
+            calibrate probabilities.
+        random_state: seed in place of the setting ``seed``; None: that setting.
+
+    Attributes:
+        run_: the run folder.
+        classes_: the labels of background and signal in ``fit``; 0 and 1 of a loaded run.
+        columns_: names of the columns that an array of events has.
+        n_features_in_: their number.
+    """
+
+    run_: Path
+    classes_: NDArray[Any]
+    columns_: tuple[str, ...]
+    n_features_in_: int
+
+    def __init__(
+        self,
+        config: str | Path | None = None,
+        settings: Sequence[str] = (),
+        *,
+        run: str | Path | None = None,
+        validation_fraction: float = 0.2,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.config = config
+        self.settings = settings
+        self.run = run
+        self.validation_fraction = validation_fraction
+        self.random_state = random_state
 
     @classmethod
     def load(cls, run: str | Path = "runs/latest", *overrides: str) -> Self:
@@ -55,15 +112,66 @@ class EventClassifier:
             InputError: the folder is not a run, or its training did not finish.
             ConfigError: an override is not valid.
         """
-        folder = Path(run)
-        config = override_config(prediction_config(open_run(folder)), overrides)
-        predictor = load_predictor(folder, config)
-        _ = predictor.classifier  # loaded now, and not when the first event is scored
-        return cls(predictor, config)
+        opened = _open(Path(run), overrides)
+        folder = Path(run).resolve()  # 'latest' is another run one day
+        loaded = cls(folder / "config.yaml", overrides)
+        loaded._become(folder, opened, np.array([BACKGROUND, SIGNAL]), opened[0].names)
+        return loaded
+
+    def fit(
+        self,
+        X: Events,  # noqa: N803 (scikit-learn's name)
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
+        """Trains on events in memory and leaves the run folder ``run_``.
+
+        Args:
+            X: N events as for ``rows``, but no texts. The columns of a table become the features;
+                those of an array are the ones of the setting ``train.features``.
+            y: (N,) labels of two classes, of which the larger one is signal.
+            sample_weight: (N,) event weights; None: all 1.
+
+        Raises:
+            InputError: the events or labels cannot be used, or ``run`` exists.
+            ConfigError: the configuration or a setting is not valid.
+            RunError: the training fails.
+        """
+        if not 0 < self.validation_fraction < 1:
+            raise InputError(
+                "validation_fraction: expected a share between 0 and 1, found "
+                f"{self.validation_fraction}"
+            )
+        seed = self.random_state
+        if seed is not None and not isinstance(seed, int | np.integer):
+            seed = check_random_state(seed).randint(2**31)
+        config = config_to_fit(self.config, self.settings, None if seed is None else int(seed))
+        features, lists, names = self._to_fit(X, config)
+        n_events = len(next(iter(features.values())))
+        classes, label = binary_labels(y, n_events)
+        events = LabelledEvents(features, label, event_weights(sample_weight, n_events), lists)
+        config = config_of_features(config, names)
+        folder = new_run_folder() if self.run is None else Path(self.run).absolute()
+        fit(events, folder, config, self.validation_fraction)
+        self._become(folder, _open(folder), classes, names)
+        return self
+
+    def _become(
+        self,
+        folder: Path,
+        opened: tuple[Predictor, Config],
+        classes: NDArray[Any],
+        columns: tuple[str, ...],
+    ) -> None:
+        _ = opened[0].classifier  # loaded now, and not when the first event is scored
+        self.__dict__.pop("_weights", None)  # of a run before this one
+        self.run_, self._opened = folder, opened
+        self._asked: dict[str, Predictor] = {}
+        self.classes_, self.columns_, self.n_features_in_ = classes, columns, len(columns)
 
     @property
     def features(self) -> tuple[str, ...]:
-        """Names of the features that the model reads, in the order of the array's columns."""
+        """Names of the features that the model reads, in the order of the columns of ``rows``."""
         return self._predictor.names
 
     @property
@@ -77,9 +185,10 @@ class EventClassifier:
         Args:
             events: one of
 
-                - a mapping (or data frame) of feature names to (N,) values in GeV and radians; a
-                  feature that is absent counts as missing;
-                - an (N, F) array with the columns of ``features``, NaN where missing;
+                - a table with columns named as features, of shape (N,), in GeV and radians: a
+                  mapping, a data frame, a table of Arrow, a structured array or an awkward array of
+                  records. A feature that is absent counts as missing;
+                - an (N, F) array with the columns of ``columns_``, NaN where missing;
                 - an awkward array of N lists of massless particles, with momenta in GeV in any
                   coordinates of ``vector`` (``pt``, ``eta``, ``phi`` or ``px``, ``py``, ``pz``);
                   they are clustered with the jet settings of the training dataset;
@@ -89,33 +198,65 @@ class EventClassifier:
             Shape (N, F), NaN where missing.
 
         Raises:
-            InputError: the events have none of these forms, or cannot be clustered.
+            InputError: the events have none of these forms, or an infinite value, or cannot be
+                clustered.
         """
         if isinstance(events, str):
             return rows_of_texts([events], self.features)
-        if isinstance(events, ak.Array):
+        if _are_particles(events):
             return self._inputs(events).numbers
-        if hasattr(events, "keys"):  # a mapping or a data frame, which is not a ``Mapping``
-            return self._columns(events)
+        names = column_names(events)
+        if names is not None:
+            return self._columns(events, names)
         if isinstance(events, Sequence) and events and isinstance(events[0], str):
             return rows_of_texts([str(text) for text in events], self.features)
-        rows = np.atleast_2d(np.asarray(events, dtype=np.float64))
-        if rows.ndim != 2 or rows.shape[1] != len(self.features):
-            raise InputError(f"expected rows of {len(self.features)} features, found {rows.shape}")
-        return rows
+        rows = _array(events)
+        if rows.shape[1] != self.n_features_in_:
+            raise InputError(
+                f"X has {rows.shape[1]} features, but EventClassifier is expecting "
+                f"{self.n_features_in_} features as input: expected rows of "
+                f"{', '.join(self.columns_)}"
+            )
+        return rows[:, [self.columns_.index(name) for name in self.features]]
 
-    def score(self, events: Events, *, hypothesis: str | None = None) -> Floats:
-        """Uncalibrated logits of signal, shape (N,).
+    @overload
+    def score(self, events: Events, *, hypothesis: str | None = None) -> Floats: ...
+
+    @overload
+    def score(
+        self, events: Events, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> float: ...
+
+    def score(
+        self,
+        events: Events,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        *,
+        hypothesis: str | None = None,
+    ) -> Floats | float:
+        """Uncalibrated logits of signal, shape (N,); with labels ``y``, scikit-learn's accuracy.
 
         Args:
             events: as for ``rows``; for a model that reads particles, an awkward array of them.
+            y: (N,) true labels, for the accuracy.
+            sample_weight: (N,) event weights, for the accuracy.
             hypothesis: the signal in words, such as "Z' to a 730 GeV and a 380 GeV particle"; None
                 to state nothing.
 
         Raises:
             InputError: the text is no hypothesis, or the run was trained without hypotheses.
         """
+        if y is not None:
+            return float(super().score(events, y, sample_weight))
         return self._for(hypothesis).score(self._inputs(events))
+
+    def decision_function(
+        self, events: Events, *, prior: float | None = None, hypothesis: str | None = None
+    ) -> Floats:
+        """Calibrated logits of signal, shape (N,); ``predict`` chooses signal above 0."""
+        scores = self.score(events, hypothesis=hypothesis)
+        return self._for(hypothesis).calibration.map.logits(scores, _checked(prior))
 
     def predict_proba(
         self, events: Events, *, prior: float | None = None, hypothesis: str | None = None
@@ -125,11 +266,54 @@ class EventClassifier:
         The ``prior`` is the signal fraction of the events; None: that of the training events. For
         a ``hypothesis``, the first call scores the validation events under it.
         """
-        if prior is not None and not 0 < prior < 1:
-            raise InputError(f"prior: expected a fraction between 0 and 1, found {prior}")
         scores = self.score(events, hypothesis=hypothesis)
-        signal = self._for(hypothesis).probability(scores, prior)
+        signal = self._for(hypothesis).probability(scores, _checked(prior))
         return np.column_stack([1 - signal, signal])
+
+    def predict(
+        self, events: Events, *, prior: float | None = None, hypothesis: str | None = None
+    ) -> NDArray[Any]:
+        """The more probable of ``classes_``, shape (N,); arguments as for ``predict_proba``."""
+        is_signal = self.decision_function(events, prior=prior, hypothesis=hypothesis) > 0
+        return np.asarray(self.classes_[is_signal.astype(np.int64)])
+
+    def explain(
+        self,
+        events: Events,
+        *,
+        prior: float | None = None,
+        threshold: float | None = None,
+        hypothesis: str | None = None,
+    ) -> list[Explanation]:
+        """Explains the score of each event: which features made it, and what would change it.
+
+        ``print`` shows an explanation as a paragraph.
+
+        Args:
+            events: as for ``score``; each takes as long as some hundred scores.
+            prior: as for ``predict_proba``.
+            threshold: score from which an event is signal; None: the one with the largest balanced
+                accuracy on validation data.
+            hypothesis: as for ``score``.
+
+        Raises:
+            InputError: the training dataset is missing, or an event has no features.
+        """
+        from hepllm.runs.picked_events import PickedEvent  # noqa: PLC0415
+        from hepllm.stages.explain import explain_picked  # noqa: PLC0415 (captum loads slowly)
+
+        asked, inputs = self._for(hypothesis), self._inputs(events)
+        jets = inputs.particles
+        picked = [
+            PickedEvent(
+                name=f"event-{place}",
+                title=f"Event {place}",
+                features=dict(zip(self.features, map(float, row), strict=True)),
+                jets=None if jets is None else jets[place : place + 1],
+            )
+            for place, row in enumerate(inputs.numbers)
+        ]
+        return explain_picked(asked, picked, _checked(prior) or "training", threshold)
 
     def score_file(
         self,
@@ -147,64 +331,149 @@ class EventClassifier:
         asked = self._for(hypothesis)
         return predict(asked, Path(path), Path(output), self._config, overwrite=overwrite)
 
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        if "run_" in state and "_weights" not in state:
+            state["_weights"] = weights_digest(self._predictor.model.run)
+        return {name: value for name, value in state.items() if name not in _NOT_PICKLED}
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        tags.input_tags.allow_nan = True
+        return tags
+
+    @property
+    def _predictor(self) -> Predictor:
+        return self._opened_run[0]
+
+    @property
+    def _config(self) -> Config:
+        return self._opened_run[1]
+
+    @property
+    def _opened_run(self) -> tuple[Predictor, Config]:
+        """The run and the settings of predictions; opened again after unpickling.
+
+        Raises:
+            InputError: the run folder is gone, or has other weights than when it was pickled.
+        """
+        check_is_fitted(self, "run_")
+        if "_opened" not in self.__dict__:
+            is_loaded = self.run_ / "config.yaml" == self.config
+            opened = _open(self.run_, self.settings if is_loaded else ())
+            if weights_digest(opened[0].model.run) != self._weights:
+                raise InputError(
+                    f"{self.run_}: its weights have changed since the classifier was pickled; "
+                    "load the run again"
+                )
+            self._opened, self._asked = opened, {}
+        return self._opened
+
     def _for(self, hypothesis: str | None) -> Predictor:
         """The predictor for a hypothesis, which is read and warned of once."""
+        predictor = self._predictor
         if hypothesis is None:
-            return self._predictor
+            return predictor
         if hypothesis not in self._asked:
-            self._asked[hypothesis] = self._predictor.asking(hypothesis)
+            self._asked[hypothesis] = predictor.asking(hypothesis)
         return self._asked[hypothesis]
 
     def _inputs(self, events: Events) -> ModelInputs:
-        if not isinstance(events, ak.Array):
-            if self._constituents:
+        constituents = self._predictor.run.config.fusion.constituents
+        if not _are_particles(events):
+            if constituents:
                 raise InputError(
                     "this model reads particles besides features: give an awkward array of them"
                 )
             return ModelInputs(self.rows(events))
-        features, lists = self._describe(events)
+        features, lists = _describe(events, self._config.preprocess, constituents)
         numbers = np.stack([features[name] for name in self.features], axis=1)
         if lists is None:
             return ModelInputs(numbers)
-        return ModelInputs(numbers, leading_jets(lists, features, self._constituents))
+        return ModelInputs(numbers, leading_jets(lists, features, constituents))
 
-    @property
-    def _constituents(self) -> int:
-        """Constituents of each leading jet that the model reads; 0: none."""
-        return self._predictor.run.config.fusion.constituents
-
-    def _columns(self, events: Any) -> Floats:
-        names = [str(name) for name in events.keys()]  # noqa: SIM118 (a data frame has it too)
+    def _columns(self, events: Any, names: Sequence[str]) -> Floats:
         known = [name for name in names if name in self.features]
         if not known:
             hint = nearest_name(names[0], self.features) if names else ""
             found = ", ".join(names) or "no columns"
             raise InputError(f"expected columns named as the model's features, found {found}{hint}")
-        columns = {name: np.asarray(events[name], dtype=np.float64) for name in known}
-        lengths = {np.atleast_1d(values).shape for values in columns.values()}
-        if len(lengths) > 1:
-            raise InputError(f"columns of different shapes: {', '.join(map(str, sorted(lengths)))}")
-        missing = np.full(lengths.pop(), np.nan)
+        columns = named_columns(events, known)
+        missing = np.full(len(columns[known[0]]), np.nan)
         return np.column_stack([columns.get(name, missing) for name in self.features])
 
-    def _describe(self, events: ak.Array) -> tuple[Columns, Mapping[str, pa.Array] | None]:
-        """The features of clustered events, and the lists of constituents for a model of them."""
-        if events.ndim != 2:
-            raise InputError(f"expected lists of particles (2 dimensions), found {events.ndim}")
-        try:
-            momenta = vector.Array(events)
-            flat = [ak.to_numpy(ak.flatten(getattr(momenta, name))) for name in _PARTICLE_FIELDS]
-        except (TypeError, AttributeError):
+    def _to_fit(
+        self, events: Events, config: Config
+    ) -> tuple[Columns, Mapping[str, pa.Array] | None, tuple[str, ...]]:
+        """Features of events, lists of constituents, and the names of the model's features."""
+        configured = config.train.feature_names()
+        if _are_particles(events):
+            features, lists = _describe(events, config.preprocess, config.fusion.constituents)
+            return features, lists, configured
+        if config.fusion.constituents:
             raise InputError(
-                "particles need three-momenta, such as the fields pt, eta, phi or px, py, pz; "
-                f"found {', '.join(ak.fields(events)) or 'no fields'}"
-            ) from None
-        pt, eta, phi = (values.astype(np.float64) for values in flat)
-        counts = ak.to_numpy(ak.num(events)).astype(np.int64)
-        particles = Particles(pt, eta, phi, counts)
-        _refuse_defects(particles)
-        changes = {"particles_per_jet": self._constituents}
-        return describe_events(particles, self._config.preprocess.model_copy(update=changes))
+                "fusion.inputs: this model reads particles: give an awkward array of them"
+            )
+        names = column_names(events)
+        if names is not None:
+            return named_columns(events, names), None, names
+        rows = _array(events)
+        if rows.shape[1] != len(configured):
+            raise InputError(
+                f"X has {rows.shape[1]} columns without names, and the features are "
+                f"{', '.join(configured)}; give a table with named columns, or set train.features"
+            )
+        return dict(zip(configured, rows.T.copy(), strict=True)), None, configured
+
+
+def _open(folder: Path, overrides: Sequence[str] = ()) -> tuple[Predictor, Config]:
+    config = override_config(prediction_config(open_run(folder)), overrides)
+    return load_predictor(folder, config), config
+
+
+def _checked(prior: float | None) -> float | None:
+    if prior is not None and not 0 < prior < 1:
+        raise InputError(f"prior: expected a fraction between 0 and 1, found {prior}")
+    return prior
+
+
+def _are_particles(events: Any) -> bool:
+    """Whether events are lists of particles, and not records or rows of features."""
+    if not isinstance(events, ak.Array):
+        return False
+    return events.ndim != 1 or set(ak.fields(events)) >= set(_PARTICLE_FIELDS)
+
+
+def _array(events: Any) -> Floats:
+    """An array without names of columns, shape (N, F)."""
+    try:
+        rows = check_array(events, dtype=np.float64, ensure_all_finite="allow-nan")
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    return np.asarray(rows, dtype=np.float64)
+
+
+def _describe(
+    events: ak.Array, settings: PreprocessConfig, constituents: int
+) -> tuple[Columns, Mapping[str, pa.Array] | None]:
+    """The features of clustered events, and the lists of constituents for a model of them."""
+    if events.ndim != 2:
+        raise InputError(f"expected lists of particles (2 dimensions), found {events.ndim}")
+    try:
+        momenta = vector.Array(events)
+        flat = [ak.to_numpy(ak.flatten(getattr(momenta, name))) for name in _PARTICLE_FIELDS]
+    except (TypeError, AttributeError):
+        raise InputError(
+            "particles need three-momenta, such as the fields pt, eta, phi or px, py, pz; "
+            f"found {', '.join(ak.fields(events)) or 'no fields'}"
+        ) from None
+    pt, eta, phi = (values.astype(np.float64) for values in flat)
+    counts = ak.to_numpy(ak.num(events)).astype(np.int64)
+    particles = Particles(pt, eta, phi, counts)
+    _refuse_defects(particles)
+    changes = {"particles_per_jet": constituents}
+    return describe_events(particles, settings.model_copy(update=changes))
 
 
 def _refuse_defects(particles: Particles) -> None:

@@ -32,8 +32,8 @@ class ChunkError(RunError):
     """A chunk of events could not be processed; the message names the file and the rows."""
 
 
-class InputError(HepllmError):
-    """A file or argument is not what the command needs."""
+class InputError(HepllmError, ValueError):
+    """A file or argument is not what the command needs; a ``ValueError`` for Python's callers."""
 
     exit_code = 2
 

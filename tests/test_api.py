@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import json
+import pickle
 import runpy
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import awkward as ak
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 import hepllm
 from hepllm import EventClassifier
 from hepllm.data.dataset import EventTable, read_dataset
 from hepllm.errors import ConfigError, InputError
 from hepllm.model.prompts import render
+
+SETTINGS = ("train.threads=1", "train.epochs=2", "evaluation.calibration=none")
 
 NOTEBOOK = Path(__file__).parents[1] / "docs" / "tutorial" / "api.ipynb"
 
@@ -78,6 +88,29 @@ def test_all_forms_of_an_event_have_one_score(
     assert classifier.predict_proba(texts[0]).shape == (1, 2)
 
 
+def test_tables_of_other_libraries_are_mappings_too(
+    classifier: EventClassifier, events: EventTable
+) -> None:
+    expected = classifier.rows(events.features[:9])
+    columns = {name: events.column(name)[:9] for name in reversed(classifier.features)}
+    kinds = [(name, np.float64) for name in columns]
+    structured = np.empty(9, dtype=kinds)
+    for name, values in columns.items():
+        structured[name] = values
+    arrow = pa.table({name: pa.array(v, from_pandas=True) for name, v in columns.items()})
+    records = ak.zip({name: ak.Array(values) for name, values in columns.items()})
+    for table in (structured, arrow, *arrow.to_batches(), records, pd.DataFrame(columns)):
+        np.testing.assert_array_equal(classifier.rows(table), expected)
+
+
+def test_nulls_of_arrow_and_awkward_are_missing(classifier: EventClassifier) -> None:
+    name = classifier.features[0]
+    for table in (pa.table({name: [1.0, None]}), ak.Array([{name: 1.0}, {name: None}])):
+        found = classifier.rows(table)[:, 0]
+        assert found[0] == 1
+        assert np.isnan(found[1])
+
+
 def test_columns_that_are_absent_are_missing(
     classifier: EventClassifier, events: EventTable
 ) -> None:
@@ -111,7 +144,11 @@ def test_a_file_has_the_scores_of_its_rows(
     [
         ({"jet_mas_light": [1.0]}, "did you mean 'jet_mass_light'"),
         ({}, "no columns"),
-        (np.zeros((3, 2)), "expected rows of"),
+        ({"jet_mass_light": [1.0, np.inf]}, "'jet_mass_light': 1 infinite"),
+        ({"jet_mass_light": [[1.0], [2.0]]}, r"one number of each event.*\(2, 1\)"),
+        (pa.table({"jet_mass_light": ["heavy"]}), "expected numbers"),
+        (np.zeros((3, 2)), "X has 2 features.*expected rows of"),
+        (np.full((3, 2), np.inf), "infinity"),
         ("nothing", "no feature found"),
         (ak.Array([[{"pt": 1.0}]]), "need three-momenta.*found pt"),
         (ak.Array([[{"pt": -1.0, "eta": 0.0, "phi": 0.0}]]), "pT < 0"),
@@ -138,6 +175,165 @@ def test_loading_takes_settings(folder: Path, tmp_path: Path) -> None:
         EventClassifier.load(folder / "runs" / "latest", "evaluation.calibrate=none")
     with pytest.raises(InputError, match="no such run"):
         EventClassifier.load(tmp_path / "gone")
+
+
+@pytest.fixture(scope="module")
+def trained(
+    events: EventTable, tmp_path_factory: pytest.TempPathFactory, quick_trainings: None
+) -> EventClassifier:
+    """A classifier that ``fit`` made of two features of the events, in another order."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("fit"))
+        estimator = EventClassifier("tiny", SETTINGS, random_state=3)
+        return estimator.fit(_frame(events), np.where(events.label == 1, "signal", "qcd"))
+
+
+def _frame(events: EventTable) -> pd.DataFrame:
+    return pd.DataFrame({name: events.column(name) for name in ("tau21_light", "jet_mass_light")})
+
+
+def test_fit_leaves_a_run_that_scores_as_the_classifier(
+    trained: EventClassifier, events: EventTable
+) -> None:
+    frame = _frame(events)
+    assert trained.run_.name == "fit-1"
+    assert list(trained.classes_) == ["qcd", "signal"]
+    assert trained.features == ("jet_mass_light", "tau21_light")
+    loaded = EventClassifier.load(trained.run_)
+    probability = trained.predict_proba(frame)
+    np.testing.assert_array_equal(loaded.predict_proba(frame), probability)
+    chosen = trained.predict(frame)
+    np.testing.assert_array_equal(chosen == "signal", probability[:, 1] > 0.5)
+    truth = np.where(events.label == 1, "signal", "qcd")
+    assert trained.score(frame, truth) == np.mean(chosen == truth)
+    np.testing.assert_allclose(
+        trained.decision_function(frame), np.log(probability[:, 1] / probability[:, 0]), atol=1e-9
+    )
+
+
+def test_an_array_has_the_columns_that_fit_had(
+    trained: EventClassifier, events: EventTable
+) -> None:
+    frame = _frame(events)
+    np.testing.assert_array_equal(
+        trained.predict_proba(frame.to_numpy()), trained.predict_proba(frame)
+    )
+
+
+def test_a_pickle_is_small_and_refers_to_the_run_folder(
+    trained: EventClassifier, events: EventTable
+) -> None:
+    frame = _frame(events)[:5]
+    stored = pickle.dumps(trained)
+    assert len(stored) < 2000
+    found = pickle.loads(stored)  # noqa: S301 (our own)
+    np.testing.assert_array_equal(found.predict_proba(frame), trained.predict_proba(frame))
+    assert list(found.classes_) == ["qcd", "signal"]
+    assert len(pickle.dumps(found)) < 2000
+
+
+def test_an_unpickled_classifier_notices_other_weights(
+    trained: EventClassifier, events: EventTable, tmp_path: Path
+) -> None:
+    frame = _frame(events)[:5]
+    shutil.copytree(trained.run_, tmp_path / "run")
+    stored = pickle.dumps(EventClassifier.load(tmp_path / "run"))
+    found = pickle.loads(stored)  # noqa: S301 (our own)
+    for file in (tmp_path / "run").rglob("nfa.safetensors"):
+        file.write_bytes(file.read_bytes() + b" ")
+    with pytest.raises(InputError, match="weights have changed"):
+        found.predict(frame)
+    shutil.rmtree(tmp_path / "run")
+    with pytest.raises(InputError, match="no such run"):
+        found.predict(frame)
+
+
+def test_scikit_learn_clones_searches_and_pipes_classifiers(
+    trained: EventClassifier,
+    events: EventTable,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    copy = clone(trained)
+    assert copy.get_params() == trained.get_params()
+    with pytest.raises(NotFittedError):
+        copy.predict(_frame(events))
+    assert "config='tiny'" in repr(copy)
+    half = FunctionTransformer(lambda table: table[["jet_mass_light", "tau21_light"]])
+    search = GridSearchCV(
+        make_pipeline(half, copy),
+        {"eventclassifier__settings": [(*SETTINGS, "train.nfa_lr=1e-3")]},
+        cv=2,
+        scoring="roc_auc",
+    )
+    frame = pd.DataFrame(
+        {name: events.column(name) for name in ("jet_mass_light", "tau21_light", "tau21_heavy")}
+    )
+    search.fit(frame, events.label)
+    assert 0 <= search.best_score_ <= 1
+    made = sorted(path.name for path in (tmp_path / "runs").glob("fit-?"))
+    assert made == ["fit-1", "fit-2", "fit-3"]
+
+
+def test_explanations_are_those_of_the_events(trained: EventClassifier, events: EventTable) -> None:
+    frame = _frame(events)[:2]
+    found = trained.explain(frame)
+    np.testing.assert_allclose([one.score for one in found], trained.score(frame), atol=1e-5)
+    assert set(found[0].facts) == set(trained.features)
+    assert str(found[1]).startswith("Event 1")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"y": [1] * 200}, "one class"),
+        ({"y": [0, 1, 2, 3] * 50}, "Only binary"),
+        ({"y": [0, 1]}, "2 values for 200 events"),
+        ({"y": None}, "requires y"),
+        ({"X": {"jet_mass_ligth": np.ones(200)}}, "did you mean 'jet_mass_light'"),
+        ({"X": {"jet_mass_light": np.ones(200)}}, "too alike"),
+        ({"X": np.ones((200, 3))}, "3 columns without names"),
+        ({"sample_weight": [np.nan] * 200}, "finite"),
+        ({"validation_fraction": 1.0}, "between 0 and 1"),
+        ({"config": "timy"}, "did you mean 'tiny'"),
+    ],
+)
+def test_what_cannot_be_fitted_is_told_and_leaves_nothing(
+    *,
+    change: dict[str, Any],
+    message: str,
+    events: EventTable,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given: dict[str, Any] = {"X": _frame(events), "y": events.label, **change}
+    parameters = {
+        name: given.pop(name) for name in ("config", "validation_fraction") if name in given
+    }
+    estimator = EventClassifier(**{"config": "tiny", "settings": SETTINGS, **parameters})
+    with pytest.raises((InputError, ConfigError), match=message):
+        estimator.fit(**given)
+    assert not [file for file in tmp_path.rglob("*") if file.is_file()]
+
+
+def test_particles_are_fitted_as_their_features(
+    dijet_events: Callable[..., NDArray[np.float64]], tmp_path: Path, quick_trainings: None
+) -> None:
+    rows = dijet_events(60, seed=1)
+    triplets = rows[:, :-1].reshape(60, 700, 3)
+    slots = [ak.from_regular(ak.Array(triplets[:, :, axis])) for axis in range(3)]
+    padded = ak.zip(dict(zip(("pt", "eta", "phi"), slots, strict=True)))
+    particles = padded[padded.pt > 0]
+    settings = (*SETTINGS, "train.features=[jet_mass_light]", "train.epochs=1")
+    made = EventClassifier("tiny", settings, run=tmp_path / "run").fit(particles, rows[:, -1])
+    assert made.run_ == tmp_path / "run"
+    assert made.features == ("jet_mass_light",)
+    column = made.rows(particles)
+    np.testing.assert_allclose(made.score(column), made.score(particles), atol=1e-6)
+    with pytest.raises(InputError, match="exists"):
+        made.fit(particles, rows[:, -1])
 
 
 def test_the_package_loads_nothing_before_it_is_asked() -> None:

@@ -59,7 +59,7 @@ def make_table(
     rows: Mapping[str, NDArray[Any]],
     features: Columns,
     source: tuple[int, Sequence[str]],
-    splits: SplitConfig,
+    splits: SplitConfig | NDArray[np.int8],
     particles: Mapping[str, pa.Array] | None = None,
 ) -> pa.Table:
     """Makes the table of some events of one source with the columns of a shard.
@@ -68,11 +68,14 @@ def make_table(
         rows: ``event_id``, ``event_digest``, ``label_raw`` (-1 unknown) and ``weight``.
         features: every feature of the dataset, NaN where missing.
         source: the position of the source in the list of all sources' names, and that list.
-        splits: shares and seed of the splits.
+        splits: shares and seed of the splits, or the split of each event as a position in
+            ``schema.SPLITS``.
         particles: the optional lists of constituents.
     """
     position, names = source
     places = np.full(len(rows["event_id"]), position, dtype=np.int32)
+    if isinstance(splits, SplitConfig):
+        splits = assign_splits(rows["event_digest"], splits)
     numbers: dict[str, NDArray[Any]] = {
         **rows,
         "label": np.sign(rows["label_raw"]).astype(np.int8),
@@ -81,7 +84,7 @@ def make_table(
     columns = {
         **{name: _to_arrow(values) for name, values in numbers.items()},
         "source": _to_categories(places, names),
-        "split": _to_categories(assign_splits(rows["event_digest"], splits), SPLITS),
+        "split": _to_categories(splits, SPLITS),
         **{name: _to_arrow(values, np.isnan(values)) for name, values in features.items()},
         **(particles or {}),
     }

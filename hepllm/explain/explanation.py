@@ -73,6 +73,9 @@ class Explanation:
     hypothesis: str | None = None
     elsewhere: Mapping[str, float] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        return describe(self)
+
     @property
     def called(self) -> str | None:
         """Class of the event by the threshold."""

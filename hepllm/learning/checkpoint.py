@@ -1,6 +1,7 @@
 """Checkpoints: a folder of safetensors and JSON, written aside and renamed.
 
-    step-000120/  lora.safetensors  nfa.safetensors  optimizer-<group>.safetensors  state.json
+    step-000120/  adapter_model.safetensors  adapter_config.json (LoRA weights, as PEFT has them)
+                  nfa.safetensors  optimizer-<group>.safetensors  state.json
                   average.safetensors, with ``train.ema_decay``
 
 A checkpoint needs no more: the order of events, the learning rates and the random numbers of a
@@ -28,7 +29,7 @@ from hepllm.errors import InputError
 from hepllm.files import write_aside, write_text
 from hepllm.learning.averaging import WeightAverage
 from hepllm.learning.optimizers import OptimizerGroup
-from hepllm.model.backbone import load_lora_state, lora_state
+from hepllm.model.backbone import load_lora_state, lora_settings, lora_state
 from hepllm.model.classifier import EventClassifier
 
 LOG = logging.getLogger(__name__)
@@ -36,6 +37,9 @@ LOG = logging.getLogger(__name__)
 _FORMAT = 1
 _BEST = "best.json"
 _AVERAGE = "average.safetensors"
+_LORA, _LORA_SETTINGS = "adapter_model.safetensors", "adapter_config.json"
+_FORMER_LORA = "lora.safetensors"
+"""Name of the LoRA weights in checkpoints of former versions."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,9 @@ def _write(
     *,
     loss_scale: Mapping[str, Any],
 ) -> None:
-    save_file(lora_state(classifier.language_model), folder / "lora.safetensors")
+    save_file(lora_state(classifier.language_model), folder / _LORA)
+    settings = json.dumps(lora_settings(classifier.language_model), indent=1)
+    (folder / _LORA_SETTINGS).write_text(settings, encoding="utf-8")
     if classifier.nfa is not None:
         save_file(_contiguous(classifier.nfa.stored()), folder / "nfa.safetensors")
     if average is not None:
@@ -196,7 +202,9 @@ def load_weights(
         raise InputError(
             f"{checkpoint}: its label words have other tokens; the tokenizer has changed"
         )
-    load_lora_state(classifier.language_model, _read_tensors(checkpoint / "lora.safetensors"))
+    former = checkpoint / _FORMER_LORA
+    lora = former if former.exists() else checkpoint / _LORA
+    load_lora_state(classifier.language_model, _read_tensors(lora))
     if classifier.nfa is not None:
         weights = _read_tensors(checkpoint / "nfa.safetensors")
         try:

@@ -182,6 +182,14 @@ def lora_state(wrapped: PeftModel) -> dict[str, Tensor]:
     return {name: tensor.detach().contiguous() for name, tensor in state.items()}
 
 
+def lora_settings(wrapped: PeftModel) -> dict[str, Any]:
+    """Returns the content of ``adapter_config.json``, with which PEFT loads the LoRA weights."""
+    settings = {**wrapped.peft_config["default"].to_dict(), "inference_mode": True}
+    return {
+        name: sorted(value) if isinstance(value, set) else value for name, value in settings.items()
+    }
+
+
 def load_lora_state(wrapped: PeftModel, state: Mapping[str, Tensor]) -> None:
     """Loads saved LoRA weights.
 

@@ -100,17 +100,38 @@ def explain(
     twice = {event.name for event in picked if [one.name for one in picked].count(event.name) > 1}
     if twice:
         raise InputError(f"named twice: {', '.join(sorted(twice))}; name each event once")
+    found = explain_picked(predictor, picked, config.evaluation.prior, threshold)
+    radius = config.preprocess.jets.radius
+    folder = output or predictor.run.folder / "explain"
+    return [
+        _write(folder / event.name, event, explanation, radius)
+        for event, explanation in zip(picked, found, strict=True)
+    ]
+
+
+def explain_picked(
+    predictor: Predictor,
+    picked: Sequence[PickedEvent],
+    prior: float | str,
+    threshold: float | None = None,
+) -> list[Explanation]:
+    """Explains the scores of events that are in memory, and writes nothing.
+
+    Args:
+        predictor: a loaded run, whose training dataset must exist.
+        picked: the events.
+        prior: signal fraction of the probabilities, or ``train`` for that of the training events.
+        threshold: as for ``explain``.
+
+    Raises:
+        InputError: the training dataset is missing, or an event has no features.
+    """
     rows = [_row(event, predictor.names) for event in picked]
     for event in picked:
         if predictor.run.config.fusion.constituents and event.jets is None:
             raise InputError(f"{event.title} has no particles, which {predictor.run.folder} reads")
-    bench = _Bench.of(predictor, threshold, config.evaluation.prior)
-    radius = config.preprocess.jets.radius
-    folder = output or predictor.run.folder / "explain"
-    return [
-        _write(folder / event.name, event, _explain(bench, event, row), radius)
-        for event, row in zip(picked, rows, strict=True)
-    ]
+    bench = _Bench.of(predictor, threshold, prior)
+    return [_explain(bench, event, row) for event, row in zip(picked, rows, strict=True)]
 
 
 @dataclass(frozen=True, eq=False)

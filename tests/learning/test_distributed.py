@@ -186,7 +186,7 @@ def test_only_the_first_process_writes(folder: Path) -> None:
 
 def test_two_go_on_with_what_one_began(folder: Path) -> None:
     assert [found["steps"] for found in _found(folder, "resume")] == [6, 6]
-    name = "checkpoints/step-000006/lora.safetensors"
+    name = "checkpoints/step-000006/adapter_model.safetensors"
     _same_weights(folder / "resumed" / name, folder / "alone" / name)
 
 

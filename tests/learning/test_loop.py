@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from peft import PeftConfig, PeftModel
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
 from hepllm.config import Config
 from hepllm.errors import InputError
@@ -183,7 +185,8 @@ def test_validation_changes_nothing_in_training(
 
 
 @pytest.mark.parametrize(
-    "file", ["lora.safetensors", "nfa.safetensors", "state.json", "optimizer-lora.safetensors"]
+    "file",
+    ["adapter_model.safetensors", "nfa.safetensors", "state.json", "optimizer-lora.safetensors"],
 )
 def test_a_checkpoint_without_a_file_is_named(
     *,
@@ -209,10 +212,44 @@ def test_a_damaged_checkpoint_is_named(
     made = make(config)
     train(made, data, config, tmp_path)
     checkpoint = best_checkpoint(tmp_path / "checkpoints")
-    whole = (checkpoint / "lora.safetensors").read_bytes()
-    (checkpoint / "lora.safetensors").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match=r"lora\.safetensors: not readable"):
+    whole = (checkpoint / "adapter_model.safetensors").read_bytes()
+    (checkpoint / "adapter_model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"adapter_model\.safetensors: not readable"):
         load_weights(checkpoint, made[0])
+
+
+def test_lora_weights_of_former_checkpoints_load(
+    tiny_config: Callable[..., Config], data: TrainingData, tmp_path: Path, make: Make, train: Train
+) -> None:
+    config = tiny_config("train.epochs=1")
+    train(make(config), data, config, tmp_path)
+    checkpoint = best_checkpoint(tmp_path / "checkpoints")
+    now, former = (make(config)[0] for _ in range(2))
+    load_weights(checkpoint, now)
+    (checkpoint / "adapter_model.safetensors").rename(checkpoint / "lora.safetensors")
+    load_weights(checkpoint, former)
+    for name, weight in now.trained_parameters().items():
+        assert torch.equal(weight, former.trained_parameters()[name])
+
+
+def test_peft_opens_the_lora_weights_of_a_checkpoint(
+    tiny_config: Callable[..., Config], data: TrainingData, tmp_path: Path, make: Make, train: Train
+) -> None:
+    config = tiny_config("train.epochs=1")
+    made = make(config)
+    train(made, data, config, tmp_path)
+    checkpoint = best_checkpoint(tmp_path / "checkpoints")
+    load_weights(checkpoint, made[0])
+    settings = PeftConfig.from_pretrained(checkpoint)
+    plain = AutoModelForCausalLM.from_pretrained(settings.base_model_name_or_path)
+    opened = PeftModel.from_pretrained(plain, checkpoint).eval()
+    tokens = torch.arange(1, 9)[None]
+    ours = made[0].language_model.eval()
+    with torch.no_grad():
+        found, expected = opened(tokens).logits, ours(tokens).logits
+        without = opened.unload()(tokens).logits
+    torch.testing.assert_close(found, expected)
+    assert not torch.allclose(found, without)
 
 
 def test_no_pickle_in_a_checkpoint_and_nothing_left_aside(

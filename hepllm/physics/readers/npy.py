@@ -106,6 +106,8 @@ def _archive(path: Path) -> Iterator[Any]:
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             yield archive
+    except InputError:  # of the block, and a ValueError
+        raise
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path}: not a readable NumPy archive: {one_line(error)}") from None
 

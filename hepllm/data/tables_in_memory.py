@@ -1,0 +1,74 @@
+"""Tables in memory, as Python's libraries have them, as named columns of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import pyarrow as pa
+
+from hepllm.arrays import Floats
+from hepllm.errors import InputError
+
+
+def column_names(table: Any) -> tuple[str, ...] | None:
+    """Names of the columns of a table; None for what has no named columns.
+
+    A table is a mapping, a data frame of pandas or polars, a table or batch of Arrow, a structured
+    array of NumPy, or an awkward array of records.
+    """
+    if isinstance(table, ak.Array | ak.Record):
+        return tuple(ak.fields(table)) or None
+    if isinstance(table, pa.Table | pa.RecordBatch):
+        return tuple(table.schema.names)
+    fields = getattr(getattr(table, "dtype", None), "names", None)
+    if fields is not None:
+        return tuple(fields)
+    keys: Callable[[], Sequence[Any]] | None = getattr(table, "keys", None)  # not only mappings
+    if keys is not None:
+        return tuple(str(name) for name in keys())
+    if hasattr(table, "columns") and hasattr(table, "__getitem__"):  # polars
+        return tuple(str(name) for name in table.columns)
+    return None
+
+
+def named_columns(table: Any, names: Sequence[str]) -> dict[str, Floats]:
+    """Columns of a table, shape (N,), NaN where a value is missing.
+
+    Raises:
+        InputError: a column has no numbers, an infinite one, or lists, or the lengths differ.
+    """
+    columns = {name: _numbers(_column(table, name), name) for name in names}
+    lengths = {values.shape for values in columns.values()}
+    if len(lengths) > 1:
+        raise InputError(f"columns of different shapes: {', '.join(map(str, sorted(lengths)))}")
+    return columns
+
+
+def _column(table: Any, name: str) -> Any:
+    """A column by its name, which a mapping may have as a number."""
+    if isinstance(table, Mapping) and name not in table:
+        return next(values for key, values in table.items() if str(key) == name)
+    values = table[name]
+    return ak.to_numpy(ak.fill_none(values, np.nan)) if isinstance(values, ak.Array) else values
+
+
+def _numbers(values: Any, name: str) -> Floats:
+    if isinstance(values, np.ma.MaskedArray):
+        values = np.ma.filled(values.astype(np.float64), np.nan)
+    try:
+        numbers = np.atleast_1d(np.asarray(values, dtype=np.float64))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"column '{name}': expected numbers: {error}") from None
+    if numbers.ndim != 1:
+        raise InputError(
+            f"column '{name}': expected one number of each event, found the shape {numbers.shape}"
+        )
+    infinite = int(np.isinf(numbers).sum())
+    if infinite:
+        raise InputError(
+            f"column '{name}': {infinite} infinite values; give NaN where a value is missing"
+        )
+    return numbers
