@@ -13,6 +13,7 @@ from hepllm.arrays import Floats
 from hepllm.hypotheses.hypothesis import Hypothesis
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import EncodedPrompts, PromptEncoder
+from hepllm.model.fused_lora import fused_lora
 from hepllm.model.inputs import ModelInputs
 from hepllm.model.packing import PackedPrompts
 
@@ -64,7 +65,7 @@ def score_events(
     was_training = classifier.training
     classifier.eval()
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), fused_lora(classifier.language_model):
             for start in range(0, len(inputs), size):
                 rows = order[start : start + size]
                 part = inputs.take(rows)
