@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -40,17 +39,6 @@ def test_it_measures_what_the_budget_chose_and_all_else(
         expected = one["tokens"] * passes * n_weights / result["peak"]
         assert abs(one["share"] / expected - 1) < 1e-9
     assert "train (chosen)" in done.stdout
-
-
-def test_a_small_gpu_does_not_get_all_weights_in_16_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(TOOL.parent)
-    tool = importlib.import_module("bench_gpu")
-    gpu = torch.device("cuda", 0)
-    monkeypatch.setattr(tool, "choose_device", lambda _: gpu)
-    for gib, expected in ((8, torch.device("cpu")), (24, gpu)):
-        about = SimpleNamespace(total_memory=gib * 2**30)
-        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _, about=about: about)
-        assert tool._roomy_device() == expected
 
 
 def test_the_matrix_peak_is_that_of_the_models_precision(monkeypatch: pytest.MonkeyPatch) -> None:

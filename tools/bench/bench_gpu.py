@@ -24,10 +24,9 @@ from typing import Any
 
 import click
 import torch
-from memory_table import CONFIG, mistral_7b
-from prompt_tokens import mistral_tokenizer
+from memory_table import CONFIG
+from random_mistral import random_mistral
 from train_variants import made_up
-from transformers import MistralForCausalLM
 
 from hepllm.config import Config, load_config
 from hepllm.learning.budget import Budget, MemoryChoice
@@ -44,8 +43,6 @@ from hepllm.runs.folder import make_classifier
 
 GIB = 2**30
 MISTRAL = "mistral-7b"
-_ROOMY = 20 * GIB
-"""Of a GPU that has room for Mistral-7B in 16 bits."""
 _PASSES = 4
 """Operations for each weight and token in a step: a product and a sum forward, and as many
 backward, for frozen weights have no gradient; what checkpointing computes again is not counted.
@@ -178,36 +175,6 @@ def adapted_weights(classifier: EventClassifier) -> int:
     sizes = classifier.lora_parameters()
     inputs = {name: weight.shape[1] for name, weight in sizes.items() if "lora_A" in name}
     return sum(n * sizes[name.replace("lora_A", "lora_B")].shape[0] for name, n in inputs.items())
-
-
-def random_mistral(folder: Path) -> Path:
-    """Mistral-7B with random weights, made where it is not there yet."""
-    if (folder / "config.json").is_file():
-        return folder
-    click.echo(f"making random weights in {folder}", err=True)
-    tokenizer = mistral_tokenizer()
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.bfloat16)
-    try:
-        with _roomy_device():
-            model = MistralForCausalLM(mistral_7b())
-    finally:
-        torch.set_default_dtype(before)
-    tokenizer.save_pretrained(folder)
-    model.generation_config = None
-    model.save_pretrained(folder)
-    del model
-    torch.cuda.empty_cache()  # or this process would keep it from those that measure
-    return folder
-
-
-def _roomy_device() -> torch.device:
-    """The GPU if all 16-bit weights have room there, else the CPU, which is slower."""
-    device = choose_device("auto")
-    if device.type == "cpu":
-        return device
-    total = torch.cuda.get_device_properties(device).total_memory
-    return device if total >= _ROOMY else torch.device("cpu")
 
 
 def run_card(config: Config, *, scan: bool, n_steps: int) -> dict[str, Any]:
