@@ -71,10 +71,15 @@ def find_column(table: ColumnTable, column: Column, what: str) -> int:
         what: content of the column, for the message.
 
     Raises:
-        InputError: there is no such column.
+        InputError: there is no such column, or several of this name.
     """
     names = table.names or ()
     if column in names:
+        if (times := names.count(column)) > 1:
+            raise InputError(
+                f"{table.path}: {times} columns are called '{column}'; rename all but the one "
+                f"for '{what}'"
+            )
         return names.index(column)
     with contextlib.suppress(ValueError):
         if -table.n_columns <= int(column) < table.n_columns:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,15 @@ from hepllm.physics.readers.content import is_number, one_line
 
 _STRIDE = 1000
 """Rows between two recorded positions."""
+
+_BLOCK = 1 << 16
+"""Bytes read at once."""
+
+_OPENING_QUOTE = re.compile(rb'(?:^|[,;\t])[ ]*"')
+"""A quote at the begin of a field; one within a field is a plain character."""
+
+_LONGEST_ROW = 1 << 24
+"""Bytes of a row above which its quote counts as never closed."""
 
 _MISSING = ["", "nan", "NaN", "NAN", "NA", "N/A", "null", "NULL", "None"]
 
@@ -59,7 +69,7 @@ class DelimitedTable:
     def _lines(self, start: int, stop: int) -> list[bytes]:
         with _unpacked(self.path) as stream:
             stream.seek(self.offsets[start // _STRIDE])
-            rows = (line for _, line in _rows(stream))
+            rows = (line for _, line in _rows(stream, self.path))
             skip = start % _STRIDE
             return [next(rows) for _ in range(skip + stop - start)][skip:]
 
@@ -67,12 +77,14 @@ class DelimitedTable:
         if not self.delimiter:
             lines = [b",".join(line.split()) for line in lines]
         try:
-            return pa_csv.read_csv(
+            table = pa_csv.read_csv(
                 io.BytesIO(b"\n".join(line.strip(b"\r\n") for line in lines)),
                 read_options=pa_csv.ReadOptions(
                     column_names=[f"f{i}" for i in range(self.n_columns)], use_threads=False
                 ),
-                parse_options=pa_csv.ParseOptions(delimiter=self.delimiter or ","),
+                parse_options=pa_csv.ParseOptions(
+                    delimiter=self.delimiter or ",", newlines_in_values=True
+                ),
                 convert_options=pa_csv.ConvertOptions(
                     column_types=dict.fromkeys(names, pa.float64()),
                     include_columns=names,
@@ -82,6 +94,12 @@ class DelimitedTable:
             )
         except pa.ArrowException as error:
             raise InputError(f"{self.path}: rows {start}-{stop - 1}: {one_line(error)}") from None
+        if len(table) != stop - start:
+            raise InputError(
+                f"{self.path}: rows {start}-{stop - 1}: {len(table)} rows of "
+                f"{self.n_columns} numbers, expected {stop - start}; is there a stray quote?"
+            )
+        return table
 
 
 def open_delimited(path: Path) -> DelimitedTable:
@@ -93,15 +111,18 @@ def open_delimited(path: Path) -> DelimitedTable:
         InputError: the table is empty.
     """
     with _unpacked(path) as stream:
-        begin, line = next(_rows(stream), (0, b""))
+        begin, line = next(_rows(stream, path), (0, b""))
         if b"\x00" in line:
             raise InputError(f"{path}: what is packed in it is no text table; unpack it first")
         delimiter = _delimiter_of(line)
-        fields = _split(line, delimiter)
+        try:
+            fields = _split(line, delimiter)
+        except csv.Error as error:
+            raise InputError(f"{path}: its first row is no text table: {error}") from None
         named = not all(field in _MISSING or is_number(field) for field in fields)
         stream.seek(begin + len(line) if named else begin)
         offsets, n_rows = [], 0
-        for offset, _ in _rows(stream):
+        for offset, _ in _rows(stream, path):
             if n_rows % _STRIDE == 0:
                 offsets.append(offset)
             n_rows += 1
@@ -127,14 +148,39 @@ def _unpacked(path: Path) -> Iterator[BinaryIO]:
             raise InputError(f"{path}: not readable gzip: {one_line(error)}") from None
 
 
-def _rows(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Positions and texts of the rows from here, without comments and empty lines."""
+def _rows(stream: BinaryIO, path: Path) -> Iterator[tuple[int, bytes]]:
+    """Positions and texts of the rows from here, without comments and empty lines.
+
+    A row goes on while a quote is open, so that a quoted text may contain line breaks.
+    """
     offset = stream.tell()
-    for line in stream:
-        stripped = line.lstrip(b"\xef\xbb\xbf \t\r\n")
-        if stripped and not stripped.startswith(b"#"):
-            yield offset, line
+    row, begin = b"", offset
+    for line in _lines(stream):
+        if row:
+            row += line
+        else:
+            row, begin = line, offset
+            stripped = line.lstrip(b"\xef\xbb\xbf \t\r\n")
+            if not stripped or stripped.startswith(b"#"):
+                row = b""
         offset += len(line)
+        if row and not (row.count(b'"') % 2 and _OPENING_QUOTE.search(row)):
+            yield begin, row
+            row = b""
+        elif len(row) > _LONGEST_ROW:
+            break
+    if row:
+        start = row[:40].decode(errors="replace").splitlines()[0]
+        raise InputError(f"{path}: the row at byte {begin} has an open quote: {start}")
+
+
+def _lines(stream: BinaryIO) -> Iterator[bytes]:
+    """Lines with their ends: LF, CR LF, or CR alone as old Macs and Excel write."""
+    rest = b""
+    while block := stream.read(_BLOCK):
+        *lines, rest = (rest + block).splitlines(keepends=True)  # the last one may go on
+        yield from lines
+    yield from rest.splitlines(keepends=True)
 
 
 def _delimiter_of(line: bytes) -> str:
@@ -145,7 +191,8 @@ def _delimiter_of(line: bytes) -> str:
 
 def _split(line: bytes, delimiter: str) -> list[str]:
     text = line.decode("utf-8-sig", errors="replace").strip("\r\n")
-    fields = next(csv.reader([text], delimiter=delimiter)) if delimiter else text.split()
+    lines = io.StringIO(text, newline="")
+    fields = next(csv.reader(lines, delimiter=delimiter)) if delimiter else text.split()
     return [field.strip() for field in fields]
 
 

@@ -74,4 +74,5 @@ def lhco_of_frame(frame: HdfFrame, config: PreprocessConfig) -> LhcoFile:
             f"({N_PARTICLES} x pT, eta, phi) or {N_COLUMNS + 1} with a label; "
             "a table of features needs preprocess.columns"
         )
+    frame.require_numbers({place for place in (*columns, label, weight) if place is not None})
     return LhcoFile(frame, label, weight, columns, GEV[config.energy_unit])

@@ -17,6 +17,9 @@ from hepllm.arrays import Floats
 from hepllm.errors import InputError
 from hepllm.physics.readers.content import one_line
 
+_NUMBERS = "iufb"
+"""Kinds of types that are numbers; those of times and texts are others."""
+
 
 @dataclass(frozen=True)
 class NpyTable:
@@ -28,13 +31,24 @@ class NpyTable:
     names: tuple[str, ...] | None
 
     def read(self, start: int, stop: int, columns: Sequence[int] | None = None) -> Floats:
-        """Reads the rows from ``start`` to before ``stop``."""
+        """Reads the rows from ``start`` to before ``stop``.
+
+        Raises:
+            InputError: a field of the records does not hold one number.
+        """
         rows = _map(self.path)[start:stop]
         places = range(self.n_columns) if columns is None else columns
         if self.names is None:
             return np.asarray(rows[:, list(places)], dtype=np.float64)
-        chosen = [np.asarray(rows[self.names[i]], dtype=np.float64) for i in places]
-        return np.stack(chosen, axis=1)
+        return np.stack([self._field(rows, self.names[i]) for i in places], axis=1)
+
+    def _field(self, rows: NDArray[Any], name: str) -> Floats:
+        values = rows[name]
+        if values.dtype.kind not in _NUMBERS or values.ndim != 1:
+            raise InputError(
+                f"{self.path}: column '{name}' is of type {rows.dtype[name]}, expected numbers"
+            )
+        return np.asarray(values, dtype=np.float64)
 
 
 def open_npy(path: Path) -> NpyTable:
@@ -47,8 +61,7 @@ def open_npy(path: Path) -> NpyTable:
     records = array.dtype.names
     if array.ndim != (1 if records else 2):
         raise InputError(f"{path}: an array of shape {array.shape}, expected (events, columns)")
-    kinds = [array.dtype[name].kind for name in records] if records else [array.dtype.kind]
-    if any(kind not in "iufb" for kind in kinds):
+    if not records and array.dtype.kind not in _NUMBERS:
         raise InputError(f"{path}: an array of type {array.dtype}, expected numbers")
     if array.size == 0:
         raise InputError(f"{path}: there are no events in it")
@@ -84,7 +97,7 @@ def open_npz(path: Path) -> NpzTable:
     """
     with _archive(path) as archive:
         arrays = {name: archive[name] for name in archive.files}
-    columns = {n: one for n, one in arrays.items() if one.ndim == 1 and one.dtype.kind in "iufb"}
+    columns = {n: one for n, one in arrays.items() if one.ndim == 1 and one.dtype.kind in _NUMBERS}
     lengths = {name: len(column) for name, column in columns.items()}
     if not columns:
         shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())

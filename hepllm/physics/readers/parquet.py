@@ -9,15 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hepllm.arrays import Floats
+from hepllm.arrow_files import open_file
 from hepllm.errors import InputError
 from hepllm.physics.readers.content import one_line
 
 _BATCH_ROWS = 8_192
 _BUFFER = 65_536
 """Bytes read at once per column, because a row group may hold the whole file."""
+
+_EXTENSION = b"ARROW:extension:name"
+"""Metadata of a column whose stored values stand for something else, such as a period of time."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,10 @@ class ParquetTable:
         parts: list[pa.RecordBatch] = []
         row = self.group_starts[groups[0]] if groups else stop
         try:
-            with pq.ParquetFile(self.path, buffer_size=_BUFFER, pre_buffer=False) as file:
+            with (
+                open_file(self.path) as stream,
+                pq.ParquetFile(stream, buffer_size=_BUFFER, pre_buffer=False) as file,
+            ):
                 for batch in file.iter_batches(_BATCH_ROWS, groups, list(names), use_threads=False):
                     first, last = max(start - row, 0), min(stop - row, len(batch))
                     if first < last:
@@ -71,14 +79,30 @@ class ParquetTable:
 
     def _numbers(self, table: pa.Table, name: str) -> Floats:
         """A column as numbers; NaN where it is null."""
+        if table.schema.names.count(name) > 1:
+            raise InputError(f"{self.path}: several columns are called '{name}'; rename them")
+        column = table[name]
+        if stands_for := _extension_of(table.schema.field(name)):
+            raise InputError(
+                f"{self.path}: column '{name}' is of type {stands_for}, expected numbers"
+            )
         try:
-            column = table[name].cast(pa.float64())
+            # An integer above 2^53 is rounded, as in all other formats.
+            column = pc.cast(column, pa.float64(), safe=not pa.types.is_integer(column.type))
         except pa.ArrowException:
             raise InputError(
-                f"{self.path}: column '{name}' is of type {table[name].type}, expected numbers"
+                f"{self.path}: column '{name}' is of type {column.type}, expected numbers"
             ) from None
         numbers: Floats = column.to_numpy()
         return numbers
+
+
+def _extension_of(field: pa.Field) -> str | None:
+    """The extension type of a column, which Arrow knows only if a library has registered it."""
+    if isinstance(field.type, pa.BaseExtensionType):
+        return str(field.type.extension_name)
+    stated: bytes | None = (field.metadata or {}).get(_EXTENSION)
+    return None if stated is None else stated.decode(errors="replace")
 
 
 def open_parquet(path: Path) -> ParquetTable:
@@ -88,8 +112,8 @@ def open_parquet(path: Path) -> ParquetTable:
         InputError: the file is damaged or empty.
     """
     try:
-        metadata = pq.read_metadata(path)
-        names = tuple(pq.read_schema(path).names)
+        with open_file(path) as stream, pq.ParquetFile(stream) as file:
+            metadata, names = file.metadata, tuple(file.schema_arrow.names)
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path}: not a readable Parquet file: {one_line(error)}") from None
     if metadata.num_rows == 0 or not names:

@@ -168,7 +168,7 @@ def test_a_table_of_text_is_refused(rows: Rows, tmp_path: Path) -> None:
     frame = _frame(rows, "label")
     frame["label"] = "signal"
     frame.to_hdf(tmp_path / "a.h5", key="df", format="table", data_columns=["label"])
-    _refused(tmp_path / "a.h5", "does not hold numbers")
+    _refused(tmp_path / "a.h5", "column 'label' holds texts, expected numbers")
 
 
 def test_a_stated_label(rows: Rows, write_lhco: Callable[..., Path], tmp_path: Path) -> None:

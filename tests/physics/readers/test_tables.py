@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import decimal
 import gzip
+import os
 import pickle
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from hepllm.arrow_files import open_file
 from hepllm.errors import InputError
 from hepllm.physics.readers.columns import ColumnTable, find_column
 from hepllm.physics.readers.delimited import open_delimited
@@ -272,3 +277,126 @@ def test_what_is_no_table_is_refused(rows: Rows, tmp_path: Path) -> None:
         _refused(open_table, tmp_path / name, message)
     with pytest.raises(InputError, match="2 names for 3 columns"):
         open_table(tmp_path / "a", names=("x", "y"))
+
+
+FEATURE_NAMES = "m_jj,jet_mass_light,label"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("last", [True, False])
+def test_ends_of_lines(end: str, last: bool, tmp_path: Path) -> None:
+    lines = [FEATURE_NAMES, *(f"{3000 + i},{50 + i},{i % 2}" for i in range(2500))]
+    (tmp_path / "a.csv").write_bytes((end.join(lines) + end * last).encode())
+    table = open_table(tmp_path / "a.csv")
+    assert table.names == tuple(FEATURE_NAMES.split(","))
+    assert table.n_rows == 2500
+    np.testing.assert_array_equal(table.read(1998, 2003)[:, 0], 3000 + np.arange(1998, 2003))
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_quoted_texts_may_contain_line_breaks(end: str, tmp_path: Path) -> None:
+    rows = [f'{i},"a ""{i}"",{end}# b{end}{end}",{i % 2}' for i in range(1500)]
+    text = end.join([f'm_jj,"a{end}note",label', *rows])
+    (tmp_path / "a.csv").write_bytes(text.encode())
+    table = open_table(tmp_path / "a.csv")
+    assert table.n_rows == 1500
+    rows_read = table.read(990, 1010, [0, 2])
+    np.testing.assert_array_equal(rows_read[:, 0], np.arange(990, 1010))
+    np.testing.assert_array_equal(rows_read[:, 1], np.arange(990, 1010) % 2)
+
+
+def test_a_quote_within_a_field_is_a_character(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('m_jj,note,label\n1,5" pipe,0\n2,b,1\n')
+    table = open_table(tmp_path / "a.csv")
+    np.testing.assert_array_equal(table.read(0, 2, [0, 2]), [[1, 0], [2, 1]])
+
+
+def test_an_open_quote_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('m_jj,note,label\n1,"a,0\n2,b,1\n')
+    with pytest.raises(InputError, match=r'the row at byte 16 has an open quote: 1,"a,0$'):
+        open_table(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_name_that_several_columns_have(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{kind}"
+    if kind == "csv":
+        path.write_text("m_jj,label,label\n3000,0,1\n")
+    else:
+        columns = [pa.array([3000.0]), pa.array([0]), pa.array([1])]
+        pq.write_table(pa.Table.from_arrays(columns, ["m_jj", "label", "label"]), path)
+    table = open_table(path)
+    np.testing.assert_array_equal(table.read(0, 1, [0]), [[3000]])  # what is not needed is left
+    with pytest.raises(InputError, match="2 columns are called 'label'; rename all but the one"):
+        find_column(table, "label", "label")
+
+
+BIG = 2**53 + 2
+SECOND = dt.timedelta(seconds=1)
+WHEN = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+
+NUMBERS: dict[str, tuple[pa.Array, list[float]]] = {
+    "categories": (pa.DictionaryArray.from_arrays([0, 1, None], [7, 5]), [7, 5, np.nan]),
+    "decimals": (pa.array([decimal.Decimal("1.25"), decimal.Decimal("-3.50"), None]), [1.25, -3.5]),
+    "large integers": (pa.array([BIG, -BIG, None]), [BIG, -BIG]),
+    "large positive integers": (pa.array([2**63, 1, None], pa.uint64()), [2.0**63, 1]),
+    "truth values": (pa.array([True, False, None]), [1, 0]),
+    "half precision": (pa.array([1.5, 2.5, None], pa.float16()), [1.5, 2.5]),
+}
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+def test_stored_numbers_of_parquet(kind: str, tmp_path: Path) -> None:
+    column, expected = NUMBERS[kind]
+    pq.write_table(pa.table({"x": column}), tmp_path / "a.parquet")
+    read = open_table(tmp_path / "a.parquet").read(0, 3)[:, 0]
+    np.testing.assert_array_equal(read, [*expected, np.nan][:3])
+
+
+@pytest.mark.parametrize(
+    ("column", "kind"),
+    [
+        (pa.array([WHEN]), r"timestamp\[us, tz=UTC\]"),
+        (pa.array([WHEN.date()]), "date32"),
+        (pa.array([SECOND]), r"duration\[us\]"),
+        (pa.array([WHEN]).dictionary_encode(), "timestamp"),
+        (pa.array(["qcd"]).dictionary_encode(), "dictionary<values=string"),
+        (pa.array([[1.0]]), "list<"),
+        (pa.array([{"left": 1}]), "struct<"),
+    ],
+)
+def test_what_is_no_number_in_parquet(column: pa.Array, kind: str, tmp_path: Path) -> None:
+    table = pa.table({"m_jj": [3000.0], "x": column})
+    pq.write_table(table, tmp_path / "a.parquet")
+    opened = open_table(tmp_path / "a.parquet")
+    np.testing.assert_array_equal(opened.read(0, 1, [0]), [[3000]])
+    with pytest.raises(InputError, match=f"column 'x' is of type {kind}.*, expected numbers"):
+        opened.read(0, 1, [1])
+
+
+def test_periods_of_pandas_in_parquet_are_no_numbers(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"x": pd.period_range("2020", periods=3, freq="D")})
+    frame.to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"'x' is of type pandas\.period, expected numbers"):
+        open_table(tmp_path / "a.parquet").read(0, 3)
+
+
+def test_fields_of_records_that_are_no_numbers(tmp_path: Path) -> None:
+    kinds = [("m_jj", "f8"), ("time", "m8[s]"), ("name", "S3"), ("axis", "f4", (3,))]
+    np.save(tmp_path / "a.npy", np.zeros(4, dtype=kinds))
+    table = open_table(tmp_path / "a.npy")
+    np.testing.assert_array_equal(table.read(0, 4, [0]), np.zeros((4, 1)))
+    for place, name in enumerate(["time", "name", "axis"], 1):
+        with pytest.raises(InputError, match=f"column '{name}' is of type .*, expected numbers"):
+            table.read(0, 4, [place])
+
+
+@pytest.mark.parametrize("name", [b"donn\xe9es.parquet", b"a:b.parquet", b"x" * 247 + b".parquet"])
+def test_any_name_of_a_parquet_file(
+    name: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path(os.fsdecode(name))
+    with open_file(path, "wb") as stream:
+        pq.write_table(pa.table({"m_jj": [3000.0]}), stream)
+    np.testing.assert_array_equal(open_table(path).read(0, 1), [[3000]])
