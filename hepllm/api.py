@@ -29,7 +29,8 @@ from hepllm.data.tables_in_memory import column_names, named_columns
 from hepllm.errors import InputError, nearest_name
 from hepllm.model.inputs import ModelInputs
 from hepllm.physics.chunks import describe_events
-from hepllm.physics.events import EventBatch, Particles, describe_defects
+from hepllm.physics.defects import describe_defects
+from hepllm.physics.events import EventBatch, Particles
 from hepllm.runs.folder import open_run
 from hepllm.runs.predictor import Predictor, load_predictor
 from hepllm.runs.run_model import weights_digest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -17,6 +18,10 @@ EnergyUnit = Literal["MeV", "GeV", "TeV"]
 GEV: Mapping[EnergyUnit, float] = {"MeV": 1e-3, "GeV": 1.0, "TeV": 1e3}
 """Each unit in GeV."""
 
+AngleUnit = Literal["rad", "deg"]
+RADIANS: Mapping[AngleUnit, float] = {"rad": 1.0, "deg": math.pi / 180}
+"""Each unit in radians."""
+
 NO_COLUMN = "none"
 """As the name of the label or weight column: no column is read, even if the file has one."""
 
@@ -28,7 +33,7 @@ class ScaledColumn(Section):
     """A column and the factor on its values; a plain column has the factor 1."""
 
     column: Column = required("Column by name, or by place from 0 (from the end where negative)")
-    scale: float = setting(1.0, "Factor that brings the column to energy_unit, or to radians")
+    scale: float = setting(1.0, "Factor that brings the column to energy_unit or angle_unit")
 
     @model_validator(mode="before")
     @classmethod
@@ -48,7 +53,7 @@ class ParticleBranches(Section):
 
     pt: str = required("Branch of pT, or of the transverse energy, in energy_unit")
     eta: str = required("Branch of the pseudorapidity")
-    phi: str = required("Branch of the azimuth in radians")
+    phi: str = required("Branch of the azimuth in angle_unit")
     status: str | None = setting(None, "Branch of generator status; only 1 is kept; null: keep all")
     pid: str | None = setting(None, "Branch of the PDG code, to drop neutrinos; null: drop none")
 
@@ -58,7 +63,7 @@ class JetBranches(Section):
 
     pt: str = required("Branch of pT in energy_unit")
     eta: str = required("Branch of the pseudorapidity")
-    phi: str = required("Branch of the azimuth in radians")
+    phi: str = required("Branch of the azimuth in angle_unit")
     mass: str = required("Branch of the mass in energy_unit")
     n_particles: str | None = setting(None, "Branch of the number of constituents; null: missing")
     tau1: str | None = setting(None, "Branch of 1-subjettiness; null: missing")

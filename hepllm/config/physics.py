@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from hepllm.config.inputs import Column, ColumnMap, EnergyUnit, Format, RootConfig
+from hepllm.config.inputs import AngleUnit, Column, ColumnMap, EnergyUnit, Format, RootConfig
 from hepllm.config.section import (
     Count,
     Filter,
@@ -226,6 +226,7 @@ class PreprocessConfig(Section):
         {}, "Labels of whole files without labels, by file stem: 0 background, above 0 signal"
     )
     energy_unit: EnergyUnit = setting("GeV", "Energy unit of the input files; datasets are in GeV")
+    angle_unit: AngleUnit = setting("rad", "Unit of azimuths in the input files; datasets have rad")
     columns: ColumnMap | None = setting(
         None, "For feature tables, the column of each feature; null: columns with known names"
     )

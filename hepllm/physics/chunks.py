@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,17 +15,18 @@ from hepllm.config import PreprocessConfig
 from hepllm.data.particles import PARTICLE_COLUMNS
 from hepllm.errors import InputError
 from hepllm.event_filter import parse_event_filter
+from hepllm.physics.defects import describe_defects
 from hepllm.physics.derivation import derive_features
 from hepllm.physics.events import (
     EventBatch,
     Particles,
     TabulatedEvents,
-    describe_defects,
     positions_in_runs,
 )
 from hepllm.physics.features import features_of_jets
 from hepllm.physics.jets import Jets, cluster
 from hepllm.physics.readers import EventFile
+from hepllm.physics.units import suspect_units
 from hepllm.schema import dataset_features
 
 READ, VALID = "events read", "valid events"
@@ -76,7 +77,7 @@ def process_chunk(chunk: Chunk, config: PreprocessConfig) -> ChunkResult:
     """
     batch = chunk.file.read(chunk.start, chunk.stop)
     cut_flow = [(READ, len(batch))]
-    good = _good_events(batch, chunk, config.on_bad_event)
+    good = _good_events(batch, chunk, config)
     batch = batch.take(good) if not good.all() else batch
     cut_flow.append((VALID, len(batch)))
     features, particles = describe_events(batch.content, config)
@@ -113,7 +114,7 @@ def describe_events(
     return features_of_jets(content, jets, config.jets, extended=config.extended), lists
 
 
-def _good_events(batch: EventBatch, chunk: Chunk, on_bad_event: Literal["fail", "skip"]) -> Bools:
+def _good_events(batch: EventBatch, chunk: Chunk, config: PreprocessConfig) -> Bools:
     """The mask of events that have no defect and a valid label."""
     defects = describe_defects(batch)
     if chunk.file.has_labels:
@@ -122,11 +123,14 @@ def _good_events(batch: EventBatch, chunk: Chunk, on_bad_event: Literal["fail", 
             value = batch.label_raw[np.argmax(wrong)]
             text = f"{int(wrong.sum())} with a label other than 0 and 1 (first {value:g})"
             defects.append((text, wrong))
-    if defects and on_bad_event == "fail":
+    if defects and config.on_bad_event == "fail":
         first = min(int(batch.event_id[np.argmax(events)]) for _, events in defects)
+        units = suspect_units(batch.content, config.energy_unit, config.angle_unit)
         raise InputError(
             f"{chunk}: {', '.join(text for text, _ in defects)}, first in row {first}; "
-            "rerun with --on-bad-event skip, or repair the file"
+            + "; ".join(
+                [*units, "rerun with --set preprocess.on_bad_event=skip, or repair the file"]
+            )
         )
     bad = [np.zeros(len(batch), dtype=bool), *(events for _, events in defects)]
     good: Bools = ~np.any(bad, axis=0)

@@ -5,17 +5,12 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from hepllm.arrays import Bools, Columns, Digests, Floats, Ints
-
-MAX_ABS_ETA = 20.0
-"""Beyond it, the energy of a massless particle is too large for exact clustering."""
-
-MAX_PT = 1.0e5
-"""GeV; more than the energy of any collision, so a larger value is a defect of the file."""
+from hepllm.physics.absent import are_there
 
 
 @dataclass(frozen=True)
@@ -93,12 +88,23 @@ class Particles:
     def from_padded(cls, padded: Floats) -> Particles:
         """Reads zero-padded rows of (pT, eta, phi) triplets, shape (N, 3 * slots), the LHCO layout.
 
-        A slot is empty where pT is 0; a NaN or negative pT is kept for ``describe_defects``.
+        A slot is empty where ``are_there`` says so, most often because pT is 0; another NaN or
+        negative pT is kept for ``describe_defects``.
         """
-        triplets = padded.reshape(len(padded), padded.shape[1] // 3, 3)
+        slots = padded.shape[1] // 3
+        triplets = padded.reshape(len(padded), slots, 3)
         filled = triplets[:, :, 0] != 0
+        if not (triplets[:, :, 0] >= 0).all():
+            pt, eta, phi = triplets.reshape(-1, 3).T
+            filled = are_there(pt, [eta, phi], np.full(len(padded), slots)).reshape(filled.shape)
         pt, eta, phi = np.ascontiguousarray(triplets[filled].T, dtype=np.float64)
         return cls(pt, eta, phi, counts=filled.sum(axis=1).astype(np.int64))
+
+    def scaled(self, gev: float, radians: float) -> Particles:
+        """The same particles from a file with these units in GeV and radians."""
+        if gev == 1 and radians == 1:
+            return self
+        return Particles(self.pt * gev, self.eta, self.phi * radians, self.counts)
 
     def event_of_particle(self) -> Ints:
         """The event number of each particle."""
@@ -137,6 +143,11 @@ def digest_runs(columns: Sequence[Floats], counts: Ints) -> Digests:
     return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
 
 
+Defects = list[tuple[str, Bools]]
+"""For each defect found, its description (``3 particles with pT < 0``) and the mask of the events
+that have it, shape (N,)."""
+
+
 @dataclass(frozen=True)
 class TabulatedEvents:
     """N events of a file that holds features instead of particles.
@@ -145,10 +156,12 @@ class TabulatedEvents:
         values: features and ``schema.TABLE_QUANTITIES`` by name, shape (N,), in GeV and radians,
             NaN where missing; at least one.
         content: digest per event.
+        defects: what its reader found in that from which it made the values.
     """
 
     values: Columns
     content: Digests
+    defects: Defects = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.content)
@@ -156,7 +169,8 @@ class TabulatedEvents:
     def take(self, events: Bools) -> TabulatedEvents:
         """The events where the mask, shape (N,), is true."""
         values = {name: column[events] for name, column in self.values.items()}
-        return TabulatedEvents(values, self.content[events])
+        defects = [(text, found[events]) for text, found in self.defects]
+        return TabulatedEvents(values, self.content[events], defects)
 
     def digests(self) -> Digests:
         """A 64-bit digest of each event's content."""
@@ -193,62 +207,3 @@ class EventBatch:
         """The events where the mask, shape (N,), is true."""
         content, label_raw = self.content.take(events), self.label_raw[events]
         return EventBatch(self.event_id[events], content, label_raw, self.weight[events])
-
-
-Defects = list[tuple[str, Bools]]
-"""For each defect found, its description (``3 particles with pT < 0``) and the mask of the events
-that have it, shape (N,)."""
-
-
-def describe_defects(batch: EventBatch) -> Defects:
-    """Finds contents that would silently be lost or give wrong features."""
-    content = batch.content
-    if isinstance(content, Particles):
-        found = describe_bad_particles(content)
-    else:
-        found = describe_bad_values(content)
-    unweighted = ~np.isfinite(batch.weight)
-    if unweighted.any():
-        found.append((f"{int(unweighted.sum())} with a weight that is not finite", unweighted))
-    return found
-
-
-def describe_bad_values(tabulated: TabulatedEvents) -> Defects:
-    """Finds values that a feature cannot have; NaN is a missing value."""
-    found: Defects = []
-    for name, column in tabulated.values.items():
-        with np.errstate(invalid="ignore"):
-            negative = (column < 0) & _is_never_negative(name)
-        for what, bad in (("an infinite", np.isinf(column)), ("a negative", negative)):
-            if bad.any():
-                found.append((f"{int(bad.sum())} with {what} {name}", bad))
-    return found
-
-
-def _is_never_negative(name: str) -> bool:
-    """Whether a value below 0 is a defect; masses are clipped instead."""
-    ends = ("_pt", "_pt_lead", "_energy", "n_particles", "n_jets")
-    return name.endswith(ends) or "tau" in name or name == "ht"
-
-
-def describe_bad_particles(particles: Particles) -> Defects:
-    """Finds particles that clustering would silently lose or turn into false jets."""
-    pt, eta, phi = particles.pt, particles.eta, particles.phi
-    with np.errstate(invalid="ignore"):
-        defects = {
-            "with NaN": np.isnan(pt) | np.isnan(eta) | np.isnan(phi),
-            "with an infinite value": np.isinf(pt) | np.isinf(eta) | np.isinf(phi),
-            "with pT < 0": pt < 0,
-            f"with pT > {MAX_PT:g} GeV": np.isfinite(pt) & (pt > MAX_PT),
-            f"with |eta| > {MAX_ABS_ETA:g}": np.isfinite(eta) & (np.abs(eta) > MAX_ABS_ETA),
-            "with |phi| > 4 pi": np.isfinite(phi) & (np.abs(phi) > 4 * np.pi),
-        }
-    event = particles.event_of_particle()
-    found: Defects = []
-    for description, bad in defects.items():
-        if number := int(bad.sum()):
-            events = np.zeros(len(particles), dtype=bool)
-            events[event[bad]] = True
-            noun = "particle" if number == 1 else "particles"
-            found.append((f"{number} {noun} {description}", events))
-    return found

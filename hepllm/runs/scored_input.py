@@ -26,7 +26,10 @@ from hepllm.runs.pieces import Part, Piece, Readable, cut_parts
 from hepllm.runs.samples import check_jets
 from hepllm.schema import UNKNOWN
 
-_CONTENT = {"format", "label", "weight", "energy_unit", "columns", "root", "jets", "on_bad_event"}
+_CONTENT = {
+    *("format", "label", "weight", "energy_unit", "angle_unit", "columns", "root", "jets"),
+    "on_bad_event",
+}
 """Settings of the section ``preprocess`` that change what is read from an event file."""
 
 

@@ -19,6 +19,7 @@ import pyarrow as pa
 from hepllm.arrays import Floats
 from hepllm.baselines.boosting import BOOSTING
 from hepllm.config import Config, EvaluationConfig, PreprocessConfig
+from hepllm.data.dataset import Dataset
 from hepllm.data.work_folder import Parts, WorkFolder, work_folder
 from hepllm.errors import InputError
 from hepllm.evaluation.probabilities import Prior, choose_prior
@@ -26,6 +27,7 @@ from hepllm.executor import resolve_workers
 from hepllm.files import write_errors
 from hepllm.model.inputs import ModelInputs
 from hepllm.model.prompts import read_event
+from hepllm.physics.first_look import report_first_rows
 from hepllm.runs.folder import Run
 from hepllm.runs.pieces import score_missing
 from hepllm.runs.predictor import Predictor
@@ -90,6 +92,8 @@ def predict(
     """
     _check_output(output, overwrite)
     opened = open_input(predictor.run, source, config.preprocess)
+    if not isinstance(opened.content, Dataset):
+        report_first_rows(opened.content, opened.config)
     fingerprint = _fingerprint(predictor, opened)
     started = time.monotonic()
     with write_errors(output):

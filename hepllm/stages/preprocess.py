@@ -24,6 +24,7 @@ from hepllm.executor import Retry, run_tasks
 from hepllm.files import write_errors, write_text
 from hepllm.logs import progress_bar
 from hepllm.physics.chunks import READ, VALID, process_chunk
+from hepllm.physics.first_look import report_first_rows
 from hepllm.physics.readers.content import SUFFIXES
 from hepllm.physics.sources import ChunkTask, EventSource, MasterKey, make_tasks, open_source
 from hepllm.schema import SCHEMA_VERSION, dataset_features
@@ -163,6 +164,8 @@ def _make(
         return PreprocessedDataset(equal, time.monotonic() - started, 0)
     fingerprint = _fingerprint(described, config.preprocess)
     opened = work_folder(folder, fingerprint, overwrite and not reuse, discard_other=reuse)
+    for source in sources:
+        report_first_rows(source.file, config.preprocess)
     with write_errors(folder), opened as work:
         tasks = make_tasks(sources, config.preprocess.chunk_size)
         n_read = _process(work, tasks, config.preprocess)

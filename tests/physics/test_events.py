@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hepllm.physics.events import Particles, describe_bad_particles
+from hepllm.physics.defects import describe_bad_particles
+from hepllm.physics.events import Particles
 
 
 def _padded(events: list[list[tuple[float, float, float]]], slots: int = 6) -> Particles:

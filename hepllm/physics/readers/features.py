@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from hepllm.config import PreprocessConfig
-from hepllm.config.inputs import GEV, NO_COLUMN, Column, ScaledColumn
+from hepllm.config.inputs import GEV, NO_COLUMN, RADIANS, Column, ScaledColumn
 from hepllm.errors import InputError
+from hepllm.physics.absent import absent_as_nan, unit_of
 from hepllm.physics.events import EventBatch, TabulatedEvents, digest_runs
 from hepllm.physics.readers.columns import ColumnTable, EventsInTable, find_column, listing
 from hepllm.schema import FEATURES, TABLE_QUANTITIES
@@ -54,6 +55,13 @@ class FeatureFile(EventsInTable):
     label: int | None
     weight: int | None
 
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Names of the columns that are not read."""
+        used = {quantity.place for quantity in self.quantities} | {self.label, self.weight}
+        names = self.table.names or ()
+        return tuple(str(name) for place, name in enumerate(names) if place not in used)
+
     def read(self, start: int, stop: int) -> EventBatch:
         """Reads the rows from ``start`` to before ``stop``.
 
@@ -66,10 +74,9 @@ class FeatureFile(EventsInTable):
         column = {place: rows[:, i] for i, place in enumerate(places)}
         raw = [column[quantity.place] for quantity in self.quantities]
         n_rows = stop - start
-        values = {
-            quantity.name: numbers * quantity.scale
-            for quantity, numbers in zip(self.quantities, raw, strict=True)
-        }
+        names = [quantity.name for quantity in self.quantities]
+        stored = absent_as_nan(dict(zip(names, raw, strict=True)))
+        values = {one.name: stored[one.name] * one.scale for one in self.quantities}
         content = TabulatedEvents(values, digest_runs(raw, np.ones(n_rows, dtype=np.int64)))
         label = np.full(n_rows, np.nan) if self.label is None else column[self.label].copy()
         weight = np.ones(n_rows) if self.weight is None else column[self.weight].copy()
@@ -94,8 +101,9 @@ def open_features(table: ColumnTable, config: PreprocessConfig) -> FeatureFile:
             f"{table.path}: none of its {table.n_columns} columns is known ({found}); "
             "map features to columns in preprocess.columns"
         )
+    units = {"GeV": GEV[config.energy_unit], "rad": RADIANS[config.angle_unit]}
     quantities = tuple(
-        _find_quantity(table, name, columns[name], GEV[config.energy_unit])
+        _find_quantity(table, name, columns[name], units.get(unit_of(name), 1.0))
         for name in sorted(columns)
     )
     return FeatureFile(
@@ -113,9 +121,8 @@ def _known_columns(table: ColumnTable) -> dict[str, ScaledColumn]:
 
 
 def _find_quantity(table: ColumnTable, name: str, stated: ScaledColumn, unit: float) -> _Quantity:
-    in_gev = (FEATURES[name].unit if name in FEATURES else TABLE_QUANTITIES[name]) == "GeV"
     place = find_column(table, stated.column, name)
-    return _Quantity(name, place, stated.scale * unit if in_gev else stated.scale)
+    return _Quantity(name, place, stated.scale * unit)
 
 
 def _find_row_column(table: ColumnTable, stated: Column | None, usual: str) -> int | None:

@@ -127,6 +127,8 @@ def open_hepmc(path: Path, config: PreprocessConfig) -> HepmcFile:
         )
     if config.energy_unit != "GeV":
         raise InputError(f"{path}: HepMC files state their own unit; remove preprocess.energy_unit")
+    if config.angle_unit != "rad":
+        raise InputError(f"{path}: HepMC files hold no angles; remove preprocess.angle_unit")
     with path.open("rb") as stream:
         head = stream.read(4096)
         stream.seek(0)

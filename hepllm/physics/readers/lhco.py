@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hepllm.config import PreprocessConfig
-from hepllm.config.inputs import GEV, NO_COLUMN
+from hepllm.config.inputs import GEV, NO_COLUMN, RADIANS
 from hepllm.errors import InputError
 from hepllm.physics.events import EventBatch, Particles
 from hepllm.physics.readers.columns import EventsInTable, find_column
@@ -25,6 +25,7 @@ class LhcoFile(EventsInTable):
         label, weight: positions of the columns of labels and weights, if any.
         columns: positions of the columns of particles.
         scale: GeV per unit of pT.
+        radians: radians per unit of phi.
     """
 
     table: HdfFrame
@@ -32,6 +33,7 @@ class LhcoFile(EventsInTable):
     weight: int | None
     columns: tuple[int, ...]
     scale: float
+    radians: float
 
     def read(self, start: int, stop: int) -> EventBatch:
         """Reads the rows from ``start`` to before ``stop``.
@@ -44,10 +46,9 @@ class LhcoFile(EventsInTable):
         weights = np.ones(len(rows)) if self.weight is None else rows[:, self.weight].copy()
         in_order = self.columns == tuple(range(N_COLUMNS))
         particles = rows[:, :N_COLUMNS] if in_order else rows[:, list(self.columns)]
-        if self.scale != 1:
-            particles[:, ::3] *= self.scale
         event_id = np.arange(start, stop, dtype=np.int64)
-        return EventBatch(event_id, Particles.from_padded(particles), labels, weights)
+        content = Particles.from_padded(particles).scaled(self.scale, self.radians)
+        return EventBatch(event_id, content, labels, weights)
 
 
 def lhco_of_frame(frame: HdfFrame, config: PreprocessConfig) -> LhcoFile:
@@ -75,4 +76,6 @@ def lhco_of_frame(frame: HdfFrame, config: PreprocessConfig) -> LhcoFile:
             "a table of features needs preprocess.columns"
         )
     frame.require_numbers({place for place in (*columns, label, weight) if place is not None})
-    return LhcoFile(frame, label, weight, columns, GEV[config.energy_unit])
+    return LhcoFile(
+        frame, label, weight, columns, GEV[config.energy_unit], RADIANS[config.angle_unit]
+    )

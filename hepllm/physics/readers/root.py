@@ -12,8 +12,10 @@ import numpy as np
 
 from hepllm.arrays import Bools, Floats, Ints
 from hepllm.config import JetsConfig, PreprocessConfig
-from hepllm.config.inputs import GEV, NO_COLUMN, JetBranches, ParticleBranches, RootLayout
+from hepllm.config.inputs import GEV, NO_COLUMN, RADIANS, JetBranches, ParticleBranches, RootLayout
 from hepllm.errors import InputError
+from hepllm.physics.absent import are_there, missing_as_nan
+from hepllm.physics.defects import describe_bad_entries
 from hepllm.physics.events import EventBatch, Particles, TabulatedEvents, digest_runs, starts_of
 from hepllm.physics.generated import NEUTRINOS
 from hepllm.physics.readers.columns import EventsInTable, listing
@@ -33,6 +35,7 @@ class RootFile(EventsInTable):
         label, weight: branches of labels and weights, if any.
         selection: minimum pT, maximum pseudorapidity and number of jets.
         scale: GeV per unit of energy.
+        radians: radians per unit of azimuths.
     """
 
     table: RootTree
@@ -42,6 +45,7 @@ class RootFile(EventsInTable):
     weight: str | None
     selection: JetsConfig
     scale: float
+    radians: float
 
     def read(self, start: int, stop: int) -> EventBatch:
         """Reads the entries from ``start`` to before ``stop``.
@@ -70,8 +74,9 @@ class RootFile(EventsInTable):
         for branches in self.particles:
             kinematics = [branches.pt, branches.eta, branches.phi]
             (pt, eta, phi), counts = self._collection(kinematics, start, stop)
-            keep = (pt != 0) & self._is_visible(branches, counts, start, stop)
-            rows.append(np.stack([pt * self.scale, eta, phi])[:, keep])
+            keep = are_there(pt, [eta, phi], counts)
+            keep &= self._is_visible(branches, counts, start, stop)
+            rows.append(np.stack([pt * self.scale, eta, phi * self.radians])[:, keep])
             events.append(np.repeat(np.arange(n_events), counts)[keep])
         event = np.concatenate(events)
         order = np.argsort(event, kind="stable")
@@ -107,14 +112,23 @@ class RootFile(EventsInTable):
         kinematics = [branches.pt, branches.eta, branches.phi, branches.mass]
         (pt, eta, phi, mass), counts = self._collection(kinematics, start, stop)
         content = digest_runs([pt, eta, phi, mass], counts)
-        pt, mass = pt * self.scale, mass * self.scale
+        there = are_there(pt, [eta, phi, mass], counts)
         event = np.repeat(np.arange(stop - start), counts)
-        passed = ~(pt < self.selection.pt_min)  # NaN stays and is reported as a defect
+        quantities = {"pt": pt * self.scale, "eta": eta, "phi": phi * self.radians}
+        quantities["mass"] = missing_as_nan("jet1_mass", mass) * self.scale
+        pt, phi = quantities["pt"], quantities["phi"]
+        defects = describe_bad_entries(
+            pt[there],
+            eta[there],
+            phi[there],
+            np.bincount(event[there], minlength=stop - start),
+            "jet",
+        )
+        passed = there & ~(pt < self.selection.pt_min)  # NaN stays and is a defect
         if self.selection.eta_max is not None:
             passed &= ~(np.abs(eta) > self.selection.eta_max)
         order = np.lexsort((-pt, event))
         order = order[passed[order]]
-        quantities = {"pt": pt, "eta": eta, "phi": phi, "mass": mass}
         quantities |= self._substructure(branches, counts, start, stop)
         n_jets = np.bincount(event[order], minlength=stop - start)
         values = {
@@ -129,19 +143,19 @@ class RootFile(EventsInTable):
                 column = np.full(stop - start, np.nan)
                 column[present] = quantities[name][chosen]
                 values[f"jet{rank + 1}_{name}"] = column
-        return TabulatedEvents(values, content)
+        return TabulatedEvents(values, content, defects)
 
     def _substructure(
         self, branches: JetBranches, counts: Ints, start: int, stop: int
     ) -> dict[str, Floats]:
-        """Optional quantities of jets; a negative value means missing."""
+        """Optional quantities of jets, NaN where missing."""
         quantities = {}
         for name in ("n_particles", "tau1", "tau2", "tau3", "softdrop_mass"):
             branch = getattr(branches, name)
             if branch is not None:
                 values = self._aligned(branch, counts, start, stop)
                 scale = self.scale if name == "softdrop_mass" else 1.0
-                quantities[name] = np.where(values < 0, np.nan, values * scale)
+                quantities[name] = missing_as_nan(f"jet1_{name}", values) * scale
         return quantities
 
 
@@ -165,8 +179,8 @@ def open_root(path: Path, config: PreprocessConfig) -> RootFile | FeatureFile:
                 tree.require(branch, f"'{quantity}'")
     label = _row_branch(tree, config.label, ("label",), "the label")
     weight = _row_branch(tree, config.weight, _USUAL_WEIGHTS, "the weight")
-    scale = GEV[config.energy_unit]
-    return RootFile(tree, particles, jets, label, weight, config.jets, scale)
+    units = GEV[config.energy_unit], RADIANS[config.angle_unit]
+    return RootFile(tree, particles, jets, label, weight, config.jets, *units)
 
 
 def _row_branch(
