@@ -202,7 +202,7 @@ def test_root_files_labelled_as_a_whole(tmp_path: Path) -> None:
 
 def test_hepmc_files_labelled_as_a_whole(lhco_file: Path, tmp_path: Path) -> None:
     """The particles of an LHCO file, as HepMC, give its features."""
-    pyhepmc = pytest.importorskip("pyhepmc", reason="the hepmc extra is not installed")
+    pyhepmc = pytest.importorskip("pyhepmc")
     (expected,) = preprocess([lhco_file], tmp_path / "lhco", _config())
     particles = open_event_file(lhco_file).read(0, 60).particles
     px, py, pz, energy = particles.momenta().stack()

@@ -1,18 +1,16 @@
-"""Reads HepMC files of event generators, versions 2 and 3 of the text format; needs ``pyhepmc``.
+"""Reads HepMC files of event generators, versions 2 and 3 of the text format.
 
 Opening a file records the position of every hundredth event, so that a worker finds its events
-without reading all events before them. Only one event at a time is in memory as a graph.
+without reading all events before them.
 """
 
 from __future__ import annotations
 
-import importlib
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
@@ -22,6 +20,12 @@ from hepllm.config.inputs import NO_COLUMN, Column
 from hepllm.errors import InputError
 from hepllm.physics.events import EventBatch, Particles
 from hepllm.physics.generated import NEUTRINOS
+from hepllm.physics.readers.hepmc_text import (
+    GeneratedEvent,
+    names_in_head,
+    parse_event,
+    version_of,
+)
 
 _STRIDE = 100
 """Events between two recorded positions."""
@@ -35,14 +39,16 @@ class HepmcFile:
     """A HepMC file.
 
     Attributes:
-        is_version_2: whether the file has the older format.
+        version: of the format, 2 or 3.
+        weight_names: names of the weights in the head of the file, which version 2 does not have.
         weight: name or position of the weight to read; None: all weights are 1.
         offsets: positions in bytes of events 0, 100, 200, ...
     """
 
     path: Path
     n_events: int
-    is_version_2: bool
+    version: int
+    weight_names: tuple[str, ...]
     weight: Column | None
     offsets: tuple[int, ...]
 
@@ -69,58 +75,41 @@ class HepmcFile:
         event_id, label_raw = np.arange(start, stop, dtype=np.int64), np.full(n_events, np.nan)
         return EventBatch(event_id, Particles(pt, eta, phi, counts), label_raw, weights)
 
-    def _events(self, start: int, stop: int) -> Iterator[Any]:
-        pyhepmc = _import_pyhepmc()
-        readers = pyhepmc.io
-        reader_type = readers.ReaderAsciiHepMC2 if self.is_version_2 else readers.ReaderAscii
+    def _events(self, start: int, stop: int) -> Iterator[GeneratedEvent]:
         with self.path.open("rb") as stream:
-            head = stream.read(self.offsets[0])
             stream.seek(self.offsets[start // _STRIDE])
-            stream.seek(next(islice(_event_offsets(stream), start % _STRIDE, None)))
-            with reader_type(readers.pyiostream(_Joined(head, stream))) as reader:
-                for row in range(start, stop):
-                    event = pyhepmc.GenEvent()
-                    if not reader.read_event(event) or reader.failed():
-                        raise InputError(
-                            f"{self.path}: row {row}: the event is damaged or cut short"
-                        )
-                    yield event
+            skip = start % _STRIDE
+            wanted = islice(_event_offsets(stream), skip, skip + stop - start + 1)
+            begins = list(wanted)
+            for row, begin in enumerate(begins[: stop - start], start):
+                following = begins[row - start + 1 : row - start + 2]
+                stream.seek(begin)
+                text = stream.read(following[0] - begin if following else -1)
+                try:
+                    yield parse_event(text, self.version, self.weight_names)
+                except (ValueError, IndexError) as error:
+                    raise InputError(
+                        f"{self.path}: row {row}: the event is damaged or cut short: {error}"
+                    ) from None
 
-    def _weight_of(self, event: Any, row: int) -> float:
+    def _weight_of(self, event: GeneratedEvent, row: int) -> float:
         if self.weight is None or (self.weight == 0 and not event.weights):
             return 1.0
-        try:
-            return float(event.weight(self.weight))
-        except (IndexError, KeyError, RuntimeError):
+        weight = event.weight(self.weight)
+        if weight is None:
             raise InputError(
                 f"{self.path}: row {row}: no weight '{self.weight}'; {_weights_of(event)}"
-            ) from None
-
-
-class _Joined(io.RawIOBase):
-    """The head of a file, then the rest of a stream, without the events between them."""
-
-    def __init__(self, head: bytes, stream: BinaryIO) -> None:
-        self._head = io.BytesIO(head)
-        self._stream = stream
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int:
-        content = self._head.read(len(buffer)) or self._stream.read(len(buffer))
-        buffer[: len(content)] = content
-        return len(content)
+            )
+        return weight
 
 
 def open_hepmc(path: Path, config: PreprocessConfig) -> HepmcFile:
     """Opens a HepMC file and records where its events are.
 
     Raises:
-        InputError: ``pyhepmc`` is not installed, the file has no events or is damaged, or the
+        InputError: the file has no events, is damaged or of an unknown version, or the
             configuration asks for labels or another unit.
     """
-    _import_pyhepmc()
     if config.label not in (None, NO_COLUMN):
         raise InputError(
             f"{path}: HepMC events have no labels; give preprocess.source_labels or a master key"
@@ -130,30 +119,27 @@ def open_hepmc(path: Path, config: PreprocessConfig) -> HepmcFile:
     if config.angle_unit != "rad":
         raise InputError(f"{path}: HepMC files hold no angles; remove preprocess.angle_unit")
     with path.open("rb") as stream:
-        head = stream.read(4096)
-        stream.seek(0)
         offsets, n_events = [], 0
         for offset in _event_offsets(stream):
             if n_events % _STRIDE == 0:
                 offsets.append(offset)
             n_events += 1
+        stream.seek(0)
+        head = stream.read(offsets[0] if offsets else _BLOCK)
+    version = version_of(head)
+    if version is None:
+        raise InputError(
+            f"{path}: HepMC in a format other than Asciiv3 (version 3) and IO_GenEvent "
+            "(version 2); let the generator write one of these"
+        )
     if n_events == 0:
         raise InputError(f"{path}: there are no events in it")
     stated = 0 if config.weight is None else config.weight
     weight = None if stated == NO_COLUMN else stated
-    file = HepmcFile(path, n_events, b"IO_GenEvent" in head, weight, tuple(offsets))
+    names = names_in_head(head) if version == 3 else ()
+    file = HepmcFile(path, n_events, version, names, weight, tuple(offsets))
     file.read(0, 1)
     return file
-
-
-def _import_pyhepmc() -> Any:
-    try:
-        pyhepmc = importlib.import_module("pyhepmc")
-    except ImportError:
-        raise InputError("HepMC files need pyhepmc; run: pip install 'hepllm[hepmc]'") from None
-    pyhepmc.Setup.print_errors = False  # the caller reports them
-    pyhepmc.Setup.print_warnings = False
-    return pyhepmc
 
 
 def _event_offsets(stream: BinaryIO) -> Iterator[int]:
@@ -169,21 +155,15 @@ def _event_offsets(stream: BinaryIO) -> Iterator[int]:
         base += len(text) - len(kept)
 
 
-def _visible_particles(event: Any) -> Floats:
+def _visible_particles(event: GeneratedEvent) -> Floats:
     """Final particles except neutrinos, massless: pT in GeV, eta and phi, shape (3, N)."""
-    particles = event.numpy.particles
-    visible = (particles.status == 1) & ~np.isin(np.abs(particles.pid), NEUTRINOS)
-    px, py, pz = (getattr(particles, name)[visible] for name in ("px", "py", "pz"))
+    px, py, pz = event.momentum[:, ~np.isin(np.abs(event.pid), NEUTRINOS)]
     pt = np.hypot(px, py)
     moving = pt != 0  # a remnant along the beam has no eta
     px, py, pz, pt = px[moving], py[moving], pz[moving], pt[moving]
-    scale = 1e-3 if event.momentum_unit.name == "MEV" else 1.0
-    return np.stack([pt * scale, np.arcsinh(pz / pt), np.arctan2(py, px)])
+    return np.stack([pt, np.arcsinh(pz / pt), np.arctan2(py, px)])
 
 
-def _weights_of(event: Any) -> str:
-    try:
-        names = [name for name in event.weight_names if name]
-    except RuntimeError:
-        names = []
+def _weights_of(event: GeneratedEvent) -> str:
+    names = [name for name in event.weight_names if name]
     return f"there are {', '.join(names) if names else f'{len(event.weights)} without names'}"
