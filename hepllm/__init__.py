@@ -7,6 +7,7 @@ The Python interface is ``hepllm.EventClassifier``, whose first use loads torch,
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
     from hepllm.resonances import find_resonance as find_resonance
 
 __version__ = "0.1.0"
+
+# Threads that spin while they wait make scoring and training many times slower as soon as another
+# process needs one of the cores. OpenMP reads this variable when torch is imported, which no module
+# of the package does before this one.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _PLACES = {"EventClassifier": "hepllm.api", "find_resonance": "hepllm.resonances"}
 

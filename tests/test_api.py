@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import runpy
 import shutil
@@ -356,3 +357,18 @@ def test_the_notebook_runs(
     monkeypatch.chdir(folder)
     runpy.run_path(script.name)
     assert "prior 0.001: expected signal" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("module", ["hepllm", "hepllm.api", "hepllm.cli"])
+def test_threads_wait_passively_unless_the_user_says_otherwise(module: str) -> None:
+    code = f"import os, {module}; print(os.environ['OMP_WAIT_POLICY'], end='')"
+    kept = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    for stated, expected in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=kept | stated,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.stdout == expected, done.stderr

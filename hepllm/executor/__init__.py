@@ -15,7 +15,7 @@ from hepllm.executor.cluster import run_on_dask
 from hepllm.executor.jobs import Item, Queue, Result, Retry, in_order, run_serially
 from hepllm.executor.processes import run_in_processes
 
-__all__ = ["Kind", "Retry", "resolve_workers", "run_tasks", "usable_cores"]
+__all__ = ["Kind", "Retry", "resolve_threads", "resolve_workers", "run_tasks", "usable_cores"]
 
 Kind = Literal["serial", "processes", "dask"]
 
@@ -30,6 +30,14 @@ def usable_cores() -> int:
 def resolve_workers(workers: int) -> int:
     """Returns the number of workers; 0 means one per usable core."""
     return workers or usable_cores()
+
+
+def resolve_threads(threads: int) -> int:
+    """Returns the number of torch's threads; 0 means ``OMP_NUM_THREADS``, else one per core."""
+    if threads:
+        return threads
+    stated = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(stated) if stated.isdigit() and int(stated) else usable_cores()
 
 
 def run_tasks(

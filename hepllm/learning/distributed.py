@@ -24,7 +24,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from hepllm.arrays import Floats
 from hepllm.errors import HepllmError, InputError, RunError
-from hepllm.executor import usable_cores
+from hepllm.executor import resolve_threads, usable_cores
 from hepllm.launcher import launched
 
 TIMEOUT = timedelta(minutes=30)
@@ -73,7 +73,12 @@ class Team:
         return slice(start, start + share + (self.rank < more))
 
     def threads(self, wanted: int) -> int:
-        """Returns the threads of this process; for 0, its share of the machine's cores."""
+        """Returns the threads of this process; for 0, its share of the machine's cores.
+
+        A process alone takes ``OMP_NUM_THREADS``; for several, torchrun sets it to 1 itself.
+        """
+        if self.size == 1:
+            return resolve_threads(wanted)
         return wanted or max(1, usable_cores() // self.local_size)
 
     def sum_gradients(self, weights: Iterable[nn.Parameter]) -> None:

@@ -18,7 +18,7 @@ from hepllm.config import Config
 from hepllm.config.evaluation import MassPlaneConfig
 from hepllm.data.dataset import read_dataset
 from hepllm.errors import InputError
-from hepllm.executor import resolve_workers
+from hepllm.executor import resolve_threads
 from hepllm.hypotheses.hypothesis import Hypothesis
 from hepllm.learning.inputs import model_inputs
 from hepllm.logs import progress_bar
@@ -110,7 +110,7 @@ def scan_by_run(run: Run, folder: Path, config: Config) -> PlaneScan:
 
 def _contest(run: Run, config: Config) -> Contest:
     settings = config.evaluation
-    threads = resolve_workers(config.train.threads)
+    threads = resolve_threads(config.train.threads)
     torch.set_num_threads(threads)
     kept = KeptScores.of(run, settings.scoring, threads=threads)
     model = RunModel(run, settings.batch_size)

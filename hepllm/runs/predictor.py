@@ -11,7 +11,7 @@ import torch
 from hepllm.arrays import Floats
 from hepllm.config import Config
 from hepllm.errors import InputError
-from hepllm.executor import resolve_workers
+from hepllm.executor import resolve_threads
 from hepllm.hypotheses.hypothesis import OPEN, Hypothesis
 from hepllm.learning.checkpoint import best_checkpoint
 from hepllm.model.classifier import EventClassifier
@@ -58,7 +58,7 @@ class Predictor:
     @cached_property
     def asked(self) -> RunModel:
         """The model of the run with validation scores for the question, which may be made now."""
-        threads = resolve_workers(self.config.train.threads)
+        threads = resolve_threads(self.config.train.threads)
         scoring = self.config.evaluation.scoring
         kept = KeptScores.of(self.model.run, scoring, threads=threads)
         return ask(self.model, self.question, kept)
@@ -142,7 +142,7 @@ def load_predictor(
     run = open_run(folder)
     config = config or run.config
     best_checkpoint(run.checkpoints)  # to fail before the boosting of a cascade is fitted
-    torch.set_num_threads(resolve_workers(config.train.threads))
+    torch.set_num_threads(resolve_threads(config.train.threads))
     found = Predictor(RunModel(run, config.evaluation.batch_size), config)
     if hypothesis is not None:
         found = found.asking(hypothesis)

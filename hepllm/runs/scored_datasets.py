@@ -21,7 +21,7 @@ from hepllm.data.dataset import read_dataset
 from hepllm.errors import InputError
 from hepllm.evaluation.scores import ScoredEvents
 from hepllm.event_filter import parse_event_filter
-from hepllm.executor import resolve_workers
+from hepllm.executor import resolve_threads
 from hepllm.physics.readers.columns import find_column
 from hepllm.physics.readers.content import kind_of_content, one_line
 from hepllm.physics.readers.tables import open_table
@@ -87,7 +87,7 @@ def score_by_run(
     observe(chosen, np.zeros(len(chosen.table)), settings.search.mass)  # before the long work
     of_grid = settings.search.signal_grid
     signals = None if of_grid is None else open_signal_grid(run, Path(of_grid))
-    threads = resolve_workers(config.train.threads)
+    threads = resolve_threads(config.train.threads)
     torch.set_num_threads(threads)
     kept = KeptScores.of(run, settings.scoring, threads=threads)
     model = ask(RunModel(run, settings.batch_size), question, kept)

@@ -14,7 +14,7 @@ import numpy as np
 from hepllm.config import Config, TrainConfig, override_config
 from hepllm.data.dataset import EventTable
 from hepllm.errors import HepllmError
-from hepllm.executor import resolve_workers
+from hepllm.executor import resolve_threads
 from hepllm.installation import gpu, hub, packages, quantization, system
 from hepllm.installation.findings import Finding
 from hepllm.installation.machine import Machine
@@ -136,7 +136,7 @@ def _train_one_step(config: Config) -> str:
     from hepllm.model.devices import choose_device
     from hepllm.runs.folder import make_classifier
 
-    torch.set_num_threads(resolve_workers(config.train.threads))
+    torch.set_num_threads(resolve_threads(config.train.threads))
     cap_gpu_memory(choose_device(config.backbone.device), config.train.memory_limit_gib)
     classifier, encoder = make_classifier(config)
     events = _made_up_events(config.train, config.seed)

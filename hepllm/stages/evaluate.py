@@ -15,7 +15,7 @@ from hepllm.baselines.boosting import BOOSTING
 from hepllm.config import Config, EvaluationConfig
 from hepllm.data.dataset import Dataset
 from hepllm.errors import InputError
-from hepllm.executor import resolve_workers
+from hepllm.executor import resolve_threads
 from hepllm.files import locked, write_errors
 from hepllm.physics.sources import MasterKey
 from hepllm.report.sets import EvaluatedSet
@@ -98,7 +98,7 @@ def evaluate(
     signals = settings.search.signal_grid
     signal_grid = None if signals is None else open_signal_grid(run, Path(signals))
     searched = [chosen.name for chosen in sets if wants_search(settings.search, chosen)]
-    threads = resolve_workers(config.train.threads)
+    threads = resolve_threads(config.train.threads)
     torch.set_num_threads(threads)
     asked = _asked(run, sets, hypothesis, seed, by_signal=settings.by_signal)
     names = [chosen.name for of_question in asked.values() for chosen in of_question]

@@ -23,7 +23,7 @@ from hepllm.data.dataset import Dataset
 from hepllm.data.work_folder import Parts, WorkFolder, work_folder
 from hepllm.errors import InputError
 from hepllm.evaluation.probabilities import Prior, choose_prior
-from hepllm.executor import resolve_workers
+from hepllm.executor import resolve_threads
 from hepllm.files import write_errors
 from hepllm.model.inputs import ModelInputs
 from hepllm.model.prompts import read_event
@@ -105,7 +105,7 @@ def predict(
                 predictor.scorer,
                 work,
                 config.evaluation.scoring,
-                threads=resolve_workers(config.train.threads),
+                threads=resolve_threads(config.train.threads),
                 description="predict",
                 tells_missing=True,
             )

@@ -16,7 +16,14 @@ from pathlib import Path
 import pytest
 
 from hepllm.errors import ChunkError, InputError, RunError
-from hepllm.executor import Kind, Retry, resolve_workers, run_tasks, usable_cores
+from hepllm.executor import (
+    Kind,
+    Retry,
+    resolve_threads,
+    resolve_workers,
+    run_tasks,
+    usable_cores,
+)
 
 
 def _square(value: int) -> int:
@@ -249,6 +256,20 @@ def test_ctrl_c_works_at_once(tmp_path: Path) -> None:
 def test_zero_workers_means_every_usable_core() -> None:
     assert resolve_workers(0) == usable_cores() == len(os.sched_getaffinity(0))
     assert resolve_workers(3) == 3
+
+
+@pytest.mark.parametrize(
+    ("stated", "threads"),
+    [("5", 5), ("3,2", 3), (" 4 ", 4), ("0", None), ("many", None), ("", None)],
+)
+def test_threads_are_those_that_the_user_states(
+    stated: str, threads: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", stated)
+    assert resolve_threads(0) == (threads or usable_cores())
+    assert resolve_threads(7) == 7
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert resolve_threads(0) == usable_cores()
 
 
 def test_dask_gives_the_same_results() -> None:
