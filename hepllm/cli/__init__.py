@@ -5,18 +5,24 @@ Commands import heavy libraries themselves, so that ``--help`` is fast.
 
 from __future__ import annotations
 
-import os
+import logging
 import sys
 
 import click
 
 from hepllm import __version__
 from hepllm.cli import configuration, data, explanations, installation, models, reports, search
+from hepllm.cli.process import StoppableGroup, describe, end, flush_output, open_streams
 from hepllm.errors import HepllmError, StoppedError
 from hepllm.launcher import launched
 
+LOG = logging.getLogger(__name__)
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+
+@click.group(
+    cls=StoppableGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="hepllm")
 @click.pass_context
 def cli(context: click.Context) -> None:
@@ -70,28 +76,29 @@ def _gpu_failure(error: RuntimeError) -> str | None:
 
 def main() -> None:
     """Runs the command line; every known error becomes one line and an exit code."""
-    # Threads that spin while they wait make training a hundred times slower as soon as another
-    # process needs one of the cores. OpenMP reads this variable when torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    open_streams()
     place = launched()
     who = f"process {place.rank} of {place.size}: " if place.rank else ""
     try:
         cli(standalone_mode=False)
+        sys.stdout.flush()
     except StoppedError as stop:
-        click.echo(f"hepllm: {who}{stop}", err=True)
-        sys.exit(stop.exit_code)
+        end(f"{who}{stop}", stop.exit_code)
     except HepllmError as error:
-        click.echo(f"hepllm: error: {who}{error}", err=True)
-        sys.exit(error.exit_code)
+        end(f"error: {who}{error}", error.exit_code)
+    except (KeyboardInterrupt, click.exceptions.Abort):  # before the command began
+        end("interrupted", 130)
+    except BrokenPipeError:  # the reader of the output has what it wanted, such as 'head'
+        flush_output()
+        sys.exit(1)
+    except OSError as error:
+        LOG.debug("the operating system refused", exc_info=True)
+        end(f"error: {who}{describe(error)}", 1)
     except RuntimeError as error:
         failure = _gpu_failure(error)
         if failure is None:
             raise
-        click.echo(f"hepllm: error: {who}{failure}", err=True)
-        sys.exit(1)
-    except click.exceptions.Abort:
-        click.echo("hepllm: interrupted", err=True)
-        sys.exit(130)
+        end(f"error: {who}{failure}", 1)
     except click.ClickException as error:
         error.show()
         sys.exit(2)

@@ -80,7 +80,7 @@ def train(
 ) -> None:
     """Train the language model and its adapter on a DATASET [data/processed/rnd].
 
-    Follow it with: tensorboard --logdir runs
+    Follow it with: tensorboard --logdir runs. Ctrl-C writes a checkpoint first; --resume goes on.
 
     On several GPUs: torchrun --nproc-per-node 2 -m hepllm train ... (docs/how-to/several-gpus.md)
     """
