@@ -18,8 +18,9 @@ from hepllm.errors import InputError, RunError
 def write_aside(target: Path, *, durable: bool = False, shared: bool = False) -> Iterator[Path]:
     """Gives a hidden path beside ``target`` and renames it to ``target`` when the block succeeds.
 
-    The block makes a file, a link or a folder at that path; a folder replaces an earlier folder.
-    When the block fails, the hidden path is removed and ``target`` stays as it was.
+    The block makes a file or a folder at that path; a folder replaces an earlier folder. A target
+    that is a link stays one, and what it points to is replaced, perhaps on another disk. When the
+    block fails, the hidden path is removed and ``target`` stays as it was.
 
     Args:
         target: the final path; its parent folder exists.
@@ -29,6 +30,7 @@ def write_aside(target: Path, *, durable: bool = False, shared: bool = False) ->
             hidden path, ``.<name>.<random>.partial``. The caller must remove such a path that a
             killed process left.
     """
+    target = real_path(target)
     own = f".{uuid.uuid4().hex}" if shared else ""
     aside = target.with_name(f".{target.name}{own}.partial")
     _remove(aside)  # left by a process that was killed
@@ -71,11 +73,30 @@ def write_together(folder: Path) -> Iterator[Path]:
                 _remove(left)
             yield aside
             for file in sorted(aside.iterdir()):
-                file.replace(folder / file.name)
+                _move(file, folder / file.name)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
             if is_new and not any(folder.iterdir()):
                 folder.rmdir()
+
+
+def real_path(path: Path) -> Path:
+    """The place that a link points to, relative to the present folder where it is inside."""
+    if not path.is_symlink():
+        return path
+    found, here = Path(os.path.realpath(path)), Path.cwd()
+    return found.relative_to(here) if found.is_relative_to(here) else found
+
+
+def set_link(link: Path, target: str) -> None:
+    """Makes a link, or lets it point to another target, at once."""
+    aside = link.with_name(f".{link.name}.{uuid.uuid4().hex}.partial")
+    aside.symlink_to(target)
+    try:
+        aside.replace(link)
+    except BaseException:
+        aside.unlink()
+        raise
 
 
 @contextmanager
@@ -132,6 +153,15 @@ def file_digest(file: Path, algorithm: str = "sha256") -> str:
     """Hexadecimal digest of a file's content by an algorithm of ``hashlib``, read in blocks."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, algorithm).hexdigest()
+
+
+def _move(file: Path, target: Path) -> None:
+    """Moves a file, also to the disk that a link at ``target`` points to."""
+    if not target.is_symlink():
+        file.replace(target)
+        return
+    with write_aside(target) as aside:
+        shutil.move(file, aside)
 
 
 def _remove(path: Path) -> None:

@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 
 from hepllm.errors import InputError, RunError
-from hepllm.files import file_digest, write_aside, write_text, write_together
+from hepllm.files import (
+    file_digest,
+    real_path,
+    set_link,
+    write_aside,
+    write_text,
+    write_together,
+)
 
 
 def full(*_: object) -> None:
@@ -76,15 +83,6 @@ def test_durable_waits_for_every_file_of_a_folder(
     )
     make_folder(tmp_path / "copy", "new")
     assert (tmp_path / "copy" / "inner" / "weights").stat().st_ino in synced
-
-
-def test_a_link_is_replaced_itself_not_what_it_points_at(tmp_path: Path) -> None:
-    for name in ("first", "second"):
-        (tmp_path / name).mkdir()
-        with write_aside(tmp_path / "latest") as aside:
-            aside.symlink_to(name)
-    assert (tmp_path / "latest").readlink() == Path("second")
-    assert names(tmp_path) == ["first", "latest", "second"]
 
 
 _KILLED = """
@@ -171,3 +169,46 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written to"):
         fail_together(tmp_path / "file" / "raw", AssertionError)
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_what_a_link_points_to_is_written(tmp_path: Path, exists: bool) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    (tmp_path / "scores.csv").symlink_to(disk / "real.csv")
+    (tmp_path / "copy").symlink_to("disk/folder", target_is_directory=True)
+    if exists:
+        write_text(disk / "real.csv", "old")
+        make_folder(disk / "folder", "old")
+    write_text(tmp_path / "scores.csv", "new")
+    make_folder(tmp_path / "copy", "new")
+    assert (tmp_path / "scores.csv").is_symlink()
+    assert (tmp_path / "copy").is_symlink()
+    assert (disk / "real.csv").read_text() == "new"
+    assert (disk / "folder" / "inner" / "weights").read_text() == "new"
+    assert names(disk) == ["folder", "real.csv"]
+
+
+def test_files_that_are_links_stay_links_when_they_are_written_together(tmp_path: Path) -> None:
+    disk, raw = tmp_path / "disk", tmp_path / "raw"
+    disk.mkdir()
+    raw.mkdir()
+    (raw / "rnd.h5").symlink_to(disk / "big.h5")
+    with write_together(raw) as aside:
+        (aside / "rnd.h5").write_text("events")
+        (aside / "key").write_text("labels")
+    assert (raw / "rnd.h5").is_symlink()
+    assert (disk / "big.h5").read_text() == "events"
+    assert names(raw) == ["key", "rnd.h5"]
+    assert names(disk) == ["big.h5"]
+
+
+def test_a_link_is_set_and_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("first", "second", "second"):
+        set_link(Path("latest"), name)
+        assert (tmp_path / "latest").readlink() == Path(name)
+        assert real_path(Path("latest")) == Path(name)
+    assert names(tmp_path) == ["latest"]
+    set_link(Path("loop"), "loop")
+    assert not real_path(Path("loop")).exists()

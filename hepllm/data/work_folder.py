@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 
 from hepllm.errors import InputError, RunError
-from hepllm.files import locked, write_aside, write_text
+from hepllm.files import locked, real_path, write_aside, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -140,6 +140,7 @@ def work_folder(
         InputError: an earlier run had other inputs or settings, which are not to be discarded.
         RunError: another process works on this output.
     """
+    output = real_path(output)  # so that all is written where a link points to
     folder = output.with_name(output.name + ".partial")
     text = json.dumps(fingerprint, sort_keys=True)
     mark = hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -108,7 +108,7 @@ def save_checkpoint(
     if progress.is_best:
         mark_best(folder, progress)
     best = best_checkpoint(folder).name if (folder / _BEST).exists() else None
-    for checkpoint in sorted(folder.glob("step-*"), key=_step_of)[:-keep]:
+    for checkpoint in sorted(folder.glob("step-*"), key=step_of)[:-keep]:
         if checkpoint.name != best:
             shutil.rmtree(checkpoint)
     return target
@@ -178,7 +178,7 @@ def best_checkpoint(folder: Path) -> Path:
 
 def newest_checkpoint(folder: Path) -> Path | None:
     """Returns the checkpoint with most steps, or None before the first."""
-    return max(folder.glob("step-*"), default=None, key=_step_of)
+    return max(folder.glob("step-*"), default=None, key=step_of)
 
 
 def load_weights(
@@ -341,5 +341,6 @@ def _name(step: int) -> str:
     return f"step-{step:06d}"
 
 
-def _step_of(checkpoint: Path) -> int:
+def step_of(checkpoint: Path) -> int:
+    """Optimizer steps that were done at a checkpoint."""
     return int(checkpoint.name.removeprefix("step-"))

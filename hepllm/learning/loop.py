@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -67,6 +67,8 @@ def fit(
     resume_from: Path | None = None,
     team: Team = ALONE,
     listeners: Sequence[Listener] = (),
+    logs: Path | None = None,
+    on_saved: Callable[[], None] = lambda: None,
 ) -> TrainingResult:
     """Trains a classifier.
 
@@ -74,7 +76,9 @@ def fit(
     and resumed does the same steps as an unbroken one.
 
     The classifier has fresh weights, or any weights if a checkpoint ``resume_from`` replaces them.
-    The first process of ``team`` writes to the run ``folder``; all get the result.
+    The first process of ``team`` writes to the run ``folder``, and for TensorBoard to ``logs``
+    (None: ``tensorboard`` in that folder); all get the result. After each checkpoint it calls
+    ``on_saved``.
 
     Raises:
         RunError: if the loss or a gradient is not finite, a group of weights does not learn, or
@@ -112,10 +116,10 @@ def fit(
             "for the LoRA weights; lower it"
         )
     with (
-        Monitor(folder, progress.step) if team.is_first else nullcontext() as monitor,
+        Monitor(folder, progress.step, logs) if team.is_first else nullcontext() as monitor,
         StopRequest(team) as stop,
     ):
-        return _Loop(trainer, folder, monitor, stop).run(progress)
+        return _Loop(trainer, folder, monitor, stop, on_saved).run(progress)
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,7 @@ class _Loop:
     folder: Path
     monitor: Monitor | None
     stop: StopRequest
+    on_saved: Callable[[], None]
 
     def run(self, progress: Progress) -> TrainingResult:
         trainer, total = self.trainer, self.trainer.total_steps
@@ -233,6 +238,7 @@ class _Loop:
             average=self.trainer.average,
             scaler=self.trainer.scaler,
         )
+        self.on_saved()
 
     def _is_exhausted(self, progress: Progress) -> bool:
         patience = self.trainer.plan.train.patience

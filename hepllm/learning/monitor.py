@@ -19,17 +19,18 @@ from hepllm.pictures.validation import pixels, roc_figure, score_figure, sic_fig
 
 
 class Monitor:
-    """Writes ``tensorboard/`` and ``history.jsonl`` in the run folder.
+    """Writes for TensorBoard, and ``history.jsonl`` in the run folder.
 
     Args:
         folder: folder of the run.
         start_step: steps already done; drops what a killed run wrote after them.
+        logs: folder of TensorBoard's files; None: ``tensorboard`` in the folder of the run.
     """
 
-    def __init__(self, folder: Path, start_step: int = 0) -> None:
+    def __init__(self, folder: Path, start_step: int = 0, logs: Path | None = None) -> None:
         self._history = folder / "history.jsonl"
         self._drop_after(start_step)
-        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start_step + 1)
+        self._writer = SummaryWriter(str(logs or folder / "tensorboard"), purge_step=start_step + 1)
 
     def __enter__(self) -> Self:
         return self

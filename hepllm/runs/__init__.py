@@ -8,4 +8,4 @@ RUNS_FOLDER = Path("runs")
 """Default folder of the runs that ``hepllm train`` makes."""
 
 LATEST = RUNS_FOLDER / "latest"
-"""Link to the run that was finished last."""
+"""Link to the run that was trained last."""

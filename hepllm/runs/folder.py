@@ -1,6 +1,6 @@
 """The folder of a run, which ``hepllm train`` writes and the later commands read.
 
-runs/<name>/  config.yaml  run.json  history.jsonl  tensorboard/  checkpoints/
+runs/<name>/  config.yaml  run.json  history.jsonl  checkpoints/
               events.parquet (events of training and validation)  validation.parquet (scores)
               eval/<set>/
 """
@@ -30,6 +30,7 @@ from hepllm.model.backbone import load_backbone, load_tokenizer
 from hepllm.model.classifier import EventClassifier, build_classifier
 from hepllm.model.encoding import PromptEncoder
 from hepllm.report.records import RunRecord
+from hepllm.runs.places import find_dataset
 from hepllm.runs.questions import OPEN_QUESTION, Question
 from hepllm.schema import BACKGROUND, SIGNAL
 
@@ -164,7 +165,7 @@ class Run:
 
 
 def open_run(folder: Path) -> Run:
-    """Opens a run folder.
+    """Opens a run folder; its dataset may have been moved together with it.
 
     Raises:
         InputError: if it is no run, or a file is missing or damaged.
@@ -176,6 +177,8 @@ def open_run(folder: Path) -> Run:
         if not (folder / name).is_file():
             raise InputError(f"{folder}: not a run: {name} is missing; {mend}")
     record = RunRecord.read(folder / _RECORD, f"{mend}, or train it again")
+    dataset = find_dataset(record.dataset, record.dataset_digest, folder)
+    record = record.model_copy(update={"dataset": dataset})
     config = load_config(folder / _CONFIG)
     prompt = config.prompt.before_questions(config.fusion)
     return Run(folder, config.model_copy(update={"prompt": prompt}), record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import shutil
@@ -18,16 +19,22 @@ from hepllm.config import Config, changed_settings, dump_config, override_config
 from hepllm.data.dataset import Dataset, EventTable, overlap, read_dataset
 from hepllm.data.signal_truth import signal_truth
 from hepllm.errors import InputError, RunError
-from hepllm.files import write_aside
+from hepllm.files import real_path
 from hepllm.hypotheses.trained_range import TrainedRange
 from hepllm.learning.capacity import cap_gpu_memory
-from hepllm.learning.checkpoint import best_checkpoint, load_weights, newest_checkpoint
+from hepllm.learning.checkpoint import (
+    best_checkpoint,
+    load_weights,
+    newest_checkpoint,
+    step_of,
+)
 from hepllm.learning.distributed import Team, join
 from hepllm.learning.inputs import model_inputs
 from hepllm.learning.loop import TrainingResult, fit
 from hepllm.learning.memory import SettledMemory, settle_memory
 from hepllm.learning.plan import TrainingPlan
 from hepllm.learning.presentation import assign_own
+from hepllm.learning.schedule import count_steps
 from hepllm.learning.steps import TrainingData
 from hepllm.logs import progress_bar
 from hepllm.model.classifier import EventClassifier
@@ -36,7 +43,6 @@ from hepllm.model.encoding import PromptEncoder
 from hepllm.model.scoring import score_events
 from hepllm.provenance import Call, this_call
 from hepllm.report.records import RunRecord
-from hepllm.runs import LATEST, RUNS_FOLDER
 from hepllm.runs.folder import (
     count_classes,
     make_classifier,
@@ -49,6 +55,7 @@ from hepllm.runs.folder import (
     write_validation_scores,
 )
 from hepllm.runs.hypotheses import training_truth, with_hypotheses
+from hepllm.runs.places import link_latest, log_folder, refuse_reserved
 
 LOG = logging.getLogger(__name__)
 
@@ -87,7 +94,7 @@ def train(dataset_folder: Path, output: Path, config: Config, *, overwrite: bool
         InputError: if the dataset lacks a class, or the output exists.
         RunError: if the training fails.
     """
-    config = config.with_layout()
+    config, output = config.with_layout(), real_path(output)
     with join(config.backbone.device) as team:
         with team.together():
             if team.is_first:
@@ -100,6 +107,7 @@ def train(dataset_folder: Path, output: Path, config: Config, *, overwrite: bool
         made, memory = _prepare(config, record, data, team)
         if team.is_first:
             if overwrite:  # only now, when nothing can fail by the settings any more
+                shutil.rmtree(log_folder(output), ignore_errors=True)
                 shutil.rmtree(output, ignore_errors=True)
             try:
                 output.mkdir(parents=True, exist_ok=True)
@@ -125,8 +133,9 @@ def resume(
         InputError: if there is no such run, its dataset has changed or is not ``dataset_folder``,
             or a setting is changed that cannot change.
     """
+    output = real_path(output)
     run = open_run(output)
-    if dataset_folder is not None and dataset_folder.resolve() != run.record.dataset:
+    if dataset_folder is not None and dataset_folder.resolve() != run.record.dataset.resolve():
         raise InputError(
             f"{output}: is trained on {run.record.dataset}, not on {dataset_folder}; "
             "leave the dataset out, or train another run"
@@ -147,6 +156,8 @@ def resume(
             data = _load_data(run.dataset(), config)
         record = _record(run.record.dataset, run.record.dataset_digest, data, run.record.starts)
         resume_from = newest_checkpoint(run.checkpoints)
+        if resume_from is not None and "train.epochs" in changes:
+            _refuse_fewer_steps(output, config, len(data.train), done=step_of(resume_from))
         _require_same(team, config, record, resume_from)
         made, memory = _prepare(config, record, data, team, earlier=output)
         if team.is_first:
@@ -154,6 +165,17 @@ def resume(
                 LOG.info("from here on %s is %s (it was %s)", path, now, before)
             write_run_files(output, dump_config(config), record)
         return _train(output, made, memory, record, data, team=team, resume_from=resume_from)
+
+
+def _refuse_fewer_steps(output: Path, config: Config, n_events: int, *, done: int) -> None:
+    """Raises InputError where a training has done more steps than the epochs that are asked for."""
+    steps = count_steps(n_events, config.train)
+    if steps < done:
+        epochs = done * config.train.epochs / steps
+        raise InputError(
+            f"{output}: has done {done} steps, about {epochs:.3g} epochs, more than the {steps} of "
+            f"train.epochs={config.train.epochs:g}; give more epochs, or train another run"
+        )
 
 
 def _record(
@@ -226,7 +248,16 @@ def _train(
     if team.is_first:
         write_used_events(output, record.dataset_digest, data.train, data.validation)
         memory.write(output)
-    result = fit(*made, data, memory.plan, folder=output, resume_from=resume_from, team=team)
+    result = fit(
+        *made,
+        data,
+        memory.plan,
+        folder=output,
+        resume_from=resume_from,
+        team=team,
+        logs=log_folder(output),
+        on_saved=functools.cache(functools.partial(link_latest, output)),  # once
+    )
     if team.is_first:
         _finish(output, memory.plan, record, made)
     return TrainedRun(output, result, record, time.perf_counter() - started)
@@ -247,7 +278,7 @@ def _finish(output: Path, plan: TrainingPlan, record: RunRecord, made: _Made) ->
             on_batch=bar.update,
         )
     write_validation_scores(output, record.dataset_digest, table, scores)
-    _link_latest(output)
+    link_latest(output)
 
 
 def _load_data(dataset: Dataset, config: Config) -> TrainingData:
@@ -312,6 +343,7 @@ def _check_particles(dataset: Dataset, table: EventTable) -> None:
 
 def _check_output(output: Path, overwrite: bool) -> None:
     """Raises InputError, before the model is loaded, if the output cannot become a run."""
+    refuse_reserved(output)
     above = next(parent for parent in output.absolute().parents if parent.exists())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise InputError(
@@ -326,11 +358,3 @@ def _check_output(output: Path, overwrite: bool) -> None:
             )
         if not (output / "run.json").is_file():
             raise InputError(f"{output}: contains no run but other files; choose another --output")
-
-
-def _link_latest(output: Path) -> None:
-    """Links ``runs/latest`` to a run in the same folder."""
-    if output.resolve().parent != RUNS_FOLDER.resolve():
-        return
-    with write_aside(LATEST) as aside:
-        aside.symlink_to(output.name)

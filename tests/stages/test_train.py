@@ -264,6 +264,13 @@ def test_balance_and_rate_may_change_on_resume(
     assert seen | set(natural.event_digest.tolist()) <= set(run.used_events().tolist())
 
 
+def test_fewer_epochs_than_were_done_are_refused(trained: Path) -> None:
+    before = (trained / "config.yaml").read_text()
+    with pytest.raises(InputError, match=r"more than the \d+ of train.epochs=2; give more epochs"):
+        resume(trained, ["train.epochs=2"])
+    assert (trained / "config.yaml").read_text() == before
+
+
 @pytest.mark.parametrize(
     "change", ["train.features=all", "seed=7", "backbone.lora.r=4", "prompt.layout=full"]
 )
