@@ -19,7 +19,7 @@ from hepllm.physics.defects import describe_bad_entries
 from hepllm.physics.events import EventBatch, Particles, TabulatedEvents, digest_runs, starts_of
 from hepllm.physics.generated import NEUTRINOS
 from hepllm.physics.readers.columns import EventsInTable, listing
-from hepllm.physics.readers.features import FeatureFile, open_features
+from hepllm.physics.readers.features import FeatureFile, has_known_columns, open_features
 from hepllm.physics.readers.trees import RootTree, open_tree
 
 _USUAL_WEIGHTS = ("genWeight", "Event.Weight", "weight")
@@ -156,6 +156,10 @@ class RootFile(EventsInTable):
                 values = self._aligned(branch, counts, start, stop)
                 scale = self.scale if name == "softdrop_mass" else 1.0
                 quantities[name] = missing_as_nan(f"jet1_{name}", values) * scale
+        if taus := [name for name in _TAUS if name in quantities]:
+            # Delphes writes zeros where N-subjettiness is not computed.
+            computed = np.any([quantities[name] != 0 for name in taus], axis=0)
+            quantities |= {name: np.where(computed, quantities[name], np.nan) for name in taus}
         return quantities
 
 
@@ -170,7 +174,11 @@ def open_root(path: Path, config: PreprocessConfig) -> RootFile | FeatureFile:
     """
     tree = open_tree(path, config.root.tree)
     stated = config.root.layout or config.root.particles or config.root.jets
-    if config.format == "features" or (config.columns is not None and not stated):
+    if not stated and config.columns is None and _known_layout(tree) is None:
+        is_table = has_known_columns(tree)
+    else:
+        is_table = config.columns is not None and not stated
+    if config.format == "features" or is_table:
         return open_features(tree, config)
     particles, jets = _collections(tree, config)
     for collection in (*particles, *([jets] if jets else [])):
@@ -205,9 +213,8 @@ def _collections(
         return (), root.jets
     if root.layout is not None:
         return _layout(tree, root.layout)
-    for layout, signs in _SIGNS.items():
-        if any(tree.has(sign) for sign in signs):
-            return _layout(tree, layout)
+    if (layout := _known_layout(tree)) is not None:
+        return _layout(tree, layout)
     raise InputError(
         f"{tree.path}: the tree '{tree.name}' has no branches of Delphes or NanoAOD, but "
         f"{listing(tree.names)}; map them in preprocess.root or preprocess.columns"
@@ -216,12 +223,20 @@ def _collections(
 
 _SIGNS: dict[RootLayout, tuple[str, ...]] = {
     "delphes-eflow": ("EFlowTrack.PT", "EFlowPhoton.ET", "EFlowNeutralHadron.ET"),
-    "nanoaod-particles": ("PFCands_pt",),
+    "nanoaod-particles": ("PFCands_pt", "PFCands.pt"),
     "delphes-jets": ("FatJet.PT", "Jet.PT"),
-    "nanoaod-jets": ("FatJet_pt",),
+    "nanoaod-jets": ("FatJet_pt", "FatJet.pt"),
     "delphes-particles": ("Particle.PT",),
 }
-"""Branches by which a layout is recognised; earlier layouts are preferred."""
+"""Branches by which a layout is recognised; earlier layouts are preferred.
+
+The fields of an RNTuple of records have a point where branches of NanoAOD have an underscore.
+"""
+
+
+def _known_layout(tree: RootTree) -> RootLayout | None:
+    found = (layout for layout, signs in _SIGNS.items() if any(map(tree.has, signs)))
+    return next(found, None)
 
 
 def _layout(
@@ -235,9 +250,12 @@ def _layout(
         update = {"status": "Particle.Status", "pid": "Particle.PID"}
         return (particles.model_copy(update=update),), None
     if layout == "nanoaod-particles":
-        return (ParticleBranches(pt="PFCands_pt", eta="PFCands_eta", phi="PFCands_phi"),), None
+        prefix = "PFCands." if tree.has("PFCands.pt") else "PFCands_"
+        names = {name: prefix + name for name in ("pt", "eta", "phi")}
+        return (ParticleBranches(**names),), None
     if layout == "nanoaod-jets":
-        return (), _jets(tree, "FatJet_", _NANOAOD_JETS)
+        prefix = "FatJet." if tree.has("FatJet.pt") else "FatJet_"
+        return (), _jets(tree, prefix, _NANOAOD_JETS)
     return (), _jets(tree, "FatJet." if tree.has("FatJet.PT") else "Jet.", _DELPHES_JETS)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from hepllm.physics.readers.columns import listing
 from hepllm.physics.readers.content import one_line
 
 _USUAL_TREES = ("Delphes", "Events")
-_TREES = ("TTree", "ROOT::RNTuple")
+_TREES = ("TTree", "TNtuple", "TNtupleD", "ROOT::RNTuple")
 """Classes of ROOT that hold events; uproot reads both alike."""
 
 _INDEXED = re.compile(r"(?P<branch>.+)\[(?P<index>\d+)\]")
@@ -45,8 +46,11 @@ class RootTree:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the branches, without those of their parent branches."""
-        return tuple(branch.rpartition("/")[2] for branch in self.branches)
+        """Names of the branches, without those of their parent branches where that is unique."""
+        short = [branch.rpartition("/")[2] for branch in self.branches]
+        times = Counter(short)
+        pairs = zip(short, self.branches, strict=True)
+        return tuple(name if times[name] == 1 else full for name, full in pairs)
 
     @property
     def n_columns(self) -> int:
@@ -116,6 +120,7 @@ class RootTree:
             ) from None
 
     def _numbers(self, array: Any, branch: str) -> Floats:
+        array = ak.fill_none(array, np.nan, axis=None)
         try:
             return np.asarray(ak.to_numpy(array, allow_missing=False)).astype(np.float64)
         except (ValueError, TypeError):
@@ -124,8 +129,11 @@ class RootTree:
 
 @functools.lru_cache(maxsize=4)
 def _opened(path: Path, tree: str, _mtime: int, _size: int) -> Any:
-    """The tree of a file, opened once per worker because a wide tree takes a second."""
-    return uproot.open(path, num_workers=1)[tree]
+    """The tree of a file, opened once per worker because a wide tree takes a second.
+
+    uproot takes a relative path such as ``file:a.root`` for a URI.
+    """
+    return uproot.open(path.absolute(), num_workers=1)[tree]
 
 
 def open_tree(path: Path, name: str | None, setting: str = "in preprocess.root.tree") -> RootTree:
@@ -140,7 +148,7 @@ def open_tree(path: Path, name: str | None, setting: str = "in preprocess.root.t
         InputError: the file is damaged, has no such tree, or the tree is empty.
     """
     try:
-        with uproot.open(path) as file:
+        with uproot.open(path.absolute()) as file:
             _check_length(path, int(file.file.fEND))
             classes = file.classnames(cycle=False)
             trees = [key for key, kind in classes.items() if kind in _TREES]

@@ -238,6 +238,21 @@ def test_jets_of_delphes_with_their_taus(tmp_path: Path) -> None:
     assert np.isnan(missing).all()
 
 
+def test_a_tau_of_zero_that_was_not_computed_is_missing(tmp_path: Path) -> None:
+    """As Delphes fills Tau[5]; with one particle in a jet, only the first may be 0."""
+    names = {"pt": "Jet.PT", "eta": "Jet.Eta", "phi": "Jet.Phi", "mass": "Jet.Mass"}
+    values = {"pt": [900.0, 800.0], "eta": [0.1, 0.2], "phi": [1.0, -2.0], "mass": [90.0, 80.0]}
+    taus = {"tau1": [0.0, 0.0], "tau2": [0.0, 0.1], "tau3": [0.0, 0.0]}
+    branches = {names.get(name, name): ak.Array([v] * N) for name, v in {**values, **taus}.items()}
+    path = _write(tmp_path / "a.root", "Delphes", branches)
+    config = PreprocessConfig.model_validate({"root": {"jets": {**names, **{t: t for t in taus}}}})
+    content = open_event_file(path, config).read(0, 1).content
+    assert isinstance(content, TabulatedEvents)
+    first, second = ([content.values[f"jet{i}_{t}"][0] for t in taus] for i in (1, 2))
+    assert np.isnan(first).all()
+    assert second == [0.0, 0.1, 0.0]
+
+
 class _Fake(RootTree):
     """A tree with branches that uproot reads but cannot write."""
 
@@ -256,6 +271,10 @@ def test_branches_within_branches_are_known_by_their_own_names() -> None:
         assert tree.has(branch)
     assert not tree.has("Jet.Mass")
     assert not tree.has("Jet.PT[5][2]")
+    double = RootTree(Path("a.root"), "t", 1, ("one/pt", "two/pt", "two/eta"))
+    assert double.names == ("one/pt", "two/pt", "eta")
+    assert double.has("two/pt")
+    assert not double.has("pt")
 
 
 @pytest.fixture
@@ -338,3 +357,44 @@ def test_text_is_no_number(tmp_path: Path) -> None:
     config = PreprocessConfig(columns={"m_jj": "m_jj"})
     with pytest.raises(InputError, match="branch 'label'"):
         open_event_file(path, config).read(0, N)
+
+
+def test_records_in_an_rntuple(reference_data: Path, tmp_path: Path) -> None:
+    case = reference_data / "cases" / "root_rntuple_tntuple" / "rntuple.root"
+    content = open_event_file(case).read(0, 2).content
+    assert isinstance(content, TabulatedEvents)
+    assert content.values["jet1_pt"].tolist() == [500, 300]
+    kinds = ("pt", "eta", "phi")
+    records = ak.zip({kind: ak.Array([[1.0, 2.0], [0.5]]) for kind in kinds})
+    with uproot.recreate(tmp_path / "a.root") as file:
+        file["Events"] = {"PFCands": records}
+    particles = open_event_file(tmp_path / "a.root").read(0, 2).particles
+    assert particles.counts.tolist() == [2, 1]
+    assert particles.eta.tolist() == [1.0, 2.0, 0.5]
+
+
+@pytest.mark.parametrize("kind", ["TTree", "ROOT::RNTuple"])
+def test_features_of_known_names_need_no_map(kind: str, tmp_path: Path) -> None:
+    columns = {"m_jj": np.array([3000.0, 3100.0]), "label": np.array([0, 1])}
+    with uproot.recreate(tmp_path / "a.root") as file:
+        if kind == "TTree":
+            file.mktree("t", {"m_jj": "f8", "label": "i4"}).extend(columns)
+        else:
+            file["t"] = columns
+        assert file.classnames(cycle=False) == {"t": kind}
+    batch = open_event_file(tmp_path / "a.root").read(0, 2)
+    assert batch.label_raw.tolist() == [0, 1]
+
+
+def test_an_ntuple_of_root_is_a_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """uproot cannot write one, so the class of a tree is told wrong."""
+    path = _write(tmp_path / "a.root", "ntuple", {"m_jj": np.arange(N, dtype="f4")})
+    folder = uproot.reading.ReadOnlyDirectory
+    monkeypatch.setattr(folder, "classnames", lambda *_, **__: {"ntuple": "TNtuple"})
+    assert open_event_file(path).n_events == N
+
+
+def test_missing_numbers_of_options(tmp_path: Path) -> None:
+    tree = _Fake({"x": ak.Array([1.0, None] * (N // 2)), "y": ak.Array([[1.0, None]] * N)})
+    np.testing.assert_array_equal(tree.scalars("x", 0, 2), [1, np.nan])
+    np.testing.assert_array_equal(tree.lists("y", 0, 1)[0], [1, np.nan])
