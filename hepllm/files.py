@@ -13,6 +13,9 @@ from pathlib import Path
 
 from hepllm.errors import InputError, RunError
 
+_LONGEST_NAME = 255
+"""Bytes in the name of a file on usual file systems."""
+
 
 @contextmanager
 def write_aside(target: Path, *, durable: bool = False, shared: bool = False) -> Iterator[Path]:
@@ -32,7 +35,7 @@ def write_aside(target: Path, *, durable: bool = False, shared: bool = False) ->
     """
     target = real_path(target)
     own = f".{uuid.uuid4().hex}" if shared else ""
-    aside = target.with_name(f".{target.name}{own}.partial")
+    aside = beside(target, ".", f"{own}.partial")
     _remove(aside)  # left by a process that was killed
     try:
         yield aside
@@ -45,6 +48,30 @@ def write_aside(target: Path, *, durable: bool = False, shared: bool = False) ->
     except BaseException:
         _remove(aside)
         raise
+
+
+def beside(target: Path, begin: str = "", end: str = "") -> Path:
+    """A path beside ``target``, with a longer name made of its name.
+
+    Where a file system could not hold that name, a digest replaces the name of ``target``.
+    """
+    name, bare = f"{begin}{target.name}{end}", os.fsencode(target.name)
+    if len(begin) + len(bare) + len(end) > _LONGEST_NAME:
+        name = f"{begin}{hashlib.sha256(bare).hexdigest()[:16]}{end}"
+    return target.with_name(name)
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; false for a name that no file can have."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def as_text(name: str) -> str:
+    r"""A file's name as text that can be stored; bytes that are not UTF-8 become ``\xe9``."""
+    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 @contextmanager

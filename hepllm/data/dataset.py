@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hepllm.arrays import Columns, Digests, Floats, Ints, Labels
+from hepllm.arrow_files import read_parquet
 from hepllm.data.particles import JET_COLUMNS, PARTICLE_COLUMNS, leading_jets
 from hepllm.data.signal_points import (
     SignalPoint,
@@ -365,7 +365,7 @@ class Dataset:
         for shard in self.manifest.shards:
             file = self.folder / shard.file
             try:
-                table = pq.read_table(file, columns=columns, partitioning=None)
+                table = read_parquet(file, columns)
             except (OSError, pa.ArrowException) as error:
                 raise InputError(
                     f"{file}: cannot be read, make the dataset again: {error}"

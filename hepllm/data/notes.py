@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hepllm.arrays import Digests, Ints
+from hepllm.arrow_files import read_parquet, write_parquet
 from hepllm.data.dataset import EventTable
 from hepllm.errors import InputError
 from hepllm.files import write_aside
@@ -86,7 +86,7 @@ def write_notes(
     table = pa.table({KEY: digests, **columns})
     table = table.replace_schema_metadata({_METADATA: record.model_dump_json()})
     with write_aside(file) as aside:
-        pq.write_table(table, aside, compression="zstd")
+        write_parquet(table, aside)
 
 
 def read_notes(file: Path, remedy: str) -> Notes:
@@ -96,7 +96,7 @@ def read_notes(file: Path, remedy: str) -> Notes:
         InputError: if the file is missing, cannot be read, or has no digests.
     """
     try:
-        table = pq.read_table(file, partitioning=None)
+        table = read_parquet(file)
         stored = (table.schema.metadata or {}).get(_METADATA)
         record = None if stored is None else NotesRecord.model_validate_json(stored)
     except FileNotFoundError:

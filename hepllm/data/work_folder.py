@@ -19,8 +19,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from hepllm.arrow_files import open_file
 from hepllm.errors import InputError, RunError
-from hepllm.files import locked, real_path, write_aside, write_text
+from hepllm.files import beside, locked, real_path, write_aside, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class Parts:
         options = pa.ipc.IpcWriteOptions(compression="lz4")
         with (
             write_aside(self._file(part), shared=True) as aside,
-            pa.OSFile(str(aside), "wb") as stream,
+            open_file(aside, "wb") as stream,
             pa.ipc.new_file(stream, table.schema, options=options) as writer,
         ):
             writer.write_table(table)
@@ -61,7 +62,7 @@ class Parts:
     def cut_flow(self, part: str) -> CutFlow | None:
         """The cut flow of a finished part; None where the part is missing or damaged."""
         try:
-            with pa.OSFile(str(self._file(part))) as stream:
+            with open_file(self._file(part)) as stream:
                 metadata = pa.ipc.open_file(stream).schema.metadata or {}
         except (OSError, pa.ArrowInvalid):
             return None
@@ -75,7 +76,7 @@ class Parts:
             RunError: the part is missing or damaged.
         """
         try:
-            with pa.OSFile(str(self._file(part))) as stream:
+            with open_file(self._file(part)) as stream:
                 return pa.ipc.open_file(stream).read_all().replace_schema_metadata(None)
         except (OSError, pa.ArrowInvalid) as error:
             raise RunError(f"{self._file(part)}: cannot be read back: {error}; run again") from None
@@ -141,7 +142,7 @@ def work_folder(
         RunError: another process works on this output.
     """
     output = real_path(output)  # so that all is written where a link points to
-    folder = output.with_name(output.name + ".partial")
+    folder = beside(output, end=".partial")
     text = json.dumps(fingerprint, sort_keys=True)
     mark = hashlib.sha256(text.encode()).hexdigest()[:12]
     work = WorkFolder(folder, output, Parts(folder.absolute() / "parts", mark))

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from hepllm.arrays import Bools, Columns, Digests
+from hepllm.arrow_files import write_parquet
 from hepllm.config import SplitConfig
 from hepllm.data.dataset import (
     LABEL_NAMES,
@@ -204,11 +204,10 @@ class DatasetWriter:
         self._count(table)
         file = self._folder / f"events-{len(self._shards):05d}.parquet"
         floats = [field.name for field in table.schema if pa.types.is_floating(field.type)]
-        pq.write_table(
+        write_parquet(
             table,
             file,
             row_group_size=SHARD_ROWS,
-            compression="zstd",
             use_dictionary=list(_CATEGORIES),
             use_byte_stream_split=floats,
         )

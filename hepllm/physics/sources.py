@@ -15,7 +15,7 @@ from hepllm.config import PreprocessConfig
 from hepllm.data.dataset import SourceFile
 from hepllm.data.signal_points import SignalPoint, points_beside, read_points
 from hepllm.errors import InputError
-from hepllm.files import file_digest
+from hepllm.files import as_text, file_digest, is_file
 from hepllm.physics.chunks import Chunk, ChunkResult, make_chunks
 from hepllm.physics.readers import EventFile, open_event_file
 from hepllm.physics.readers.masterkey import read_masterkey
@@ -52,11 +52,11 @@ class EventSource:
         path = self.file.path
         return SourceFile(
             name=self.name,
-            file=path.name,
+            file=as_text(path.name),
             size=path.stat().st_size,
             sha256=file_digest(path),
             events=self.file.n_events,
-            masterkey=self.masterkey.name if self.masterkey else None,
+            masterkey=as_text(self.masterkey.name) if self.masterkey else None,
             masterkey_sha256=file_digest(self.masterkey) if self.masterkey else None,
             signal_points=self.points,
         )
@@ -83,8 +83,8 @@ class ChunkTask:
     @property
     def part(self) -> str:
         """Name of the part that stores the finished chunk."""
-        position, names = self.source
-        return f"{names[position]}-{self.chunk.start:010d}-{self.chunk.stop:010d}"
+        position, _ = self.source
+        return f"{position:04d}-{self.chunk.start:010d}-{self.chunk.stop:010d}"
 
     @property
     def n_rows(self) -> int:
@@ -114,16 +114,17 @@ def open_source(path: Path, masterkey: MasterKey, config: PreprocessConfig) -> E
             of file, key and configuration gives labels.
     """
     file = open_event_file(path, config)
-    label = config.source_labels.get(path.stem)
+    name = as_text(path.stem)
+    label = config.source_labels.get(name)
     if file.has_labels:
         has_key = isinstance(masterkey, Path)
         if has_key or label is not None:
             what = f"the master key {masterkey}" if has_key else "preprocess.source_labels"
             raise InputError(f"{path}: has its own labels; remove {what}, or give --label none")
-        return EventSource(path.stem, file, points=_find_points(path, file.n_events))
+        return EventSource(name, file, points=_find_points(path, file.n_events))
     if label is not None:
         points = _find_points(path, file.n_events)
-        return EventSource(path.stem, file, label=label, points=points)
+        return EventSource(name, file, label=label, points=points)
     key_file = masterkey if isinstance(masterkey, Path) else _find_masterkey(path)
     if masterkey == "none" and key_file is not None:
         logger.info("%s: no labels; %s beside it is ignored", path, key_file.name)
@@ -131,14 +132,14 @@ def open_source(path: Path, masterkey: MasterKey, config: PreprocessConfig) -> E
     elif key_file is not None:
         logger.info("%s: labels from %s", path, key_file.name)
     if key_file is None:
-        return EventSource(path.stem, file)
+        return EventSource(name, file)
     key = read_masterkey(key_file, file.n_events)
-    return EventSource(path.stem, file, key_file, key, points=_find_points(path, file.n_events))
+    return EventSource(name, file, key_file, key, points=_find_points(path, file.n_events))
 
 
 def _find_points(file: Path, n_events: int) -> tuple[SignalPoint, ...] | None:
     path = points_beside(file)
-    if not path.is_file():
+    if not is_file(path):
         return None
     points = read_points(path, n_events)
     logger.info("%s: truth of %d signals from %s", file, len(points), path.name)
@@ -147,7 +148,7 @@ def _find_points(file: Path, n_events: int) -> tuple[SignalPoint, ...] | None:
 
 def _find_masterkey(file: Path) -> Path | None:
     candidates = (file.with_suffix(".masterkey"), file.with_name(file.name + ".masterkey"))
-    return next((path for path in candidates if path.is_file()), None)
+    return next((path for path in candidates if is_file(path)), None)
 
 
 def make_tasks(sources: Sequence[EventSource], size: int) -> list[ChunkTask]:

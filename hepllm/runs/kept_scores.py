@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from hepllm.arrays import Digests, Floats
+from hepllm.arrow_files import read_parquet, write_parquet
 from hepllm.config import ScoringConfig
 from hepllm.data.notes import find_events
 from hepllm.data.work_folder import WorkFolder, work_folder
@@ -201,7 +201,7 @@ def _write(file: Path, key: Digests, made: TimedScores, origin: Mapping[str, Any
     record = {"origin": origin, "sha256": _digest(key, made.score), "seconds": made.seconds}
     table = pa.table({"key": key, "score": made.score})
     table = table.replace_schema_metadata({_METADATA: json.dumps(record)})
-    pq.write_table(table, file, compression="zstd")
+    write_parquet(table, file)
 
 
 def _read(file: Path, origin: Mapping[str, Any], wanted: Digests) -> TimedScores | None:
@@ -212,7 +212,7 @@ def _read(file: Path, origin: Mapping[str, Any], wanted: Digests) -> TimedScores
     if not file.is_file():
         return None
     try:
-        table = pq.read_table(file, partitioning=None)
+        table = read_parquet(file)
         record = json.loads((table.schema.metadata or {})[_METADATA])
         key, score = (table[name].to_numpy() for name in ("key", "score"))
         kept, digest, seconds = record["origin"], record["sha256"], float(record["seconds"])

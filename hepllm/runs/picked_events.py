@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from hepllm.arrays import Floats
+from hepllm.arrow_files import read_parquet
 from hepllm.config import PreprocessConfig
 from hepllm.data.dataset import Dataset, read_dataset
 from hepllm.data.particles import PARTICLE_COLUMNS, leading_jets
@@ -150,11 +150,11 @@ def _from_dataset(
     for shard in dataset.manifest.shards:
         file = dataset.folder / shard.file
         try:
-            table = pq.read_table(file, columns=["event_id", "source"], partitioning=None)
+            table = read_parquet(file, ["event_id", "source"])
             places = [_place(table, source, number, start, by_row) for source, number in names]
             hits = {index: place for index, place in enumerate(places) if place is not None}
             if hits:
-                whole = pq.read_table(file, partitioning=None).take(list(hits.values()))
+                whole = read_parquet(file).take(list(hits.values()))
                 for position, index in enumerate(hits):
                     found[index] = _of_row(dataset, whole.slice(position, 1), constituents)
         except (OSError, pa.ArrowException) as error:

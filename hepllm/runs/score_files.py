@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from hepllm.arrow_files import open_file, write_parquet
 from hepllm.errors import InputError
 from hepllm.evaluation.calibration import Calibration, Method, fit_calibration
 from hepllm.evaluation.scores import ScoredEvents
@@ -85,7 +86,7 @@ def write_scores(
     """Writes scores as Parquet, completely or not at all; ``score_schema`` has the arguments."""
     table = pa.table(columns, schema=score_schema(prior_name, CASCADED in columns, hypothesis))
     with write_aside(file) as aside:
-        pq.write_table(table, aside, compression="zstd")
+        write_parquet(table, aside)
 
 
 SUFFIXES = (".parquet", ".csv", ".root")
@@ -110,10 +111,12 @@ class ScoreWriter:
         self._write: Callable[[pa.Table], None]
         match file.suffix.lower():
             case ".parquet":
-                parquet = pq.ParquetWriter(file, self._schema, compression="zstd")
+                stream = self._stack.enter_context(open_file(file, "wb"))
+                parquet = pq.ParquetWriter(stream, self._schema, compression="zstd")
                 self._write = self._stack.enter_context(parquet).write_table
             case ".csv":
-                table = pacsv.CSVWriter(file, self._schema)
+                stream = self._stack.enter_context(open_file(file, "wb"))
+                table = pacsv.CSVWriter(stream, self._schema)
                 self._write = self._stack.enter_context(table).write_table
             case _:
                 self._write = self._root(file)
@@ -131,7 +134,7 @@ class ScoreWriter:
     def _root(self, file: Path) -> Callable[[pa.Table], None]:
         import uproot
 
-        writer = self._stack.enter_context(uproot.recreate(file))
+        writer = self._stack.enter_context(uproot.recreate(file.absolute()))
         kinds = {field.name: np.dtype(field.type.to_pandas_dtype()) for field in self._schema}
         branches = kinds | {"source": np.dtype(np.int32)}
         tree = writer.mktree("scores", branches)

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
 from hepllm.arrays import Floats, Ints, Labels
+from hepllm.arrow_files import open_file, read_parquet
 from hepllm.config import Config
 from hepllm.config.inputs import Column
 from hepllm.data.dataset import read_dataset
@@ -216,12 +216,13 @@ def _read_sources(file: Path) -> NDArray[np.object_]:
     try:
         match kind_of_content(file):
             case "parquet":
-                column = pq.read_table(file, columns=["source"])["source"]
+                column = read_parquet(file, ["source"])["source"]
             case "csv":
                 options = pacsv.ConvertOptions(
                     include_columns=["source"], column_types={"source": pa.string()}
                 )
-                column = pacsv.read_csv(file, convert_options=options)["source"]
+                with open_file(file) as stream:
+                    column = pacsv.read_csv(stream, convert_options=options)["source"]
             case "root":
                 import uproot
 

@@ -15,7 +15,7 @@ from hepllm.config import PreprocessConfig
 from hepllm.data.dataset import Dataset, read_dataset
 from hepllm.data.particles import leading_jets
 from hepllm.executor import Retry, run_tasks
-from hepllm.files import file_digest
+from hepllm.files import as_text, file_digest
 from hepllm.learning.inputs import model_inputs
 from hepllm.model.inputs import ModelInputs
 from hepllm.physics.chunks import Chunk, ChunkResult, process_chunk
@@ -166,7 +166,7 @@ def _piece_of_chunk(
     label = np.nan_to_num(result.rows["label_raw"], nan=UNKNOWN)
     columns = {
         "event_id": result.rows["event_id"],
-        "source": pa.array([chunk.file.path.stem] * len(label), pa.string()),
+        "source": pa.array([as_text(chunk.file.path.stem)] * len(label), pa.string()),
         "label": np.sign(label).astype(np.int8),
         "weight": result.rows["weight"],
     }

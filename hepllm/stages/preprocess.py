@@ -21,7 +21,7 @@ from hepllm.data.work_folder import Parts, WorkFolder, work_folder
 from hepllm.data.writer import DatasetWriter, make_table, package_versions
 from hepllm.errors import InputError, RunError, nearest_name
 from hepllm.executor import Retry, run_tasks
-from hepllm.files import write_errors, write_text
+from hepllm.files import as_text, write_errors, write_text
 from hepllm.logs import progress_bar
 from hepllm.physics.chunks import READ, VALID, process_chunk
 from hepllm.physics.first_look import report_first_rows
@@ -146,7 +146,7 @@ def _check_output(folder: Path, overwrite: bool) -> None:
 
 
 def _check_source_labels(files: Sequence[Path], config: PreprocessConfig) -> None:
-    names = [file.stem for file in files]
+    names = [as_text(file.stem) for file in files]
     for name in config.source_labels:
         if name not in names:
             hint = nearest_name(name, names)
