@@ -13,7 +13,7 @@ from typing import Any
 
 from hepllm.errors import InputError, RunError
 from hepllm.executor.jobs import Failure, Item, Job, Queue, Result, attempt, hanging
-from hepllm.executor.processes import THREAD_VARIABLES
+from hepllm.executor.processes import THREAD_VARIABLES, main_hidden
 
 logger = logging.getLogger(__name__)
 
@@ -76,17 +76,18 @@ def _connect(distributed: Any, queue: Queue[Any], scheduler: str | None, stack: 
     dask: Any = importlib.import_module("dask")
     # Our own retries count; Dask's would hide how often a worker died.
     stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 0}))
-    cluster = stack.enter_context(
-        distributed.LocalCluster(
-            n_workers=queue.workers,
-            threads_per_worker=1,
-            processes=True,
-            # With the default port, a second cluster on this machine would warn.
-            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
-            silence_logs=logging.ERROR,
-            env=dict.fromkeys(THREAD_VARIABLES, "1"),
+    with main_hidden():
+        cluster = stack.enter_context(
+            distributed.LocalCluster(
+                n_workers=queue.workers,
+                threads_per_worker=1,
+                processes=True,
+                # With the default port, a second cluster on this machine would warn.
+                scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+                silence_logs=logging.ERROR,
+                env=dict.fromkeys(THREAD_VARIABLES, "1"),
+            )
         )
-    )
     return stack.enter_context(distributed.Client(cluster))
 
 

@@ -9,7 +9,10 @@ import multiprocessing.context
 import multiprocessing.resource_tracker
 import os
 import signal
+import sys
+import threading
 import time
+import types
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic
@@ -40,7 +43,7 @@ class _Worker(Generic[Item]):
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
         try:
-            with _interrupts_deferred():
+            with _interrupts_deferred(), main_hidden():
                 self.process.start()
         except OSError as error:
             self.connection.close()
@@ -179,6 +182,25 @@ def _answer(connection: multiprocessing.connection.Connection) -> None:
 def _unpack_and_call(content: bytes) -> Any:
     function, item = multiprocessing.reduction.ForkingPickler.loads(content)
     return function(item)
+
+
+_MAIN_LOCK = threading.Lock()
+
+
+@contextmanager
+def main_hidden() -> Iterator[None]:
+    """Keeps processes that start meanwhile from running the user's script.
+
+    A spawned process imports ``__main__`` anew. A script without a main guard would load its run
+    and start its work in every worker; work items come from importable modules and need no script.
+    """
+    with _MAIN_LOCK:
+        script = sys.modules["__main__"]
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = script
 
 
 @contextmanager

@@ -253,6 +253,36 @@ def test_ctrl_c_works_at_once(tmp_path: Path) -> None:
     assert _gone(-process.pid, within=5.0)
 
 
+_UNGUARDED = """
+import sys
+from pathlib import Path
+with Path({mark!r}).open("a") as mark:
+    mark.write("x")
+sys.path.insert(0, {folder!r})
+from test_executor import _square
+from hepllm.executor import run_tasks
+print(sorted(result for _, result in run_tasks(_square, range(4), workers=2)))
+"""
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+def test_workers_do_not_run_a_script_without_a_main_guard(tmp_path: Path, is_file: bool) -> None:
+    script, mark = tmp_path / "script.py", tmp_path / "mark"
+    script.write_text(_UNGUARDED.format(folder=str(Path(__file__).parent), mark=str(mark)))
+    with script.open() as stream:
+        found = subprocess.run(
+            [sys.executable, str(script) if is_file else "-"],
+            stdin=stream,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+    assert (found.returncode, found.stderr) == (0, "")
+    assert found.stdout.strip() == "[0, 1, 4, 9]"
+    assert mark.read_text() == "x"
+
+
 def test_zero_workers_means_every_usable_core() -> None:
     assert resolve_workers(0) == usable_cores() == len(os.sched_getaffinity(0))
     assert resolve_workers(3) == 3
