@@ -3,7 +3,7 @@
 from hepllm import EventClassifier
 
 classifier = EventClassifier.load("runs/latest")
-classifier.predict_proba({"jet_mass_light": [95.0], "jet_mass_delta": [402.0], ...})
+classifier.predict_proba(frame)  # columns named as features
 
 classifier = EventClassifier("demo").fit(features, labels)  # trains the run folder runs/fit-1
 """
@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias, overload
 import awkward as ak
 import numpy as np
 import pyarrow as pa
-import vector
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_array, check_is_fitted, check_random_state
@@ -25,12 +24,18 @@ from sklearn.utils.validation import check_array, check_is_fitted, check_random_
 from hepllm.arrays import Columns, Floats
 from hepllm.config import Config, PreprocessConfig, override_config
 from hepllm.data.particles import leading_jets
-from hepllm.data.tables_in_memory import column_names, named_columns
-from hepllm.errors import InputError, nearest_name
+from hepllm.data.tables_in_memory import column_names, filled, named_columns
+from hepllm.errors import InputError
 from hepllm.model.inputs import ModelInputs
 from hepllm.physics.chunks import describe_events
-from hepllm.physics.defects import describe_defects
-from hepllm.physics.events import EventBatch, Particles
+from hepllm.physics.in_memory import (
+    as_particles,
+    as_table,
+    checked_columns,
+    checked_rows,
+    features_of_table,
+    read_particles,
+)
 from hepllm.runs.folder import open_run
 from hepllm.runs.predictor import Predictor, load_predictor
 from hepllm.runs.run_model import weights_digest
@@ -51,8 +56,6 @@ if TYPE_CHECKING:
 
 Events: TypeAlias = Mapping[str, ArrayLike] | ArrayLike | ak.Array | pa.Table | str | Sequence[str]
 """Events in any form that ``EventClassifier.rows`` takes."""
-
-_PARTICLE_FIELDS = ("pt", "eta", "phi")
 
 _NOT_PICKLED = ("_opened", "_asked")
 """Attributes that hold the model; whoever unpickles a classifier loads it from the run folder."""
@@ -187,25 +190,32 @@ class EventClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             events: one of
 
                 - a table with columns named as features, of shape (N,), in GeV and radians: a
-                  mapping, a data frame, a table of Arrow, a structured array or an awkward array of
-                  records. A feature that is absent counts as missing;
+                  mapping, a data frame, a table of Arrow, a structured array, an awkward array of
+                  records or a list of dicts. Features that follow from its columns are derived as
+                  for files, and one that neither is there nor follows is an error;
                 - an (N, F) array with the columns of ``columns_``, NaN where missing;
-                - an awkward array of N lists of massless particles, with momenta in GeV in any
-                  coordinates of ``vector`` (``pt``, ``eta``, ``phi`` or ``px``, ``py``, ``pz``);
-                  they are clustered with the jet settings of the training dataset;
+                - lists of massless particles: an awkward array of N lists with momenta in GeV in
+                  any coordinates of ``vector`` (``pt``, ``eta``, ``phi`` or ``px``, ``py``,
+                  ``pz``), lists of lists of dicts, a mapping with the lists ``pt``, ``eta`` and
+                  ``phi``, or a padded array of shape (N, slots, 3) with pT, eta and phi; they are
+                  clustered with the jet settings of the training dataset;
                 - one text or several, as ``hepllm.model.prompts.render`` writes events.
+
+        None, masked and null entries are absent, as are NaN, sentinels (-999 and the like) and
+        zero-padded particles and jets: the rule of docs/how-to/read-your-files.md.
 
         Returns:
             Shape (N, F), NaN where missing.
 
         Raises:
-            InputError: the events have none of these forms, or an infinite value, or cannot be
-                clustered.
+            InputError: the events have none of these forms, lack a feature, or have a value that
+                cannot be.
         """
         if isinstance(events, str):
             return rows_of_texts([events], self.features)
-        if _are_particles(events):
+        if as_particles(events) is not None:
             return self._inputs(events).numbers
+        events = as_table(events)
         names = column_names(events)
         if names is not None:
             return self._columns(events, names)
@@ -218,6 +228,7 @@ class EventClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 f"{self.n_features_in_} features as input: expected rows of "
                 f"{', '.join(self.columns_)}"
             )
+        rows = checked_rows(rows, self.columns_)
         return rows[:, [self.columns_.index(name) for name in self.features]]
 
     @overload
@@ -382,49 +393,47 @@ class EventClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _inputs(self, events: Events) -> ModelInputs:
         constituents = self._predictor.run.config.fusion.constituents
-        if not _are_particles(events):
+        particles = as_particles(events)
+        if particles is None:
             if constituents:
                 raise InputError(
                     "this model reads particles besides features: give an awkward array of them"
                 )
             return ModelInputs(self.rows(events))
-        features, lists = _describe(events, self._config.preprocess, constituents)
+        features, lists = _describe(particles, self._config.preprocess, constituents)
         numbers = np.stack([features[name] for name in self.features], axis=1)
         if lists is None:
             return ModelInputs(numbers)
         return ModelInputs(numbers, leading_jets(lists, features, constituents))
 
     def _columns(self, events: Any, names: Sequence[str]) -> Floats:
-        known = [name for name in names if name in self.features]
-        if not known:
-            hint = nearest_name(names[0], self.features) if names else ""
-            found = ", ".join(names) or "no columns"
-            raise InputError(f"expected columns named as the model's features, found {found}{hint}")
-        columns = named_columns(events, known)
-        missing = np.full(len(columns[known[0]]), np.nan)
-        return np.column_stack([columns.get(name, missing) for name in self.features])
+        features = features_of_table(events, names, self.features)
+        return np.column_stack([features[name] for name in self.features])
 
     def _to_fit(
         self, events: Events, config: Config
     ) -> tuple[Columns, Mapping[str, pa.Array] | None, tuple[str, ...]]:
         """Features of events, lists of constituents, and the names of the model's features."""
         configured = config.train.feature_names()
-        if _are_particles(events):
-            features, lists = _describe(events, config.preprocess, config.fusion.constituents)
+        particles = as_particles(events)
+        if particles is not None:
+            features, lists = _describe(particles, config.preprocess, config.fusion.constituents)
             return features, lists, configured
         if config.fusion.constituents:
             raise InputError(
                 "fusion.inputs: this model reads particles: give an awkward array of them"
             )
+        events = as_table(events)
         names = column_names(events)
         if names is not None:
-            return named_columns(events, names), None, names
+            return checked_columns(named_columns(events, names)), None, names
         rows = _array(events)
         if rows.shape[1] != len(configured):
             raise InputError(
                 f"X has {rows.shape[1]} columns without names, and the features are "
                 f"{', '.join(configured)}; give a table with named columns, or set train.features"
             )
+        rows = checked_rows(rows, configured)
         return dict(zip(configured, rows.T.copy(), strict=True)), None, configured
 
 
@@ -439,16 +448,11 @@ def _checked(prior: float | None) -> float | None:
     return prior
 
 
-def _are_particles(events: Any) -> bool:
-    """Whether events are lists of particles, and not records or rows of features."""
-    if not isinstance(events, ak.Array):
-        return False
-    return events.ndim != 1 or set(ak.fields(events)) >= set(_PARTICLE_FIELDS)
-
-
 def _array(events: Any) -> Floats:
     """An array without names of columns, shape (N, F)."""
     try:
+        if isinstance(events, np.ma.MaskedArray):
+            events = filled(events)
         rows = check_array(events, dtype=np.float64, ensure_all_finite="allow-nan")
     except ValueError as error:
         raise InputError(str(error)) from None
@@ -459,27 +463,6 @@ def _describe(
     events: ak.Array, settings: PreprocessConfig, constituents: int
 ) -> tuple[Columns, Mapping[str, pa.Array] | None]:
     """The features of clustered events, and the lists of constituents for a model of them."""
-    if events.ndim != 2:
-        raise InputError(f"expected lists of particles (2 dimensions), found {events.ndim}")
-    try:
-        momenta = vector.Array(events)
-        flat = [ak.to_numpy(ak.flatten(getattr(momenta, name))) for name in _PARTICLE_FIELDS]
-    except (TypeError, AttributeError):
-        raise InputError(
-            "particles need three-momenta, such as the fields pt, eta, phi or px, py, pz; "
-            f"found {', '.join(ak.fields(events)) or 'no fields'}"
-        ) from None
-    pt, eta, phi = (values.astype(np.float64) for values in flat)
-    counts = ak.to_numpy(ak.num(events)).astype(np.int64)
-    particles = Particles(pt, eta, phi, counts)
-    _refuse_defects(particles)
+    particles = read_particles(events)
     changes = {"particles_per_jet": constituents}
     return describe_events(particles, settings.model_copy(update=changes))
-
-
-def _refuse_defects(particles: Particles) -> None:
-    n_events = len(particles)
-    batch = EventBatch(np.arange(n_events), particles, np.full(n_events, np.nan), np.ones(n_events))
-    defects = describe_defects(batch)
-    if defects:
-        raise InputError(f"events cannot be clustered: {', '.join(text for text, _ in defects)}")

@@ -51,15 +51,32 @@ def _column(table: Any, name: str) -> Any:
     """A column by its name, which a mapping may have as a number."""
     if isinstance(table, Mapping) and name not in table:
         return next(values for key, values in table.items() if str(key) == name)
-    values = table[name]
-    return ak.to_numpy(ak.fill_none(values, np.nan)) if isinstance(values, ak.Array) else values
+    return table[name]
+
+
+def filled(values: Any) -> Floats:
+    """Numbers of any array or column, NaN where one is masked, null or None.
+
+    Raises:
+        TypeError: the values are no numbers.
+        ValueError: the same.
+    """
+    if isinstance(values, ak.Array):
+        values = ak.to_numpy(values)
+    elif hasattr(values, "isna") and hasattr(values, "to_numpy"):  # pandas, whose NA is no number
+        kind = getattr(values.dtype, "kind", "")
+        values = values.to_numpy() if kind in "mM" else values.to_numpy(float, na_value=np.nan)
+    if isinstance(values, np.ma.MaskedArray):
+        values = np.ma.filled(values.astype(np.float64), np.nan)
+    array = np.asarray(values)
+    if array.dtype.kind in "mMc":
+        raise TypeError(f"values of the type {array.dtype}")
+    return array.astype(np.float64)
 
 
 def _numbers(values: Any, name: str) -> Floats:
-    if isinstance(values, np.ma.MaskedArray):
-        values = np.ma.filled(values.astype(np.float64), np.nan)
     try:
-        numbers = np.atleast_1d(np.asarray(values, dtype=np.float64))
+        numbers = np.atleast_1d(filled(values))
     except (TypeError, ValueError) as error:
         raise InputError(f"column '{name}': expected numbers: {error}") from None
     if numbers.ndim != 1:

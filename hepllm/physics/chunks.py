@@ -129,7 +129,10 @@ def _good_events(batch: EventBatch, chunk: Chunk, config: PreprocessConfig) -> B
         raise InputError(
             f"{chunk}: {', '.join(text for text, _ in defects)}, first in row {first}; "
             + "; ".join(
-                [*units, "rerun with --set preprocess.on_bad_event=skip, or repair the file"]
+                [
+                    *map(str, units),
+                    "rerun with --set preprocess.on_bad_event=skip, or repair the file",
+                ]
             )
         )
     bad = [np.zeros(len(batch), dtype=bool), *(events for _, events in defects)]

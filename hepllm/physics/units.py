@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -28,10 +29,23 @@ _FEWEST = 5
 """Values of which a median of masses is taken; that of momenta is telling at once."""
 
 
+@dataclass(frozen=True)
+class Doubt:
+    """What looks as if it had another unit, and what to do about it where it is in a file."""
+
+    what: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.remedy}"
+
+
 def suspect_units(
-    content: Particles | TabulatedEvents, energy: EnergyUnit = "GeV", angle: AngleUnit = "rad"
-) -> list[str]:
-    """What looks as if it had other units, each with the setting for it.
+    content: Particles | TabulatedEvents,
+    energy: EnergyUnit = "GeV",
+    angle: AngleUnit = "rad",
+) -> list[Doubt]:
+    """What looks as if it had other units than the stated ones.
 
     Args:
         content: N events, read with the stated units.
@@ -63,8 +77,8 @@ def _judge(name: str, column: Floats, usual: tuple[float, float]) -> tuple[str, 
     return name, median, median > usual[1]
 
 
-def _together(found: list[tuple[str, float, bool]], unit: EnergyUnit) -> Iterator[str]:
-    """One sentence for all that is too large, and one for all that is too small."""
+def _together(found: list[tuple[str, float, bool]], unit: EnergyUnit) -> Iterator[Doubt]:
+    """One doubt for all that is too large, and one for all that is too small."""
     for size, others in (("large", _SMALLER), ("small", _LARGER)):
         shown = [
             f"{name} ({median:.3g} GeV)"
@@ -73,21 +87,22 @@ def _together(found: list[tuple[str, float, bool]], unit: EnergyUnit) -> Iterato
         ]
         if shown:
             other = others.get(unit)
-            hint = f"; if the file is in {other}, give --set preprocess.energy_unit={other}"
-            yield (
-                f"median of {', '.join(shown)} is too {size} for {unit}{hint if other else ''}; "
-                "if some columns alone have another unit, set their scale in preprocess.columns"
+            of_all = f"if the file is in {other}, give --set preprocess.energy_unit={other}; "
+            yield Doubt(
+                f"the median of {', '.join(shown)} is too {size} for {unit}",
+                f"{of_all if other else ''}if some columns alone have another unit, set their "
+                "scale in preprocess.columns",
             )
 
 
-def _angles(angles: Mapping[str, Floats], unit: AngleUnit) -> Iterator[str]:
+def _angles(angles: Mapping[str, Floats], unit: AngleUnit) -> Iterator[Doubt]:
     flat = np.concatenate([np.empty(0), *angles.values()])
     size = np.abs(flat[np.isfinite(flat)])
     shown = ", ".join(angles)
     degrees = size[(size > 4 * np.pi) & (size <= 360)]
     if unit == "rad" and len(degrees) > 0.2 * len(size):
-        largest = degrees.max()
-        yield f"{shown} up to {largest:.3g}, as in degrees: give --set preprocess.angle_unit=deg"
+        what = f"{shown} up to {degrees.max():.3g}, as in degrees"
+        yield Doubt(what, "give --set preprocess.angle_unit=deg")
     if unit == "deg" and len(size) >= _FEWEST and size.max() <= np.deg2rad(2 * np.pi):
-        largest = np.rad2deg(size.max())
-        yield f"{shown} up to {largest:.3g}, as in radians: give --set preprocess.angle_unit=rad"
+        what = f"{shown} up to {np.rad2deg(size.max()):.3g}, as in radians"
+        yield Doubt(what, "give --set preprocess.angle_unit=rad")

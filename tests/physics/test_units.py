@@ -40,18 +40,18 @@ def test_units_are_suspected_by_the_setting_that_mends_them(make: type) -> None:
         (make(1e-3), "preprocess.energy_unit=TeV"),
         (make(angle=180 / np.pi), "preprocess.angle_unit=deg"),
     ):
-        (text,) = suspect_units(content)
-        assert f"--set {setting}" in text
-    (text,) = suspect_units(make(angle=np.pi / 180), angle="deg")
-    assert "--set preprocess.angle_unit=rad" in text
+        (doubt,) = suspect_units(content)
+        assert f"--set {setting}" in str(doubt)
+    (doubt,) = suspect_units(make(angle=np.pi / 180), angle="deg")
+    assert "--set preprocess.angle_unit=rad" in doubt.remedy
 
 
 def test_one_column_in_another_unit_is_named() -> None:
     table = _table()
     values = {**table.values, "m_jj": np.full(40, 3.5), "jet_mass_light": np.full(40, 120.0)}
-    (text,) = suspect_units(TabulatedEvents(values, table.content))
-    assert "median of m_jj (3.5 GeV)" in text
-    assert "preprocess.columns" in text
+    (doubt,) = suspect_units(TabulatedEvents(values, table.content))
+    assert "median of m_jj (3.5 GeV)" in doubt.what
+    assert "preprocess.columns" in doubt.remedy
 
 
 _RAW_JETS = {"r_ptnan.root": "1 jet with NaN", "r_pt1e9.root": "1 jet with pT > 100000 GeV"}
