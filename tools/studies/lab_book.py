@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.stats import t
+from torch import Tensor, nn
 
 from hepllm.config import Config, load_config
 from hepllm.data.dataset import EventTable, read_dataset
@@ -36,11 +37,15 @@ from hepllm.learning.inputs import model_inputs
 from hepllm.learning.plan import TrainingPlan
 from hepllm.learning.presentation import assign_own
 from hepllm.learning.steps import Trainer, TrainingData
-from hepllm.model.classifier import EventClassifier
+from hepllm.model.backbone import Backbone, causal_model, load_backbone
+from hepllm.model.classifier import EventClassifier, build_classifier
+from hepllm.model.encoding import PromptEncoder
 from hepllm.model.inputs import ModelInputs
+from hepllm.model.packing import PackedPrompts
 from hepllm.model.scoring import score_events
 from hepllm.runs.folder import (
     make_classifier,
+    make_encoder,
     training_events,
     training_masses,
     validation_events,
@@ -52,6 +57,8 @@ Floats = NDArray[np.float64]
 
 BASE = "base"
 N_REPLICAS = 500
+N_POOLED = 4
+"""Layers whose mean a pooled head reads."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +70,14 @@ class Variant:
         settings: settings that it changes.
         frozen: whether the LoRA weights do not learn.
         random: whether the backbone has random weights.
+        pooled: whether a head on the last four layers takes the place of the label words.
     """
 
     question: str
     settings: tuple[str, ...] = ()
     frozen: bool = False
     random: bool = False
+    pooled: bool = False
 
 
 VARIANTS: Mapping[str, Variant] = {
@@ -81,6 +90,7 @@ VARIANTS: Mapping[str, Variant] = {
         "adapter trained alone first", ("train.nfa_alone.epochs=0", "train.epochs=2")
     ),
     "warm-up": Variant("warm-up of the adapter alone", ("train.warmup_fusion_steps=10",)),
+    "pooled head": Variant("label words against a head on the last four layers", pooled=True),
     "digits": Variant("masses of the hypothesis as digits", ("prompt.masses=digits",)),
     "no comparison": Variant("log ratios of stated and measured masses", ("fusion.compare=false",)),
     "plain": Variant("embedding of numbers", ("fusion.embedding=plain",)),
@@ -112,6 +122,51 @@ def randomise(classifier: EventClassifier, seed: int) -> None:
                 weight.copy_(0.02 * torch.randn(weight.shape, generator=generator))
 
 
+class PooledClassifier(EventClassifier):
+    """Reads the mean of the last four layers with an MLP, not the label words with the last one.
+
+    Args:
+        backbone: the language model.
+        plain: classifier of it, whose adapter this one takes.
+    """
+
+    def __init__(self, backbone: Backbone, plain: EventClassifier) -> None:
+        super().__init__(backbone, plain.nfa, plain.label_tokens)
+        causal = causal_model(backbone.model)
+        size = causal.config.hidden_size
+        self.head = nn.Sequential(
+            nn.LayerNorm(size), nn.Linear(size, 64), nn.GELU(), nn.Linear(64, 1)
+        )
+        self._states: list[Tensor] = []
+        for layer in causal.base_model.layers[-N_POOLED:]:
+            layer.register_forward_hook(lambda _, __, found: self._states.append(found))
+
+    def answer(self, prompts: PackedPrompts, inputs: ModelInputs) -> Tensor:
+        """Returns logits of packed events, shape (B, 2); that of background is 0."""
+        self.prepare_packing()  # runs the layers as well
+        self._states.clear()
+        super().answer(prompts, inputs)
+        pooled = torch.stack(self._states).float().mean(dim=0).flatten(0, 1)
+        signal = self.head(pooled[prompts.last_places]).squeeze(-1)
+        return torch.stack([torch.zeros_like(signal), signal], dim=1)
+
+    def nfa_parameters(self) -> dict[str, nn.Parameter]:
+        """Returns the weights of adapter and head, which learn at one rate."""
+        head = {f"head.{name}": weight for name, weight in self.head.named_parameters()}
+        return super().nfa_parameters() | head
+
+
+def make_pooled(config: Config) -> tuple[EventClassifier, PromptEncoder]:
+    """Makes the classifier of ``make_classifier`` with a pooled head."""
+    backbone = load_backbone(config.backbone, config.seed)
+    encoder, names = make_encoder(config), config.train.feature_names()
+    asks = encoder.reads_hypotheses
+    plain = build_classifier(
+        backbone, encoder.label_tokens, names, config.fusion, config.seed, reads_hypotheses=asks
+    )
+    return PooledClassifier(backbone, plain), encoder
+
+
 @dataclass(frozen=True)
 class Trained:
     """What a training leaves."""
@@ -125,7 +180,7 @@ def train_variant(
     variant: Variant, config: Config, data: TrainingData, test: ModelInputs
 ) -> Trained:
     """Trains one variant, and scores the test events."""
-    classifier, encoder = make_classifier(config)
+    classifier, encoder = make_pooled(config) if variant.pooled else make_classifier(config)
     if variant.random:
         randomise(classifier, config.seed)
     trainer = Trainer.fresh(classifier, encoder, data, TrainingPlan.of(config))
