@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from hepllm.arrays import Columns, Floats
@@ -41,6 +43,13 @@ def derive_features(tabulated: TabulatedEvents) -> Columns:
     _fill(columns, mass_ordered_columns(columns))
     _fill(columns, {"jet_mass_delta": columns["jet_mass_heavy"] - columns["jet_mass_light"]})
     return {name: columns[name] for name in FEATURES}
+
+
+def derivable(names: Iterable[str]) -> tuple[str, ...]:
+    """Names of the features that a table with these columns has, given or derived."""
+    ones = {name: np.ones(1) for name in names}
+    derived = derive_features(TabulatedEvents(ones, np.zeros(1, dtype=np.uint64)))
+    return tuple(name for name, column in derived.items() if not np.isnan(column).any())
 
 
 def _fill(columns: dict[str, Floats], derived: Columns) -> None:

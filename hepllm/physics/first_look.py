@@ -5,17 +5,15 @@ from __future__ import annotations
 import logging
 import re
 
-import numpy as np
-
-from hepllm.arrays import Columns
 from hepllm.config import PreprocessConfig
 from hepllm.errors import nearest_name
-from hepllm.physics.derivation import derive_features
+from hepllm.physics.derivation import derivable
 from hepllm.physics.events import TabulatedEvents
 from hepllm.physics.readers import EventFile
 from hepllm.physics.readers.columns import listing
 from hepllm.physics.readers.features import FeatureFile
 from hepllm.physics.readers.hepmc import HepmcFile
+from hepllm.physics.readers.lhco import LhcoFile
 from hepllm.physics.units import suspect_units
 from hepllm.schema import FEATURES
 
@@ -35,13 +33,27 @@ def report_first_rows(file: EventFile, config: PreprocessConfig) -> None:
     """
     if isinstance(file, HepmcFile):  # states its units, and has no columns
         return
-    content = file.read(0, min(_ROWS, file.n_events)).content
-    for doubt in suspect_units(content, config.energy_unit, config.angle_unit):
+    first = _unselected(file).read(0, min(_ROWS, file.n_events))
+    for doubt in suspect_units(first.content, config.energy_unit, config.angle_unit):
         logger.warning("%s: %s", file.path, doubt)
-    if isinstance(content, TabulatedEvents):
-        logger.info("%s: read %s", file.path, what_follows(content.values))
+    if isinstance(first.content, TabulatedEvents):
+        given = list(first.content.values)
+        follows = [name for name in derivable(given) if name not in given]
+        read = listing(file.described) if isinstance(file, FeatureFile) else listing(given)
+        logger.info(
+            "%s: read %s; derived from them: %s", file.path, read, listing(follows) or "nothing"
+        )
     if isinstance(file, FeatureFile) and file.unused:
         _report_unused(file, is_chosen=config.columns is not None)
+
+
+def _unselected(file: EventFile) -> EventFile:
+    """The same file with all of its jets: in another unit, none may pass the selection."""
+    if isinstance(file, FeatureFile | LhcoFile):
+        return file
+    from hepllm.physics.readers.root import RootFile  # noqa: PLC0415 (uproot loads slowly)
+
+    return file.unselected() if isinstance(file, RootFile) else file
 
 
 def _report_unused(file: FeatureFile, *, is_chosen: bool) -> None:
@@ -56,11 +68,3 @@ def _report_unused(file: FeatureFile, *, is_chosen: bool) -> None:
         file.path,
         listing(shown),
     )
-
-
-def what_follows(values: Columns) -> str:
-    """What a table holds and what is derived from it, for a message."""
-    length = len(next(iter(values.values())))
-    derived = derive_features(TabulatedEvents(values, np.zeros(length, dtype=np.uint64)))
-    new = [n for n, column in derived.items() if n not in values and not np.isnan(column).all()]
-    return f"{listing(tuple(values))}; derived from them: {listing(new) or 'nothing'}"

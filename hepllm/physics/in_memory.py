@@ -19,7 +19,7 @@ from hepllm.data.tables_in_memory import filled, named_columns
 from hepllm.errors import InputError, nearest_name
 from hepllm.physics.absent import absent_as_nan, are_there
 from hepllm.physics.defects import describe_defects
-from hepllm.physics.derivation import derive_features
+from hepllm.physics.derivation import derivable, derive_features
 from hepllm.physics.events import EventBatch, Particles, TabulatedEvents
 from hepllm.physics.readers.columns import listing
 from hepllm.physics.readers.features import LHCO_FEATURES
@@ -165,8 +165,10 @@ def checked_rows(rows: Floats, names: Sequence[str]) -> Floats:
         return rows
     values = absent_as_nan(known)
     content = TabulatedEvents(values, _no_digests(known))
-    for text, _ in describe_defects(_batch(content)):
-        logger.warning("events: %s; are the columns %s?", text, ", ".join(names))
+    doubts = [text for text, _ in describe_defects(_batch(content))]
+    doubts += [doubt.what for doubt in suspect_units(content)]
+    for doubt in doubts:
+        logger.warning("events: %s; are the columns %s?", doubt, ", ".join(names))
     return np.column_stack([values.get(name, rows[:, i]) for i, name in enumerate(names)])
 
 
@@ -214,9 +216,8 @@ def _known(columns: Columns) -> Columns:
 
 def _refuse_missing(missing: Sequence[str], read: Sequence[str], names: Sequence[str]) -> None:
     """Raises an ``InputError`` for features that do not follow from the columns that are read."""
-    ones = {stored: np.ones(1) for name in read if (stored := _quantity(name))}
-    follows = derive_features(TabulatedEvents(ones, _no_digests(ones))) if ones else {}
-    lost = [name for name in missing if name not in follows or np.isnan(follows[name]).all()]
+    follows = derivable(stored for name in read if (stored := _quantity(name)))
+    lost = [name for name in missing if name not in follows]
     if lost:
         hints = [name if name in read else f"{name}{nearest_name(name, lost)}" for name in names]
         raise InputError(

@@ -63,36 +63,33 @@ def suspect_units(
         values = content.values
         found = [_judge(name, values[name], _USUAL[name]) for name in _USUAL if name in values]
         angles = {name: column for name, column in values.items() if unit_of(name) == "rad"}
-    return [*_together([one for one in found if one], energy), *_angles(angles, angle)]
+    return [*_together(found, energy), *_angles(angles, angle)]
 
 
-def _judge(name: str, column: Floats, usual: tuple[float, float]) -> tuple[str, float, bool] | None:
-    """Name, median and whether it is too large; None where it is as usual."""
+def _judge(name: str, column: Floats, usual: tuple[float, float]) -> tuple[str, float, int] | None:
+    """Name, median, and 1 where it is too large, -1 too small, else 0; None for too few values."""
     positive = column[np.isfinite(column) & (column > 0)]
     if len(positive) < (_FEWEST if usual is _MASSES else 1):
         return None
     median = float(np.median(positive))
-    if usual[0] <= median <= usual[1]:
-        return None
-    return name, median, median > usual[1]
+    return name, median, int(median > usual[1]) - int(median < usual[0])
 
 
-def _together(found: list[tuple[str, float, bool]], unit: EnergyUnit) -> Iterator[Doubt]:
+def _together(found: list[tuple[str, float, int] | None], unit: EnergyUnit) -> Iterator[Doubt]:
     """One doubt for all that is too large, and one for all that is too small."""
-    for size, others in (("large", _SMALLER), ("small", _LARGER)):
-        shown = [
-            f"{name} ({median:.3g} GeV)"
-            for name, median, is_large in found
-            if is_large == (size == "large")
-        ]
-        if shown:
-            other = others.get(unit)
-            of_all = f"if the file is in {other}, give --set preprocess.energy_unit={other}; "
-            yield Doubt(
-                f"the median of {', '.join(shown)} is too {size} for {unit}",
-                f"{of_all if other else ''}if some columns alone have another unit, set their "
-                "scale in preprocess.columns",
-            )
+    judged = [one for one in found if one is not None]
+    for size, sign, others in (("large", 1, _SMALLER), ("small", -1, _LARGER)):
+        shown = [f"{name} ({median:.3g} GeV)" for name, median, side in judged if side == sign]
+        if not shown:
+            continue
+        other = others.get(unit)
+        if len(shown) < len(judged):
+            remedy = "set the scale of these columns in preprocess.columns"
+        elif other is not None:
+            remedy = f"if the file is in {other}, give --set preprocess.energy_unit={other}"
+        else:
+            remedy = "see preprocess.energy_unit"
+        yield Doubt(f"the median of {', '.join(shown)} is too {size} for {unit}", remedy)
 
 
 def _angles(angles: Mapping[str, Floats], unit: AngleUnit) -> Iterator[Doubt]:

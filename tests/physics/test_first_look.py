@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import awkward as ak
 import pytest
+import uproot
 
 from hepllm.config import PreprocessConfig
 from hepllm.physics.first_look import report_first_rows
@@ -37,6 +39,32 @@ def test_what_is_read_derived_and_ignored_is_said(
     (warning,) = warnings
     assert "not used: mjj (did you mean 'm_jj'?), tau_21" in warning
     assert "label" not in warning
+
+
+def test_columns_by_other_names_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    infos, _ = _report(tmp_path / "a.csv", "mj1,mj2\n90,60\n", caplog)
+    assert "read jet1_mass from 'mj1', jet2_mass from 'mj2'; derived from them: " in infos[0]
+    assert "jet_mass_light, jet_mass_delta" in infos[0]
+
+
+def test_jets_that_no_selection_would_keep_are_doubted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    jets = {"pt": [0.9, 0.7], "eta": [0.1, 0.2], "phi": [1.0, -2.0], "mass": [0.1, 0.05]}
+    path = tmp_path / "a.root"
+    with uproot.recreate(path) as file:
+        branches = {f"FatJet_{name}": ak.Array([values] * 5) for name, values in jets.items()}
+        file.mktree("Events", dict.fromkeys(branches, "var * float64")).extend(branches)
+    config = PreprocessConfig()
+    report_first_rows(open_event_file(path, config), config)
+    assert "--set preprocess.energy_unit=TeV" in caplog.text
+
+
+def test_impossible_rows_are_left_to_the_checks(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, warnings = _report(tmp_path / "a.csv", "jet1_pt,jet1_eta\n500,900\n", caplog)
+    assert warnings == []
 
 
 def test_columns_that_are_no_features_are_no_warning(

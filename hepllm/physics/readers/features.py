@@ -56,6 +56,13 @@ class FeatureFile(EventsInTable):
     weight: int | None
 
     @property
+    def described(self) -> tuple[str, ...]:
+        """The features, each with the name of its column where that is another."""
+        names = self.table.names or range(self.table.n_columns)
+        columns = [(one.name, names[one.place]) for one in self.quantities]
+        return tuple(q if q == column else f"{q} from '{column}'" for q, column in columns)
+
+    @property
     def unused(self) -> tuple[str, ...]:
         """Names of the columns that are not read."""
         used = {quantity.place for quantity in self.quantities} | {self.label, self.weight}

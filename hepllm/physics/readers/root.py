@@ -5,7 +5,7 @@ The collections come from the configuration, or from a known layout of Delphes o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +61,11 @@ class RootFile(EventsInTable):
         label_raw = self._scalars(self.label, start, stop, np.nan)
         weight = self._scalars(self.weight, start, stop, 1.0)
         return EventBatch(np.arange(start, stop, dtype=np.int64), content, label_raw, weight)
+
+    def unselected(self) -> RootFile:
+        """The same file, with all of its jets."""
+        every = self.selection.model_copy(update={"pt_min": 0.0, "eta_max": None})
+        return replace(self, selection=every)
 
     def _scalars(self, branch: str | None, start: int, stop: int, default: float) -> Floats:
         if branch is None:
