@@ -16,6 +16,7 @@ import uproot
 
 from hepllm.arrays import Floats, Ints
 from hepllm.errors import InputError, nearest_name
+from hepllm.physics.absent import SENTINELS
 from hepllm.physics.readers.columns import listing
 from hepllm.physics.readers.content import one_line
 
@@ -85,7 +86,11 @@ class RootTree:
         return self._numbers(array, branch)
 
     def lists(self, branch: str, start: int, stop: int) -> Jagged:
-        """A list of numbers per event; ``Jet.Tau[5][0]`` is the first of five of each jet."""
+        """A list of numbers per event; ``Jet.Tau[5][0]`` is the first of five of each jet.
+
+        A null list is empty, and a null in a list is a sentinel: unlike NaN, which may come from a
+        failed computation, it says that nothing is there.
+        """
         indexed = _INDEXED.fullmatch(branch)
         inner = None
         if indexed and branch not in (*self.names, *self.branches):
@@ -97,9 +102,12 @@ class RootTree:
                 f"{self.path}: branch '{branch}' holds {found} per event, "
                 f"expected {'a list' if inner is None else f'lists for [{inner}]'}"
             )
+        array = ak.fill_none(array, [], axis=0)
         counts = np.asarray(ak.num(array, axis=1), dtype=np.int64)
         flat = ak.flatten(array, axis=1)
-        if inner is not None:
+        if inner is None:
+            flat = ak.fill_none(flat, SENTINELS[-1], axis=0)
+        else:
             flat = ak.fill_none(ak.pad_none(flat, inner + 1, axis=1)[:, inner], np.nan)
         return self._numbers(flat, branch), counts
 

@@ -13,6 +13,7 @@ import uproot
 
 from hepllm.config import JetsConfig, PreprocessConfig
 from hepllm.errors import InputError
+from hepllm.physics.absent import SENTINELS
 from hepllm.physics.derivation import derive_features
 from hepllm.physics.events import TabulatedEvents
 from hepllm.physics.readers import open_event_file
@@ -397,4 +398,26 @@ def test_an_ntuple_of_root_is_a_tree(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_missing_numbers_of_options(tmp_path: Path) -> None:
     tree = _Fake({"x": ak.Array([1.0, None] * (N // 2)), "y": ak.Array([[1.0, None]] * N)})
     np.testing.assert_array_equal(tree.scalars("x", 0, 2), [1, np.nan])
-    np.testing.assert_array_equal(tree.lists("y", 0, 1)[0], [1, np.nan])
+    np.testing.assert_array_equal(tree.lists("y", 0, 1)[0], [1, SENTINELS[-1]])  # not NaN
+
+
+def test_null_jets_are_absent(tmp_path: Path) -> None:
+    path = tmp_path / "a.root"
+    none: list[float | None] = [500.0, None, 300.0]
+    events = ak.zip(
+        {
+            "FatJet_pt": ak.Array([none, [400.0]]),
+            "FatJet_eta": ak.Array([[0.1, None, 0.2], [0.3]]),
+            "FatJet_phi": ak.Array([[0.1, None, 0.2], [0.3]]),
+            "FatJet_mass": ak.Array([[50.0, None, 20.0], [None]]),
+        },
+        depth_limit=1,
+    )
+    with uproot.recreate(path) as file:
+        file.mkrntuple("Events", events)
+    content = open_event_file(path).read(0, 2).content
+    assert isinstance(content, TabulatedEvents)
+    assert content.defects == []
+    np.testing.assert_array_equal(content.values["n_jets"], [2, 1])
+    np.testing.assert_array_equal(content.values["jet2_pt"], [300, np.nan])
+    np.testing.assert_array_equal(content.values["jet1_mass"], [50, np.nan])
