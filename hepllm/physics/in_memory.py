@@ -106,7 +106,7 @@ def read_particles(events: ak.Array) -> Particles:
     absent = ak.to_numpy(ak.is_none(events, axis=0))
     if absent.any():
         raise InputError(
-            f"{int(absent.sum())} events are None or masked, first event {int(absent.argmax())}; "
+            f"None or masked events: {int(absent.sum())}, first event {int(absent.argmax())}; "
             "leave them out, as with events[~ak.is_none(events)]"
         )
     # By fields, because functions on records descend into their options in different ways.
