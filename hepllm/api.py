@@ -131,8 +131,9 @@ class EventClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Trains on events in memory and leaves the run folder ``run_``.
 
         Args:
-            X: N events as for ``rows``, but no texts. The columns of a table become the features;
-                those of an array are the ones of the setting ``train.features``.
+            X: N events as for ``rows``, but no texts. The columns of a table become the features,
+                also those of the user's own; those of an array are the ones of the setting
+                ``train.features`` if their number is the same, and else ``x0``, ``x1``, ...
             y: (N,) labels of two classes, of which the larger one is signal.
             sample_weight: (N,) event weights; None: all 1.
 
@@ -153,7 +154,8 @@ class EventClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         features, lists, names = self._to_fit(X, config)
         n_events = len(next(iter(features.values())))
         classes, label = binary_labels(y, n_events)
-        events = LabelledEvents(features, label, event_weights(sample_weight, n_events), lists)
+        weight = event_weights(sample_weight, label)
+        events = LabelledEvents(features, label, weight, lists)
         config = config_of_features(config, names)
         folder = new_run_folder() if self.run is None else Path(self.run).absolute()
         fit(events, folder, config, self.validation_fraction)
@@ -407,7 +409,11 @@ class EventClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return ModelInputs(numbers, leading_jets(lists, features, constituents))
 
     def _columns(self, events: Any, names: Sequence[str]) -> Floats:
-        features = features_of_table(events, names, self.features)
+        variables = self._predictor.run.config.preprocess.variables()
+        absent = [name for name in self.features if name not in names]
+        given = [name for name in self.features if name in names]
+        wanted = dict.fromkeys((*given, *variables.inputs(absent)))
+        features = variables.computed(features_of_table(events, names, tuple(wanted)), absent)
         return np.column_stack([features[name] for name in self.features])
 
     def _to_fit(
@@ -428,11 +434,8 @@ class EventClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if names is not None:
             return checked_columns(named_columns(events, names)), None, names
         rows = _array(events)
-        if rows.shape[1] != len(configured):
-            raise InputError(
-                f"X has {rows.shape[1]} columns without names, and the features are "
-                f"{', '.join(configured)}; give a table with named columns, or set train.features"
-            )
+        if rows.shape[1] != len(configured):  # nothing is known of the columns
+            configured = tuple(f"x{place}" for place in range(rows.shape[1]))
         rows = checked_rows(rows, configured)
         return dict(zip(configured, rows.T.copy(), strict=True)), None, configured
 

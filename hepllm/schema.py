@@ -6,7 +6,7 @@ dataset stores them, prompts print them and the numeric fusion adapter reads the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -142,6 +142,16 @@ FEATURES: Mapping[str, Feature] = {
 }
 """Every feature by name, in the order of the columns on disk."""
 
+
+def feature_of(name: str) -> Feature:
+    """A feature of the registry, or the description of a column of the user's own.
+
+    Of such a column nothing is known: it has no unit and a sign, and may follow m_jj.
+    """
+    own = Feature(name, "", name, decimals=3, signed=True, mass_like=True, optional=True)
+    return FEATURES.get(name, own)
+
+
 LEADING_JETS = 2
 """Jets, leading in pT, whose constituents a model reads."""
 
@@ -163,6 +173,16 @@ As in Finke et al., arXiv:2309.13111 ("Extended 3"), whose jets are ordered by m
 
 CATHODE_FEATURES = ("jet_mass_light", "jet_mass_delta", "tau21_light", "tau21_heavy")
 """The four inputs of CATHODE (Hallin et al., arXiv:2109.00546)."""
+
+
+ROW_COLUMNS = (
+    *("event_id", "source", "event_digest", "label", "label_raw", "weight", "split"),
+    *("particles_pt", "particles_eta", "particles_phi", "particles_jet"),
+)
+"""Columns of a dataset that are no features."""
+
+TAKEN_NAMES = frozenset({*FEATURES, *TABLE_QUANTITIES, *ROW_COLUMNS})
+"""Names that a column of the user's own cannot have."""
 
 
 def feature_names(selection: FeatureSet) -> tuple[str, ...]:
@@ -187,6 +207,6 @@ def dataset_features(extended: bool) -> tuple[str, ...]:
     return tuple(name for name in FEATURES if extended or name not in EXTENDED_FEATURES)
 
 
-def is_search_safe(names: tuple[str, ...]) -> bool:
+def is_search_safe(names: Iterable[str]) -> bool:
     """Whether a cut on a score of these features does not sculpt the m_jj spectrum."""
-    return not any(FEATURES[name].mass_like for name in names)
+    return not any(feature_of(name).mass_like for name in names)

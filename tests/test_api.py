@@ -22,9 +22,11 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils.estimator_checks import check_estimator
 
 import hepllm
 from hepllm import EventClassifier
@@ -299,9 +301,11 @@ def test_explanations_are_those_of_the_events(trained: EventClassifier, events: 
         ({"y": [0, 1, 2, 3] * 50}, "Only binary"),
         ({"y": [0, 1]}, "2 values for 200 events"),
         ({"y": None}, "requires y"),
-        ({"X": {"jet_mass_ligth": np.ones(200)}}, "did you mean 'jet_mass_light'"),
+        ({"X": {"label": np.ones(200)}}, "'label' is a name of hepllm"),
         ({"X": {"jet_mass_light": np.ones(200)}}, "too alike"),
-        ({"X": np.ones((200, 3))}, "3 columns without names"),
+        ({"X": np.ones((200, 3))}, "too alike"),
+        ({"X": np.full((200, 3), np.inf)}, "infinity"),
+        ({"sample_weight": np.zeros(200)}, "weights of background are zero"),
         ({"sample_weight": [np.nan] * 200}, "finite"),
         ({"validation_fraction": 1.0}, "between 0 and 1"),
         ({"config": "timy"}, "did you mean 'tiny'"),
@@ -342,6 +346,43 @@ def test_particles_are_fitted_as_their_features(
     np.testing.assert_allclose(made.score(column), made.score(particles), atol=1e-6)
     with pytest.raises(InputError, match="exists"):
         made.fit(particles, rows[:, -1])
+
+
+def test_own_columns_are_fitted_too(
+    tmp_path: Path, quick_trainings: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    random = np.random.default_rng(1)
+    label = np.arange(120) % 2
+    frame = pd.DataFrame({"b_tag": random.normal(label, 0.3), "jet1_tua21": random.random(120)})
+    settings = (*SETTINGS, "prompt.layout=minimal", "train.epochs=12")
+    made = EventClassifier("tiny", settings, run=tmp_path / "run").fit(frame, label)
+    assert made.features == ("b_tag", "jet1_tua21")
+    assert "'jet1_tua21' is no feature of hepllm" in caplog.text
+    assert "(did you mean 'jet1_tau21'?)" in caplog.text
+    assert "'b_tag'" not in caplog.text
+    assert roc_auc_score(label, made.predict_proba(frame)[:, 1]) > 0.8
+    loaded = EventClassifier.load(made.run_)
+    np.testing.assert_array_equal(loaded.score(frame.to_numpy()), made.score(frame))
+    assert "b_tag" in str(loaded.explain(frame[:1])[0])
+    array = EventClassifier("tiny", settings, run=tmp_path / "array").fit(frame.to_numpy(), label)
+    assert array.features == ("x0", "x1")
+
+
+EXPECTED_FAILURES = {
+    "check_sample_weight_equivalence_on_dense_data": "one event is not divided into two",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_scikit_learn_finds_the_rules_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_trainings: None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = (*SETTINGS, "prompt.layout=minimal")
+    check_estimator(
+        EventClassifier("tiny", settings), expected_failed_checks=EXPECTED_FAILURES, on_skip=None
+    )
 
 
 def test_the_package_loads_nothing_before_it_is_asked() -> None:

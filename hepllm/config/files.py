@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from hepllm.config.experiment import Config
 from hepllm.config.reference import section_paths
+from hepllm.config.section import OWN_NAMES, own_names
 from hepllm.errors import ConfigError, nearest_name
 
 
@@ -134,7 +135,7 @@ def _validate(tree: dict[str, Any], source: str, overrides: Sequence[str] = ()) 
     for override in overrides:
         _apply_override(tree, override, problems)
     try:
-        config = Config.model_validate(tree)
+        config = Config.model_validate(tree, context={OWN_NAMES: own_names(tree)})
     except ValidationError as error:
         problems += _described(error)
     else:

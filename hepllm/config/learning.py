@@ -17,10 +17,11 @@ from hepllm.config.section import (
     Probability,
     Section,
     WholeNumber,
+    chosen_features,
     known_features,
     setting,
 )
-from hepllm.schema import FEATURES, FeatureSet, feature_names
+from hepllm.schema import FEATURES, FeatureSet, feature_names, feature_of
 
 Layout = Literal["question", "minimal", "compact", "full"]
 
@@ -186,7 +187,7 @@ class PromptConfig(Section):
             return tuple(name for name in names if name in self.features)
         if layout == "full":
             return tuple(names)
-        return tuple(name for name in names if FEATURES[name].in_prompt)
+        return tuple(name for name in names if feature_of(name).in_prompt)
 
 
 class LossConfig(Section):
@@ -304,7 +305,7 @@ class TrainConfig(Section):
         0, "CPU threads; 0: one per usable core, which the processes of a machine share"
     )
 
-    _check_features = field_validator("features")(known_features)
+    _expand_features = field_validator("features")(chosen_features)
 
     @property
     def needs_masses(self) -> bool:
@@ -312,7 +313,8 @@ class TrainConfig(Section):
         return self.decorrelate != "none" or self.loss.disco > 0
 
     def feature_names(self) -> tuple[str, ...]:
-        """The model's input features, in registry order."""
+        """The model's input features: those of the registry in its order, then own columns."""
         if isinstance(self.features, list):
-            return tuple(name for name in FEATURES if name in self.features)
+            own = [name for name in self.features if name not in FEATURES]
+            return (*(name for name in FEATURES if name in self.features), *own)
         return feature_names(self.features)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from hepllm.config.inputs import AngleUnit, Column, ColumnMap, EnergyUnit, Format, RootConfig
 from hepllm.config.section import (
@@ -17,10 +17,15 @@ from hepllm.config.section import (
     Positive,
     Section,
     WholeNumber,
+    matches_any,
     setting,
 )
+from hepllm.errors import InputError
 from hepllm.hypotheses.signal import LIGHTEST, Decay, Product, Signal
-from hepllm.schema import EXTENDED_FEATURES
+from hepllm.schema import EXTENDED_FEATURES, FEATURES, TAKEN_NAMES, is_search_safe
+
+if TYPE_CHECKING:
+    from hepllm.expressions import NewVariables
 
 Executor = Literal["serial", "processes", "dask"]
 
@@ -231,6 +236,12 @@ class PreprocessConfig(Section):
         None, "For feature tables, the column of each feature; null: columns with known names"
     )
     root: RootConfig = RootConfig()
+    observers: tuple[str, ...] = setting(
+        (), "Further columns of feature tables or ROOT trees to keep; patterns such as 'weight_*'"
+    )
+    new_variables: dict[str, str] = setting(
+        {}, "Features of your own as expressions of others, such as asymmetry: 'jet2_pt / jet1_pt'"
+    )
     jets: JetsConfig = JetsConfig()
     splits: SplitConfig = SplitConfig()
     select: Filter | None = setting(
@@ -274,12 +285,45 @@ class PreprocessConfig(Section):
                 )
         return {**values, "jets": {**preset, **jets}}
 
+    @field_validator("observers", "new_variables")
+    @classmethod
+    def _own_names_are_free(cls, names: Any) -> Any:
+        taken = [name for name in names if name in TAKEN_NAMES]
+        if taken:
+            raise ValueError(f"'{taken[0]}' is a name of hepllm; a dataset has that column anyway")
+        return names
+
+    @field_validator("new_variables")
+    @classmethod
+    def _expressions_are_valid(cls, texts: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        try:
+            found = _parse_variables(texts, info.data.get("observers", ()))
+        except InputError as error:
+            raise ValueError(str(error)) from None
+        return {name: one.text for name, one in found.expressions.items()}
+
+    def variables(self) -> NewVariables:
+        """The new variables, parsed."""
+        return _parse_variables(self.new_variables, self.observers)
+
+    def is_search_safe(self, names: Iterable[str]) -> bool:
+        """Whether a cut on a score of these features does not sculpt the m_jj spectrum."""
+        return is_search_safe(self.variables().inputs(names))
+
     @model_validator(mode="after")
     def _selection_has_its_features(self) -> Self:
         words = set(re.findall(r"\w+", self.select or ""))
         if not self.extended and (missing := sorted(words & set(EXTENDED_FEATURES))):
             raise ValueError(f"select reads {missing[0]}, which only extended: true computes")
         return self
+
+
+def _parse_variables(texts: Mapping[str, str], observers: Iterable[str]) -> NewVariables:
+    from hepllm.expressions import NewVariables  # noqa: PLC0415 (imports numpy)
+
+    words = set(re.findall(r"[^\W\d]\w*", " ".join(texts.values())))
+    own = {word for word in words if matches_any(word, observers)}
+    return NewVariables.parse(texts, {*FEATURES, *own})
 
 
 JET_PRESETS: Mapping[str, Mapping[str, float]] = {

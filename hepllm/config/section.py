@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 
 from hepllm.errors import InputError, nearest_name
 from hepllm.schema import FEATURES
@@ -40,11 +41,41 @@ Balance = Annotated[str, AfterValidator(_as_balance), Form("ratio such as 1:10, 
 """Signal to background, such as ``1:10``, or ``natural``."""
 
 
-def _as_event_filter(text: str) -> str:
+OWN_NAMES = "own names"
+"""Key of the validation context: names and patterns of columns of the user's own."""
+
+
+def own_names(tree: Any) -> tuple[str, ...]:
+    """New variables and observers of a tree of settings that is not validated yet."""
+    section = tree.get("preprocess") if isinstance(tree, Mapping) else None
+    if not isinstance(section, Mapping):
+        return ()
+    found = [section.get(key) or () for key in ("new_variables", "observers")]
+    return tuple(
+        name
+        for names in found
+        if isinstance(names, Mapping | list | tuple)
+        for name in names
+        if isinstance(name, str)
+    )
+
+
+def matches_any(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a name is one of those given, or matches one as a pattern such as ``weight_*``."""
+    return any(name == pattern or fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _own(info: ValidationInfo) -> tuple[str, ...]:
+    found: tuple[str, ...] = (info.context or {}).get(OWN_NAMES, ())
+    return found
+
+
+def _as_event_filter(text: str, info: ValidationInfo) -> str:
     from hepllm.event_filter import parse_event_filter  # noqa: PLC0415 (imports numpy)
 
+    own = {word for word in re.findall(r"[^\W\d]\w*", text) if matches_any(word, _own(info))}
     try:
-        return parse_event_filter(text).text
+        return parse_event_filter(text, own=own).text
     except InputError as error:
         raise ValueError(str(error)) from None
 
@@ -61,6 +92,23 @@ def known_features(value: Value, known: Collection[str] = tuple(FEATURES)) -> Va
         if problems or not value:
             raise ValueError("; ".join(problems) or "expected at least one feature, found none")
     return value
+
+
+def chosen_features(value: Any, info: ValidationInfo) -> Any:
+    """Replaces patterns such as ``jet*_tau21`` in a list by the features that they match.
+
+    The list may have new variables and observers too; another name is refused.
+    """
+    if not isinstance(value, list):
+        return value
+    own, names = _own(info), dict[str, None]()
+    for name in value:
+        if name in FEATURES or matches_any(name, own):
+            names[name] = None
+        else:
+            names |= dict.fromkeys(fnmatch.filter((*FEATURES, *own), name) or [name])
+    known = (*FEATURES, *own, *(name for name in names if matches_any(name, own)))
+    return known_features(list(names), known)
 
 
 class Section(BaseModel):

@@ -7,9 +7,10 @@ settings in the manifest, not on how the work was divided.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from hepllm.data.signal_points import (
     signals_of_points,
 )
 from hepllm.errors import InputError
+from hepllm.expressions import NO_VARIABLES, NewVariables
 from hepllm.files import file_digest
 from hepllm.schema import BACKGROUND, EXTENDED_FEATURES, SCHEMA_VERSION, SIGNAL, SPLITS, UNKNOWN
 
@@ -185,10 +187,31 @@ def concatenate(tables: Sequence[EventTable]) -> EventTable:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A complete dataset; made by ``read_dataset``."""
+    """A complete dataset; made by ``read_dataset``.
+
+    Attributes:
+        variables: new variables that are computed where the dataset lacks their columns.
+    """
 
     folder: Path
     manifest: Manifest
+    variables: NewVariables = NO_VARIABLES
+
+    def with_variables(self, variables: NewVariables) -> Dataset:
+        """The dataset in which new variables are columns too.
+
+        Raises:
+            InputError: the dataset has another column of the same name.
+        """
+        own = self.manifest.config.get("preprocess", {}).get("new_variables", {})
+        for name, expression in variables.expressions.items():
+            if name in self.manifest.features and own.get(name) != expression.text:
+                was = f"'{own[name]}'" if name in own else "a column of its files"
+                raise InputError(
+                    f"{self.folder}: has '{name}' as {was}, and preprocess.new_variables has it as "
+                    f"'{expression.text}'; name one of them otherwise"
+                )
+        return replace(self, variables=variables)
 
     @property
     def n_events(self) -> int:
@@ -343,13 +366,30 @@ class Dataset:
             )
 
     def _check(self, features: Sequence[str], split: str | None, particles: int) -> None:
-        unknown = [name for name in features if name not in self.manifest.features]
+        unknown = [name for name in self._stored(features) if name not in self.manifest.features]
         if unknown:
             remedy = _REMEDY if unknown[0] in EXTENDED_FEATURES else ""
             raise InputError(f"{self.folder}: no feature '{unknown[0]}' in this dataset{remedy}")
         if split is not None and split not in SPLITS:
             raise InputError(f"{self.folder}: no split '{split}'; there are {', '.join(SPLITS)}")
         self.require_particles(particles)
+
+    def _stored(self, features: Iterable[str]) -> list[str]:
+        """The columns on disk from which features are read or computed."""
+        stored = self.manifest.features
+        names = [(name,) if name in stored else self.variables.inputs((name,)) for name in features]
+        return list(dict.fromkeys(itertools.chain.from_iterable(names)))
+
+    def _with_computed(self, table: pa.Table, features: Iterable[str]) -> pa.Table:
+        """A shard with those of the features that are computed from its columns."""
+        missing = [name for name in features if name not in table.column_names]
+        if not missing:
+            return table
+        inputs = {name: table[name].to_numpy() for name in self.variables.inputs(missing)}
+        found = self.variables.computed(inputs, missing)
+        for name in missing:
+            table = table.append_column(name, pa.array(found[name]))
+        return table
 
     def _shard_tables(
         self,
@@ -361,7 +401,7 @@ class Dataset:
     ) -> Iterator[EventTable]:
         rows = [name for name in _ROW_SCHEMA.names if labels or name not in _LABELS]
         lists = (*PARTICLE_COLUMNS, *JET_COLUMNS) if particles else ()
-        columns = list(dict.fromkeys([*rows, *features, *lists]))
+        columns = list(dict.fromkeys([*rows, *self._stored(features), *lists]))
         for shard in self.manifest.shards:
             file = self.folder / shard.file
             try:
@@ -377,7 +417,7 @@ class Dataset:
                 )
             if split is not None:
                 table = table.filter(pc.equal(table["split"], split))
-            yield _to_events(table, tuple(features), particles)
+            yield _to_events(self._with_computed(table, features), tuple(features), particles)
 
 
 def read_dataset(folder: Path) -> Dataset:

@@ -9,7 +9,7 @@ import numpy as np
 from hepllm.arrays import Floats
 from hepllm.data.dataset import LABEL_NAMES, CutFlowStep, Dataset, SourceFile
 from hepllm.records import Events, Record, Whole
-from hepllm.schema import FEATURES
+from hepllm.schema import feature_of
 
 QUANTILES = (0.16, 0.5, 0.84)
 
@@ -80,7 +80,7 @@ def summarise(
 
 def summarise_feature(name: str, classes: Mapping[str, Floats]) -> FeatureByClass:
     """Quantiles of a feature and its missing values, for each class."""
-    feature = FEATURES[name]
+    feature = feature_of(name)
     return FeatureByClass(
         unit=feature.unit,
         mass_like=feature.mass_like,

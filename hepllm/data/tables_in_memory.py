@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import awkward as ak
 import numpy as np
 import pyarrow as pa
+from scipy.sparse import issparse
 
 from hepllm.arrays import Floats
 from hepllm.errors import InputError
@@ -19,19 +20,18 @@ def column_names(table: Any) -> tuple[str, ...] | None:
     A table is a mapping, a data frame of pandas or polars, a table or batch of Arrow, a structured
     array of NumPy, or an awkward array of records.
     """
-    if isinstance(table, ak.Array | ak.Record):
-        return tuple(ak.fields(table)) or None
-    if isinstance(table, pa.Table | pa.RecordBatch):
-        return tuple(table.schema.names)
-    fields = getattr(getattr(table, "dtype", None), "names", None)
-    if fields is not None:
-        return tuple(fields)
-    keys: Callable[[], Sequence[Any]] | None = getattr(table, "keys", None)  # not only mappings
-    if keys is not None:
-        return tuple(str(name) for name in keys())
-    if hasattr(table, "columns") and hasattr(table, "__getitem__"):  # polars
-        return tuple(str(name) for name in table.columns)
-    return None
+    names: Iterable[Any] | None = None
+    if isinstance(table, ak.Array):
+        names = ak.fields(table) or None
+    elif isinstance(table, pa.Table | pa.RecordBatch):
+        names = table.schema.names
+    elif isinstance(table, np.ndarray):
+        names = table.dtype.names
+    elif hasattr(table, "keys") and not issparse(table):  # pandas too, which is no mapping
+        names = table.keys()
+    elif hasattr(table, "columns"):  # polars
+        names = table.columns
+    return None if names is None else tuple(str(name) for name in names)
 
 
 def named_columns(table: Any, names: Sequence[str]) -> dict[str, Floats]:
@@ -48,8 +48,8 @@ def named_columns(table: Any, names: Sequence[str]) -> dict[str, Floats]:
 
 
 def _column(table: Any, name: str) -> Any:
-    """A column by its name, which a mapping may have as a number."""
-    if isinstance(table, Mapping) and name not in table:
+    """A column by its name, which may be a number in a mapping or data frame."""
+    if hasattr(table, "keys") and hasattr(table, "items") and name not in table:
         return next(values for key, values in table.items() if str(key) == name)
     return table[name]
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from hepllm.arrays import Bools, Floats
 from hepllm.model.adapter.embedding import Standardizer
-from hepllm.schema import FEATURES
+from hepllm.schema import feature_of
 
 Key = TypeVar("Key")
 ScoreRows = Callable[[Floats], Floats]
@@ -107,7 +107,7 @@ class FeatureSpace:
         plain = standard * self.scale + self.centre
         with np.errstate(over="ignore"):
             rows = np.where(self.is_log, np.expm1(plain), plain)
-        integral = np.array([FEATURES[name].integral for name in self.names])
+        integral = np.array([feature_of(name).integral for name in self.names])
         return np.clip(np.where(integral, np.round(rows), rows), self.low, self.high)
 
 

@@ -15,7 +15,7 @@ from hepllm.evaluation.metrics import Threshold
 from hepllm.explain.attribution import Attribution, FeatureAttribution
 from hepllm.explain.counterfactual import Change, Counterfactual, Counterfactuals
 from hepllm.explain.standing import Standing
-from hepllm.schema import FEATURES
+from hepllm.schema import feature_of
 
 _NAMED = 3
 """Number of features that the paragraph names on each side."""
@@ -123,7 +123,7 @@ def explanation_tree(explanation: Explanation) -> dict[str, Any]:
             one.name: {
                 "value": _number(facts[one.name].value),
                 "reference": _number(facts[one.name].reference),
-                "unit": FEATURES[one.name].unit,
+                "unit": feature_of(one.name).unit,
                 "attribution": one.total,
                 "attribution_number": one.number,
                 "attribution_text": one.text,
@@ -266,5 +266,5 @@ def show(name: str, value: float) -> str:
     """Formats a value with its unit and the digits that its resolution supports."""
     if math.isnan(value):
         return "missing"
-    feature = FEATURES[name]
+    feature = feature_of(name)
     return f"{value:.{feature.decimals}f} {feature.unit}".rstrip()

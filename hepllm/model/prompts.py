@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import product
 from typing import Literal
 
 from hepllm.errors import nearest_name
 from hepllm.hypotheses.hypothesis import Hypothesis
-from hepllm.schema import FEATURES, Feature
+from hepllm.schema import FEATURES, Feature, feature_of
 
 Layout = Literal["question", "minimal", "compact", "full"]
 
@@ -136,7 +136,7 @@ def pieces(
         return [("", f"event {mark}{_CUE}")]
     found = [("", "event" if layout == "compact" else _INTRODUCTION)]
     for name in names:
-        feature, value = FEATURES[name], event[name]
+        feature, value = feature_of(name), event[name]
         if layout == "compact":
             text = f" {feature.symbol or name}={format_compact(value, feature)}"
         else:
@@ -171,13 +171,13 @@ def format_compact(value: float, feature: Feature) -> str:
 _COMMA = re.compile(r"[\d.]*\d,\d[\d.,]*")
 
 
-def parse(text: str) -> dict[str, float]:
+def parse(text: str, own: Collection[str] = ()) -> dict[str, float]:
     """Reads an event from a prompt of any layout, or from free text.
 
     Free text has entries like ``P_T=1306.5`` or ``M_jj: 3.5 TeV``, and those of a jet after its
     name and a colon, as in ``jet1: P_T=1306.5 eta=1.04 jet2: ...``. The unit is GeV if none is
     given. A value is missing if its name is the symbol or the column name and its digits are the
-    nines of a compact prompt.
+    nines of a compact prompt. Columns of the user's own, ``own``, have their names.
 
     Returns:
         Values by feature name, with the printed digits; NaN for a missing value.
@@ -196,11 +196,12 @@ def parse(text: str) -> dict[str, float]:
         if piece["name"] is None:
             jet = f"jet{piece['jet']}" if piece["jet"] else ""
             continue
-        name = _feature_called(piece["name"], jet)
+        written = piece["name"]
+        name = written if written in own else _feature_called(written, jet)
         if name is None:
             unknown += [] if _plain(piece["name"]) in _OTHER_NAMES else [piece["name"]]
             continue
-        value = _value(piece, FEATURES[name], jet)
+        value = _value(piece, feature_of(name), jet)
         earlier = event.get(name, value)
         if earlier != value and not (math.isnan(earlier) and math.isnan(value)):
             raise ValueError(
@@ -219,16 +220,16 @@ def parse(text: str) -> dict[str, float]:
     return event
 
 
-def read_event(text: str) -> dict[str, float]:
+def read_event(text: str, own: Collection[str] = ()) -> dict[str, float]:
     """Reads a text as ``parse`` does, and refuses values that no event can have.
 
     Raises:
         ValueError: as for ``parse``, or for an infinite value, or a negative one of a feature
             without a sign.
     """
-    event = parse(text)
+    event = parse(text, own)
     for name, value in event.items():
-        if math.isinf(value) or (value < 0 and not FEATURES[name].signed):
+        if math.isinf(value) or (value < 0 and not feature_of(name).signed):
             raise ValueError(f"the text has {name} = {value:g}, which no event can have")
     return event
 

@@ -80,7 +80,7 @@ def process_chunk(chunk: Chunk, config: PreprocessConfig) -> ChunkResult:
     good = _good_events(batch, chunk, config)
     batch = batch.take(good) if not good.all() else batch
     cut_flow.append((VALID, len(batch)))
-    features, particles = describe_events(batch.content, config)
+    features, particles = describe_events(batch.content, config, batch.observers)
     rows = {
         "event_id": batch.event_id,
         "event_digest": batch.content.digests(),
@@ -88,7 +88,7 @@ def process_chunk(chunk: Chunk, config: PreprocessConfig) -> ChunkResult:
         "weight": batch.weight,
     }
     if config.select is not None:
-        passed = parse_event_filter(config.select).mask(features)
+        passed = parse_event_filter(config.select, own=features.keys()).mask(features)
         rows = {name: values[passed] for name, values in rows.items()}
         features = {name: values[passed] for name, values in features.items()}
         if particles is not None:
@@ -98,12 +98,22 @@ def process_chunk(chunk: Chunk, config: PreprocessConfig) -> ChunkResult:
 
 
 def describe_events(
-    content: Particles | TabulatedEvents, config: PreprocessConfig
+    content: Particles | TabulatedEvents,
+    config: PreprocessConfig,
+    observers: Columns | None = None,
 ) -> tuple[Columns, dict[str, pa.Array] | None]:
     """Every feature of N events, and the lists of constituents if the configuration asks for them.
 
-    Both are as in ``ChunkResult``.
+    Both are as in ``ChunkResult``; after the features of the registry come the observers and the
+    new variables.
     """
+    features, lists = _registered(content, config)
+    return config.variables().computed({**features, **(observers or {})}), lists
+
+
+def _registered(
+    content: Particles | TabulatedEvents, config: PreprocessConfig
+) -> tuple[Columns, dict[str, pa.Array] | None]:
     if isinstance(content, TabulatedEvents):
         kinds = PARTICLE_COLUMNS.items() if config.particles_per_jet else ()
         missing = {name: pa.nulls(len(content), pa.list_(kind)) for name, kind in kinds}

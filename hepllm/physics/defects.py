@@ -33,6 +33,10 @@ def describe_defects(batch: EventBatch) -> Defects:
         found = describe_bad_particles(content)
     else:
         found = [*content.defects, *describe_bad_values(content)]
+    for name, column in batch.observers.items():
+        infinite = np.isinf(column)
+        if infinite.any():
+            found.append((f"{int(infinite.sum())} with an infinite {name}", infinite))
     unweighted = ~np.isfinite(batch.weight)
     if unweighted.any():
         found.append((f"{int(unweighted.sum())} with a weight that is not finite", unweighted))

@@ -186,12 +186,14 @@ class EventBatch:
         content: particles or features.
         label_raw: label from the file; NaN where it has none.
         weight: event weight; 1 where the file has none.
+        observers: further columns of the file, by name.
     """
 
     event_id: Ints
     content: Particles | TabulatedEvents
     label_raw: Floats
     weight: Floats
+    observers: Columns = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.event_id)
@@ -206,4 +208,5 @@ class EventBatch:
     def take(self, events: Bools) -> EventBatch:
         """The events where the mask, shape (N,), is true."""
         content, label_raw = self.content.take(events), self.label_raw[events]
-        return EventBatch(self.event_id[events], content, label_raw, self.weight[events])
+        observers = {name: values[events] for name, values in self.observers.items()}
+        return EventBatch(self.event_id[events], content, label_raw, self.weight[events], observers)

@@ -18,7 +18,7 @@ from hepllm.pictures.features import FeatureHistograms, plot_feature
 from hepllm.report.cells import count_cell
 from hepllm.report.data_uris import drawn_small
 from hepllm.report.page import Cell, Chapter, Group, Row, Table
-from hepllm.schema import FEATURES, SPLITS
+from hepllm.schema import SPLITS, feature_of
 
 _ALWAYS = "m_jj"
 """A feature that is shown even if the model does not read it."""
@@ -47,15 +47,15 @@ def data_chapter(dataset: Dataset, features: Sequence[str]) -> Chapter:
     Raises:
         InputError: if the dataset is damaged.
     """
-    present = [name for name in FEATURES if name in dataset.manifest.features]
+    present = dataset.manifest.features
     names = [name for name in present if name in (*features, _ALWAYS)]
     summaries, panels = {}, []
     for name, classes in values_by_class(dataset, names):
         summaries[name] = summarise_feature(name, classes)
-        histogram = FeatureHistograms.of(FEATURES[name], classes)
+        histogram = FeatureHistograms.of(feature_of(name), classes)
         if histogram.densities:
             alt = f"Distribution of {name} for signal and background"
-            panels.append(drawn_small(plot_feature(histogram), alt, FEATURES[name].axis_label))
+            panels.append(drawn_small(plot_feature(histogram), alt, feature_of(name).axis_label))
     chapter = dataset_chapter(summarise(dataset, summaries), "Data")
     packages = ", ".join(f"{name} {number}" for name, number in dataset.manifest.packages.items())
     return replace(

@@ -78,7 +78,7 @@ def wants_search(settings: SearchConfig, chosen: EvaluationSet) -> bool:
     """
     if settings.run == "never" or not (chosen.is_blackbox or not chosen.has_labels):
         return False
-    if is_search_safe(chosen.table.names):
+    if is_search_safe(chosen.dataset.variables.inputs(chosen.table.names)):
         return True
     reason = f"{chosen.name}: no search with a model that uses features that follow m_jj; "
     if settings.run == "always":

@@ -32,7 +32,7 @@ from hepllm.model.encoding import PromptEncoder
 from hepllm.report.records import RunRecord
 from hepllm.runs.places import find_dataset
 from hepllm.runs.questions import OPEN_QUESTION, Question
-from hepllm.schema import BACKGROUND, SIGNAL
+from hepllm.schema import BACKGROUND, FEATURES, SIGNAL
 
 _CONFIG, _RECORD = "config.yaml", "run.json"
 _EVENTS, _VALIDATION = "events.parquet", "validation.parquet"
@@ -73,7 +73,9 @@ class Run:
         """
         if text is None:
             return self
-        run = replace(self, selection=parse_event_filter(text))
+        settings = self.config.preprocess
+        own = (*settings.observers, *settings.new_variables)
+        run = replace(self, selection=parse_event_filter(text, own=own))
         if not len(run.validation_scores()):
             raise InputError(
                 f"{self.folder}: no validation event passes the selection '{text}'; loosen it"
@@ -91,13 +93,37 @@ class Run:
         Raises:
             InputError: if it is missing or its contents have changed.
         """
-        dataset = read_dataset(self.record.dataset)
+        dataset = self.known(read_dataset(self.record.dataset))
         if dataset.digest != self.record.dataset_digest:
             raise InputError(
                 f"{self.record.dataset}: its contents have changed since {self.folder} was "
                 "trained; train again, or restore the dataset"
             )
         return dataset
+
+    def known(self, dataset: Dataset) -> Dataset:
+        """A dataset with the new variables of the run.
+
+        Raises:
+            InputError: if it has another column of the same name.
+        """
+        return dataset.with_variables(self.config.preprocess.variables())
+
+    def own_columns(self) -> dict[str, Any]:
+        """Observers and new variables that the model reads, as settings to read a file with."""
+        variables, read = self.config.preprocess.variables(), self.config.train.feature_names()
+        needed, stored = variables.needed(read), variables.inputs(read)
+        return {
+            "observers": [name for name in stored if name not in FEATURES],
+            "new_variables": {
+                name: one.text for name, one in variables.expressions.items() if name in needed
+            },
+        }
+
+    @property
+    def is_search_safe(self) -> bool:
+        """Whether a cut on its score does not sculpt the m_jj spectrum by what it reads."""
+        return self.config.preprocess.is_search_safe(self.config.train.feature_names())
 
     def used_events(self) -> Digests:
         """Digests of all events that were used in training or validation."""

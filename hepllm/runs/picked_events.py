@@ -26,7 +26,7 @@ from hepllm.physics.readers import open_event_file
 from hepllm.pictures.event_display import DisplayedParticles
 from hepllm.runs.folder import Run
 from hepllm.runs.samples import check_jets
-from hepllm.schema import FEATURES, UNKNOWN
+from hepllm.schema import UNKNOWN
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +52,8 @@ class PickedEvent:
     jets: NDArray[np.float32] | None = None
 
 
-def pick_texts(texts: Sequence[str]) -> list[PickedEvent]:
-    """Reads events that are written as prompts.
+def pick_texts(texts: Sequence[str], own: Sequence[str] = ()) -> list[PickedEvent]:
+    """Reads events that are written as prompts, with columns of the user's own by their names.
 
     Raises:
         InputError: a text has no feature.
@@ -61,7 +61,7 @@ def pick_texts(texts: Sequence[str]) -> list[PickedEvent]:
     picked = []
     for number, text in enumerate(texts, 1):
         try:
-            features = read_event(text)
+            features = read_event(text, own)
         except ValueError as error:
             raise InputError(str(error)) from None
         picked.append(PickedEvent(f"text-{number}", f"Pasted event {number}", features))
@@ -86,7 +86,7 @@ def pick_events(
     """
     constituents = run.config.fusion.constituents
     if source.is_dir():
-        dataset = read_dataset(source)
+        dataset = run.known(read_dataset(source))
         check_jets(run, dataset)
         dataset.require_particles(constituents)
         return _from_dataset(dataset, wanted, constituents, by_row=by_row)
@@ -194,12 +194,16 @@ def _place(
 
 def _of_row(dataset: Dataset, table: pa.Table, constituents: int) -> PickedEvent:
     (row,) = table.to_pylist()
-    features = {name: math.nan if row.get(name) is None else float(row[name]) for name in FEATURES}
+    stored = dataset.manifest.features
+    columns = {name: np.array([math.nan if row[name] is None else row[name]]) for name in stored}
+    if all(name in columns for name in dataset.variables.inputs(dataset.variables.expressions)):
+        columns = dataset.variables.computed(columns)
+    features = {name: float(values[0]) for name, values in columns.items()}
     particles = None
     if row.get("particles_pt") is not None:
         names = ("pt", "eta", "phi", "jet")
-        columns = {name: np.asarray(row[f"particles_{name}"]) for name in names}
-        particles = DisplayedParticles(**columns, complete=False)
+        of_particles = {name: np.asarray(row[f"particles_{name}"]) for name in names}
+        particles = DisplayedParticles(**of_particles, complete=False)
     return PickedEvent(
         name=f"{row['source']}-{row['event_id']}",
         title=f"Event {row['event_id']} of {row['source']} in {dataset.folder.name}",

@@ -31,7 +31,7 @@ from hepllm.runs.kept_scores import KeptScores
 from hepllm.runs.questions import fill
 from hepllm.runs.run_model import RunModel
 from hepllm.runs.samples import EvaluationSet, collect_sets
-from hepllm.schema import SIGNAL, is_search_safe
+from hepllm.schema import SIGNAL
 from hepllm.search.mass_plane import in_mass_range, plane_points, select_in_plane
 from hepllm.search.plane_limits import PlaneSignals, plane_limits
 from hepllm.search.plane_records import PlaneScan, plane_findings
@@ -65,7 +65,7 @@ def scan_by_run(run: Run, folder: Path, config: Config) -> PlaneScan:
             f"{run.folder}: was trained without hypotheses, so it cannot scan them; train on a "
             "dataset with signals of several masses, as 'hepllm simulate --grid' makes them"
         )
-    if not is_search_safe(run.config.train.feature_names()):
+    if not run.is_search_safe:
         raise InputError(
             f"{run.folder}: trained on features that follow m_jj, so a cut on its score sculpts a "
             "bump in QCD; train with train.features=search"

@@ -16,7 +16,7 @@ from hepllm.learning.inputs import model_inputs
 from hepllm.model.inputs import ModelInputs
 from hepllm.runs.folder import Run
 from hepllm.runs.questions import Question
-from hepllm.schema import UNKNOWN, is_search_safe
+from hepllm.schema import UNKNOWN
 
 LOG = logging.getLogger(__name__)
 
@@ -143,6 +143,7 @@ def collect_sets(
 
 def _other_set(run: Run, dataset: Dataset, *, is_blackbox: bool) -> EvaluationSet:
     check_jets(run, dataset)
+    dataset = run.known(dataset)
     names, constituents = run.config.train.feature_names(), run.config.fusion.constituents
     table = dataset.load(names, labels=False, particles=constituents)
     return EvaluationSet(dataset.folder.name, table, dataset, is_blackbox, is_blind=True)
@@ -169,7 +170,7 @@ def _without_seen(run: Run, chosen: EvaluationSet, others: Sequence[Run]) -> Eva
     table = chosen.table.take(~seen) if n_seen else chosen.table
     if not len(table):
         raise InputError(f"{chosen.name}: no event is left to evaluate on")
-    if not chosen.has_labels and not is_search_safe(run.config.train.feature_names()):
+    if not chosen.has_labels and not run.is_search_safe:
         raise InputError(
             f"{chosen.name}: has no labels, and {run.folder} was trained on features that follow "
             "m_jj, so a cut on its score sculpts a bump in QCD; train with train.features=search"

@@ -36,7 +36,6 @@ from hepllm.runs.run_model import RunModel
 from hepllm.runs.samples import EvaluationSet, collect_sets
 from hepllm.runs.scored_tables import source_of
 from hepllm.runs.signals import open_signal_grid, score_signal_grid
-from hepllm.schema import is_search_safe
 from hepllm.search.records import Blackbox, ScoreSource
 from hepllm.search.submission import ReferenceSignal
 
@@ -72,7 +71,7 @@ def score_by_run(
     Raises:
         InputError: if the run uses features that follow m_jj, or the dataset cannot be used.
     """
-    if not is_search_safe(run.config.train.feature_names()):
+    if not run.is_search_safe:
         raise InputError(
             f"{run.folder}: trained on features that follow m_jj, so a cut on its score sculpts a "
             "bump in QCD; train with train.features=search"
@@ -134,7 +133,9 @@ def join_scores(
     """
     dataset, settings = read_dataset(folder), config.evaluation
     dataset.require_events()
-    select = None if settings.select is None else parse_event_filter(settings.select)
+    dataset = dataset.with_variables(config.preprocess.variables())
+    own = (*config.preprocess.observers, *config.preprocess.new_variables)
+    select = None if settings.select is None else parse_event_filter(settings.select, own=own)
     names = () if select is None else select.names
     table = dataset.load(names, labels=False)
     name = dataset.folder.name

@@ -28,7 +28,7 @@ from hepllm.schema import UNKNOWN
 
 _CONTENT = {
     *("format", "label", "weight", "energy_unit", "angle_unit", "columns", "root", "jets"),
-    "on_bad_event",
+    *("on_bad_event", "observers", "new_variables"),
 }
 """Settings of the section ``preprocess`` that change what is read from an event file."""
 
@@ -103,7 +103,7 @@ def open_input(run: Run, path: Path, config: PreprocessConfig) -> ScoredInput:
     """
     config = config.model_copy(update={"particles_per_jet": run.config.fusion.constituents})
     if path.is_dir():
-        dataset = read_dataset(path)
+        dataset = run.known(read_dataset(path))
         dataset.require_events()
         check_jets(run, dataset)
         n_events, fingerprint = dataset.n_events, {"dataset": dataset.digest}

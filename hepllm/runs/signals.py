@@ -29,7 +29,7 @@ def open_signal_grid(run: Run, folder: Path) -> Dataset:
     Raises:
         InputError: if it is none, or its events have weights.
     """
-    dataset = read_dataset(folder)
+    dataset = run.known(read_dataset(folder))
     dataset.require_events()
     if not dataset.has_signal_points:
         raise InputError(

@@ -28,7 +28,7 @@ def open_blackbox(run: Run, path: Path | None, masterkey: MasterKey) -> Dataset 
     if not path.exists():
         raise InputError(f"{path}: no such black box")
     # Settings that decide the contents come from the training dataset, not from the run.
-    content = run.dataset().manifest.config["preprocess"] | {"select": None}
+    content = run.dataset().manifest.config["preprocess"] | {"select": None} | run.own_columns()
     settings = run.config.preprocess.model_dump() | content
     config = run.config.model_copy(update={"preprocess": PreprocessConfig.model_validate(settings)})
     output = run.folder / "eval" / path.stem / path.stem

@@ -93,7 +93,7 @@ def explain(
     """
     if config.evaluation.prior == "estimate":
         raise InputError("a prior cannot be estimated from single events; give a number")
-    picked = pick_texts(texts)
+    picked = pick_texts(texts, predictor.names)
     if wanted:
         where = source or predictor.run.record.dataset
         picked += pick_events(predictor.run, where, wanted, config.preprocess, by_row=by_row)

@@ -24,7 +24,7 @@ from hepllm.errors import InputError
 from hepllm.files import refuse_existing, write_errors, write_together
 from hepllm.logs import progress_bar
 from hepllm.model.prompts import LABEL_WORDS, Layout, render
-from hepllm.schema import BACKGROUND, FEATURES, SIGNAL
+from hepllm.schema import BACKGROUND, SIGNAL, feature_of
 
 Style = Literal["record", "completion", "messages"]
 
@@ -70,7 +70,7 @@ def export(
             or the output folder cannot be made.
         RunError: the output cannot be written.
     """
-    dataset = read_dataset(folder)
+    dataset = read_dataset(folder).with_variables(config.preprocess.variables())
     dataset.require_events()
     if config.prompt.layout == "auto":
         config = override_config(config, ["prompt.layout=compact"])
@@ -152,4 +152,4 @@ def _record(events: EventTable, i: int, event: dict[str, float]) -> dict[str, An
 def _number(name: str, value: float) -> float | int | None:
     if math.isnan(value):
         return None
-    return int(value) if FEATURES[name].integral else value
+    return int(value) if feature_of(name).integral else value

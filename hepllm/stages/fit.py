@@ -6,6 +6,7 @@ The events become a dataset beside the run, so that every command can use the ru
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,12 +24,14 @@ from hepllm.config import Config, load_config, override_config
 from hepllm.config.presets import preset_file
 from hepllm.data.dataset import CutFlowStep, SourceFile
 from hepllm.data.writer import DatasetWriter, make_table
-from hepllm.errors import InputError, StoppedError
+from hepllm.errors import InputError, StoppedError, nearest_name
 from hepllm.files import write_aside
 from hepllm.physics.events import digest_runs
 from hepllm.runs import RUNS_FOLDER
-from hepllm.schema import BACKGROUND, SIGNAL, SPLITS
+from hepllm.schema import BACKGROUND, FEATURES, SIGNAL, SPLITS
 from hepllm.stages.train import TrainedRun, train
+
+LOG = logging.getLogger(__name__)
 
 _SOURCE = "fit"
 _TRAIN, _VAL = SPLITS.index("train"), SPLITS.index("val")
@@ -103,12 +106,19 @@ def config_to_fit(
 
 
 def config_of_features(config: Config, names: Sequence[str]) -> Config:
-    """The configuration of a model that reads these features.
+    """The configuration of a model that reads these features, and columns of the user's own.
 
     Raises:
-        ConfigError: there is no such feature.
+        ConfigError: a name is one of a column that is no feature, such as ``label``.
     """
-    return override_config(config, [f"train.features={json.dumps(list(names))}"])
+    variables = config.preprocess.new_variables
+    own = [name for name in names if name not in FEATURES and name not in variables]
+    for name in own:
+        hint = nearest_name(name, FEATURES, cutoff=0.8)
+        if hint:
+            LOG.warning("column '%s' is no feature of hepllm, but one of your own%s", name, hint)
+    changes = {"preprocess.observers": own, "train.features": list(names)}
+    return override_config(config, [f"{key}={json.dumps(value)}" for key, value in changes.items()])
 
 
 def binary_labels(labels: ArrayLike | None, n_events: int) -> tuple[NDArray[Any], Labels]:
@@ -136,21 +146,26 @@ def binary_labels(labels: ArrayLike | None, n_events: int) -> tuple[NDArray[Any]
     return classes, label.astype(np.int8)
 
 
-def event_weights(weights: ArrayLike | None, n_events: int) -> Floats:
-    """Event weights, all 1 where there are none.
+def event_weights(weights: ArrayLike | None, label: Labels) -> Floats:
+    """Weights of events with labels 1 and 0; all 1 where there are none.
 
     Raises:
-        InputError: they are not one finite number of each event.
+        InputError: they are not one finite number of each event, or leave one class only.
     """
     if weights is None:
-        return np.ones(n_events)
+        return np.ones(len(label))
     values = np.asarray(weights, dtype=np.float64)
     if values.ndim != 1 or not np.isfinite(values).all():
         raise InputError(
             f"sample_weight: Sample weights must be 1D array or scalar, finite numbers; found the "
             f"shape {values.shape}"
         )
-    _check_length("sample_weight", len(values), n_events)
+    _check_length("sample_weight", len(values), len(label))
+    for side, name in ((BACKGROUND, "background"), (SIGNAL, "signal")):
+        if not values[label == side].any():
+            raise InputError(
+                f"sample_weight: all weights of {name} are zero; training needs two classes"
+            )
     return values
 
 

@@ -8,7 +8,7 @@ from hepllm.data.dataset import read_dataset
 from hepllm.data.summary import DatasetSummary, summarise, summarise_feature, values_by_class
 from hepllm.files import write_errors
 from hepllm.pictures.features import FeatureHistograms, plot_features
-from hepllm.schema import FEATURES
+from hepllm.schema import feature_of
 
 PAGE = "features.png"
 
@@ -25,7 +25,7 @@ def inspect_dataset(folder: Path, *, page: Path | None, split: str | None = None
     for name, classes in values_by_class(dataset, dataset.manifest.features, split):
         features[name] = summarise_feature(name, classes)
         if page is not None:
-            histograms.append(FeatureHistograms.of(FEATURES[name], classes))
+            histograms.append(FeatureHistograms.of(feature_of(name), classes))
     if page is not None:
         title = f"{folder.name}, {split} split" if split else folder.name
         with write_errors(page, "choose another --page"):

@@ -68,7 +68,7 @@ def prediction_config(run: Run) -> Config:
         section |= run.dataset().manifest.config["preprocess"] | {"select": None}
     except InputError as error:
         LOG.warning("%s; jet settings are read from %s/config.yaml", error, run.folder)
-    settings = PreprocessConfig.model_validate(section)
+    settings = PreprocessConfig.model_validate(section | run.own_columns())
     return run.config.model_copy(update={"preprocess": settings})
 
 
@@ -145,7 +145,7 @@ def rows_of_texts(texts: Sequence[str], names: Sequence[str]) -> Floats:
     rows = np.full((len(texts), len(names)), np.nan)
     for row, text in zip(rows, texts, strict=True):
         try:
-            event = read_event(text)
+            event = read_event(text, own=names)
         except ValueError as error:
             raise InputError(str(error)) from None
         missing = [name for name in names if name not in event]

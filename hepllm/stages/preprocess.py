@@ -107,6 +107,8 @@ def _input_files(inputs: Sequence[Path]) -> list[Path]:
     for path in inputs:
         if path.is_dir():
             files += _files_of_folder(path)
+        elif not path.exists() and (found := _files_of_pattern(path)):
+            files += found
         elif not path.exists():
             hint = "; make events with 'hepllm simulate'" if path == RAW_FOLDER else ""
             raise InputError(f"{path}: no such file or folder{hint}")
@@ -114,6 +116,12 @@ def _input_files(inputs: Sequence[Path]) -> list[Path]:
             files.append(path)
     _refuse_equal_names(files, [str(file.resolve()) for file in files])
     return files
+
+
+def _files_of_pattern(pattern: Path) -> list[Path]:
+    """Files that match a quoted pattern such as ``data/run?/*.h5``, which no shell expanded."""
+    found = Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor)))
+    return sorted(file for file in found if file.is_file())
 
 
 def _files_of_folder(folder: Path) -> list[Path]:
@@ -157,6 +165,7 @@ def _make(
     folder: Path, sources: Sequence[EventSource], config: Config, overwrite: bool, reuse: bool
 ) -> PreprocessedDataset:
     started = time.monotonic()
+    config = _with_found_observers(sources, config)
     described = [source.describe() for source in sources]
     equal = _find_equal(folder, described, config) if reuse else None
     if equal is not None:
@@ -177,6 +186,25 @@ def _make(
     if not n_events:
         logger.warning("%s: none of the %d events that were read is kept", folder, n_read)
     return result
+
+
+def _with_found_observers(sources: Sequence[EventSource], config: Config) -> Config:
+    """The configuration with the names of observers in place of patterns.
+
+    Raises:
+        InputError: the files of one dataset have other ones.
+    """
+    first, *others = sources
+    names = tuple(first.file.observers)
+    for other in others:
+        if tuple(other.file.observers) != names:
+            different = sorted(set(names) ^ set(other.file.observers)) or names
+            raise InputError(
+                f"{other.file.path}: not the same columns for preprocess.observers as "
+                f"{first.file.path}, which differ in {', '.join(different)}; make two datasets"
+            )
+    section = config.preprocess.model_copy(update={"observers": names})
+    return config.model_copy(update={"preprocess": section})
 
 
 def _find_equal(folder: Path, described: Sequence[SourceFile], config: Config) -> Dataset | None:
@@ -276,6 +304,8 @@ def _assemble(
         logger.warning("%s: %d bad events skipped", work.result, steps[READ] - steps[VALID])
     cut_flow = [CutFlowStep(name=name, events=events) for name, events in steps.items()]
     write_text(work.result / "config.yaml", dump_config(config), durable=True)
-    features = dataset_features(config.preprocess.extended)
+    settings = config.preprocess
+    own = (*settings.observers, *settings.new_variables)
+    features = (*dataset_features(settings.extended), *own)
     writer.finish(_content(config), described, cut_flow, features)
     work.publish()

@@ -100,6 +100,7 @@ def train(dataset_folder: Path, output: Path, config: Config, *, overwrite: bool
             if team.is_first:
                 _check_output(output, overwrite)
             dataset = read_dataset(dataset_folder)
+            dataset = dataset.with_variables(config.preprocess.variables())
             data = _load_data(dataset, config)
         config = with_hypotheses(config, enabled=data.truth is not None)
         record = _record(dataset_folder.resolve(), dataset.digest, data)
@@ -266,7 +267,7 @@ def _train(
 def _finish(output: Path, plan: TrainingPlan, record: RunRecord, made: _Made) -> None:
     """Scores validation events with the best weights and makes the run the latest."""
     load_weights(best_checkpoint(output / "checkpoints"), made[0])
-    dataset, limit = read_dataset(record.dataset), plan.train.final_validation_events
+    dataset, limit = open_run(output).dataset(), plan.train.final_validation_events
     constituents = 0 if made[0].nfa is None else made[0].nfa.n_constituents
     table = validation_events(dataset, plan.train, limit, plan.seed, particles=constituents)
     write_used_events(output, record.dataset_digest, table)

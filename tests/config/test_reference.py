@@ -125,7 +125,7 @@ def test_the_tree_has_all_that_a_program_needs() -> None:
     config = load_config(None, ["backbone.quantization=nf4", "train.memory_limit_gib=6"])
     tree = json.loads(json.dumps(settings_tree(config)))
     assert {path: entry["value"] for path, entry in tree.items()} == (
-        settings_by_path(config) | {"preprocess.source_labels": {}}
+        settings_by_path(config) | {"preprocess.source_labels": {}, "preprocess.new_variables": {}}
     )
     assert tree["backbone.quantization"]["choices"] == ["none", "nf4"]
     assert tree["backbone.quantization"]["default"] == "none"

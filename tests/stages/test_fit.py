@@ -11,6 +11,7 @@ from hepllm.errors import ConfigError, InputError
 from hepllm.schema import SPLITS
 from hepllm.stages.fit import binary_labels, config_to_fit, event_weights, stratified_split
 
+LABEL = np.array([0, 1], dtype=np.int8)
 VAL = SPLITS.index("val")
 
 
@@ -51,8 +52,10 @@ def test_labels_of_any_kind_have_the_larger_one_as_signal() -> None:
 @pytest.mark.parametrize("weights", [[1.0], [[1.0, 2.0]], [1.0, np.inf]])
 def test_weights_are_one_finite_number_of_each_event(weights: list[float]) -> None:
     with pytest.raises(InputError, match="sample_weight"):
-        event_weights(weights, 2)
-    np.testing.assert_array_equal(event_weights([-1.0, 2.0], 2), [-1, 2])
+        event_weights(weights, LABEL)
+    np.testing.assert_array_equal(event_weights([-1.0, 2.0], LABEL), [-1, 2])
+    with pytest.raises(InputError, match="signal are zero"):
+        event_weights([1.0, 0.0], LABEL)
 
 
 def test_settings_come_from_a_file_a_preset_or_the_defaults(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -34,6 +34,10 @@ class EventFile(Protocol):
     @property
     def has_labels(self) -> bool:
         """Whether the file has labels."""
+
+    @property
+    def observers(self) -> Collection[str]:
+        """Names of the further columns that are read."""
 
     def read(self, start: int, stop: int) -> EventBatch:
         """Reads the rows from ``start`` to before ``stop``."""

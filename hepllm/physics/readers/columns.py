@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -10,6 +11,7 @@ from typing import Protocol
 from hepllm.arrays import Floats
 from hepllm.config.inputs import Column
 from hepllm.errors import InputError, nearest_name
+from hepllm.schema import TAKEN_NAMES
 
 
 class ColumnTable(Protocol):
@@ -104,3 +106,26 @@ def listing(names: Sequence[str | int], most: int = 12) -> str:
     shown = ", ".join(str(name) for name in names[:most])
     more = len(names) - most
     return f"{shown} and {more} more" if more > 0 else shown
+
+
+def chosen_columns(
+    path: Path, names: Sequence[str | int] | None, patterns: Sequence[str]
+) -> tuple[str, ...]:
+    """Names of columns that are stated or match patterns such as ``weight_*``, in that order.
+
+    Raises:
+        InputError: a name or pattern fits no column, or one of another content.
+    """
+    known = [name for name in names or () if isinstance(name, str)]
+    chosen: dict[str, None] = {}
+    for pattern in patterns:
+        fitting = [pattern] if pattern in known else fnmatch.filter(known, pattern)
+        fitting = [name for name in fitting if name == pattern or name not in TAKEN_NAMES]
+        if not fitting:
+            hint = nearest_name(pattern, known)
+            raise InputError(
+                f"{path}: no column '{pattern}' for preprocess.observers{hint}; "
+                f"there are {listing(known) or 'no names'}"
+            )
+        chosen |= dict.fromkeys(fitting)
+    return tuple(chosen)

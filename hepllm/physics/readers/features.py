@@ -16,7 +16,13 @@ from hepllm.config.inputs import GEV, NO_COLUMN, RADIANS, Column, ScaledColumn
 from hepllm.errors import InputError
 from hepllm.physics.absent import absent_as_nan, unit_of
 from hepllm.physics.events import EventBatch, TabulatedEvents, digest_runs
-from hepllm.physics.readers.columns import ColumnTable, EventsInTable, find_column, listing
+from hepllm.physics.readers.columns import (
+    ColumnTable,
+    EventsInTable,
+    chosen_columns,
+    find_column,
+    listing,
+)
 from hepllm.schema import FEATURES, TABLE_QUANTITIES
 
 LHCO_FEATURES: Mapping[str, str] = {
@@ -48,12 +54,14 @@ class FeatureFile(EventsInTable):
     Attributes:
         quantities: the features, in the order of their names.
         label, weight: positions of the columns of labels and weights, if any.
+        observers: positions of further columns, by name.
     """
 
     table: ColumnTable
     quantities: tuple[_Quantity, ...]
     label: int | None
     weight: int | None
+    observers: Mapping[str, int]
 
     @property
     def described(self) -> tuple[str, ...]:
@@ -66,6 +74,7 @@ class FeatureFile(EventsInTable):
     def unused(self) -> tuple[str, ...]:
         """Names of the columns that are not read."""
         used = {quantity.place for quantity in self.quantities} | {self.label, self.weight}
+        used |= set(self.observers.values())
         names = self.table.names or ()
         return tuple(str(name) for place, name in enumerate(names) if place not in used)
 
@@ -76,6 +85,7 @@ class FeatureFile(EventsInTable):
         ``quantities``.
         """
         wanted = {quantity.place for quantity in self.quantities} | {self.label, self.weight}
+        wanted |= set(self.observers.values())
         places = sorted(place for place in wanted if place is not None)
         rows = self.table.read(start, stop, places)
         column = {place: rows[:, i] for i, place in enumerate(places)}
@@ -84,10 +94,13 @@ class FeatureFile(EventsInTable):
         names = [quantity.name for quantity in self.quantities]
         stored = absent_as_nan(dict(zip(names, raw, strict=True)))
         values = {one.name: stored[one.name] * one.scale for one in self.quantities}
-        content = TabulatedEvents(values, digest_runs(raw, np.ones(n_rows, dtype=np.int64)))
+        observers = {name: column[place].copy() for name, place in self.observers.items()}
+        digested = raw or list(observers.values())
+        digests = digest_runs(digested, np.ones(n_rows, dtype=np.int64))
+        content = TabulatedEvents(values, digests)
         label = np.full(n_rows, np.nan) if self.label is None else column[self.label].copy()
         weight = np.ones(n_rows) if self.weight is None else column[self.weight].copy()
-        return EventBatch(np.arange(start, stop, dtype=np.int64), content, label, weight)
+        return EventBatch(np.arange(start, stop, dtype=np.int64), content, label, weight, observers)
 
 
 def has_known_columns(table: ColumnTable) -> bool:
@@ -102,7 +115,7 @@ def open_features(table: ColumnTable, config: PreprocessConfig) -> FeatureFile:
         InputError: a configured column is missing, or no column is recognised.
     """
     columns: Mapping[str, ScaledColumn] = config.columns or _known_columns(table)
-    if not columns:
+    if not columns and not config.observers:
         found = f"its columns are {listing(table.names)}" if table.names else "they have no names"
         raise InputError(
             f"{table.path}: none of its {table.n_columns} columns is known ({found}); "
@@ -113,11 +126,13 @@ def open_features(table: ColumnTable, config: PreprocessConfig) -> FeatureFile:
         _find_quantity(table, name, columns[name], units.get(unit_of(name), 1.0))
         for name in sorted(columns)
     )
+    observed = chosen_columns(table.path, table.names, config.observers)
     return FeatureFile(
         table,
         quantities,
         label=_find_row_column(table, config.label, "label"),
         weight=_find_row_column(table, config.weight, "weight"),
+        observers={name: find_column(table, name, name) for name in observed},
     )
 
 

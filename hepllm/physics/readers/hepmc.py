@@ -57,6 +57,11 @@ class HepmcFile:
         """False: HepMC has no labels."""
         return False
 
+    @property
+    def observers(self) -> tuple[str, ...]:
+        """None: HepMC has no columns."""
+        return ()
+
     def read(self, start: int, stop: int) -> EventBatch:
         """Reads the events from ``start`` to before ``stop``.
 
@@ -114,6 +119,8 @@ def open_hepmc(path: Path, config: PreprocessConfig) -> HepmcFile:
         raise InputError(
             f"{path}: HepMC events have no labels; give preprocess.source_labels or a master key"
         )
+    if config.observers:
+        raise InputError(f"{path}: HepMC events have no columns; remove preprocess.observers")
     if config.energy_unit != "GeV":
         raise InputError(f"{path}: HepMC files state their own unit; remove preprocess.energy_unit")
     if config.angle_unit != "rad":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from hepllm.config import PreprocessConfig
 from hepllm.config.inputs import GEV, NO_COLUMN, RADIANS
 from hepllm.errors import InputError
 from hepllm.physics.events import EventBatch, Particles
-from hepllm.physics.readers.columns import EventsInTable, find_column
+from hepllm.physics.readers.columns import EventsInTable, chosen_columns, find_column
 from hepllm.physics.readers.frames import HdfFrame
 
 N_PARTICLES = 700
@@ -26,6 +27,7 @@ class LhcoFile(EventsInTable):
         columns: positions of the columns of particles.
         scale: GeV per unit of pT.
         radians: radians per unit of phi.
+        observers: positions of further columns, by name.
     """
 
     table: HdfFrame
@@ -34,6 +36,7 @@ class LhcoFile(EventsInTable):
     columns: tuple[int, ...]
     scale: float
     radians: float
+    observers: Mapping[str, int] = field(default_factory=dict)
 
     def read(self, start: int, stop: int) -> EventBatch:
         """Reads the rows from ``start`` to before ``stop``.
@@ -48,7 +51,8 @@ class LhcoFile(EventsInTable):
         particles = rows[:, :N_COLUMNS] if in_order else rows[:, list(self.columns)]
         event_id = np.arange(start, stop, dtype=np.int64)
         content = Particles.from_padded(particles).scaled(self.scale, self.radians)
-        return EventBatch(event_id, content, labels, weights)
+        observers = {name: rows[:, place].copy() for name, place in self.observers.items()}
+        return EventBatch(event_id, content, labels, weights, observers)
 
 
 def lhco_of_frame(frame: HdfFrame, config: PreprocessConfig) -> LhcoFile:
@@ -64,7 +68,10 @@ def lhco_of_frame(frame: HdfFrame, config: PreprocessConfig) -> LhcoFile:
         label = N_COLUMNS if frame.n_columns == N_COLUMNS + 1 and weight is None else None
     elif config.label != NO_COLUMN:
         label = find_column(frame, config.label, "label")
-    columns = tuple(i for i in range(frame.n_columns) if i not in (label, weight))
+    observed = chosen_columns(frame.path, frame.names, config.observers)
+    observers = {name: find_column(frame, name, name) for name in observed}
+    others = {label, weight, *observers.values()}
+    columns = tuple(i for i in range(frame.n_columns) if i not in others)
     if config.label == NO_COLUMN and len(columns) == N_COLUMNS + 1:
         columns = columns[:-1]
     if len(columns) != N_COLUMNS:
@@ -75,7 +82,6 @@ def lhco_of_frame(frame: HdfFrame, config: PreprocessConfig) -> LhcoFile:
             f"({N_PARTICLES} x pT, eta, phi) or {N_COLUMNS + 1} with a label; "
             "a table of features needs preprocess.columns"
         )
-    frame.require_numbers({place for place in (*columns, label, weight) if place is not None})
-    return LhcoFile(
-        frame, label, weight, columns, GEV[config.energy_unit], RADIANS[config.angle_unit]
-    )
+    frame.require_numbers({place for place in (*columns, *others) if place is not None})
+    units = GEV[config.energy_unit], RADIANS[config.angle_unit]
+    return LhcoFile(frame, label, weight, columns, *units, observers)

@@ -18,7 +18,7 @@ from hepllm.physics.absent import are_there, missing_as_nan
 from hepllm.physics.defects import describe_bad_entries
 from hepllm.physics.events import EventBatch, Particles, TabulatedEvents, digest_runs, starts_of
 from hepllm.physics.generated import NEUTRINOS
-from hepllm.physics.readers.columns import EventsInTable, listing
+from hepllm.physics.readers.columns import EventsInTable, chosen_columns, listing
 from hepllm.physics.readers.features import FeatureFile, has_known_columns, open_features
 from hepllm.physics.readers.trees import RootTree, open_tree
 
@@ -36,6 +36,7 @@ class RootFile(EventsInTable):
         selection: minimum pT, maximum pseudorapidity and number of jets.
         scale: GeV per unit of energy.
         radians: radians per unit of azimuths.
+        observers: further branches with one number per event.
     """
 
     table: RootTree
@@ -46,6 +47,7 @@ class RootFile(EventsInTable):
     selection: JetsConfig
     scale: float
     radians: float
+    observers: tuple[str, ...] = ()
 
     def read(self, start: int, stop: int) -> EventBatch:
         """Reads the entries from ``start`` to before ``stop``.
@@ -60,7 +62,9 @@ class RootFile(EventsInTable):
             content = self._read_jets(self.jets, start, stop)
         label_raw = self._scalars(self.label, start, stop, np.nan)
         weight = self._scalars(self.weight, start, stop, 1.0)
-        return EventBatch(np.arange(start, stop, dtype=np.int64), content, label_raw, weight)
+        observers = {name: self.table.scalars(name, start, stop) for name in self.observers}
+        rows = np.arange(start, stop, dtype=np.int64)
+        return EventBatch(rows, content, label_raw, weight, observers)
 
     def unselected(self) -> RootFile:
         """The same file, with all of its jets."""
@@ -193,7 +197,8 @@ def open_root(path: Path, config: PreprocessConfig) -> RootFile | FeatureFile:
     label = _row_branch(tree, config.label, ("label",), "the label")
     weight = _row_branch(tree, config.weight, _USUAL_WEIGHTS, "the weight")
     units = GEV[config.energy_unit], RADIANS[config.angle_unit]
-    return RootFile(tree, particles, jets, label, weight, config.jets, *units)
+    observed = chosen_columns(tree.path, tree.names, config.observers)
+    return RootFile(tree, particles, jets, label, weight, config.jets, *units, observed)
 
 
 def _row_branch(
