@@ -11,6 +11,7 @@ import click
 from hepllm.cli.options import PATH, Settings, common, hypothesis_option, print_reports
 from hepllm.config import override_config
 from hepllm.config.inputs import FORMATS
+from hepllm.runs import require_run
 
 
 @click.command()
@@ -54,6 +55,7 @@ def explain(
         raise click.UsageError("name at least one EVENT, or give --text")
     if source is not None and not events:
         raise click.UsageError("--input needs at least one EVENT")
+    require_run(run)
     from hepllm.runs.folder import open_run
     from hepllm.runs.predictor import load_predictor
     from hepllm.stages.explain import explain as run_stage

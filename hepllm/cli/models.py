@@ -28,7 +28,7 @@ from hepllm.config import load_config
 from hepllm.config.inputs import FORMATS
 from hepllm.config.learning import Layout
 from hepllm.launcher import launched
-from hepllm.runs import LATEST
+from hepllm.runs import LATEST, require_run
 
 cascade_option = click.option(
     "--cascade",
@@ -193,11 +193,13 @@ def evaluate(
     signal under its own. With --hypothesis "Z' to a 730 GeV and a 380 GeV particle, both to two
     quarks" it scores all events under this one; the name of the set then ends with it.
     """
+    folders = [*(runs or (LATEST,)), *against]
+    for folder in (*folders, *compare):
+        require_run(folder)
     from hepllm.runs.folder import open_run
     from hepllm.runs.recipes import as_recipes
     from hepllm.stages.evaluate import evaluate as run_stage
 
-    folders = [*(runs or (LATEST,)), *against]
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise click.UsageError("a RUN is named twice; give each once")
     opened = {folder: open_run(folder) for folder in folders}
@@ -306,6 +308,7 @@ def predict(
     """
     if bool(text) == (source is not None) or (source is None) != (output is None):
         raise click.UsageError("give INPUT and --output, or --text alone")
+    require_run(run)
     from hepllm.runs.folder import open_run
     from hepllm.runs.predictor import load_predictor
     from hepllm.stages.predict import predict as run_stage

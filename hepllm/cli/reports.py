@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from hepllm.cli.options import PATH, Settings, common
-from hepllm.runs import LATEST
+from hepllm.runs import LATEST, require_run
 
 OUTPUT_HELP = (
     "File: .md for Markdown, .txt for plain text, both without pictures; else HTML "
@@ -27,10 +27,12 @@ def report(settings: Settings, runs: Sequence[Path], output: Path | None) -> Non
     The page needs no other file and no network: results with intervals, curves, training, features,
     settings and data. Several RUNs are shown side by side, and seeds of one recipe with a band.
     """
+    folders = runs or (LATEST,)
+    for folder in folders:
+        require_run(folder)
     from hepllm.stages.report import report as run_stage
 
     del settings  # used for logging only
-    folders = runs or (LATEST,)
     words = ["hepllm", "report", *map(str, folders)]
     words += ["--output", str(output)] if output else []
     page = run_stage(folders, output, shlex.join(words))

@@ -64,7 +64,9 @@ def _import_distributed() -> Any:
     try:
         return importlib.import_module("distributed")
     except ImportError:
-        raise InputError("executor dask: not installed; run: pip install 'hepllm[dask]'") from None
+        raise InputError(
+            "executor dask: not installed; run: pip install dask distributed"
+        ) from None
 
 
 def _connect(distributed: Any, queue: Queue[Any], scheduler: str | None, stack: ExitStack) -> Any:

@@ -232,7 +232,7 @@ def start_pythia(process: int, seed: int, config: SimulateConfig) -> Any:
         pythia8: Any = importlib.import_module("pythia8mc")
     except ImportError:
         raise InputError(
-            "simulation needs Pythia 8, which is not installed; run: pip install 'hepllm[simulate]'"
+            "simulation needs Pythia 8, which is not installed; run: pip install pythia8mc"
         ) from None
     pythia = pythia8.Pythia("", False)
     settings = [

@@ -4,8 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hepllm.errors import InputError
+
 RUNS_FOLDER = Path("runs")
 """Default folder of the runs that ``hepllm train`` makes."""
 
 LATEST = RUNS_FOLDER / "latest"
 """Link to the run that was trained last."""
+
+RECORD, CONFIG = "run.json", "config.yaml"
+"""Files that every run folder has."""
+
+
+def require_run(folder: Path) -> None:
+    """Checks that a folder is a run, in no time: commands do so before they import torch.
+
+    Raises:
+        InputError: if it is none.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such run; train one with 'hepllm train'")
+    for name in (RECORD, CONFIG):
+        if not (folder / name).is_file():
+            raise InputError(
+                f"{folder}: not a run: {name} is missing; name a folder that 'hepllm train' made"
+            )

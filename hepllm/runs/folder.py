@@ -30,11 +30,11 @@ from hepllm.model.backbone import load_backbone, load_tokenizer
 from hepllm.model.classifier import EventClassifier, build_classifier
 from hepllm.model.encoding import PromptEncoder
 from hepllm.report.records import RunRecord
+from hepllm.runs import CONFIG, RECORD, require_run
 from hepllm.runs.places import find_dataset
 from hepllm.runs.questions import OPEN_QUESTION, Question
 from hepllm.schema import BACKGROUND, FEATURES, SIGNAL
 
-_CONFIG, _RECORD = "config.yaml", "run.json"
 _EVENTS, _VALIDATION = "events.parquet", "validation.parquet"
 
 
@@ -196,16 +196,12 @@ def open_run(folder: Path) -> Run:
     Raises:
         InputError: if it is no run, or a file is missing or damaged.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such run; train one with 'hepllm train'")
-    mend = "name a folder that 'hepllm train' made"
-    for name in (_RECORD, _CONFIG):
-        if not (folder / name).is_file():
-            raise InputError(f"{folder}: not a run: {name} is missing; {mend}")
-    record = RunRecord.read(folder / _RECORD, f"{mend}, or train it again")
+    require_run(folder)
+    mend = "name a folder that 'hepllm train' made, or train it again"
+    record = RunRecord.read(folder / RECORD, mend)
     dataset = find_dataset(record.dataset, record.dataset_digest, folder)
     record = record.model_copy(update={"dataset": dataset})
-    config = load_config(folder / _CONFIG)
+    config = load_config(folder / CONFIG)
     prompt = config.prompt.before_questions(config.fusion)
     return Run(folder, config.model_copy(update={"prompt": prompt}), record)
 
@@ -316,8 +312,8 @@ def write_validation_scores(
 
 def write_run_files(folder: Path, config_text: str, record: RunRecord) -> None:
     """Writes the configuration and ``run.json``."""
-    write_text(folder / _CONFIG, config_text)
-    record.write(folder / _RECORD)
+    write_text(folder / CONFIG, config_text)
+    record.write(folder / RECORD)
 
 
 def _notes_record(holds: str, dataset_digest: str) -> NotesRecord:
