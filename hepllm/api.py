@@ -82,6 +82,7 @@ class EventClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         classes_: the labels of background and signal in ``fit``; 0 and 1 of a loaded run.
         columns_: names of the columns that an array of events has.
         n_features_in_: their number.
+        feature_names_in_: their names where ``fit`` was given a table, as scikit-learn has it.
     """
 
     run_: Path
@@ -160,6 +161,8 @@ class EventClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         folder = new_run_folder() if self.run is None else Path(self.run).absolute()
         fit(events, folder, config, self.validation_fraction)
         self._become(folder, _open(folder), classes, names)
+        if column_names(X) is not None:  # what scikit-learn's own tools look for
+            self.feature_names_in_ = np.array(names, dtype=object)
         return self
 
     def _become(
@@ -170,7 +173,8 @@ class EventClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         columns: tuple[str, ...],
     ) -> None:
         _ = opened[0].classifier  # loaded now, and not when the first event is scored
-        self.__dict__.pop("_weights", None)  # of a run before this one
+        for of_run_before in ("_weights", "feature_names_in_"):
+            self.__dict__.pop(of_run_before, None)
         self.run_, self._opened = folder, opened
         self._asked: dict[str, Predictor] = {}
         self.classes_, self.columns_, self.n_features_in_ = classes, columns, len(columns)

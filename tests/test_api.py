@@ -208,6 +208,7 @@ def test_fit_leaves_a_run_that_scores_as_the_classifier(
     frame = _frame(events)
     assert trained.run_.name == "fit-1"
     assert list(trained.classes_) == ["qcd", "signal"]
+    assert list(trained.feature_names_in_) == ["tau21_light", "jet_mass_light"]
     assert trained.features == ("jet_mass_light", "tau21_light")
     loaded = EventClassifier.load(trained.run_)
     probability = trained.predict_proba(frame)
