@@ -66,8 +66,8 @@ def _gpu_failure(error: RuntimeError) -> str | None:
     if kind == "OutOfMemoryError":  # torch's, which is not imported here
         return (
             "the GPU's memory is full: lower train.micro_batch_size (to train) or "
-            "evaluation.batch_size (to score), or set train.memory_limit_gib to what is really "
-            "free; continue a training with --resume"
+            "evaluation.batch_size (to score or explain), or set train.memory_limit_gib to what is "
+            "really free; continue a training with --resume"
         )
     if kind == "AcceleratorError" or reason.startswith("CUDA error"):
         return f"the GPU failed: {reason}; find the cause with 'hepllm doctor'"

@@ -194,7 +194,9 @@ class EvaluationConfig(Section):
         None, "Event filter on features, such as '3300 < m_jj < 3700'; null: all events"
     )
     batch_size: Count | None = setting(
-        None, "Events scored at once; null: 128, or of few tokens (layout question) up to 1024"
+        None,
+        "Events scored, or points explained, at once; null: what fits of 128, 1024 (layout "
+        "question) or 16 (explain)",
     )
     ablations: bool = setting(True, "Score with other events' numbers or text; no black boxes")
     ablation_events: Count = setting(

@@ -11,7 +11,7 @@ The only module that imports captum.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,7 @@ from hepllm.hypotheses.hypothesis import OPEN, Hypothesis
 from hepllm.model.adapter.embedding import Standardizer
 from hepllm.model.adapter.particles import ParticleEncoder
 from hepllm.model.backbone import causal_model
+from hepllm.model.checkpointing import checkpointed
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import PromptEncoder
 from hepllm.model.inputs import ModelInputs
@@ -33,6 +34,9 @@ from hepllm.model.scoring import forward_prompts
 
 STEPS = (16, 32, 64, 128, 256)
 """Points of the integral, tried in turn until it is complete."""
+
+POINTS = 16
+"""Points in one forward pass at most."""
 
 RELATIVE_TOLERANCE, ABSOLUTE_TOLERANCE = 0.02, 0.05
 """Allowed gap: share of the difference of the scores, or logits; the larger one counts."""
@@ -132,7 +136,8 @@ def attribute(
     hypothesis: Hypothesis = OPEN,
     particles: NDArray[np.float32] | None = None,
     background: NDArray[np.float32] | None = None,
-    batch_size: int = 16,
+    points: int = POINTS,
+    checkpointing: bool = False,
 ) -> Attribution:
     """Attributes the difference of the scores of an event and a reference to the features.
 
@@ -150,7 +155,8 @@ def attribute(
             model that reads them.
         background: shape (M, 2, 1 + K, 4), those of background events, whose mean soft tokens are
             the reference.
-        batch_size: points of the integral per forward pass.
+        points: of the integral per forward pass.
+        checkpointing: whether the backward pass computes activations again, to save memory.
     """
     event, other = (dict(zip(names, one.tolist(), strict=True)) for one in (row, reference))
     prompts = align_prompts(encoder, event, other, hypothesis)
@@ -160,13 +166,14 @@ def attribute(
     was_training = classifier.training
     classifier.eval()
     try:
-        return _integrate(path, names, prompts, batch_size)
+        with checkpointed(classifier.language_model) if checkpointing else nullcontext():
+            return _integrate(path, names, prompts, points)
     finally:
         classifier.train(was_training)
 
 
 def _integrate(
-    path: _Path, names: Sequence[str], prompts: AlignedPrompts, batch_size: int
+    path: _Path, names: Sequence[str], prompts: AlignedPrompts, points: int
 ) -> Attribution:
     with torch.no_grad():
         score, reference_score = (float(path.score(*ends)) for ends in path.ends)
@@ -183,7 +190,7 @@ def _integrate(
         return found
     gradients = IntegratedGradients(path.score)
     for n_steps in STEPS:
-        parts = gradients.attribute(*path.ends, n_steps=n_steps, internal_batch_size=batch_size)
+        parts = gradients.attribute(*path.ends, n_steps=n_steps, internal_batch_size=points)
         named = {
             kind: part[0].detach().double().cpu().numpy()
             for kind, part in zip(path.kinds, parts, strict=True)

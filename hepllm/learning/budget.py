@@ -8,7 +8,7 @@ activations computed twice.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -177,6 +177,21 @@ class Budget:
     def fits(self, setting: MemoryChoice) -> bool:
         """Returns whether the training should fit into the device."""
         return self.total(setting) <= self.capacity.usable
+
+    def scored_at_once(self, most: int) -> int:
+        """Returns how many events, of ``most``, are scored in a pass that fits, or 1.
+
+        It halves the number until it fits, so that machines that differ little score alike.
+        """
+        room = self.capacity.usable - self.needs.fixed - self.capacity.allowance
+        largest, n_events = self.needs.weights.largest, most
+        while n_events > 1:
+            passage = replace(self.batch, n_scored=n_events).scored
+            peak = self.needs.activations.scoring_peak(passage, dequantized=largest)
+            if peak * (1 + self.capacity.fragmentation) <= room:
+                break
+            n_events = -(-n_events // 2)
+        return n_events
 
     def cost(self, setting: MemoryChoice) -> float:
         """Returns the time of a step, in units of one pass of one token."""

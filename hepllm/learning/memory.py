@@ -30,6 +30,7 @@ from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import PromptEncoder
 from hepllm.model.footprint import (
     ActivationModel,
+    Weights,
     activation_model,
     attention_kernel,
     count_weights,
@@ -120,7 +121,12 @@ def settle_memory(
             budget.capacity.usable / 2**30,
         )
     set_checkpointing(classifier.language_model, enabled=setting.checkpointing)
-    return SettledMemory(replace(plan, setting=setting), budget, setting)
+    plan = replace(plan, setting=setting)
+    n_scored = budget.batch.n_scored
+    if n_scored < min(encoder.events_at_once, len(data.validation)):
+        evaluation = plan.evaluation.model_copy(update={"batch_size": n_scored})
+        plan = replace(plan, evaluation=evaluation)
+    return SettledMemory(plan, budget, setting)
 
 
 def training_budget(
@@ -136,7 +142,57 @@ def training_budget(
     The arguments are those of ``settle_memory``.
     """
     shape = classifier_shape(classifier, plan.backbone.lora.dropout)
-    sample = _sample(data, plan)
+    set_checkpointing(classifier.language_model, enabled=False)  # it would prevent sharing
+    batch = replace(
+        measured_batch(classifier, encoder, _sample(data, plan), shape, training=True),
+        n_events=-(-min(plan.train.batch_size, len(data.train)) // team.size),
+        passes=2 if plan.train.loss.r_drop else 1,
+        n_scored=min(plan.evaluation.batch_size or encoder.events_at_once, len(data.validation)),
+    )
+    adapter = [] if classifier.nfa is None else list(classifier.nfa.state_dict().values())
+    needs = training_needs(
+        frozen_weights(classifier, shape),
+        shape,
+        classifier.lora_parameters().values(),
+        adapter,
+        plan.train,
+    )
+    limit = plan.train.memory_limit_gib
+    capacity = device_capacity(
+        classifier.device, limit, n_sharing=team.local_size, uses_nccl=team.uses_gpus
+    )
+    budget = Budget(capacity, needs, batch)
+    if plan.evaluation.batch_size is None:
+        batch = replace(batch, n_scored=budget.scored_at_once(batch.n_scored))
+    return replace(budget, batch=batch)
+
+
+def frozen_weights(classifier: EventClassifier, shape: ActivationModel) -> Weights:
+    """Counts the weights of a classifier's language model without LoRA."""
+    model = classifier.language_model
+    return count_weights((*model.named_parameters(), *model.named_buffers()), shape.element)
+
+
+def measured_batch(
+    classifier: EventClassifier,
+    encoder: PromptEncoder,
+    sample: ModelInputs,
+    shape: ActivationModel,
+    *,
+    training: bool = False,
+) -> Batch:
+    """Measures the prompts of some events, and asks how they are attended to.
+
+    Args:
+        classifier: the model; a training needs it with gradient checkpointing switched off.
+        encoder: encoder of its prompts.
+        sample: the events.
+        shape: of the language model.
+        training: whether gradients are computed.
+
+    Returns:
+        A batch of these events, all of which are scored at once.
+    """
     prompts = encoder.encode(sample)
     if isinstance(prompts, PackedPrompts):
         classifier.prepare_packing()
@@ -151,35 +207,21 @@ def training_budget(
         )
         for is_masked in (False, True)
     ]
-    set_checkpointing(classifier.language_model, enabled=False)  # it would prevent sharing
     batch = Batch(
-        n_events=-(-min(plan.train.batch_size, len(data.train)) // team.size),
+        n_events=len(sample),
         n_tokens=prompts.n_tokens_of_event,
         attention=kernels[0],
-        passes=2 if plan.train.loss.r_drop else 1,
-        n_scored=min(plan.evaluation.batch_size or encoder.events_at_once, len(data.validation)),
+        passes=1,
+        n_scored=len(sample),
         masked_attention=kernels[1],
         particle_bytes=bytes_of_particles(classifier, sample),
     )
     if isinstance(prompts, PackedPrompts):
         n_alike = -(-len(prompts.last_places) // prompts.n_questions)
-        batch = replace(batch, n_question=prompts.longest_question, n_alike=n_alike)
-    elif obstacle_to_sharing(causal, training=True) is None:
-        batch = replace(batch, n_shared=prompts.n_shared)
-    model = classifier.language_model
-    adapter = [] if classifier.nfa is None else list(classifier.nfa.state_dict().values())
-    needs = training_needs(
-        count_weights((*model.named_parameters(), *model.named_buffers()), shape.element),
-        shape,
-        classifier.lora_parameters().values(),
-        adapter,
-        plan.train,
-    )
-    limit = plan.train.memory_limit_gib
-    capacity = device_capacity(
-        classifier.device, limit, n_sharing=team.local_size, uses_nccl=team.uses_gpus
-    )
-    return Budget(capacity, needs, batch)
+        return replace(batch, n_question=prompts.longest_question, n_alike=n_alike)
+    if training and obstacle_to_sharing(causal, training=True) is None:
+        return replace(batch, n_shared=prompts.n_shared)
+    return batch
 
 
 def bytes_of_particles(classifier: EventClassifier, sample: ModelInputs) -> int:

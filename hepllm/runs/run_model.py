@@ -19,6 +19,7 @@ from hepllm.errors import InputError, RunError
 from hepllm.files import file_digest
 from hepllm.hypotheses.hypothesis import OPEN, Hypothesis
 from hepllm.learning.checkpoint import best_checkpoint
+from hepllm.learning.passes import events_at_once
 from hepllm.logs import silence_libraries
 from hepllm.model.backbone import identify_model
 from hepllm.model.classifier import EventClassifier
@@ -43,7 +44,7 @@ class RunModel:
 
     Attributes:
         run: the run.
-        batch_size: events per forward pass; None: as many as suit the layout.
+        batch_size: events per forward pass; None: as many as suit the layout, or fit.
     """
 
     run: Run
@@ -145,8 +146,9 @@ class PieceScorer:
         if not len(inputs):
             return np.empty(0)
         classifier, encoder = self.model.loaded
+        size = self.model.batch_size or events_at_once(classifier, encoder, inputs)
         with classifier.silenced_fusion() if self.silenced else nullcontext():
-            return score_events(classifier, encoder, inputs, batch_size=self.model.batch_size)
+            return score_events(classifier, encoder, inputs, batch_size=size)
 
 
 @functools.lru_cache(maxsize=1)

@@ -21,13 +21,14 @@ from hepllm.errors import InputError
 from hepllm.evaluation.confusion import choose_balanced_accuracy
 from hepllm.evaluation.metrics import Threshold, roc
 from hepllm.evaluation.scores import scored_events
-from hepllm.explain.attribution import attribute
+from hepllm.explain.attribution import POINTS, attribute
 from hepllm.explain.counterfactual import FeatureSpace, feature_space, find_counterfactuals
 from hepllm.explain.explanation import Explanation, FeatureFacts, describe, explanation_tree
 from hepllm.explain.standing import median, standing
 from hepllm.files import write_errors, write_text
 from hepllm.hypotheses.hypothesis import OPEN, parse_hypothesis
 from hepllm.hypotheses.signal import HEAVIEST, LIGHTEST
+from hepllm.learning.passes import points_at_once
 from hepllm.model.inputs import ModelInputs
 from hepllm.pictures.attribution import plot_attribution
 from hepllm.pictures.event_display import jets_of, plot_event
@@ -192,6 +193,12 @@ def _explain(bench: _Bench, event: PickedEvent, row: Floats) -> Explanation:
     (probability,) = predictor.probability(np.array([score]), fraction)
     balance = predictor.run.config.train.balance
     found, threshold = None, bench.threshold.value
+    way = points_at_once(
+        predictor.classifier,
+        predictor.encoder,
+        predictor.scorer.asked(ModelInputs(row[np.newaxis], event.jets)),
+        predictor.config.evaluation.batch_size or POINTS,
+    )
     if threshold is not None:
         found = find_counterfactuals(
             lambda rows: predictor.score(_with_jets(rows, event.jets)), row, threshold, bench.space
@@ -211,6 +218,8 @@ def _explain(bench: _Bench, event: PickedEvent, row: Floats) -> Explanation:
             hypothesis=predictor.hypothesis,
             particles=event.jets,
             background=bench.background,
+            points=way.micro_batch,
+            checkpointing=way.checkpointing,
         ),
         facts=_facts(bench, row),
         counterfactuals=found,

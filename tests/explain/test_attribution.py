@@ -16,6 +16,7 @@ from hepllm.explain import attribution as module
 from hepllm.explain.attribution import Attribution, attribute
 from hepllm.hypotheses.hypothesis import parse_hypothesis
 from hepllm.model.adapter.numbers import Standardizer
+from hepllm.model.backbone import causal_model
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import PromptEncoder
 from hepllm.model.inputs import ModelInputs
@@ -157,6 +158,49 @@ def test_a_language_model_is_shared_out_completely(
     assert not torch.is_grad_enabled() or all(
         weight.grad is None for weight in classifier.trained_parameters().values()
     )
+
+
+@pytest.mark.parametrize("layout", ["question", "compact"])
+def test_points_and_checkpointing_change_the_memory_and_not_the_result(
+    layout: str, tiny_config: Callable[..., Config]
+) -> None:
+    config = tiny_config(
+        f"prompt.layout={layout}", "train.features=cathode", "backbone.lora.dropout=0.5"
+    )
+    classifier, encoder = trained(config)
+    kept: list[int] = []
+
+    def explained(points: int, *, checkpointing: bool) -> Attribution:
+        saved = dict[int, int]()
+
+        def keep(tensor: Tensor) -> Tensor:
+            saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            found = attribute(
+                classifier,
+                encoder,
+                NAMES,
+                ROW,
+                REFERENCE,
+                points=points,
+                checkpointing=checkpointing,
+            )
+        kept.append(sum(saved.values()))
+        return found
+
+    expected = explained(16, checkpointing=False)
+    for points in (1, 5):
+        found = explained(points, checkpointing=True)
+        np.testing.assert_allclose(
+            [one.total for one in found.features],
+            [one.total for one in expected.features],
+            atol=1e-4,
+        )
+    assert max(kept[1:]) < 0.8 * kept[0]
+    assert not any(part.training for part in classifier.modules())
+    assert not causal_model(classifier.language_model).is_activation_checkpointing
 
 
 def test_an_input_without_weight_has_no_attribution(tiny_config: Callable[..., Config]) -> None:

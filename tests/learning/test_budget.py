@@ -186,3 +186,18 @@ def test_a_gpu_leaves_room_for_others() -> None:
     assert card.usable == 7 * GIB
     assert gpu_capacity("a card", 8 * GIB, GIB, 6 * GIB).usable == 6 * GIB
     assert gpu_capacity("a card", 8 * GIB, 3 * GIB, 6 * GIB).usable == 5 * GIB
+
+
+@given(st.floats(0.4, 4.0), st.integers(1, 5000))
+def test_as_many_events_are_scored_at_once_as_fit(total_gib: float, most: int) -> None:
+    made = budget(total_gib)
+    size = made.scored_at_once(most)
+    assert 1 <= size <= most
+
+    def fits(n_events: int) -> bool:
+        scored = replace(made.batch, n_scored=n_events).scored
+        peak = MODEL.scoring_peak(scored, dequantized=WEIGHTS.largest) * 1.1
+        return made.needs.fixed + peak + made.capacity.allowance <= made.capacity.usable
+
+    assert fits(size) or size == 1
+    assert size == most or not fits(2 * size)

@@ -133,6 +133,26 @@ def test_a_small_machine_takes_less(
     assert is_on == settled.setting.checkpointing
 
 
+def test_a_small_machine_validates_fewer_events_at_once(
+    made: Made, data: TrainingData, config: Config, tmp_path: Path, machine: Callable[[int], None]
+) -> None:
+    assert config.evaluation.batch_size is None
+    plan = TrainingPlan.of(config)
+    machine(64 * GIB)
+    (tmp_path / "large").mkdir()
+    assert settle(tmp_path / "large", made, data, config).evaluation == plan.evaluation
+    one_by_one = scoring_one_by_one(config)
+    machine(needed(made, data, one_by_one, MemoryChoice(1, checkpointing=True)))
+    (tmp_path / "small").mkdir()
+    settled = settle(tmp_path / "small", made, data, config).evaluation
+    assert settled.batch_size is not None
+    assert settled.batch_size < len(data.validation)
+    stated = config.evaluation.model_copy(update={"batch_size": 32})
+    config = config.model_copy(update={"evaluation": stated})
+    with pytest.raises(InputError, match=r"lower evaluation\.batch_size"):
+        settle(tmp_path / "new", made, data, config)
+
+
 def test_explicit_settings_are_obeyed_with_a_warning(
     *,
     made: Made,
@@ -181,7 +201,7 @@ def test_the_record_holds_on_another_machine_until_the_limit_changes(
         assert settle(tmp_path, made, data, config) == first
     assert "as this training began" in caplog.text
     machine(2**20)
-    assert settle(tmp_path, made, data, config) == first
+    assert settle(tmp_path, made, data, config).setting == first.setting
     assert "if the training runs out of memory" in caplog.text
     machine(64 * GIB)
     again = settle(tmp_path, made, data, with_changes(config, micro_batch_size=5))

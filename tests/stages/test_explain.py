@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from matplotlib.image import imread
 from scipy.stats import percentileofscore
@@ -16,6 +17,7 @@ from hepllm import cli
 from hepllm.config import override_config
 from hepllm.data.dataset import read_dataset
 from hepllm.errors import InputError, RunError
+from hepllm.explain.attribution import Attribution, attribute
 from hepllm.model.inputs import ModelInputs
 from hepllm.runs.predictor import Predictor, load_predictor
 from hepllm.stages.explain import BARS, DISPLAY, JSON, TEXT, EventReport, explain
@@ -60,6 +62,26 @@ def test_an_event_of_a_file_is_explained(
     parts = [one["attribution"] for one in first.tree["features"].values()]
     assert sum(parts) == pytest.approx(found["sum"], abs=1e-9)
     assert f"{first.tree['score']:+.2f}" in first.text
+
+
+def test_the_setting_that_the_hint_names_is_obeyed(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hint = cli._gpu_failure(torch.OutOfMemoryError("CUDA out of memory"))
+    assert hint is not None
+    assert "evaluation.batch_size (to score or explain)" in hint
+    used: list[int] = []
+
+    def watched(*given: object, points: int, **options: object) -> Attribution:
+        used.append(points)
+        return attribute(*given, points=points, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("hepllm.stages.explain.attribute", watched)
+    for size in (None, 3):
+        settings = [] if size is None else [f"evaluation.batch_size={size}"]
+        config = override_config(prediction_config(predictor.run), settings)
+        explain(load_predictor(predictor.run.folder, config), config, ["7"], output=tmp_path)
+    assert used == [16, 3]
 
 
 def test_percentiles_and_the_reference_come_from_the_training_split(
