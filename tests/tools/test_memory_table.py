@@ -61,6 +61,26 @@ def test_mistral_fits_on_8_gb(tool: ModuleType) -> None:
     assert not four.fits(setting)
 
 
+def test_every_recipe_takes_whole_batches_on_its_card(tool: ModuleType) -> None:
+    for card, file in tool.RECIPES.items():
+        config = load_config(file)
+        budget = tool.predicted_budget(tool.mistral_7b(), config, 29, card, tool.TAKEN)
+        assert config.train.memory_limit_gib == budget.capacity.usable / GIB
+        setting, fits = budget.choose(None, config.backbone.gradient_checkpointing)
+        assert fits
+        assert setting == MemoryChoice(config.train.batch_size, checkpointing=False)
+        assert budget.scored_at_once(1024) == 1024
+        assert (budget.needs.weights.packed == 0) == (config.backbone.quantization == "none")
+    taken = {card: tool.recipe(card).stem for card in (6, 8, 11, 16, 80)}
+    assert list(taken.values()) == ["lhco-rnd"] * 3 + ["lhco-rnd-12gb", "lhco-rnd-24gb"]
+
+
+@pytest.mark.slow
+def test_the_page_has_the_budgets_of_the_recipes(tool: ModuleType) -> None:
+    page = tool.PAGE.read_text(encoding="utf-8")
+    assert tool.with_tables(page) == page
+
+
 @pytest.mark.slow
 def test_it_prints_a_table_for_each_card() -> None:
     command = [

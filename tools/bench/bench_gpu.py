@@ -1,4 +1,4 @@
-"""Memory and speed of a 4-bit training on a GPU, under hard caps, against the printed budget.
+"""Memory and speed of each card's recipe on a GPU, under hard caps, against the printed budget.
 
     python tools/bench/bench_gpu.py                          # Mistral-7B, cards of 8, 12, 24 GB
     python tools/bench/bench_gpu.py --cards 8 --scan         # every micro-batch there
@@ -24,7 +24,7 @@ from typing import Any
 
 import click
 import torch
-from memory_table import CONFIG
+from memory_table import TAKEN, recipe
 from random_mistral import random_mistral
 from train_variants import made_up
 
@@ -229,7 +229,7 @@ def table(card: float, result: dict[str, Any]) -> str:
 @click.option("--cards", type=float, multiple=True, default=(8, 12, 24), help="GB; repeatable.")
 @click.option("--scan", is_flag=True, help="Measure every setting.")
 @click.option("--steps", type=int, default=10, help="Of a measurement.")
-@click.option("--taken", type=float, default=1.5, help="GB of context and desktop.")
+@click.option("--taken", type=float, default=TAKEN, help="GB of context and desktop.")
 @click.option("--set", "overrides", multiple=True, help="section.key=value")
 @click.option("--output", type=click.Path(path_type=Path), help="Write all numbers as JSON.")
 @click.option("--process", type=click.Path(path_type=Path), hidden=True)
@@ -248,7 +248,7 @@ def main(
     """Measures memory and speed of training and scoring under hard caps of memory."""
     if process is not None:
         configure_logging()
-        config = load_config(CONFIG, overrides)
+        config = load_config(recipe(*cards), overrides)
         process.write_text(json.dumps(run_card(config, scan=scan, n_steps=steps)), "utf-8")
         return
     if backbone == MISTRAL:
@@ -260,6 +260,7 @@ def main(
         with tempfile.TemporaryDirectory() as name:  # a process of its own, for its own peaks
             result = Path(name, "result.json")
             command = [sys.executable, __file__, "--process", str(result), "--steps", str(steps)]
+            command += ["--cards", str(card)]
             command += [word for setting in settings for word in ("--set", setting)]
             subprocess.run([*command, *(["--scan"] if scan else [])], check=True)  # noqa: S603
             results[f"{card:g}"] = json.loads(result.read_text("utf-8"))

@@ -1,6 +1,7 @@
 """Predicts the memory of a training from its configuration alone, without weights and GPU.
 
     python tools/bench/memory_table.py                            # Mistral-7B on 8, 12 and 24 GB
+    python tools/bench/memory_table.py --write                    # into docs/explanation/memory.md
     python tools/bench/memory_table.py --cards 8 --scan           # every micro-batch there
     python tools/bench/memory_table.py --model NAME --tokens 40   # another model, another question
 
@@ -11,6 +12,7 @@ in TensorBoard, which is what torch has reserved at most.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,14 +30,30 @@ from hepllm.model.footprint import Weights, activation_model
 from hepllm.model.packing import EVENTS_PER_QUESTION
 
 CONFIG = Path(__file__).parents[2] / "configs" / "lhco-rnd.yaml"
+RECIPES = {
+    8.0: CONFIG,
+    12.0: CONFIG.with_name("lhco-rnd-12gb.yaml"),
+    24.0: CONFIG.with_name("lhco-rnd-24gb.yaml"),
+}
+"""By the GiB of a card."""
+PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "memory.md"
+BEGIN, END = "<!-- made by tools/bench/memory_table.py -->\n", "<!-- end -->\n"
 GIB = 2**30
 ELEMENT = 2
 """Bytes per number in bfloat16."""
 FLOAT32 = 4
+TAKEN = 1.5
+"""GiB of a card that the CUDA context and a desktop take."""
 NF4_BLOCK, SCALE_BLOCK = 64, 256
 """Values that share a scale, and scales that share one (arXiv:2305.14314, section 3)."""
-QUESTION_TOKENS = 29
-"""Of the open question (docs/explanation/prompts.md)."""
+QUESTION_TOKENS, STATED_TOKENS = 29, 37
+"""Of the open question, and of one that states two masses and decays
+(docs/explanation/prompts.md)."""
+
+
+def recipe(card_gib: float) -> Path:
+    """The configuration for a card: that of the largest recipe that is not larger."""
+    return RECIPES[max([card for card in RECIPES if card <= card_gib], default=min(RECIPES))]
 
 
 def mistral_7b() -> MistralConfig:
@@ -54,19 +72,25 @@ def mistral_7b() -> MistralConfig:
     )
 
 
-def predict_weights(model: nn.Module, output_matrix: nn.Module | None, element: int) -> Weights:
+def predict_weights(
+    model: nn.Module, output_matrix: nn.Module | None, element: int, *, packs: bool = True
+) -> Weights:
     """Counts the weights that a model in full precision would have in NF4, doubly quantised.
 
     Args:
         model: with or without values.
         output_matrix: the matrix that is not quantised.
         element: bytes per number that is not quantised.
+        packs: whether it is quantised at all.
     """
     packed = scales = plain = largest = 0
     quantized = {
         id(module.weight)
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and ".lora_" not in name and module is not output_matrix
+        if packs
+        and isinstance(module, nn.Linear)
+        and ".lora_" not in name
+        and module is not output_matrix
     }
     for name, weight in (*model.named_parameters(), *model.named_buffers()):
         number = weight.numel()
@@ -92,7 +116,7 @@ def predicted_budget(
     *,
     n_questions: int = 1,
 ) -> Budget:
-    """The budget of a 4-bit training on a card.
+    """The budget of a training on a card, in bfloat16 or in 4 bits.
 
     Args:
         architecture: a transformers model configuration.
@@ -113,7 +137,8 @@ def predicted_budget(
         asks = config.prompt_layout == "question"
         nfa = NumericFusionAdapter(names, shape.hidden, 1.0, config.fusion, reads_hypotheses=asks)
         adapter = list(nfa.state_dict().values())
-    weights = predict_weights(sketch, causal.get_output_embeddings(), ELEMENT)
+    packs = config.backbone.quantization == "nf4"
+    weights = predict_weights(sketch, causal.get_output_embeddings(), ELEMENT, packs=packs)
     needs = training_needs(weights, shape, lora.values(), adapter, config.train)
     batch = Batch(
         n_events=config.train.batch_size,
@@ -151,23 +176,60 @@ def scan(budget: Budget) -> str:
     return "\n".join(lines)
 
 
+def tables() -> Iterator[str]:
+    """The lines of the page: each recipe's budget in a table, and as a training prints it."""
+    yield "| card | preset | weights | questions in a batch | chosen | activations | all | usable |"
+    yield "|---|---|---|---|---|---|---|---|"
+    printed = []
+    for card, file in RECIPES.items():
+        config = load_config(file)
+        stored = "4 bits" if config.backbone.quantization == "nf4" else "16 bits"
+        for n_questions, n_tokens in ((1, QUESTION_TOKENS), (4, STATED_TOKENS)):
+            budget = predicted_budget(
+                mistral_7b(), config, n_tokens, card, TAKEN, n_questions=n_questions
+            )
+            setting, _ = budget.choose(None, config.backbone.gradient_checkpointing)
+            sizes = (budget.activations(setting), budget.total(setting), budget.capacity.usable)
+            with_it = "with" if setting.checkpointing else "without"
+            yield (
+                f"| {card:g} GiB | `{file.stem}` | {stored} | {n_questions} | "
+                f"{setting.micro_batch} of {config.train.batch_size} events, {with_it} "
+                f"checkpointing | {' | '.join(f'{size / GIB:.2f}' for size in sizes)} |"
+            )
+            if n_questions == 1:
+                # Nothing is averaged in these recipes.
+                lines = [one for one in budget.table(setting).split("\n") if "averages" not in one]
+                printed += [f"    {file.stem}: {lines[0]}", *(f"    {one}" for one in lines[1:])]
+    yield from ("", "As a training with one question prints it:", "", *printed)
+
+
+def with_tables(page: str) -> str:
+    """The page with fresh tables."""
+    before, _, rest = page.partition(BEGIN)
+    return before + BEGIN + "\n" + "\n".join(tables()) + "\n\n" + END + rest.partition(END)[2]
+
+
 def main() -> None:
     """Prints a budget for each card."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", type=Path, default=CONFIG, help="of the experiment")
+    parser.add_argument("--config", type=Path, help="of the experiment [that for the card]")
     parser.add_argument("--model", help="hub name or folder [Mistral-7B-Instruct-v0.3]")
     parser.add_argument(
         "--tokens", type=int, default=QUESTION_TOKENS, help="of a question or prompt"
     )
     parser.add_argument("--questions", type=int, default=1, help="different ones in a batch")
-    parser.add_argument("--cards", type=float, nargs="+", default=[8, 12, 24], help="GiB")
-    parser.add_argument("--taken", type=float, default=1.5, help="GiB of context and desktop")
+    parser.add_argument("--cards", type=float, nargs="+", default=[*RECIPES], help="GiB")
+    parser.add_argument("--taken", type=float, default=TAKEN, help="GiB of context and desktop")
     parser.add_argument("--scan", action="store_true", help="show every setting")
     parser.add_argument("--set", action="append", default=[], help="section.key=value")
+    parser.add_argument("--write", action="store_true", help=f"put the recipes into {PAGE.name}")
     options = parser.parse_args()
-    config = load_config(options.config, options.set)
+    if options.write:
+        PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+        return
     architecture = AutoConfig.from_pretrained(options.model) if options.model else mistral_7b()
     for card in options.cards:
+        config = load_config(options.config or recipe(card), options.set)
         budget = predicted_budget(
             architecture,
             config,

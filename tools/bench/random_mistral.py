@@ -1,6 +1,6 @@
 """Writes model folders with the architecture and tokenizer of Mistral-7B, and random weights.
 
-    python tools/bench/random_mistral.py build/random-mistral-7b   # 14.5 GB, about two minutes
+    python tools/bench/random_mistral.py build/random-mistral-7b   # 14.5 GB
 
 A folder is made in pieces of a gigabyte, so that a machine without room for the model can make it.
 On the values of the weights neither memory nor speed depend. The tokenizer needs mistral-common's
@@ -28,6 +28,9 @@ SHARD = 10**9
 """Bytes of a file of weights, and so about the memory that making them takes."""
 _SIGMA = 0.02
 """Standard deviation of the weights, as Mistral's own initialisation has it."""
+_N_DRAWN = 2**24 - 3
+"""Random numbers that weights repeat from different places on, for drawing billions takes minutes.
+It is a prime number, so that no rows of a matrix are the same."""
 
 
 def random_mistral(
@@ -75,24 +78,26 @@ def _write_weights(folder: Path, architecture: MistralConfig, shard: int) -> Non
     sketch.config.architectures = [type(sketch).__name__]
     sketch.config.save_pretrained(folder)
     generator = torch.Generator().manual_seed(1)
+    drawn = _SIGMA * torch.randn(_N_DRAWN, generator=generator).to(torch.bfloat16)
     places: dict[str, str] = {}
     pieces = list(_pieces(sketch.state_dict(), shard))
     for number, piece in enumerate(pieces, 1):
         name = f"model-{number:05d}-of-{len(pieces):05d}.safetensors"
-        # One-dimensional weights are those of norms, which begin as 1.
-        made = {
-            key: torch.ones(weight.shape, dtype=weight.dtype)
-            if weight.ndim == 1
-            else torch.empty(weight.shape, dtype=weight.dtype).normal_(
-                0.0, _SIGMA, generator=generator
-            )
-            for key, weight in piece.items()
-        }
+        made = {key: _filled(weight, drawn, generator) for key, weight in piece.items()}
         save_file(made, folder / name, metadata={"format": "pt"})
         places.update(dict.fromkeys(piece, name))
     total = sum(weight.nbytes for weight in sketch.state_dict().values())
     index = {"metadata": {"total_size": total}, "weight_map": places}
     (folder / SAFE_WEIGHTS_INDEX_NAME).write_text(json.dumps(index, indent=1), encoding="utf-8")
+
+
+def _filled(weight: Tensor, drawn: Tensor, generator: torch.Generator) -> Tensor:
+    """Returns random numbers in the shape of a weight; of one of a norm, ones."""
+    if weight.ndim == 1:
+        return torch.ones(weight.shape, dtype=weight.dtype)
+    first = int(torch.randint(len(drawn), (1,), generator=generator))
+    times = -(-(first + weight.numel()) // len(drawn))
+    return drawn.repeat(times)[first : first + weight.numel()].reshape(weight.shape).contiguous()
 
 
 def _pieces(weights: dict[str, Tensor], size: int) -> Iterator[dict[str, Tensor]]:
