@@ -182,6 +182,11 @@ def _check_usable(machine: Machine, build: TorchBuild) -> Finding:
         for gpu in build.gpus
     )
     found = f"{listed}; {build.title}, driver {driver_version(machine) or 'unknown'}"
+    if machine.wsl == 2:
+        found += (
+            "; WSL2 would take the machine's memory when the GPU's is full, and slow down without "
+            "a word, so torch is held to what is free"
+        )
     broken = [gpu for gpu in build.gpus if gpu.fault]
     if broken:
         remedy = (

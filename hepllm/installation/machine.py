@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hepllm.executor import usable_cores
+from hepllm.host import wsl_version
 
 _PATIENCE = 20.0
 """Seconds to wait for a program such as nvidia-smi."""
@@ -64,8 +65,4 @@ class Machine:
     @property
     def wsl(self) -> int:
         """1 or 2 in the Windows Subsystem for Linux of that version, 0 elsewhere."""
-        version = self.text("proc/version")
-        if "microsoft" not in version.lower():
-            return 0
-        # Version 1 writes "Microsoft" after the build number of Windows, without a kernel name.
-        return 2 if "WSL2" in version or "microsoft-standard" in version else 1
+        return wsl_version(self.root)

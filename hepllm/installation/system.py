@@ -10,15 +10,19 @@ from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
 
+from hepllm.host import available_memory, total_memory
 from hepllm.installation.findings import Finding
 from hepllm.installation.machine import Machine, existing_part
 
 GIB = 2**30
 
-_LARGE_MODEL = 10e9
-"""Bytes of weights that may exceed the memory of a common computer; 7B in 16 bits are 14.5e9."""
+QUANTIZED_SHARE = 0.3
+"""Size of NF4 weights, with embeddings in 16 bits, relative to 16-bit weights."""
 
-_LARGE_MODEL_MEMORY = 14 * GIB
+_PROCESS = 2 * GIB
+"""Python with its libraries, events, and the weights that are read just now."""
+_SHARE_OF_PROGRAMS = 0.9
+"""Most of the memory that the system can leave to one program."""
 _SMALL_SHARED_MEMORY = 256 * 2**20
 _SLOW = ("9p", "drvfs", "virtiofs")
 """File systems through which WSL reaches Windows' disks."""
@@ -49,31 +53,42 @@ def check_system(
     return Finding(name, "ok", found + (", WSL2" if machine.wsl else ""))
 
 
-def memory_limit(machine: Machine) -> tuple[int, int]:
-    """Returns total and available bytes of memory, of the machine or of the container."""
-    meminfo = dict(re.findall(r"^(\w+):\s+(\d+) kB", machine.text("proc/meminfo"), re.MULTILINE))
-    total, available = (int(meminfo.get(f"Mem{key}", 0)) << 10 for key in ("Total", "Available"))
-    for file in ("memory.max", "memory/memory.limit_in_bytes"):
-        limit = machine.text(f"sys/fs/cgroup/{file}")
-        if limit.isdigit() and 0 < int(limit) < total:
-            total, available = int(limit), min(available, int(limit))
-    return total, available
+def check_memory(machine: Machine, needed: float) -> Finding:
+    """Checks whether the free memory is enough for a model.
 
-
-def check_memory(machine: Machine, model_bytes: float) -> Finding:
-    """Checks whether the main memory is enough to load weights of ``model_bytes``."""
-    total, available = memory_limit(machine)
+    Args:
+        machine: machine to check.
+        needed: bytes of memory, from ``memory_of_model``.
+    """
+    total, available = total_memory(machine.root), available_memory(machine.root)
     found = f"{total / GIB:.1f} GiB, {available / GIB:.1f} GiB available"
     if machine.wsl:
         found += " (WSL2 takes half of the host's memory by default)"
-    if model_bytes < _LARGE_MODEL or total >= _LARGE_MODEL_MEMORY:
+    if needed <= available:
         return Finding("memory", "ok", found)
-    found += f"; loading a model of {model_bytes / 1e9:.1f} GB may need 14 GiB"
-    remedy = "add swap space, or use a machine with more memory"
+    found += f"; the model needs about {needed / GIB:.1f} GiB"
+    if needed <= _SHARE_OF_PROGRAMS * total:
+        return Finding("memory", "warning", found, "end other programs")
+    remedy = "use a machine with more memory, or a smaller model"
     if machine.wsl:
         file = "%UserProfile%\\.wslconfig"
-        remedy = f"set memory=14GB or more below [wsl2] in {file}, then: wsl --shutdown"
+        wanted = int(needed / _SHARE_OF_PROGRAMS / GIB) + 1
+        remedy = f"set memory={wanted}GB or more below [wsl2] in {file}, then: wsl --shutdown"
     return Finding("memory", "warning", found, remedy)
+
+
+def memory_of_model(size: float, *, quantized: bool, on_gpu: bool, element: int) -> float:
+    """Returns the bytes of main memory that loading and using a model takes.
+
+    Args:
+        size: bytes of its weights, in 16 bits.
+        quantized: whether they are quantised to 4 bits.
+        on_gpu: whether a GPU holds them, to which they are copied one by one.
+        element: bytes of a weight that is not quantised.
+    """
+    if on_gpu:
+        return _PROCESS
+    return _PROCESS + size * (QUANTIZED_SHARE if quantized else element / 2)
 
 
 def check_mounts(machine: Machine, folders: Iterable[Path]) -> Finding:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from hepllm.host import ROOT, available_memory, own_memory, total_memory, wsl_version
+from hepllm.model.devices import LEFT_TO_WINDOWS
+
 _GIB = 2**30
-_RAM_FOR_OTHERS = 0.1
-"""Share of the machine's memory that the system and other programs keep."""
+_RAM_FOR_OTHERS = 0.05
+"""Share of the machine's memory by which the system and other programs may still grow."""
 _PROCESS = _GIB
 """Python and its libraries, measured at 0.8 GiB with torch, transformers and a small dataset."""
 _WORKSPACE = _GIB // 4
@@ -49,7 +50,12 @@ class Capacity:
 
 
 def device_capacity(
-    device: torch.device, limit_gib: float | None, *, n_sharing: int = 1, uses_nccl: bool = False
+    device: torch.device,
+    limit_gib: float | None,
+    *,
+    n_sharing: int = 1,
+    uses_nccl: bool = False,
+    root: Path = ROOT,
 ) -> Capacity:
     """Asks a device for its memory.
 
@@ -58,15 +64,19 @@ def device_capacity(
         limit_gib: ``train.memory_limit_gib``, per process.
         n_sharing: processes of the training that share this machine's RAM; each has its own GPU.
         uses_nccl: whether gradients are exchanged with other GPUs, of this machine or another.
+        root: folder of ``proc`` and ``sys``.
     """
     limit = None if limit_gib is None else int(limit_gib * _GIB)
     if device.type != "cuda":
-        total = machine_memory()
-        free = int(total * (1 - _RAM_FOR_OTHERS)) // n_sharing
+        total = total_memory(root)
+        spare = max(0, available_memory(root) - int(_RAM_FOR_OTHERS * total))
+        # The loaded model is in what this process holds, and in the budget.
+        free = min(total, spare // n_sharing + own_memory(root))
         return Capacity("this machine's RAM", total, total - free, limit, _PROCESS, _FRAGMENTATION)
     free, total = torch.cuda.mem_get_info(device)
     taken = total - free - torch.cuda.memory_reserved(device)
     taken += _NCCL if uses_nccl else 0
+    taken += LEFT_TO_WINDOWS if wsl_version(root) == 2 else 0
     return gpu_capacity(torch.cuda.get_device_name(device), total, max(taken, 0), limit)
 
 
@@ -80,39 +90,3 @@ def cap_gpu_memory(device: torch.device, limit_gib: float | None) -> None:
     if device.type == "cuda" and limit_gib is not None:
         total = torch.cuda.get_device_properties(device).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, limit_gib * _GIB / total), device)
-
-
-def machine_memory(root: Path = Path("/")) -> int:
-    """Returns the bytes of RAM that this process may use, of the machine or its control group.
-
-    Batch systems and containers set such limits, and end a process that exceeds them.
-
-    Args:
-        root: folder of ``proc`` and ``sys``.
-    """
-    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min([installed, *_group_limits(root)])
-
-
-def _group_limits(root: Path) -> list[int]:
-    """Returns the memory limits of this process's control group and of all groups above it."""
-    try:
-        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
-    limits = []
-    for line in lines:
-        _, controllers, group = line.split(":", 2)
-        if controllers == "":  # version 2
-            base, file = root / "sys/fs/cgroup", "memory.max"
-        elif "memory" in controllers.split(","):
-            base, file = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
-        else:
-            continue
-        folder = base / group.lstrip("/")
-        for level in (folder, *folder.parents):
-            with suppress(OSError, ValueError):  # no file, or "max"
-                limits.append(int((level / file).read_text(encoding="utf-8")))
-            if level == base:
-                break
-    return limits

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from hepllm.errors import InputError
+from hepllm.host import wsl_version
 from hepllm.launcher import launched
 
 _NVIDIA, _DISPLAY_CONTROLLER = "0x10de", "0x03"
@@ -17,8 +18,17 @@ _NVIDIA, _DISPLAY_CONTROLLER = "0x10de", "0x03"
 _HIDDEN = ("", "-1", "NoDevFiles")
 """Values of CUDA_VISIBLE_DEVICES that hide all GPUs; batch systems write the last one."""
 
+_ON_THE_CPU = (
+    "on the CPU only small models train within hours: set backbone.device=cpu and "
+    "backbone.name=smollm2"
+)
+
 _FAST_FLOAT16 = (7, 0)
 """Volta, Turing; most of the Pascal cards before them compute at 1/64 of their rate in float16."""
+
+LEFT_TO_WINDOWS = 2**29
+"""Bytes of what the driver calls free that torch leaves alone on WSL2, for libraries beside it and
+for windows that open later."""
 
 _PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -83,15 +93,45 @@ def choose_device(
         return torch.device("cuda", launched(environ).local_rank)
     if wanted == "cuda":
         raise InputError(
-            "backbone.device: cuda was asked for, but torch finds no usable GPU; set it to cpu"
+            "backbone.device: cuda was asked for, but torch finds no usable GPU: 'hepllm doctor' "
+            f"explains why; {_ON_THE_CPU}"
         )
     present = () if is_gpu_hidden(environ) else traces()
     if present:
         raise InputError(
             f"backbone.device: there is a GPU, {present[0]}, but torch cannot use it: 'hepllm "
-            "doctor' explains why; to use the CPU, set backbone.device=cpu"
+            f"doctor' explains why; {_ON_THE_CPU}"
         )
     return torch.device("cpu")
+
+
+def prevent_spilling(device: torch.device, root: Path = Path("/")) -> int | None:
+    """Caps the memory of a GPU on WSL2, where more would come from the machine, and silently.
+
+    Windows then moves it back and forth, and steps take ten times as long or more. Its own setting
+    against that has no effect in WSL2 (https://github.com/microsoft/WSL/issues/11050). A lower cap
+    stays.
+
+    Args:
+        device: device that holds the model.
+        root: folder of ``proc``.
+
+    Returns:
+        The cap in bytes; None where none is needed.
+    """
+    if device.type != "cuda" or wsl_version(root) != 2:
+        return None
+    free, total = torch.cuda.mem_get_info(device)
+    cap = max(0, free + torch.cuda.memory_reserved(device) - LEFT_TO_WINDOWS)
+    earlier = torch.cuda.get_per_process_memory_fraction(device)
+    torch.cuda.set_per_process_memory_fraction(min(earlier, cap / total), device)
+    return cap
+
+
+def free_cached(device: torch.device) -> None:
+    """Gives back what torch keeps of a GPU's memory without using it; does nothing on a CPU."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def has_native_bfloat16(device: torch.device) -> bool:

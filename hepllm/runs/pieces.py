@@ -24,10 +24,11 @@ from hepllm.data.work_folder import Parts, WorkFolder
 from hepllm.errors import InputError, RunError
 from hepllm.executor import Retry, run_tasks, usable_cores
 from hepllm.files import write_errors
+from hepllm.host import available_memory
 from hepllm.logs import progress_bar
 from hepllm.model.inputs import ModelInputs
 from hepllm.runs.run_model import PieceScorer
-from hepllm.runs.scoring_workers import choose_workers, free_memory
+from hepllm.runs.scoring_workers import choose_workers
 
 LOG = logging.getLogger(__name__)
 
@@ -270,7 +271,7 @@ def _do(
             weights,
             threads=threads,
             cores=usable_cores(),
-            free=free_memory(),
+            free=available_memory(),
         )
     if workers > 1:
         yield from _in_workers(source, rest, task, settings, workers)

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
-from hepllm.learning.capacity import machine_memory
-
 START_SECONDS = 20.0
 """Time until a new worker scores: it imports torch and transformers and loads the model."""
 
@@ -39,17 +34,3 @@ def choose_workers(
     if workers < 2 or START_SECONDS + seconds / workers >= alone:
         return 1
     return workers
-
-
-def free_memory(root: Path = Path("/")) -> int:
-    """Returns the bytes of memory that are free on this machine, within its control group.
-
-    Args:
-        root: folder of ``proc`` and ``sys``.
-    """
-    limit = machine_memory(root)
-    for line in (root / "proc/meminfo").read_text(encoding="ascii").splitlines():
-        name, _, rest = line.partition(":")
-        if name == "MemAvailable":
-            return min(int(rest.split()[0]) * 1024, limit)
-    return min(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), limit)

@@ -21,9 +21,6 @@ from hepllm.installation.machine import Machine
 
 _WORK_FOLDERS = (Path(), Path("data"), Path("runs"))
 
-_QUANTIZED_SHARE = 0.3
-"""Size of NF4 weights, with embeddings in 16 bits, relative to 16-bit weights."""
-
 
 def examine(
     config: Config,
@@ -81,15 +78,31 @@ def _examine_model(
     yield _guarded("model", hub.check_model, weights)
     reachable, weights = hub.check_hub(weights)
     yield reachable
-    yield _guarded("memory", system.check_memory, machine, weights.n_bytes)
+    yield _guarded("memory", _check_memory, machine, config, weights.n_bytes, device)
     yield _guarded("mounts", system.check_mounts, machine, [*_WORK_FOLDERS, cache, hub_cache])
-    share = _QUANTIZED_SHARE if backbone.quantization == "nf4" else 0.0
+    share = system.QUANTIZED_SHARE if backbone.quantization == "nf4" else 0.0
     disk = partial(
         system.check_disk, download=weights.to_download, converted=share * weights.n_bytes
     )
     yield _guarded("disk", disk, machine, hub_cache, cache)
     if dry_run:
         yield _guarded("dry run", check_dry_run, config, weights)
+
+
+def _check_memory(machine: Machine, config: Config, n_bytes: float, device: str) -> Finding:
+    import torch
+
+    from hepllm.model.devices import choose_dtype
+
+    backbone = config.backbone
+    element = 2 if device == "cuda" else choose_dtype(backbone.dtype, torch.device("cpu")).itemsize
+    needed = system.memory_of_model(
+        n_bytes,
+        quantized=backbone.quantization == "nf4",
+        on_gpu=device == "cuda",
+        element=element,
+    )
+    return system.check_memory(machine, needed)
 
 
 def check_dry_run(config: Config, weights: hub.Weights) -> Finding:
@@ -107,7 +120,8 @@ def check_dry_run(config: Config, weights: hub.Weights) -> Finding:
         reason = str(error).partition("\n")[0]
         remedy = (
             "end other programs on the GPU; lower train.micro_batch_size, or leave it to the "
-            "budget: train.micro_batch_size=null backbone.gradient_checkpointing=auto"
+            "budget: train.micro_batch_size=null backbone.gradient_checkpointing=auto; or set "
+            "PYTORCH_ALLOC_CONF=expandable_segments:True in the environment"
         )
         return Finding("dry run", "problem", f"one step of {name}: {reason}", remedy)
     except HepllmError as error:

@@ -161,6 +161,14 @@ def test_a_usable_gpu_is_described(make_machine: MakeMachine) -> None:
         assert part in finding.found
 
 
+def test_on_wsl2_the_cap_is_told(make_machine: MakeMachine) -> None:
+    build = TorchBuild("2.13.0", "13.0", gpus=(RTX_3070,))
+    found = check_gpu(make_machine(WSL_CUDA), build, "auto").found
+    assert "torch is held to what is free" in found
+    elsewhere = {"proc/version": "Linux version 6.8.0-45-generic"}
+    assert "held to" not in check_gpu(make_machine(elsewhere), build, "auto").found
+
+
 def test_a_gpu_that_computes_nothing_is_a_problem(make_machine: MakeMachine) -> None:
     old = Gpu("GTX 1080", 8 * 2**30, 7 * 2**30, (6, 1), False, "no kernel image is available")
     finding = check_gpu(make_machine(), TorchBuild("2.13.0", "13.0", gpus=(RTX_3070, old)), "auto")

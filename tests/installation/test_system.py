@@ -13,13 +13,14 @@ from hepllm.installation.system import (
     check_mounts,
     check_shared_memory,
     check_system,
-    memory_limit,
+    memory_of_model,
 )
 
 MakeMachine = Callable[..., Machine]
 
 WSL1 = {"proc/version": "Linux version 4.4.0-19041-Microsoft (Microsoft@Microsoft.com)"}
 WSL2 = {"proc/version": "Linux version 5.15.153.1-microsoft-standard-WSL2"}
+LINUX = {"proc/version": "Linux version 6.8.0-45-generic"}
 MISTRAL = 14.5e9
 
 
@@ -57,28 +58,49 @@ def test_an_old_python_is_a_problem(make_machine: MakeMachine) -> None:
     assert ">=3.11" in finding.remedy
 
 
-def test_wsl2_with_half_of_16_gib_is_too_small_for_7b(make_machine: MakeMachine) -> None:
-    machine = make_machine(WSL2 | meminfo(7.6))
-    finding = check_memory(machine, MISTRAL)
-    assert finding.level == "warning"
-    assert "7.6 GiB, 3.8 GiB available" in finding.found
-    assert ".wslconfig" in finding.remedy
-    assert check_memory(machine, 0.27e9).level == "ok"
+def needed(*, quantized: bool, on_gpu: bool, element: int = 2) -> float:
+    return memory_of_model(MISTRAL, quantized=quantized, on_gpu=on_gpu, element=element)
 
 
-def test_outside_wsl_nobody_is_sent_to_wslconfig(make_machine: MakeMachine) -> None:
-    finding = check_memory(make_machine(meminfo(7.6)), MISTRAL)
+def test_a_gpu_takes_weights_one_by_one(make_machine: MakeMachine) -> None:
+    """Whatever their size: a laptop with half of its 8 GiB in WSL2 is enough."""
+    for quantized in (True, False):
+        finding = check_memory(
+            make_machine(WSL2 | meminfo(7.6)), needed(quantized=quantized, on_gpu=True)
+        )
+        assert finding.level == "ok"
+        assert "7.6 GiB, 3.8 GiB available" in finding.found
+
+
+def test_a_cpu_holds_the_weights(make_machine: MakeMachine) -> None:
+    whole = [needed(quantized=False, on_gpu=False, element=n) for n in (2, 4)]
+    assert whole[1] - whole[0] == pytest.approx(MISTRAL)
+    packed = needed(quantized=True, on_gpu=False)
+    assert 4 * 2**30 < packed < 7 * 2**30
+    assert check_memory(make_machine(meminfo(32)), whole[0]).level == "ok"
+    assert check_memory(make_machine(meminfo(16)), packed).level == "ok"
+    finding = check_memory(make_machine(meminfo(16)), whole[0])
     assert finding.level == "warning"
-    assert "wsl" not in finding.remedy
-    assert check_memory(make_machine(meminfo(15.4)), MISTRAL).level == "ok"
+    assert "a smaller model" in finding.remedy
+
+
+def test_what_others_hold_is_not_free(make_machine: MakeMachine) -> None:
+    finding = check_memory(make_machine(meminfo(8)), needed(quantized=True, on_gpu=False))
+    assert finding.level == "warning"
+    assert finding.remedy == "end other programs"
+
+
+def test_only_in_wsl_is_anybody_sent_to_wslconfig(make_machine: MakeMachine) -> None:
+    finding = check_memory(make_machine(WSL2 | meminfo(4)), needed(quantized=True, on_gpu=False))
+    assert "set memory=7GB or more below [wsl2]" in finding.remedy
+    plain = check_memory(make_machine(meminfo(4) | LINUX), needed(quantized=True, on_gpu=False))
+    assert "wsl" not in plain.remedy
 
 
 @pytest.mark.parametrize("file", ["memory.max", "memory/memory.limit_in_bytes"])
 def test_a_container_has_the_memory_of_its_limit(make_machine: MakeMachine, file: str) -> None:
-    machine = make_machine(meminfo(64) | {f"sys/fs/cgroup/{file}": f"{8 * 2**30}\n"})
-    assert memory_limit(machine) == (8 * 2**30, 8 * 2**30)
-    unlimited = make_machine(meminfo(64) | {f"sys/fs/cgroup/{file}": "max\n"})
-    assert memory_limit(unlimited)[0] == 64 * 2**30
+    limited = meminfo(64) | {f"sys/fs/cgroup/{file}": f"{8 * 2**30}\n"}
+    assert "8.0 GiB, 8.0 GiB available" in check_memory(make_machine(limited), 0).found
 
 
 MOUNTS = {

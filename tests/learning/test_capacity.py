@@ -1,71 +1,57 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 import torch
 
-from hepllm.learning.capacity import cap_gpu_memory, device_capacity, machine_memory
+from hepllm.learning.capacity import cap_gpu_memory, device_capacity
 
-INSTALLED = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+GIB = 2**30
 
 
-def tree(root: Path, files: dict[str, str]) -> Path:
-    for name, content in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(content)
+def machine(root: Path, *, available: int, own: int = 0, version: str = "Linux") -> Path:
+    """A machine of 16 GiB, as files below a folder."""
+    (root / "proc/self").mkdir(parents=True)
+    (root / "proc/version").write_text(version)
+    (root / "proc/meminfo").write_text(
+        f"MemTotal: {16 << 20} kB\nMemAvailable: {available << 20} kB\n"
+    )
+    (root / "proc/self/status").write_text(f"RssAnon: {own << 20} kB\n")
     return root
 
 
-def test_without_limits_it_is_what_is_installed(tmp_path: Path) -> None:
-    assert machine_memory(tmp_path) == INSTALLED
-    tree(
-        tmp_path,
-        {
-            "proc/self/cgroup": "0::/user.slice/job\n",
-            "sys/fs/cgroup/user.slice/job/memory.max": "max\n",
-        },
+@pytest.mark.parametrize(("available", "own"), [(14, 1), (6, 1), (2, 7), (0, 3)])
+def test_what_is_free_counts_and_what_this_process_holds(
+    tmp_path: Path, available: int, own: int
+) -> None:
+    """The loaded weights are in the budget, and are no longer free."""
+    root = machine(tmp_path, available=available, own=own)
+    found = device_capacity(torch.device("cpu"), None, root=root)
+    assert found.total == 16 * GIB
+    assert found.usable == max(0, available * GIB - int(0.05 * 16 * GIB)) + own * GIB
+    limited = device_capacity(torch.device("cpu"), 1.5, root=root)
+    assert limited.usable == min(found.usable, int(1.5 * GIB))
+
+
+def test_processes_of_a_machine_share_what_is_free(tmp_path: Path) -> None:
+    root = machine(tmp_path, available=10, own=1)
+    alone, third = (
+        device_capacity(torch.device("cpu"), None, n_sharing=n, root=root).usable for n in (1, 3)
     )
-    assert machine_memory(tmp_path) == INSTALLED
+    assert third - GIB == pytest.approx((alone - GIB) / 3, abs=1)
 
 
-def test_the_lowest_limit_of_the_groups_above_counts(tmp_path: Path) -> None:
-    tree(
-        tmp_path,
-        {
-            "proc/self/cgroup": "0::/slurm/job_7/step_0\n",
-            "sys/fs/cgroup/slurm/job_7/step_0/memory.max": "max\n",
-            "sys/fs/cgroup/slurm/job_7/memory.max": f"{2**30}\n",
-            "sys/fs/cgroup/slurm/memory.max": f"{2**31}\n",
-        },
-    )
-    assert machine_memory(tmp_path) == 2**30
-
-
-def test_the_first_version_of_control_groups(tmp_path: Path) -> None:
-    tree(
-        tmp_path,
-        {
-            "proc/self/cgroup": "5:cpu,cpuacct:/a\n4:memory:/docker/1\n",
-            "sys/fs/cgroup/memory/docker/1/memory.limit_in_bytes": f"{3 * 2**30}\n",
-            "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
-        },
-    )
-    assert machine_memory(tmp_path) == min(INSTALLED, 3 * 2**30)
-
-
-def test_ram_is_shared_with_the_system() -> None:
-    found = device_capacity(torch.device("cpu"), None)
-    assert found.total == machine_memory()
-    assert 0.5 * found.total < found.usable < found.total
-    assert device_capacity(torch.device("cpu"), 1.5).usable == min(found.usable, int(1.5 * 2**30))
-
-
-def test_processes_of_a_machine_share_its_ram() -> None:
-    alone, third = (device_capacity(torch.device("cpu"), None, n_sharing=n) for n in (1, 3))
-    assert third.total == alone.total
-    assert third.usable == alone.usable // 3
+def test_on_wsl2_a_gpu_leaves_something_to_windows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (3 * GIB, 8 * GIB))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 4 * GIB)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a card")
+    version = "5.15.153.1-microsoft-standard-WSL2"
+    root = machine(tmp_path, available=9, version=version)
+    found = device_capacity(torch.device("cuda", 0), None, root=root)
+    assert found.usable == 7 * GIB - GIB // 2
 
 
 @pytest.mark.parametrize(("n_sharing", "uses_nccl"), [(1, True), (2, True), (1, False), (2, False)])
@@ -73,7 +59,7 @@ def test_a_gpu_that_exchanges_gradients_has_less(
     monkeypatch: pytest.MonkeyPatch, n_sharing: int, uses_nccl: bool
 ) -> None:
     """Also where it is the only one of its machine."""
-    gib = 2**30
+    gib = GIB
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (3 * gib, 8 * gib))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 4 * gib)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a card")

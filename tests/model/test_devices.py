@@ -12,8 +12,10 @@ from hepllm.model.devices import (
     choose_device,
     choose_dtype,
     fastest_dtype,
+    free_cached,
     gpu_traces,
     is_gpu_hidden,
+    prevent_spilling,
 )
 
 
@@ -77,7 +79,7 @@ def test_a_gpu_has_its_number_which_memory_caps_want() -> None:
 
 
 def test_a_gpu_that_cannot_be_used_is_never_replaced_silently() -> None:
-    with pytest.raises(InputError, match=r"/dev/nvidia0, but .* set backbone\.device=cpu"):
+    with pytest.raises(InputError, match=r"/dev/nvidia0, but .* set backbone\.device=cpu and"):
         choose("auto", usable=False, present=True)
     for present in (True, False):
         with pytest.raises(InputError, match="cuda was asked for"):
@@ -141,3 +143,66 @@ def test_float16_on_gpus_that_are_fast_in_it_alone(
     capability: tuple[int, int] | None, native: bool, expected: torch.dtype
 ) -> None:
     assert fastest_dtype(capability, native_bfloat16=native) == expected
+
+
+class FakeCuda:
+    """Memory of a GPU of 8 GiB, of which this process holds 1 and others 2."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, fraction: float = 1.0) -> None:
+        self.fraction, self.is_emptied = fraction, False
+        for name in (
+            *("mem_get_info", "memory_reserved", "empty_cache"),
+            *("get_per_process_memory_fraction", "set_per_process_memory_fraction"),
+        ):
+            monkeypatch.setattr(torch.cuda, name, getattr(self, name))
+
+    def mem_get_info(self, _: torch.device) -> tuple[int, int]:
+        return 5 * 2**30, 8 * 2**30
+
+    def memory_reserved(self, _: torch.device) -> int:
+        return 2**30
+
+    def get_per_process_memory_fraction(self, _: torch.device) -> float:
+        return self.fraction
+
+    def set_per_process_memory_fraction(self, fraction: float, _: torch.device) -> None:
+        self.fraction = fraction
+
+    def empty_cache(self) -> None:
+        self.is_emptied = True
+
+
+WSL2 = {"proc/version": "Linux version 5.15.153.1-microsoft-standard-WSL2"}
+
+
+def test_on_wsl2_a_gpu_does_not_spill_into_the_machines_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda, root = FakeCuda(monkeypatch), write(tmp_path, WSL2)
+    assert prevent_spilling(torch.device("cuda", 0), root) == 11 * 2**29
+    assert cuda.fraction == 5.5 / 8
+    cuda = FakeCuda(monkeypatch, fraction=0.5)  # train.memory_limit_gib
+    prevent_spilling(torch.device("cuda", 0), root)
+    assert cuda.fraction == 0.5
+
+
+def test_elsewhere_no_cap_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = FakeCuda(monkeypatch)
+    assert prevent_spilling(torch.device("cuda", 0), tmp_path) is None
+    assert prevent_spilling(torch.device("cpu"), write(tmp_path, WSL2)) is None
+    assert cuda.fraction == 1.0
+
+
+def test_what_loading_took_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = FakeCuda(monkeypatch)
+    free_cached(torch.device("cpu"))
+    assert not cuda.is_emptied
+    free_cached(torch.device("cuda", 0))
+    assert cuda.is_emptied
+
+
+def test_a_missing_gpu_is_no_reason_to_train_7b_on_the_cpu() -> None:
+    with pytest.raises(InputError) as refused:
+        choose("cuda", usable=False, present=False)
+    assert "hepllm doctor" in str(refused.value)
+    assert "backbone.device=cpu and backbone.name=smollm2" in str(refused.value)

@@ -28,7 +28,7 @@ from hepllm.runs.folder import Run, open_run
 from hepllm.runs.kept_scores import KeptScores, hash_events
 from hepllm.runs.pieces import PieceTask, cut_parts
 from hepllm.runs.run_model import PieceScorer, RunModel
-from hepllm.runs.scoring_workers import choose_workers, free_memory
+from hepllm.runs.scoring_workers import choose_workers
 from hepllm.stages.evaluate import evaluate
 
 pytestmark = pytest.mark.usefixtures("undrawn_figures")
@@ -319,13 +319,6 @@ def test_workers_start_where_they_pay_and_fit() -> None:
     assert workers(90.0, threads=2, cores=2) == 1
     assert workers(600.0, threads=2, cores=2) == 2
     assert choose_workers(3, 3600.0, GIB, threads=1, cores=16, free=64 * GIB) == 3
-
-
-def test_free_memory_is_that_of_the_machine(tmp_path: Path) -> None:
-    (tmp_path / "proc").mkdir()
-    (tmp_path / "proc/meminfo").write_text("MemTotal: 9 kB\nMemAvailable:    2048 kB\n")
-    assert free_memory(tmp_path) == 2048 * 1024
-    assert free_memory() > 0
 
 
 def test_workers_are_chosen_by_the_first_piece(
