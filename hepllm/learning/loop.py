@@ -205,6 +205,7 @@ class _Loop:
                 trainer.data.validation,
                 trainer.plan.evaluation,
                 hypothesis=trainer.data.validation_hypothesis,
+                log_odds=trainer.log_odds,
                 on_batch=self.stop.check,
                 team=trainer.team,
             )

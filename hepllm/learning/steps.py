@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -177,15 +178,31 @@ class Trainer:
             return weight
         return weight * balanced_class_weights(self.data.targets, weight)
 
+    @cached_property
+    def log_odds(self) -> float:
+        """Logarithm of signal over background in the loss: what events that tell nothing score.
+
+        With hypotheses, some of the signal is shown as background (``wrong_share``).
+        """
+        weight, targets = np.abs(self.event_weights), self.data.targets
+        if self.data.truth is not None:
+            targets = targets * (1 - self.plan.train.hypothesis.wrong_share)
+        signal, background = (float((weight * part).sum()) for part in (targets, 1 - targets))
+        return math.log(signal / background) if signal > 0 and background > 0 else 0.0
+
     def is_logged(self, done: int) -> bool:
         """Returns whether scalars are recorded after ``done`` steps."""
         return done % self.plan.train.log_every == 0 or done == self.total_steps
 
     def is_validated(self, done: int) -> bool:
-        """Returns whether a validation follows after ``done`` steps."""
-        per_epoch = len(self.data.train) // self.batch_size
-        every = max(1, per_epoch // self.plan.train.validations_per_epoch)
-        return done % every == 0 or done == self.total_steps
+        """Returns whether a validation follows after ``done`` steps.
+
+        Those of an epoch are spread as evenly as whole steps allow; there are no more than steps.
+        """
+        per_epoch = max(1, len(self.data.train) // self.batch_size)
+        often = min(self.plan.train.validations_per_epoch, per_epoch)
+        is_due = done * often // per_epoch > (done - 1) * often // per_epoch
+        return is_due or done == self.total_steps
 
     def is_checkpointed(self, done: int) -> bool:
         """Returns whether a checkpoint is due after ``done`` steps, even without a new best."""

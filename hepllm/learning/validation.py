@@ -50,6 +50,7 @@ def validate(
     config: EvaluationConfig,
     *,
     hypothesis: Hypotheses | None = None,
+    log_odds: float = 0.0,
     on_batch: Callable[[int], object] | None = None,
     team: Team = ALONE,
 ) -> Validation:
@@ -57,7 +58,8 @@ def validate(
 
     Each process of ``team`` scores its part. Calls ``on_batch`` after each batch, and restores the
     train or eval mode of the classifier. ``hypothesis`` is what each event is shown with, from
-    ``assign_own``; None: the open one for all.
+    ``assign_own``; None: the open one for all. ``log_odds`` is the logarithm of signal over
+    background in the training.
 
     Raises:
         RunError: if the events are all of one class.
@@ -84,7 +86,7 @@ def validate(
         sic = sic_at(curve, eps_s, config.min_background).sic
         if sic is not None:
             found[f"sic_at_{eps_s}"] = sic
-    warn_if_collapsed(found["predicted_signal"], float(events.is_signal.mean()))
+    warn_if_collapsed(scores, events.is_signal, log_odds)
     if classifier.nfa is not None:
         # Exchanges the adapter's numbers between events; the scores must change.
         written = encoder.with_text(inputs.take(slice(_REACTION_EVENTS)))

@@ -7,7 +7,7 @@ import logging
 import numpy as np
 import torch
 
-from hepllm.arrays import Floats
+from hepllm.arrays import Bools, Floats
 from hepllm.errors import RunError
 from hepllm.learning.optimizers import OptimizerGroup
 from hepllm.model.classifier import EventClassifier
@@ -39,18 +39,27 @@ def refuse_loss(step: int, loss: float, classifier: EventClassifier, inputs: Mod
     raise RunError(f"step {step}: the loss is {loss}; {_culprit(classifier, inputs)}")
 
 
-def warn_if_collapsed(predicted_signal: float, true_signal: float) -> bool:
+def warn_if_collapsed(scores: Floats, is_signal: Bools, log_odds: float) -> bool:
     """Warns, and returns True, if a model assigns nearly all validation events to one class.
 
-    ``predicted_signal`` is the share of events with a positive score.
+    Each class is looked at alone, because there may be little signal in a validation. And with
+    little signal in the training, right scores of most signal are negative: an event is called
+    signal here if the model finds it more signal-like than before it has seen it.
+
+    Args:
+        scores: shape (N,), logit of signal minus logit of background.
+        is_signal: shape (N,).
+        log_odds: logarithm of signal over background in the training.
     """
-    both_classes = _COLLAPSED < true_signal < 1 - _COLLAPSED
-    if both_classes and not _COLLAPSED < predicted_signal < 1 - _COLLAPSED:
+    called = scores > log_odds
+    shares = [float(called[one].mean()) for one in (is_signal, ~is_signal) if one.any()]
+    if len(shares) == 2 and (max(shares) < _COLLAPSED or min(shares) > 1 - _COLLAPSED):
         LOG.warning(
-            "the model calls %.1f %% of the validation events signal (true: %.1f %%): it has "
-            "collapsed to one class; lower the learning rates or check the input features",
-            100 * predicted_signal,
-            100 * true_signal,
+            "the model finds %.1f %% of the signal and %.1f %% of the background of the validation "
+            "more signal-like than the average training event: it has collapsed to one class; "
+            "lower the learning rates or check the input features",
+            100 * shares[0],
+            100 * shares[1],
         )
         return True
     return False

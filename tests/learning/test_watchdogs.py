@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from hepllm.arrays import Bools, Floats
 from hepllm.config import Config
+from hepllm.data.dataset import EventTable
 from hepllm.errors import RunError
 from hepllm.learning.loop import TrainingResult
 from hepllm.learning.optimizers import build_groups
-from hepllm.learning.steps import TrainingData
+from hepllm.learning.plan import TrainingPlan
+from hepllm.learning.steps import Trainer, TrainingData
 from hepllm.learning.watchdogs import warn_if_collapsed, warn_if_numbers_ignored
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import PromptEncoder
@@ -23,16 +26,77 @@ Make = Callable[[Config], tuple[EventClassifier, PromptEncoder]]
 Train = Callable[..., TrainingResult]
 
 
+def spread(signal: float, background: float, n_signal: int = 500) -> tuple[Floats, Bools]:
+    """Scores of 1,000 events, normally distributed around the means of both classes."""
+    is_signal = np.arange(1000) < n_signal
+    noise = np.random.default_rng(1).normal(size=1000)
+    return np.where(is_signal, signal, background) + noise, is_signal
+
+
 @pytest.mark.parametrize(
-    ("predicted", "true", "warns"),
-    [(0.0, 0.5, True), (1.0, 0.5, True), (0.5, 0.5, False), (0.001, 0.001, False)],
+    ("scores", "odds", "warns"),
+    [
+        (spread(1.0, -1.0), 1.0, False),
+        (spread(-9.0, -9.0), 1.0, True),
+        (spread(9.0, 9.0), 1.0, True),
+        (spread(-6.0, -8.0), 0.001, False),  # right after a training with little signal
+        (spread(-7.0, -7.0), 0.001, False),  # nothing learnt is no collapse
+        (spread(-15.0, -16.0), 0.001, True),
+        (spread(8.0, -8.0, n_signal=10), 1.0, False),  # little signal in the validation
+        (spread(-9.0, -9.0, n_signal=10), 1.0, True),
+        (spread(-9.0, -9.0, n_signal=0), 1.0, False),  # of one class: nothing can be said
+    ],
 )
 def test_collapse(
-    predicted: float, true: float, warns: bool, caplog: pytest.LogCaptureFixture
+    scores: tuple[Floats, Bools], odds: float, warns: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, logger="hepllm"):
-        assert warn_if_collapsed(predicted, true) is warns
+        assert warn_if_collapsed(*scores, np.log(odds)) is warns
     assert ("collapsed" in caplog.text) is warns
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ((), 0.0),
+        (("train.loss.class_weights=balanced",), 0.0),
+        (("train.balance=natural",), np.log(10 / 54)),
+    ],
+)
+def test_the_log_odds_are_those_of_the_loss(
+    changes: tuple[str, ...],
+    expected: float,
+    event_table: Callable[..., EventTable],
+    tiny_config: Callable[..., Config],
+) -> None:
+    config = tiny_config(*changes)
+    table = event_table(128, config.train.feature_names())
+    signal, background = np.flatnonzero(table.label == 1), np.flatnonzero(table.label == 0)
+    chosen = np.r_[signal[:10], background[:54]] if changes else np.arange(128)
+    data = TrainingData(table.take(chosen), table)
+    trainer = Trainer(None, None, data, TrainingPlan.of(config), ())  # type: ignore[arg-type]
+    assert trainer.log_odds == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("n_events", [8, 15, 16, 24, 31, 100])
+@pytest.mark.parametrize("often", [1, 2, 5, 8, 40])
+def test_an_epoch_has_as_many_validations_as_are_set(
+    n_events: int,
+    often: int,
+    event_table: Callable[..., EventTable],
+    tiny_config: Callable[..., Config],
+) -> None:
+    config = tiny_config(
+        f"train.validations_per_epoch={often}", "train.batch_size=1", "train.epochs=3"
+    )
+    table = event_table(n_events, config.train.feature_names())
+    data = TrainingData(table, table)
+    trainer = Trainer(None, None, data, TrainingPlan.of(config), ())  # type: ignore[arg-type]
+    due = [step for step in range(1, 3 * n_events + 1) if trainer.is_validated(step)]
+    assert len(due) == 3 * min(often, n_events)
+    assert due[-1] == trainer.total_steps == 3 * n_events
+    gaps = np.diff([0, *due])
+    assert gaps.max() - gaps.min() <= 1
 
 
 def test_scores_that_ignore_the_numbers(caplog: pytest.LogCaptureFixture) -> None:
@@ -76,7 +140,7 @@ def test_a_model_of_one_answer_is_noticed(
     made = make(config)
     made[0].register_forward_hook(lambda *args: args[-1] + torch.tensor([50.0, 0.0]))
     train(made, data, config, tmp_path)
-    assert "calls 0.0 % of the validation events signal (true: 50.0 %)" in caplog.text
+    assert "finds 0.0 % of the signal and 0.0 % of the background" in caplog.text
 
 
 @pytest.mark.parametrize(
