@@ -67,7 +67,9 @@ def _gpu_failure(error: RuntimeError) -> str | None:
         return (
             "the GPU's memory is full: lower train.micro_batch_size (to train) or "
             "evaluation.batch_size (to score or explain), or set train.memory_limit_gib to what is "
-            "really free; continue a training with --resume"
+            "really free; where gaps waste memory, start with "
+            "PYTORCH_ALLOC_CONF=expandable_segments:True in the environment; continue a training "
+            "with --resume"
         )
     if kind == "AcceleratorError" or reason.startswith("CUDA error"):
         return f"the GPU failed: {reason}; find the cause with 'hepllm doctor'"

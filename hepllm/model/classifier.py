@@ -12,6 +12,12 @@ from torch import Tensor, nn
 from hepllm.config import FusionConfig
 from hepllm.model.adapter.fusion import NumericFusionAdapter
 from hepllm.model.backbone import Backbone, causal_model
+from hepllm.model.devices import free_cached
+from hepllm.model.embeddings import (
+    check_embeddings_suffice,
+    embedding_rms,
+    keep_output_rows,
+)
 from hepllm.model.inputs import ModelInputs
 from hepllm.model.packed_pass import encode_packed, prepare_packing
 from hepllm.model.packing import PackedPrompts
@@ -24,7 +30,8 @@ class EventClassifier(nn.Module):
     """A language model with LoRA weights that reads prompt tokens and the NFA's soft tokens.
 
     Multiplies only the last position with the output matrix, and only with the rows of the label
-    words. It generates no text, so no answer needs parsing.
+    words; the other rows are freed, unless they are embeddings too. It generates no text, so no
+    answer needs parsing.
 
     Args:
         backbone: the language model.
@@ -40,6 +47,7 @@ class EventClassifier(nn.Module):
         self.nfa = nfa
         self.autocast_dtype = backbone.autocast_dtype
         self.label_tokens = tuple(label_tokens)
+        self._output_rows = keep_output_rows(causal_model(backbone.model), self.label_tokens)
         self._fusion_gain = 1.0
         self._said: set[str] = set()
         self._is_prepared = False
@@ -168,7 +176,7 @@ class EventClassifier(nn.Module):
     def _read(self, hidden: Tensor) -> Tensor:
         """Returns the logits of the label words after last tokens, shape (B, 2), float32."""
         output = causal_model(self.language_model).get_output_embeddings().weight
-        logits: Tensor = hidden.float() @ output[list(self.label_tokens)].float().T
+        logits: Tensor = hidden.float() @ output[list(self._output_rows)].float().T
         return logits
 
     def _shares_prefix(self, n_shared: int, n_tokens: int, n_events: int) -> bool:
@@ -212,14 +220,20 @@ def build_classifier(
 
     Only ``seed`` decides the adapter's initial weights; ``PromptEncoder`` finds ``label_tokens``.
     With ``reads_hypotheses`` the adapter encodes the masses of hypotheses.
+
+    Raises:
+        InputError: if the language model reads more of a word than its embedding.
     """
-    nfa = None
+    nfa, causal = None, causal_model(backbone.model)
+    check_embeddings_suffice(causal, backbone.autocast_dtype)
     if fusion.enabled:
-        embeddings = causal_model(backbone.model).get_input_embeddings().weight
-        rms = float(embeddings.detach().float().square().mean().sqrt())
+        hidden_size = causal.get_input_embeddings().weight.shape[1]
+        rms = embedding_rms(causal)
         torch.manual_seed(seed)
         nfa = NumericFusionAdapter(
-            names, embeddings.shape[1], rms, fusion, reads_hypotheses=reads_hypotheses
+            names, hidden_size, rms, fusion, reads_hypotheses=reads_hypotheses
         )
         nfa.to(backbone.device)
-    return EventClassifier(backbone, nfa, label_tokens)
+    classifier = EventClassifier(backbone, nfa, label_tokens)
+    free_cached(backbone.device)
+    return classifier

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from hepllm.config import FusionConfig, PromptConfig
-from hepllm.errors import RunError
+from hepllm.errors import InputError, RunError
 from hepllm.hypotheses.hypothesis import OPEN, Hypothesis
 from hepllm.model.adapter.fusion import count_soft_tokens
 from hepllm.model.inputs import ModelInputs
@@ -24,7 +24,6 @@ from hepllm.model.prompts import FUSION_MARK, LABEL_WORDS, pieces, question, spl
 
 _CUE_OF_EVENTS = "class:"
 """Words that end a question, after which label words are tokenised; a soft token follows them."""
-_SENTENCEPIECE_START = "<s>"
 _PROBES = (math.nan, -1.0, 0.0, 1.0, 1e5)
 """Values whose texts differ from their first character on."""
 
@@ -74,6 +73,21 @@ class TextToken:
     soft: bool = False
 
 
+def start_tokens(tokenizer: Any) -> list[int]:
+    """Returns what a tokenizer puts before each text: <s>, <bos>, <|begin_of_text|>, or nothing.
+
+    A model that was trained with such a token computes badly without it. Whether there is one, the
+    tokenizer's own rules for texts decide: having a name for it (SmolLM2, Qwen) is not enough.
+    """
+    plain, whole = (
+        tokenizer([_CUE_OF_EVENTS], add_special_tokens=special)["input_ids"][0]
+        for special in (False, True)
+    )
+    places = range(len(whole) - len(plain) + 1)
+    found = (whole[:place] for place in places if whole[place : place + len(plain)] == plain)
+    return list(next(found, []))
+
+
 class PromptEncoder:
     """Writes events as prompts and tokenises them.
 
@@ -94,9 +108,13 @@ class PromptEncoder:
         self._features = tuple(names)
         self._printed = prompt.printed_features(names, fusion)
         self._n_soft = count_soft_tokens(names, fusion)
-        pad = tokenizer.pad_token_id
-        self._filler = pad if pad is not None else tokenizer.eos_token_id
+        # Templates contain it already.
+        self._start = [] if prompt.chat_template else start_tokens(tokenizer)
+        if prompt.chat_template:
+            _check_template(tokenizer)
         self.label_tokens = self._find_label_tokens()
+        # Not the token for padding: a model need not have it, or know it.
+        self._filler = self.label_tokens[0]
         self._prefix = self._find_prefix()
 
     @property
@@ -148,7 +166,7 @@ class PromptEncoder:
     def locate(self, text: str) -> list[TextToken]:
         """Returns the tokens of a prompt from ``write``, as in ``encode``, with their positions."""
         before, mark, after = text.partition(FUSION_MARK)
-        tokens = [TextToken(token, 0, 0) for token in self._bos()]
+        tokens = [TextToken(token, 0, 0) for token in self._start]
         start = 0
         for words, mass_mark, _ in split_at_masses(before):
             tokens += self._located(words.rstrip(" ") if mass_mark else words, start)
@@ -242,7 +260,7 @@ class PromptEncoder:
         )
         found = []
         for part in parts:
-            tokens, places, masses = self._bos(), [], []
+            tokens, places, masses = list(self._start), [], []
             for _, mark, mass in part:
                 tokens = tokens + next(ids)
                 if mark:
@@ -256,7 +274,7 @@ class PromptEncoder:
         halves = [text.partition(FUSION_MARK) for text in texts]
         before = self._token_ids([half[0] for half in halves])
         after = self._token_ids([half[2] for half in halves]) if self._n_soft else None
-        start = self._bos()
+        start = self._start
         filler = [self._filler] * self._n_soft
         rows = [
             start + ids + (filler + after[index] if after is not None else [])
@@ -282,18 +300,13 @@ class PromptEncoder:
         texts = [self.write(dict.fromkeys(self._printed, value)) for value in _PROBES]
         heads = self._token_ids([text.partition(FUSION_MARK)[0] for text in texts])
         columns = takewhile(lambda column: len(set(column)) == 1, zip(*heads, strict=False))
-        return self._bos() + [column[0] for column in columns]
+        return self._start + [column[0] for column in columns]
 
     def _token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         if not any(texts):
             return [[] for _ in texts]
         ids: list[list[int]] = self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]
         return ids
-
-    def _bos(self) -> list[int]:
-        """Returns the start token of SentencePiece models; their templates contain it already."""
-        needs_bos = self._tokenizer.bos_token == _SENTENCEPIECE_START and not self._chat_template
-        return [self._tokenizer.bos_token_id] if needs_bos else []
 
     def _find_label_tokens(self) -> tuple[int, int]:
         """Returns the first tokens of the label words after the cue.
@@ -313,3 +326,19 @@ class PromptEncoder:
             )
         background, signal = tokens
         return background, signal
+
+
+def _check_template(tokenizer: Any) -> None:
+    """Raises InputError if a tokenizer has no chat template for the words of one user."""
+    try:
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": _CUE_OF_EVENTS}],
+            tokenize=False,
+            add_generation_prompt=True,
+        )
+    except Exception as error:  # a template is a program of its author
+        reason = " ".join(str(error).split())[:150]
+        raise InputError(
+            "prompt.chat_template: the tokenizer of this model has no chat template for a single "
+            f"user message ({reason}); set prompt.chat_template=false"
+        ) from error

@@ -19,8 +19,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import hf_hub_download
 from safetensors import SafetensorError
-from transformers import AutoConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from hepllm.files import file_digest
 
@@ -35,11 +36,15 @@ _LONGEST_WRITE = 3600.0
 """Seconds without a write after which an unfinished copy is abandoned."""
 
 
-def model_identity(source: str) -> dict[str, Any] | None:
+def model_identity(
+    source: str, *, local_files_only: bool = False, **_: Any
+) -> dict[str, Any] | None:
     """Identifies the present state of a model's files.
 
     Args:
         source: a folder, or a name on the model hub.
+        local_files_only: whether to ask the cache alone; further options of the loaders of
+            transformers change nothing.
 
     Returns:
         The folder with names, sizes and times of its files, or the hub's name and commit; None
@@ -56,10 +61,10 @@ def model_identity(source: str) -> dict[str, Any] | None:
             "folder": str(folder.resolve()),
             "files": [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats],
         }
-    commit = getattr(
-        AutoConfig.from_pretrained(source, trust_remote_code=False), "_commit_hash", None
-    )
-    return {"hub": source, "commit": commit} if commit else None
+    # The cache has a folder for each commit: .../snapshots/<commit>/config.json
+    file = Path(hf_hub_download(source, "config.json", local_files_only=local_files_only))
+    is_commit = re.fullmatch(r"[0-9a-f]{40}", file.parent.name) is not None
+    return {"hub": source, "commit": file.parent.name} if is_commit else None
 
 
 class QuantizedCache:

@@ -14,6 +14,7 @@ from hepllm.errors import InputError
 from hepllm.executor import resolve_threads
 from hepllm.hypotheses.hypothesis import OPEN, Hypothesis
 from hepllm.learning.checkpoint import best_checkpoint
+from hepllm.model.backbone import check_backbone
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import PromptEncoder
 from hepllm.model.inputs import ModelInputs
@@ -143,6 +144,7 @@ def load_predictor(
     config = config or run.config
     best_checkpoint(run.checkpoints)  # to fail before the boosting of a cascade is fitted
     torch.set_num_threads(resolve_threads(config.train.threads))
+    check_backbone(run.config.backbone)
     found = Predictor(RunModel(run, config.evaluation.batch_size), config)
     if hypothesis is not None:
         found = found.asking(hypothesis)

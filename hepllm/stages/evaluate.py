@@ -17,6 +17,7 @@ from hepllm.data.dataset import Dataset
 from hepllm.errors import InputError
 from hepllm.executor import resolve_threads
 from hepllm.files import locked, write_errors
+from hepllm.model.backbone import check_backbone
 from hepllm.physics.sources import MasterKey
 from hepllm.report.sets import EvaluatedSet
 from hepllm.runs.asking import ask
@@ -87,6 +88,7 @@ def evaluate(
         one.selecting(config.evaluation.select) for one in (run, *map(open_run, compare))
     )
     others = name_retrained(run, retrained_runs)
+    check_backbone(run.config.backbone)  # before a black box is clustered
     sets = collect_sets(
         run,
         dataset=dataset,

@@ -37,6 +37,7 @@ from hepllm.learning.presentation import assign_own
 from hepllm.learning.schedule import count_steps
 from hepllm.learning.steps import TrainingData
 from hepllm.logs import progress_bar
+from hepllm.model.backbone import check_backbone
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.devices import choose_device
 from hepllm.model.encoding import PromptEncoder
@@ -99,6 +100,7 @@ def train(dataset_folder: Path, output: Path, config: Config, *, overwrite: bool
         with team.together():
             if team.is_first:
                 _check_output(output, overwrite)
+            check_backbone(config.backbone)
             dataset = read_dataset(dataset_folder)
             dataset = dataset.with_variables(config.preprocess.variables())
             data = _load_data(dataset, config)
@@ -154,6 +156,7 @@ def resume(
         )
     with join(config.backbone.device) as team:
         with team.together():
+            check_backbone(config.backbone)
             data = _load_data(run.dataset(), config)
         record = _record(run.record.dataset, run.record.dataset_digest, data, run.record.starts)
         resume_from = newest_checkpoint(run.checkpoints)

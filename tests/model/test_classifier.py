@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hepllm.config import Config
-from hepllm.model.backbone import causal_model
+from hepllm.model.backbone import causal_model, load_backbone
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import PromptEncoder
 from hepllm.model.inputs import ModelInputs
@@ -45,7 +45,8 @@ def test_logits_are_those_of_the_whole_model_at_the_last_position(loaded: Loaded
         for event, positions in enumerate(prompts.fusion_positions.tolist()):
             for token, position in enumerate(positions):
                 embeddings[event, position] = soft[event, token]
-        full = causal(inputs_embeds=embeddings).logits[:, -1]
+        whole = causal_model(load_backbone(config.backbone, config.seed).model.eval())
+        full = whole(inputs_embeds=embeddings).logits[:, -1]
     expected = full[:, list(classifier.label_tokens)]
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
 

@@ -241,7 +241,7 @@ def test_label_words_that_begin_alike_are_refused(tiny_config: Callable[..., Con
         """Knows one token for everything after the colon."""
 
         pad_token_id = 0
-        bos_token = None
+        eos_token_id = None
 
         def __call__(self, texts: list[str], **_: object) -> dict[str, list[list[int]]]:
             return {"input_ids": [[1] * text.count(":") + [2] * text.count(" ") for text in texts]}

@@ -271,7 +271,8 @@ def test_checkpointing_changes_no_gradient(load: Load, dropout: float) -> None:
 def test_only_the_last_position_meets_only_two_rows_of_the_output_matrix(load: Load) -> None:
     classifier, encoder, config = load("tiny-random")
     causal = causal_model(classifier.language_model)
-    vocabulary = causal.get_output_embeddings().weight.shape[0]
+    vocabulary = causal.get_input_embeddings().weight.shape[0]
+    assert causal.get_output_embeddings().weight.shape[0] == 2
     causal.get_output_embeddings().register_forward_hook(lambda *_: pytest.fail("all rows"))
     forward, passage = forward_of(classifier, encoder, config, 4)
     with live_memory.LiveBytes() as live:

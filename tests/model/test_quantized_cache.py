@@ -201,7 +201,11 @@ def test_what_killed_processes_left_is_removed(load: Load, copies: Path) -> None
 
 
 def test_a_hub_model_is_known_by_its_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    configs = iter([SimpleNamespace(_commit_hash="abc"), SimpleNamespace(_commit_hash=None)])
-    monkeypatch.setattr(module.AutoConfig, "from_pretrained", lambda *_, **__: next(configs))
-    assert module.model_identity("someone/model") == {"hub": "someone/model", "commit": "abc"}
-    assert module.model_identity("someone/model") is None
+    commit = "0123456789" * 4
+    for folder, expected in (
+        (f"models--someone--model/snapshots/{commit}", {"hub": "someone/model", "commit": commit}),
+        ("somewhere/else", None),
+    ):
+        file = f"/cache/{folder}/config.json"
+        monkeypatch.setattr(module, "hf_hub_download", lambda *_, file=file, **__: file)
+        assert module.model_identity("someone/model") == expected

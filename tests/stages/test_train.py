@@ -295,6 +295,22 @@ def test_a_run_folder_that_cannot_be_made_is_told_before_the_model_is_loaded(
         train(folder / "data" / "rnd", tmp_path / "file" / "run", config, overwrite=False)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_the_device_and_the_model_are_looked_for_before_events_are_read(
+    folder: Path, config: Config, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("hepllm.stages.train._load_data")
+    for change, told in (
+        ("backbone.device=cuda", "cuda was asked for"),
+        ("backbone.name=/no/such/model", "no such folder"),
+    ):
+        wrong = override_config(config, [change])
+        with pytest.raises(InputError, match=told):
+            train(folder / "data" / "rnd", tmp_path / "run", wrong, overwrite=False)
+    with pytest.raises(InputError, match="cuda was asked for"):
+        resume(trained, ["backbone.device=cuda"])
+
+
 def test_events_in_two_splits_stop_the_training(
     folder: Path, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,6 +60,7 @@ def mistral_tokenizer() -> Any:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     if len(tokenizer) != MISTRAL_TOKENS:
         raise RuntimeError(f"{file}: {len(tokenizer)} tokens were read, not {MISTRAL_TOKENS}")
+    tokenizer.add_bos_token = True  # as its tokenizer_config.json on the hub has it
     tokenizer.chat_template = MISTRAL_TEMPLATE
     return tokenizer
 
