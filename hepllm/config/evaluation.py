@@ -223,8 +223,10 @@ class EvaluationConfig(Section):
     cascade: Annotated[float, Field(gt=0, le=1)] | None = setting(
         None, "Share of the background that the boosting leaves to the model; null: all events"
     )
-    calibration: Literal["none", "temperature", "platt", "isotonic"] = setting(
-        "platt", "Map from scores to probabilities, fitted to validation events"
+    calibration: Literal["auto", "none", "temperature", "platt", "beta", "isotonic"] = setting(
+        "auto",
+        "Map from scores to probabilities, fitted to validation events; auto: the one of the least "
+        "loss in cross-validation",
     )
     prior: Literal["training", "estimate"] | Probability = setting(
         "training", "Signal fraction that probabilities assume; estimate: from the sample's scores"

@@ -18,8 +18,9 @@ from sklearn.linear_model import LogisticRegression
 from hepllm.arrays import Bools, Floats
 from hepllm.errors import InputError
 from hepllm.evaluation.scores import ScoredEvents
+from hepllm.records import Record
 
-Method = Literal["none", "temperature", "platt", "isotonic"]
+Method = Literal["none", "temperature", "platt", "beta", "isotonic"]
 
 logger = logging.getLogger(__name__)
 
@@ -29,23 +30,40 @@ _LEAST_PRIOR = 1e-12
 """Lower limit of a prior, because an estimate may be 0, which has no logit."""
 
 
+class MapLoss(Record):
+    """What a map does to validation events that it was not fitted to."""
+
+    method: str
+    """Method of the fit; ``none`` for the scores as they are."""
+    loss: float
+    """Mean cross-entropy in the balance of the training events."""
+    gain: float
+    """By how much it is below that of the scores as they are."""
+    gain_error: float
+    """Standard error of the gain."""
+
+
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """A rising map of scores to logits; made by ``fit_calibration``.
+    """A rising map of scores to logits; made by ``choose_calibration`` or ``fit_calibration``.
 
     Attributes:
         method: method of the fit.
         prior: signal fraction for which the logits are valid.
-        slope: slope of a linear map.
-        offset: offset of a linear map.
+        slope: slope of a linear map, or that of a beta map at large scores.
+        offset: offset of a linear or beta map.
+        slope_below: slope of a beta map at scores far below 0; None for other maps.
         steps: scores and logits of an isotonic map, interpolated linearly; empty for other maps.
+        losses: losses of the maps that were compared in cross-validation; empty if none were.
     """
 
     method: Method
     prior: float
     slope: float = 1.0
     offset: float = 0.0
+    slope_below: float | None = None
     steps: tuple[Floats, Floats] = field(default_factory=lambda: (np.empty(0), np.empty(0)))
+    losses: tuple[MapLoss, ...] = ()
 
     def logits(self, score: Floats, prior: float | None = None) -> Floats:
         """Computes calibrated logits (N,).
@@ -57,6 +75,8 @@ class Calibration:
         places, values = self.steps
         if len(places):
             calibrated = np.interp(score, places, values)
+        elif self.slope_below is not None:
+            calibrated = _softplus_pair(score) @ (self.slope, self.slope_below) + self.offset
         else:
             calibrated = self.slope * score + self.offset
         if prior is not None:
@@ -84,6 +104,7 @@ def fit_calibration(validation: ScoredEvents, method: Method, prior: float) -> C
 
     - ``temperature``: one slope (Guo et al., arXiv:1706.04599);
     - ``platt``: slope and offset (Platt 1999);
+    - ``beta``: offset and two slopes, at low and at high scores (Kull et al., AISTATS 2017);
     - ``isotonic``: rising steps (Zadrozny and Elkan, KDD 2002), kept from 0 and 1 by one event.
 
     The classes are weighted to the balance of the training events, because the validation data may
@@ -102,26 +123,53 @@ def fit_calibration(validation: ScoredEvents, method: Method, prior: float) -> C
         raise InputError("validation data have one class only: scores cannot be calibrated")
     if method == "none":
         return Calibration(method, prior)
-    weight = _class_weights(validation, prior)
+    weight = class_weights(validation, prior)
     if method == "isotonic":
         return Calibration(method, prior, steps=_fit_steps(validation.score, is_signal, weight))
+    if method == "beta":
+        return _fit_beta(validation, weight, prior)
     centre = float(validation.score.mean()) if method == "platt" else 0.0
     scale = float(validation.score.std()) or 1.0
-    regression = _regress((validation.score - centre) / scale, is_signal, weight, method == "platt")
-    slope = float(regression.coef_[0, 0] / scale)
+    scaled = ((validation.score - centre) / scale)[:, np.newaxis]
+    (slope,), offset = _regress(scaled, is_signal, weight, method == "platt")
+    slope = float(slope / scale)
     if slope <= 0:
-        raise InputError(
-            f"background events have the larger validation scores ({method} slope {slope:.3g}): "
-            "there is nothing to calibrate; set evaluation.calibration=none"
-        )
-    offset = float(np.ravel(regression.intercept_)[0]) if method == "platt" else 0.0
+        raise _upside_down(method, slope)
     return Calibration(method, prior, slope, float(offset - slope * centre))
 
 
+def _fit_beta(validation: ScoredEvents, weight: Floats, prior: float) -> Calibration:
+    """Fits a beta map; a slope that would be negative is 0, so that the map never falls."""
+    features = _softplus_pair(validation.score)
+    slopes, offset = _regress(features, validation.is_signal, weight, True)
+    if (slopes < 0).any():
+        rising = int(np.argmax(slopes))
+        slopes = np.zeros(2)
+        (slopes[rising],), offset = _regress(
+            features[:, [rising]], validation.is_signal, weight, True
+        )
+    if slopes.max() <= 0:
+        raise _upside_down("beta", float(slopes.max()))
+    above, below = slopes
+    return Calibration("beta", prior, float(above), offset, slope_below=float(below))
+
+
+def _softplus_pair(score: Floats) -> Floats:
+    """-log(1 - p) and log(p) of p = expit(score), shape (N, 2): they sum to the score."""
+    return np.stack([np.logaddexp(0.0, score), -np.logaddexp(0.0, -score)], axis=1)
+
+
+def _upside_down(method: Method, slope: float) -> InputError:
+    return InputError(
+        f"background events have the larger validation scores ({method} slope {slope:.3g}): "
+        "there is nothing to calibrate; set evaluation.calibration=none"
+    )
+
+
 def _regress(
-    score: Floats, is_signal: Bools, weight: Floats, intercept: bool
-) -> LogisticRegression:
-    """Fits a logistic regression, which without an intercept fits a temperature.
+    features: Floats, is_signal: Bools, weight: Floats, intercept: bool
+) -> tuple[Floats, float]:
+    """Fits a logistic regression to features (N, K); returns coefficients (K,) and intercept.
 
     Its targets are Platt's, (N_s + 1) / (N_s + 2) and 1 / (N_b + 2), so that classes that do not
     overlap have a finite slope: each event enters as signal and as background, with these shares.
@@ -132,14 +180,16 @@ def _regress(
     regression = LogisticRegression(
         C=_NO_PENALTY, fit_intercept=intercept, solver="newton-cholesky"
     )
-    return regression.fit(
-        np.concatenate([score, score])[:, np.newaxis],
-        np.repeat([1, 0], len(score)),
+    regression.fit(
+        np.concatenate([features, features]),
+        np.repeat([1, 0], len(features)),
         np.concatenate([weight * target, weight * (1 - target)]),
     )
+    coefficients: Floats = regression.coef_[0]
+    return coefficients, float(np.ravel(regression.intercept_)[0])
 
 
-def _class_weights(validation: ScoredEvents, prior: float) -> Floats:
+def class_weights(validation: ScoredEvents, prior: float) -> Floats:
     """Computes weights of mean 1 that give the signal the share ``prior``."""
     is_signal = validation.is_signal
     weight = validation.weight

@@ -10,7 +10,7 @@ import numpy as np
 
 from hepllm.arrays import Floats
 from hepllm.config import EvaluationConfig
-from hepllm.evaluation.calibration import Calibration
+from hepllm.evaluation.calibration import Calibration, MapLoss
 from hepllm.evaluation.prior import ASSUMPTION, PriorEstimate, estimate_prior
 from hepllm.evaluation.reliability import Reliability, TopBin, reliability, top_bins
 from hepllm.evaluation.scores import ScoredEvents
@@ -49,6 +49,12 @@ class CalibrationCheck:
     uncalibrated: Reliability
     top: list[TopBin]
     top_prior: float
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether calibration adds more to the error than exact probabilities have from chance."""
+        added = self.calibrated.ece - self.uncalibrated.ece
+        return added > self.calibrated.ece_if_perfect
 
 
 def choose_prior(
@@ -111,15 +117,19 @@ class CalibrationRecord(Record):
     training_fraction: float
     """Signal fraction of the training events, for which the calibrated logits are valid."""
     slope: float | None
-    """Slope of the map; null where it is not linear."""
+    """Slope of the map, of a beta map at large scores; null for steps."""
     offset: float | None
-    """Offset of the map; null where it is not linear."""
+    """Offset of the map; null for steps."""
     prior: str
     """Signal fraction that the probabilities assume, in words."""
     prior_fraction: float
     """Signal fraction that the probabilities assume."""
     sample_fraction: float | None
     """Signal fraction of the set by its labels; null without labels."""
+    slope_below: float | None = None
+    """Slope of a beta map at scores far below 0; absent for other maps."""
+    losses: tuple[MapLoss, ...] = ()
+    """Maps that were compared in cross-validation of the validation events."""
     prior_interval: Pair | None = None
     """Interval [low, high] of an estimated signal fraction; absent without an estimate."""
     prior_confidence: float | None = None
@@ -164,12 +174,14 @@ class CalibrationRecord(Record):
                 "top_prior_fraction": check.top_prior,
                 "top": tuple(check.top),
             }
-        is_linear = calibration.method != "isotonic"
+        has_slope = calibration.method != "isotonic"
         return cls(
             method=calibration.method,
             training_fraction=calibration.prior,
-            slope=calibration.slope if is_linear else None,
-            offset=calibration.offset if is_linear else None,
+            slope=calibration.slope if has_slope else None,
+            offset=calibration.offset if has_slope else None,
+            slope_below=calibration.slope_below,
+            losses=calibration.losses,
             prior=prior.name,
             prior_fraction=calibration.prior if prior.fraction is None else prior.fraction,
             sample_fraction=own,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hepllm.evaluation.calibration import MapLoss
 from hepllm.evaluation.probabilities import CalibrationRecord
 from hepllm.report.cells import count_cell, number_cell, quantity_cell
 from hepllm.report.page import Cell, Chapter, Group, Row, Table
@@ -9,7 +10,10 @@ from hepllm.report.page import Cell, Chapter, Group, Row, Table
 
 def probability_chapter(found: CalibrationRecord) -> Chapter:
     """Makes the chapter from the record of a calibration."""
-    facts = [("calibration", found.method), ("prior", found.prior)]
+    facts = [("calibration", found.method)]
+    if found.losses:
+        facts.append(("chosen among", ", ".join(map(_loss, found.losses))))
+    facts.append(("prior", found.prior))
     if found.prior_assumption is not None:
         facts.append(("estimate", f"from {found.prior_n_events} events; {found.prior_assumption}"))
         if found.sample_fraction is not None:
@@ -21,6 +25,11 @@ def probability_chapter(found: CalibrationRecord) -> Chapter:
     }
     facts += [(name, f"{value:.4f}") for name, value in errors.items() if value is not None]
     return Chapter("Probabilities", facts=facts, tables=[_top_table(found)] if found.top else [])
+
+
+def _loss(of: MapLoss) -> str:
+    """A candidate with its loss in cross-validation."""
+    return f"{of.method} {of.loss:.4f}"
 
 
 def _top_table(calibration: CalibrationRecord) -> Table:

@@ -16,7 +16,8 @@ from hepllm.baselines.scorer import Scorer
 from hepllm.config import EvaluationConfig
 from hepllm.data.dataset import EventTable
 from hepllm.errors import InputError
-from hepllm.evaluation.calibration import Calibration, Method, fit_calibration
+from hepllm.evaluation.calibration import Calibration
+from hepllm.evaluation.calibration_choice import Choice, choose_calibration
 from hepllm.evaluation.cascade import (
     FEW_EVENTS,
     CascadeCalibration,
@@ -141,7 +142,7 @@ def open_cascade(
     scored = run.validation_rows(table)  # events that the model has scored
     scores = cut.combine(logits[scored], alone.score[cut.keeps(logits[scored])])
     joined = replace(alone, score=scores)
-    rest = _platt(validation, calibrate(run, "none").map)
+    rest = _calibrate_boosting(validation, calibrate(run, "none").map)
     return RunCascade(
         boosting=boosting,
         cut=cut,
@@ -164,9 +165,9 @@ def _warn_if_uncertain(cut: CascadeCut, validation: ScoredEvents) -> None:
         )
 
 
-def _platt(validation: ScoredEvents, raw: Calibration) -> Calibration:
+def _calibrate_boosting(validation: ScoredEvents, raw: Calibration) -> Calibration:
     try:
-        return fit_calibration(validation, "platt", raw.prior)
+        return choose_calibration(validation, "auto", raw.prior)
     except InputError as error:
         LOG.warning("probabilities of the boosting are not calibrated: %s", error)
         return raw
@@ -174,23 +175,23 @@ def _platt(validation: ScoredEvents, raw: Calibration) -> Calibration:
 
 def _calibrate_joined(
     run: Run,
-    method: Method,
+    choice: Choice,
     joined: ScoredEvents,
     cut: CascadeCut,
     rest: Calibration,
 ) -> CascadeCalibration:
     """Calibrates the model's scores among the events that pass the cut."""
     kept = ~cut.is_cascaded(joined.score)
-    ours = calibrate(run, method).map
+    ours = calibrate(run, choice).map
     if not kept.all():
         try:
             prior = _passing_prior(ours.prior, kept, joined)
-            fitted = fit_calibration(joined.take(kept), method, prior)
+            fitted = choose_calibration(joined.take(kept), choice, prior)
             ours = replace(fitted, prior=ours.prior)
         except InputError as error:
             LOG.warning("calibrated on all validation events, not only on kept ones: %s", error)
-    linear = ours.method, ours.prior, ours.slope, ours.offset
-    return CascadeCalibration(*linear, cut=cut, kept=ours, rest=rest)
+    told = ours.method, ours.prior, ours.slope, ours.offset, ours.slope_below
+    return CascadeCalibration(*told, losses=ours.losses, cut=cut, kept=ours, rest=rest)
 
 
 def _passing_prior(prior: float, kept: Bools, events: ScoredEvents) -> float:

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from hepllm.arrow_files import open_file, write_parquet
 from hepllm.errors import InputError
-from hepllm.evaluation.calibration import Calibration, Method, fit_calibration
+from hepllm.evaluation.calibration import Calibration
+from hepllm.evaluation.calibration_choice import Choice, choose_calibration
 from hepllm.evaluation.scores import ScoredEvents
 from hepllm.files import write_aside
 from hepllm.runs.folder import Run
@@ -46,7 +47,7 @@ class RunCalibration:
     map: Calibration
 
 
-def calibrate(run: Run, method: Method) -> RunCalibration:
+def calibrate(run: Run, choice: Choice) -> RunCalibration:
     """Fits the calibration of a run to its validation scores.
 
     Where this is not possible, for instance because the model has learnt nothing, scores are not
@@ -59,7 +60,7 @@ def calibrate(run: Run, method: Method) -> RunCalibration:
     n_signal, n_background = run.record.n_train["signal"], run.record.n_train["background"]
     prior = n_signal / (n_signal + n_background)
     try:
-        return RunCalibration(validation, fit_calibration(validation, method, prior))
+        return RunCalibration(validation, choose_calibration(validation, choice, prior))
     except InputError as error:
         LOG.warning("%s: probabilities are not calibrated: %s", run.folder, error)
         return RunCalibration(validation, Calibration("none", prior))

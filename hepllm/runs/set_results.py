@@ -19,6 +19,7 @@ from hepllm.data.views import balanced_view
 from hepllm.errors import HepllmError
 from hepllm.evaluation.assessment import EvaluationResults, evaluate_scores
 from hepllm.evaluation.probabilities import (
+    CalibrationCheck,
     CalibrationRecord,
     Prior,
     check_calibration,
@@ -264,10 +265,23 @@ def _check_probabilities(
         check = check_calibration(calibration, prior, results.model, bench.contest.seed)
     pictures = []
     if check is not None:
+        _warn_if_worse(folder.name, check)
         pictures.append(folder / "reliability.png")
         title = f"{folder.name} sample, calibration: {calibration.method}"
         plot_reliability(check, title, pictures[0])
     return CalibrationRecord.of(calibration, prior, check, own), pictures
+
+
+def _warn_if_worse(name: str, check: CalibrationCheck) -> None:
+    if check.is_worse:
+        LOG.warning(
+            "%s: calibration makes the probabilities worse (expected calibration error %.4f, %.4f "
+            "without it): its classes are not distributed as in the validation data; "
+            "evaluation.calibration=none leaves the scores as they are",
+            name,
+            check.calibrated.ece,
+            check.uncalibrated.ece,
+        )
 
 
 def _write_scores(

@@ -22,6 +22,7 @@ from hepllm.evaluation.calibration import (
     fit_calibration,
     logit,
 )
+from hepllm.evaluation.calibration_choice import choose_calibration
 from hepllm.evaluation.probabilities import CalibrationRecord, check_calibration, choose_prior
 from hepllm.evaluation.reliability import reliability, top_bins
 from hepllm.evaluation.scores import ScoredEvents, scored_events
@@ -70,7 +71,7 @@ def test_temperature_changes_the_scale_only() -> None:
     assert found.offset == 0.0
 
 
-@given(st.sampled_from(["temperature", "platt", "isotonic"]), st.integers(0, 20))
+@given(st.sampled_from(["temperature", "platt", "beta", "isotonic"]), st.integers(0, 20))
 @settings(max_examples=20)
 def test_calibration_never_reorders_and_is_finite(method: Method, seed: int) -> None:
     events = validation(seed, n_events=200)
@@ -86,7 +87,7 @@ def test_every_method_repairs_the_calibration_error() -> None:
     score, label = draw(20_000, 0.5, 5)
     raw = reliability(expit(score), label == 1, 1)
     assert raw.ece > 0.05
-    for method in ("platt", "isotonic"):
+    for method in ("platt", "beta", "isotonic"):
         found = fit_calibration(validation(n_events=20_000), method, 0.5)
         fixed = reliability(found.probabilities(score), label == 1, 1)
         assert fixed.ece < 0.02
@@ -95,7 +96,7 @@ def test_every_method_repairs_the_calibration_error() -> None:
 
 def test_separated_classes_have_a_finite_slope() -> None:
     events = ScoredEvents(np.array([-2.0, -1.0, 1.0, 2.0]), np.array([0, 0, 1, 1]), np.ones(4))
-    for method in ("platt", "temperature", "isotonic"):
+    for method in ("platt", "temperature", "beta", "isotonic"):
         assert np.abs(fit_calibration(events, method, 0.5).logits(events.score)).max() < 50
 
 
@@ -107,6 +108,72 @@ def test_what_cannot_be_calibrated_is_refused() -> None:
     upside_down = ScoredEvents(-events.score, events.label, events.weight)
     with pytest.raises(InputError, match="nothing to calibrate"):
         fit_calibration(upside_down, "platt", 0.5)
+
+
+def test_beta_finds_a_slope_for_each_end() -> None:
+    """Scores are twice the true logit below 0 and half of it above."""
+    generator = np.random.default_rng(3)
+    true = generator.normal(0.0, 3.0, 60_000)
+    label = (generator.random(len(true)) < scipy_expit(true)).astype(np.int64)
+    score = np.where(true < 0, 2.0, 0.5) * true
+    events = ScoredEvents(score, label, np.ones(len(score)))
+    found = fit_calibration(events, "beta", float(label.mean()))
+    assert found.slope_below is not None
+    assert found.slope > 1.5
+    assert found.slope_below < 0.7
+    straight = fit_calibration(events, "platt", float(label.mean()))
+    errors = [
+        reliability(used.probabilities(score), label == 1, 1).ece for used in (found, straight)
+    ]
+    assert errors[0] < 0.7 * errors[1]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_scores_that_are_logits_already_are_left_alone(seed: int) -> None:
+    """The fault was a map fitted to noise: it made probabilities worse that were right."""
+    score, label = draw(1200, 0.5, seed)
+    exact = ScoredEvents(SLOPE * score + OFFSET, label, np.ones(len(score)))
+    assert choose_calibration(exact, "auto", 0.5).method == "none"
+
+
+def test_cross_validation_takes_the_simplest_map_that_repairs_the_scores() -> None:
+    found = choose_calibration(validation(), "auto", 0.5)
+    assert found.method == "platt"
+    assert {one.method for one in found.losses} == {
+        "none", "temperature", "platt", "beta", "isotonic",
+    }  # fmt: skip
+    score, label = draw(20_000, 0.5, 1)
+    centred = ScoredEvents(score + OFFSET / SLOPE, label, np.ones(len(score)))
+    assert choose_calibration(centred, "auto", 0.5).method == "temperature"
+
+
+def test_a_stated_map_that_makes_things_worse_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    score, label = draw(100, 0.5, 2)
+    exact = ScoredEvents(SLOPE * score + OFFSET, label, np.ones(len(score)))
+    found = choose_calibration(exact, "isotonic", 0.5)
+    assert found.method == "isotonic"
+    assert "evaluation.calibration=isotonic makes probabilities worse" in caplog.text
+    caplog.clear()
+    assert choose_calibration(validation(), "platt", 0.5).method == "platt"
+    assert not caplog.text
+
+
+def test_too_few_events_to_choose_leave_the_scores_alone(caplog: pytest.LogCaptureFixture) -> None:
+    events = ScoredEvents(np.array([-1.0, 0.5, 2.0]), np.array([0, 0, 1]), np.ones(3))
+    assert choose_calibration(events, "auto", 0.5).method == "none"
+    assert "too few to choose a map" in caplog.text
+    with pytest.raises(InputError, match="one class only"):
+        choose_calibration(events.take(np.array([0, 1])), "auto", 0.5)
+
+
+def test_a_check_says_when_calibration_is_worse_than_none() -> None:
+    score, label = draw(20_000, 0.02, 3)
+    prior = choose_prior(EvaluationConfig(), "1:1", validation(), (score, np.ones(len(score))))
+    events = scored_events(SLOPE * score + OFFSET, label)
+    for slope, offset, is_worse in ((0.6, 0.3, True), (1.0, 0.0, False)):
+        check = check_calibration(Calibration("platt", 0.5, slope, offset), prior, events, 1)
+        assert check is not None
+        assert check.is_worse == is_worse
 
 
 def test_expit_agrees_with_scipy_without_overflow() -> None:

@@ -28,6 +28,7 @@ from hepllm.report.records import RunRecord
 from hepllm.report.sets import EvaluatedSet
 from hepllm.runs.folder import open_run, training_events
 from hepllm.runs.hypotheses import with_hypotheses
+from hepllm.runs.score_files import calibrate
 from hepllm.schema import BACKGROUND
 from hepllm.stages.evaluate import evaluate
 from hepllm.stages.preprocess import preprocess
@@ -148,7 +149,9 @@ def test_evaluation_writes_what_it_promises(reports: dict[str, EvaluatedSet]) ->
     }
 
 
-def test_scores_stand_beside_their_events(folder: Path, reports: dict[str, EvaluatedSet]) -> None:
+def test_scores_stand_beside_their_events(
+    folder: Path, trained: Path, reports: dict[str, EvaluatedSet]
+) -> None:
     table = pq.read_table(reports["bb"].files[1])
     assert table.column_names == ["event_id", "source", "label", "score", "probability"]
     assert sorted(table["event_id"].to_pylist()) == list(range(60))
@@ -156,9 +159,12 @@ def test_scores_stand_beside_their_events(folder: Path, reports: dict[str, Evalu
     np.testing.assert_array_equal(table["label"], key[table["event_id"].to_numpy()])
     score, probability = (table[name].to_numpy() for name in ("score", "probability"))
     found = reports["bb"].metrics.calibration
-    assert (found.method, found.training_fraction) == ("platt", 0.5)
-    expected = found.slope * score + found.offset
-    np.testing.assert_allclose(np.log(probability / (1 - probability)), expected, atol=1e-6)
+    used = calibrate(open_run(trained), "auto").map
+    assert (found.method, found.training_fraction) == (used.method, 0.5)
+    assert "none" in {one.method for one in found.losses}
+    np.testing.assert_allclose(
+        np.log(probability / (1 - probability)), used.logits(score), atol=1e-6
+    )
     assert table.schema.metadata[b"probability_prior"] == b"training balance 1:1"
 
 
