@@ -9,6 +9,12 @@ config=(--config "$root/configs/demo.yaml")
 
 [ -e data/raw/simulate.yaml ] || hepllm simulate "${config[@]}"
 [ -e data/processed/rnd/manifest.json ] || hepllm preprocess "${config[@]}"
+# The black box once more as it would come from an experiment: without its key.
+if [ ! -e data/processed/unknown/manifest.json ]; then
+    mkdir -p data/unlabelled
+    cp data/raw/blackbox.h5 data/unlabelled/unknown.h5
+    hepllm preprocess data/unlabelled/unknown.h5 "${config[@]}"
+fi
 if [ ! -e runs/demo/run.json ]; then
     hepllm train --balance 1:1 "${config[@]}"
 elif [ ! -e runs/demo/validation.parquet ]; then
@@ -27,7 +33,9 @@ else
     hepllm eval runs/demo --dataset data/processed/blackbox --hypothesis "$wrong" "${peers[@]}"
     touch runs/demo/eval/done
 fi
+hepllm report runs/demo > runs/demo/report.log
 python "$root/tools/studies/check_results.py" runs/demo/eval/rnd-test/metrics.json --min-nfa-drop 0.05
-echo "pictures:"
-printf '  %s\n' "$PWD"/runs/demo/eval/*/*.png
 echo "training curves: $(dirname "$(command -v hepllm)")/tensorboard --logdir $PWD/runs"
+echo
+python "$root/tools/studies/tell_search.py" runs/demo/eval/unknown/submission.json \
+    --truth data/raw/blackbox.points.json --key data/raw/blackbox.masterkey --report runs/demo/report.html

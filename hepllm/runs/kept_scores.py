@@ -4,7 +4,8 @@ They are ``RUN/scores/<set>/<name>.parquet``, one file per set and classifier, s
 evaluation of a set replaces what it cannot use. A file has a key per event, which is a hash of the
 inputs, and records what else decided its scores (weights, settings, versions) and a digest of its
 content. A file of other origin, or a damaged one, is never used. A part of the kept events, such as
-a signal region, has its scores too. The folder can be removed at any time.
+a signal region, has its scores too, and so have the same events in another set. The folder can be
+removed at any time.
 """
 
 from __future__ import annotations
@@ -139,8 +140,8 @@ class KeptScores:
             also: other names under which these events may have been scored.
         """
         file, key = self.folder / sample.strip() / f"{name}.parquet", hash_events(inputs)
-        for place in () if self.rescore else (name, *also):
-            found = _read(file.with_name(f"{place}.parquet"), origin, key)
+        for place in () if self.rescore else self._places(file, (name, *also)):
+            found = _read(place, origin, key)
             if found is not None:
                 return found
         fingerprint = {
@@ -156,6 +157,15 @@ class KeptScores:
                 _write(work.result / file.name, key, made, origin)
                 work.publish_file()
         return made
+
+    def _places(self, file: Path, names: Sequence[str]) -> list[Path]:
+        """Files that may have the scores of a set: its own ones first, then those of other sets.
+
+        The same events may be in another set, such as a black box with and without its key.
+        """
+        own = [file.with_name(f"{name}.parquet") for name in names]
+        others = [found for one in own for found in sorted(self.folder.glob(f"*/{one.name}"))]
+        return [*own, *(found for found in others if found not in own)]
 
 
 def hash_events(inputs: ModelInputs) -> Digests:
