@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shlex
 import sys
@@ -56,7 +57,21 @@ def versions() -> dict[str, str]:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = "not installed"
-    return found | {"system": platform.platform()}
+    return found | {"system": platform.platform(), "processor": _processor()}
+
+
+def _processor() -> str:
+    """Name and number of the processors, and of the GPUs where torch has been loaded."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    text = f"{os.cpu_count()} x {names[0] if names else platform.machine()}"
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        text += f", {torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    return text
 
 
 def shown_date(date: str) -> str:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.markers import CARETUPBASE
 
 from hepllm.evaluation.curves import Band, CurvesRecord, curves_over_runs
-from hepllm.pictures.style import COLOURS, legend_below, line_style, plain, wide_canvas
+from hepllm.pictures.style import BANDS, COLOURS, legend_below, line_style, plain, wide_canvas
 
 LOWER_BOUND = "▲ lower bound"
 """Words for a legend."""
@@ -92,7 +92,13 @@ def _canvas(caption: Caption) -> tuple[Figure, Axes]:
 
 def _title(bands: Mapping[str, Band], caption: Caption) -> str:
     has_bound = any(np.isfinite(band.lower_bound).any() for band in bands.values())
-    return f"{caption.bands}\n{LOWER_BOUND}" if has_bound else caption.bands
+    meaning = first_bands(caption.bands, len(bands))
+    return f"{meaning}\n{LOWER_BOUND}" if has_bound else meaning
+
+
+def first_bands(meaning: str, n_curves: int) -> str:
+    """Says of which curves bands are drawn, if not of all."""
+    return meaning if n_curves <= BANDS else f"{meaning}: first {BANDS}"
 
 
 def draw_band(axes: Axes, band: Band, colour: str) -> None:
@@ -121,7 +127,8 @@ def draw_bound(axes: Axes, band: Band, colour: str) -> None:
 def _draw(axes: Axes, bands: Mapping[str, Band]) -> None:
     for index, (name, band) in enumerate(bands.items()):
         colour = COLOURS[index % len(COLOURS)]
-        draw_band(axes, band, colour)
+        if index < BANDS:
+            draw_band(axes, band, colour)
         draw_bound(axes, band, colour)
         (line,) = axes.plot(band.eps_s, band.value, color=colour, linestyle=line_style(index))
         shown = np.isfinite(band.value)

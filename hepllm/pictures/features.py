@@ -11,6 +11,7 @@ from typing import Self
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
 from matplotlib.patches import Patch
 
 from hepllm.arrays import Floats
@@ -39,12 +40,14 @@ class FeatureHistograms:
         edges: (B + 1,) bin edges; empty where no event has a value.
         densities: (B,) share of the events of a class, among those with a value, by label.
         missing: share of events without a value, by label.
+        counts: number of events with a value, by label.
     """
 
     feature: Feature
     edges: Floats
     densities: Mapping[str, Floats]
     missing: Mapping[str, float]
+    counts: Mapping[str, int]
 
     @classmethod
     def of(cls, feature: Feature, classes: Mapping[str, Floats]) -> Self:
@@ -53,7 +56,7 @@ class FeatureHistograms:
         missing = {label: 1 - len(present[label]) / len(classes[label]) for label in classes}
         every = np.concatenate(list(present.values())) if present else np.empty(0)
         if not len(every):
-            return cls(feature, np.empty(0), {}, missing)
+            return cls(feature, np.empty(0), {}, missing, {})
         smallest = min(len(values) for values in present.values() if len(values))
         n_bins = int(np.clip(2 * np.cbrt(smallest), *_BINS))
         edges = _edges(every, feature, n_bins)
@@ -61,7 +64,17 @@ class FeatureHistograms:
         densities = {
             label: np.histogram(values, edges)[0] / len(values) for label, values in inside.items()
         }
-        return cls(feature, edges, densities, missing)
+        counts = {label: len(values) for label, values in inside.items()}
+        return cls(feature, edges, densities, missing, counts)
+
+    def error(self, label: str) -> Floats:
+        """Poisson errors of the densities of a class, shape (B,)."""
+        return np.asarray(np.sqrt(self.densities[label] / self.counts[label]))
+
+    @property
+    def has_ratio(self) -> bool:
+        """Whether signal can be divided by background."""
+        return {"signal", "background"} <= set(self.densities)
 
 
 def _edges(values: Floats, feature: Feature, n_bins: int) -> Floats:
@@ -82,12 +95,10 @@ def plot_features(
     drawn = [histogram for histogram in histograms if histogram.densities]
     empty = [histogram.feature.name for histogram in histograms if not histogram.densities]
     rows = max(1, math.ceil(len(drawn) / _COLUMNS))
-    figure = Figure(figsize=(3.1 * _COLUMNS, 2.35 * rows + 0.9), dpi=110, layout="constrained")
-    grid = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
-    for axes, histogram in zip(grid, drawn, strict=False):
-        _draw(axes, histogram)
-    for axes in grid[len(drawn) :]:
-        axes.set_axis_off()
+    figure = Figure(figsize=(3.1 * _COLUMNS, 2.9 * rows + 0.9), dpi=110, layout="constrained")
+    grid = figure.add_gridspec(rows, _COLUMNS)
+    for place, histogram in enumerate(drawn):
+        _draw(figure, grid[place // _COLUMNS, place % _COLUMNS], histogram)
     figure.suptitle(f"{title}: each class normalised to 1", x=0.01, ha="left", fontsize=15)
     _legend(figure, [label for label in _STYLE if counts.get(label)], counts)
     if empty:
@@ -98,9 +109,8 @@ def plot_features(
 
 def plot_feature(histogram: FeatureHistograms) -> Figure:
     """Draws one feature, which at least one event has; signal is hatched, background filled."""
-    figure = Figure(figsize=(3.1, 2.35), dpi=170)
-    figure.subplots_adjust(left=0.04, right=0.96, bottom=0.19, top=0.97)
-    _draw(figure.subplots(), histogram)
+    figure = Figure(figsize=(3.4, 3.0), dpi=170, layout="constrained")
+    _draw(figure, figure.add_gridspec(1, 1)[0, 0], histogram)
     return figure
 
 
@@ -113,19 +123,51 @@ def _legend(figure: Figure, labels: Sequence[str], counts: Mapping[str, int]) ->
     figure.legend(patches, names, loc="upper right", ncols=len(names), fontsize=13, frameon=False)
 
 
-def _draw(axes: Axes, histogram: FeatureHistograms) -> None:
+def _draw(figure: Figure, place: SubplotSpec, histogram: FeatureHistograms) -> None:
+    """Draws the classes of one feature, and below them signal over background."""
+    if histogram.has_ratio:
+        axes, below = place.subgridspec(2, 1, height_ratios=(3, 1), hspace=0.05).subplots(
+            sharex=True
+        )
+        _draw_ratio(below, histogram)
+    else:
+        axes = below = figure.add_subplot(place)
+    centres = (histogram.edges[1:] + histogram.edges[:-1]) / 2
     for label in [label for label in _STYLE if label in histogram.densities]:
         colour, hatch, alpha = _STYLE[label]
         density = histogram.densities[label]
         if alpha:
             axes.stairs(density, histogram.edges, fill=True, color=colour, alpha=alpha)
         axes.stairs(density, histogram.edges, color=colour, linewidth=1.3, hatch=hatch)
-    axes.tick_params(direction="in", which="both", top=True, right=True, labelsize=8)
-    axes.minorticks_on()
-    axes.tick_params(axis="y", labelleft=False)
+        error = histogram.error(label)
+        axes.errorbar(centres, density, error, fmt="none", ecolor=colour, elinewidth=0.8)
     axes.set_ylim(bottom=0)
-    unit = f" [{histogram.feature.unit}]" if histogram.feature.unit else ""
-    axes.set_xlabel(histogram.feature.name + unit, fontsize=10)
+    axes.set_ylabel("share of events", fontsize=8)
+    for one in {axes, below}:
+        one.tick_params(direction="in", which="both", top=True, right=True, labelsize=7)
+        one.minorticks_on()
+    below.set_xlabel(histogram.feature.axis_label, fontsize=9)
+    _note_missing(axes, histogram)
+
+
+def _draw_ratio(axes: Axes, histogram: FeatureHistograms) -> None:
+    signal, background = (histogram.densities[label] for label in ("signal", "background"))
+    both = (signal > 0) & (background > 0)
+    ratio = signal[both] / background[both]
+    relative = np.hypot(
+        histogram.error("signal")[both] / signal[both],
+        histogram.error("background")[both] / background[both],
+    )
+    centres = ((histogram.edges[1:] + histogram.edges[:-1]) / 2)[both]
+    axes.errorbar(
+        centres, ratio, ratio * relative, fmt=".", color="0.2", markersize=3, elinewidth=0.8
+    )
+    axes.axhline(1, color="0.5", linewidth=0.8)
+    axes.set_yscale("log")
+    axes.set_ylabel("S / B", fontsize=8)
+
+
+def _note_missing(axes: Axes, histogram: FeatureHistograms) -> None:
     notes = [f"{share:.1%} {label} missing" for label, share in histogram.missing.items() if share]
     if notes:
         axes.set_ylim(top=axes.get_ylim()[1] * (1 + 0.12 * len(notes)))

@@ -10,13 +10,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hepllm.arrays import Floats
 from hepllm.evaluation.assessment import EvaluationResults
 from hepllm.evaluation.curves import Curves
 from hepllm.evaluation.metrics import roc
 from hepllm.evaluation.records import Estimate, ScoreRecord
-from hepllm.pictures.curves import LOWER_BOUND, draw_band, draw_bound
+from hepllm.pictures.curves import LOWER_BOUND, draw_band, draw_bound, first_bands
 from hepllm.pictures.style import (
     BACKGROUND_COLOUR,
+    BANDS,
     COLOURS,
     SIGNAL_COLOUR,
     legend_below,
@@ -42,10 +44,13 @@ def plot_sic(results: EvaluationResults, path: Path, handover: float = -math.inf
     record, curves = results.record, _curves(results)
     for index, (name, found) in enumerate(curves.items()):
         colour, band = COLOURS[index % len(COLOURS)], found.sic
-        draw_band(axes, band, colour)
-        draw_bound(axes, band, colour)
+        if index < BANDS:
+            draw_band(axes, band, colour)
+            draw_bound(axes, band, colour)
         style, label = line_style(index), name.replace("_", " ")
         axes.plot(band.eps_s, band.value, color=colour, linestyle=style, label=label)
+        below, height = _below(results, name)
+        axes.plot(below, height, color=colour, linestyle=_DASHED, linewidth=0.8, alpha=0.8)
         _mark_working_points(axes, record.classifiers[name], colour)
     efficiency = np.linspace(0, 1, 201)
     axes.plot(efficiency, np.sqrt(efficiency), color="0.55", linewidth=1, label="random")
@@ -62,8 +67,8 @@ def plot_sic(results: EvaluationResults, path: Path, handover: float = -math.inf
     _mark_handover(axes, results, handover)
     axes.set_xlabel(r"signal efficiency $\epsilon_S$")
     axes.set_ylabel(r"SIC = $\epsilon_S\,/\,\sqrt{\epsilon_B}$")
-    marks = f"▼ maximum\n● at $\\epsilon_S$ = {', '.join(record.sic_at)}"
-    _legend(axes, f"{record.bootstrap.confidence:.0%} bootstrap band\n{marks}\n{LOWER_BOUND}")
+    marks = f"▼ validation cut\n● at $\\epsilon_S$ = {', '.join(record.sic_at)}"
+    _legend(axes, f"{_bands(results)}\n{marks}\n{LOWER_BOUND}")
     save_figure(figure, path)
 
 
@@ -86,13 +91,17 @@ def plot_roc(results: EvaluationResults, path: Path) -> None:
     for index, (name, found) in enumerate(_curves(results).items()):
         colour, band = COLOURS[index % len(COLOURS)], found.rejection
         curve = roc(results.events[name])
-        draw_band(axes, band, colour)
-        draw_bound(axes, band, colour)
+        if index < BANDS:
+            draw_band(axes, band, colour)
+            draw_bound(axes, band, colour)
         shown = ~np.isnan(curve.sic(n_min))
         eps_s, rejection = curve.eps_s[shown], 1 / curve.eps_b[shown]
         style, area = line_style(index), _auc_text(record.classifiers[name].auc)
         label = f"{name.replace('_', ' ')}: AUC {area}"
         axes.plot(eps_s, rejection, color=colour, linestyle=style, label=label)
+        below, sic = _below(results, name)
+        height = np.square(sic / np.maximum(below, 1e-12))
+        axes.plot(below, height, color=colour, linestyle=_DASHED, linewidth=0.8, alpha=0.8)
     efficiency = np.linspace(1e-3, 1, 500)
     axes.plot(efficiency, 1 / efficiency, color="0.55", linewidth=1, label="random")
     top = max(n_background / n_min, 2.0)
@@ -102,7 +111,7 @@ def plot_roc(results: EvaluationResults, path: Path) -> None:
     axes.set(xlim=(0, 1), ylim=(1, top * 12), yscale="log")
     axes.set_xlabel(r"signal efficiency $\epsilon_S$")
     axes.set_ylabel(r"background rejection $1/\epsilon_B$")
-    _legend(axes, f"{record.bootstrap.confidence:.0%} bootstrap band\n{LOWER_BOUND}")
+    _legend(axes, f"{_bands(results)}\n{LOWER_BOUND}")
     save_figure(figure, path)
 
 
@@ -135,6 +144,26 @@ def plot_scores(results: EvaluationResults, path: Path) -> None:
     axes.set_ylim(top=axes.get_ylim()[1] * 8)
     _legend(axes, None)
     save_figure(figure, path)
+
+
+def _below(results: EvaluationResults, name: str) -> tuple[Floats, Floats]:
+    """Signal efficiencies (P,) at which too little background passes, and the SIC there (P,).
+
+    They are followed by the first point with enough, so that the curves meet.
+    """
+    curve = roc(results.events[name])
+    sic, enough = curve.sic(1), ~np.isnan(curve.sic(results.record.min_background))
+    shown = np.isfinite(sic)
+    if enough.any():
+        shown &= np.arange(len(sic)) <= int(np.argmax(enough))
+    return curve.eps_s[shown], sic[shown]
+
+
+def _bands(results: EvaluationResults) -> str:
+    record = results.record
+    n_min, meaning = record.min_background, f"{record.bootstrap.confidence:.0%} bootstrap band"
+    few = f"thin: below {n_min} background events"
+    return f"{first_bands(meaning, len(_curves(results)))}\n{few}"
 
 
 def _canvas(results: EvaluationResults) -> tuple[Figure, Axes]:

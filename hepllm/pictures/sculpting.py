@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,10 +40,13 @@ def plot_sculpting(results: EvaluationResults, path: Path) -> bool:
     cuts = dict.fromkeys(cut for one in record.classifiers.values() for cut in one.cuts)
     if not cuts:
         return False
-    figure = Figure(figsize=(7.2, 1.2 + _PANEL_HEIGHT * len(cuts)), dpi=150, layout="constrained")
-    panels = figure.subplots(len(cuts), 1, sharex=True, squeeze=False)[:, 0]
-    for axes, cut in zip(panels, cuts, strict=True):
+    height = 1.2 + _PANEL_HEIGHT * (len(cuts) + 1.3)
+    figure = Figure(figsize=(7.2, height), dpi=150, layout="constrained")
+    panels = figure.subplots(len(cuts) + 1, 1, sharex=True, height_ratios=(1.3, *[1] * len(cuts)))
+    _draw_spectra(panels[0], list(cuts), record, spectra)
+    for axes, cut in zip(panels[1:], cuts, strict=True):
         _draw_cut(axes, cut, record, spectra)
+        axes.set_ylabel("after / before", fontsize=11)
     panels[0].set_title(f"{plain(results.record.sample)} sample", loc="left", fontsize=11)
     panels[0].set_title(f"$N_b$ = {record.n_background}", loc="right", fontsize=11)
     panels[-1].set_xlabel(f"{plain(record.mass)} of background events [GeV]", fontsize=13)
@@ -50,13 +54,40 @@ def plot_sculpting(results: EvaluationResults, path: Path) -> bool:
     panels[-1].xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 4, 5, 6, 8)))
     panels[-1].xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
     panels[-1].xaxis.set_minor_formatter(NullFormatter())
-    figure.supylabel("spectrum after the cut / before", fontsize=12)
-    handles, labels = max((axes.get_legend_handles_labels() for axes in panels), key=_length)
+    handles, labels = max((axes.get_legend_handles_labels() for axes in panels[1:]), key=_length)
     legend_below(
         figure, handles, labels, f"points: {plain(results.record.classifier)} with 68 % errors"
     )
     save_figure(figure, path)
     return True
+
+
+def _draw_spectra(
+    axes: Axes, cuts: Sequence[str], record: SculptingRecord, spectra: SpectraRecord
+) -> None:
+    """Draws the spectrum before cuts, and after those of the model, in events per GeV."""
+    edges = np.array(spectra.edges_gev)
+    per_gev = 1 / np.diff(edges)
+    before = np.array(spectra.before) * per_gev
+    axes.stairs(before, edges, color="0.4", label="before cuts")
+    model, *_ = record.classifiers
+    for index, cut in enumerate(one for one in cuts if one in spectra.after[model]):
+        counts = np.array(spectra.after[model][cut])
+        filled = counts > 0
+        axes.errorbar(
+            np.sqrt(edges[:-1] * edges[1:])[filled],
+            (counts * per_gev)[filled],
+            (np.sqrt(np.maximum(counts, 0)) * per_gev)[filled],
+            fmt="os^vD"[index % 5],
+            markersize=3,
+            elinewidth=1,
+            color=COLOURS[index % len(COLOURS)],
+            label=f"{plain(model)}, $\\epsilon_B$ = {cut}",
+        )
+    axes.set_yscale("log")
+    axes.set_ylabel("events / GeV", fontsize=11)
+    axes.tick_params(direction="in", which="both", top=True, right=True, labelsize=10)
+    axes.legend(loc="upper right", frameon=False, fontsize=9)
 
 
 def _length(entries: tuple[list[object], list[str]]) -> int:

@@ -18,7 +18,7 @@ _SHOWN: Mapping[str, str] = {
     "auc": "AUC",
     "sic_at_0.3": r"SIC at $\epsilon_S$ = 0.3",
     "sic_at_0.5": r"SIC at $\epsilon_S$ = 0.5",
-    "max_sic": "max SIC",
+    "max_sic": "SIC at the validation cut",
 }
 _N_BASELINES = 2
 """Baselines in the picture: the best ones, beside which the others would only stretch the axes."""

@@ -18,6 +18,9 @@ from hepllm.files import write_aside
 # The palette of Okabe and Ito is safe for colour-blind readers; line styles differ as well.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
+BANDS = 3
+"""Curves with an interval in one picture; the intervals of more hide each other."""
+
 SIGNAL_COLOUR, BACKGROUND_COLOUR = "#D55E00", "#0072B2"
 _COLUMNS = ((24, 3), (42, 2))
 """Length that the entries of a legend below the axes must stay below for a number of columns."""

@@ -24,7 +24,7 @@ COLUMNS = {
     "sic_at_0.1": Column("SIC(0.1)", 2),
     "sic_at_0.3": Column("SIC(0.3)", 2),
     "sic_at_0.5": Column("SIC(0.5)", 2),
-    "max_sic": Column("max SIC", 2),
+    "max_sic": Column("SIC at the validation cut", 2),
     "inverse_eps_b_at_0.3": Column("1/ε_B(0.3)", 0),
     "accuracy": Column("accuracy", 3),
 }

@@ -13,6 +13,7 @@ from hepllm.pictures.curves import Caption, rejection_figure, sic_figure, spread
 from hepllm.pictures.seeds import seed_figure
 from hepllm.pictures.training import History, group_figure, loss_figure, validation_figure
 from hepllm.provenance import shown_date
+from hepllm.report.conclusions import conclusion, searched_table
 from hepllm.report.data_uris import drawn
 from hepllm.report.page import Cell, Chapter, Group, Listing, Picture, Row, Table
 from hepllm.report.records import LabelledMetrics, RunRecord
@@ -47,13 +48,18 @@ class ReportedRun:
     spreads: Sequence[SpreadRecord] = ()
 
 
-def overview_chapter(runs: Sequence[ReportedRun]) -> Chapter:
-    """Makes the chapter of all runs on all sets, and of the evaluations that are missing."""
+def conclusion_chapter(runs: Sequence[ReportedRun]) -> Chapter:
+    """Makes the chapter of what was found on all sets, and of the evaluations that are missing."""
     rows = [(run.name, found.name, found.metrics) for run in runs for found in run.sets]
+    sentences = [
+        conclusion(name if len(runs) == 1 else f"{run}, {name}", metrics)
+        for run, name, metrics in rows
+    ]
+    tables = [searched_table(rows), overview_table(rows)]
     return Chapter(
-        "Overview",
-        texts=[text for run in runs for text in _missing(run)],
-        tables=[overview_table(rows)] if rows else [],
+        "Conclusions",
+        texts=[*sentences, *(text for run in runs for text in _missing(run))],
+        tables=[table for table in tables if table is not None],
     )
 
 
@@ -70,8 +76,30 @@ def training_chapter(run: ReportedRun) -> Chapter:
     if not run.history:
         text = f"{run.folder / 'history.jsonl'} is missing, so there are no training curves."
         return Chapter("Training", texts=[text], facts=facts)
-    facts.append(("optimizer steps", str(run.history[-1]["step"])))
+    facts += [("optimizer steps", str(run.history[-1]["step"])), *_speed(run)]
     return Chapter("Training", facts=facts, pictures=training_pictures({run.name: run.history}))
+
+
+def _speed(run: ReportedRun) -> list[tuple[str, str]]:
+    """Duration, rate and machine of a training; only what the run has a record of."""
+    seconds, n_events, before = 0.0, 0, 0
+    for one in run.history:
+        rate = one.get("train/events_per_second")
+        if rate:
+            trained = int(one["step"] - before) * run.config.train.batch_size
+            seconds, n_events, before = seconds + trained / rate, n_events + trained, one["step"]
+    facts = []
+    if seconds:
+        facts.append(("time of the steps", f"{seconds:.0f} s, without validations"))
+        facts.append(("events per second", f"{n_events / seconds:.3g}, in training"))
+    facts += [
+        (f"events per second on {found.name}", f"{found.metrics.events_per_second:.3g}")
+        for found in run.sets
+    ]
+    processor = run.record.starts[-1].versions.get("processor") if run.record.starts else None
+    if processor is not None:
+        facts.append(("machine", processor))
+    return facts
 
 
 def training_pictures(histories: Mapping[str, History]) -> list[Picture]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from hepllm.provenance import shown_date
 from hepllm.report.cells import count_cell
+from hepllm.report.conclusions import p_text
 from hepllm.report.page import Cell, Chapter, Group, Listing, Picture, Row, Table
 from hepllm.search.limit_records import Limit, UpperLimit, UpperLimits
 from hepllm.search.measurements import Measurement, SignalEfficiency
@@ -25,6 +26,10 @@ PICTURES: Mapping[str, tuple[str, str]] = {
     "search.png": (
         "Spectrum of the mass after the cut on the score, with the background fit and pulls",
         "Mass after the cut, with the background fit.",
+    ),
+    "search_scan.png": (
+        "Local p-value of a peak as a function of its mass, for each selection",
+        "Local p-value by mass, for each selection; without the trials in mass.",
     ),
     "search_jets.png": (
         "Masses of the lighter and the heavier jet in the window of the largest excess",
@@ -100,11 +105,8 @@ def search_chapter(
 
 def _verdict(found: SearchFindings) -> str:
     low, high = found.m_jj_range_gev
-    relation, bound = ("<=", "at least ") if found.n_toys_exceeding == 0 else ("=", "")
-    sigma = found.significance_global
-    in_sigma = "" if sigma is None else f" ({bound}{sigma:.1f} sigma)"
     return (
-        f"p {relation} {found.p_value:.3g}{in_sigma} for any window of any selection: "
+        f"{p_text(found)} for any window of any selection: "
         f"{found.n_toys_exceeding} of {found.n_toys} pseudo-experiments are as extreme. "
         f"{_extrapolated(found.significance_global_extrapolated)}"
         f"{found.n_in_range} of {found.n_events} events have "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from hepllm.evaluation.curves import CurvesRecord
 from hepllm.evaluation.seed_intervals import RunScores
 from hepllm.provenance import shown_date
 from hepllm.report.cascade import cascade_chapter
+from hepllm.report.conclusions import conclusion
 from hepllm.report.data_uris import stored
 from hepllm.report.page import Chapter, Picture
 from hepllm.report.probabilities import probability_chapter
@@ -27,7 +28,7 @@ from hepllm.report.tables import (
 from hepllm.report.text import as_text
 from hepllm.search.records import Submission
 
-_PICTURES: Mapping[str, tuple[str, str]] = {
+_PICTURES: dict[str, tuple[str, str]] = {
     "sic.png": (
         "SIC against signal efficiency for every classifier, with bootstrap bands",
         "SIC. Triangles: maximum, at cuts that other events chose. Dotted, arrows: lower bounds.",
@@ -37,8 +38,8 @@ _PICTURES: Mapping[str, tuple[str, str]] = {
         "ROC curves: background rejection 1/ε_B of every classifier.",
     ),
     "sculpting.png": (
-        "The background's m_jj after cuts over before, for every classifier and cut",
-        "Sculpting: the background's m_jj spectrum after cuts over that before.",
+        "The background's m_jj spectrum before and after cuts, and the ratio for every classifier",
+        "The background's m_jj spectrum, and sculpting: that after cuts over that before.",
     ),
     "scores.png": (
         "Histograms of the language model's score for signal and for background events",
@@ -48,6 +49,13 @@ _PICTURES: Mapping[str, tuple[str, str]] = {
         "Observed share of signal against the predicted probability, before and after calibration",
         "Reliability of the probabilities, in this sample's own signal:background ratio.",
     ),
+}
+_PICTURES |= {
+    f"top_event_{place}.png": (
+        f"Jets and particles in eta and phi of the event with {which} score",
+        f"The event with {which} score: jets, and particles with an area in proportion to pT.",
+    )
+    for place, which in enumerate(("the highest", "the second highest", "the third highest"), 1)
 }
 """Alternative text and caption by file; other pictures have the name of their file."""
 
@@ -128,7 +136,10 @@ def result_chapter(
             parts.append(sculpting_chapter(metrics.sculpting))
     parts.append(probability_chapter(metrics.calibration))
     return Chapter(
-        title=f"Results on {name}", texts=_sentences(metrics), tables=tables, chapters=parts
+        title=f"Results on {name}",
+        texts=[conclusion(name, metrics), *_sentences(metrics)],
+        tables=tables,
+        chapters=parts,
     )
 
 

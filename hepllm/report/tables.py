@@ -17,7 +17,7 @@ from hepllm.report.cells import (
     spread_cell,
 )
 from hepllm.report.page import Cell, Group, Row, Table
-from hepllm.report.records import LabelledMetrics, SetMetrics, UnlabelledMetrics
+from hepllm.report.records import LabelledMetrics, SetMetrics
 
 _OVERVIEW = ("auc", "sic_at_0.3", "sic_at_0.5", "max_sic", "accuracy")
 _DIFFERENCES = ("auc", "sic_at_0.1", "sic_at_0.3", "sic_at_0.5", "max_sic")
@@ -150,11 +150,17 @@ def cut_table(results: ResultsRecord) -> Table:
     )
 
 
-def overview_table(rows: Iterable[tuple[str, str, SetMetrics]]) -> Table:
-    """Tabulates the language model of every run on every set, from names of both and metrics."""
+def overview_table(rows: Iterable[tuple[str, str, SetMetrics]]) -> Table | None:
+    """Tabulates the language model of every run on every set with labels; None without any.
+
+    The rows are names of run and set, and metrics.
+    """
     by_set: dict[str, list[Row]] = {}
     for run, name, metrics in rows:
-        by_set.setdefault(name, []).append(Row(run, _overview_cells(metrics)))
+        if isinstance(metrics, LabelledMetrics):
+            by_set.setdefault(name, []).append(Row(run, _overview_cells(metrics)))
+    if not by_set:
+        return None
     return Table(
         caption="The language model at a glance",
         heads=("run", "events", "N_s", "N_b", *_heads(_OVERVIEW)),
@@ -184,15 +190,12 @@ def _heads(keys: Iterable[str]) -> list[str]:
     return [COLUMNS[key].head for key in keys]
 
 
-def _overview_cells(metrics: SetMetrics) -> list[Cell]:
-    if isinstance(metrics, LabelledMetrics):
-        classes = (metrics.n_signal, metrics.n_background)
-        return [
-            *map(count_cell, (sum(classes), *classes)),
-            *(score_cell(metrics, key) for key in _OVERVIEW),
-        ]
-    n_events = metrics.n_events if isinstance(metrics, UnlabelledMetrics) else None
-    return [count_cell(n_events), *[Cell(reason="no labels")] * (2 + len(_OVERVIEW))]
+def _overview_cells(metrics: LabelledMetrics) -> list[Cell]:
+    classes = (metrics.n_signal, metrics.n_background)
+    return [
+        *map(count_cell, (sum(classes), *classes)),
+        *(score_cell(metrics, key) for key in _OVERVIEW),
+    ]
 
 
 def _confusion_text(results: ResultsRecord) -> str:
@@ -242,6 +245,6 @@ def _validation_text(results: ResultsRecord) -> str:
     counts = (results.n_validation_signal, results.n_validation_background)
     numbers = "" if None in counts else " (N_s = {} and N_b = {})".format(*counts)
     return (
-        f"The cuts of max SIC: {results.max_sic.chosen_by}{numbers}; no event is read at a cut "
-        "that it helped to choose. The cut of the accuracy: validation data alone."
+        f"The validation cut of the SIC: {results.max_sic.chosen_by}{numbers}; no event is read at "
+        "a cut that it helped to choose. The cut of the accuracy: validation data alone."
     )

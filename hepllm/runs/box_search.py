@@ -19,7 +19,7 @@ from hepllm.data.dataset import Dataset
 from hepllm.errors import InputError, nearest_name
 from hepllm.evaluation.scores import ScoredEvents
 from hepllm.files import file_digest, sync
-from hepllm.pictures.search import plot_jet_masses, plot_limits, plot_spectrum
+from hepllm.pictures.search import plot_jet_masses, plot_limits, plot_scan, plot_spectrum
 from hepllm.schema import SIGNAL, is_search_safe
 from hepllm.search.hunt import BoxEvents, SearchResult, under_hypothesis
 from hepllm.search.jet_masses import JetPairs
@@ -34,7 +34,8 @@ if TYPE_CHECKING:  # torch comes with them, which a search in tables does withou
 LOG = logging.getLogger(__name__)
 
 SUBMISSION, UNBLINDING = "submission.json", "unblinding.json"
-SPECTRUM, JET_MASSES, LIMITS = "search.png", "search_jets.png", "search_limits.png"
+SPECTRUM, LOCAL_P = "search.png", "search_scan.png"
+JET_MASSES, LIMITS = "search_jets.png", "search_limits.png"
 
 _GROOMED = ("jet1_softdrop_mass", "jet2_softdrop_mass")
 _JET_MASSES = ("jet_mass_light", "jet_mass_delta")
@@ -136,10 +137,11 @@ def search_and_write(
         RunError: as ``search_box``.
     """
     result, submission = search_only(box, config, seed)
-    files = [folder / SUBMISSION, folder / SPECTRUM]
+    files = [folder / SUBMISSION, folder / SPECTRUM, folder / LOCAL_P]
     submission.write(files[0])
     sync(files[0])
     plot_spectrum(box.name, result, files[1])
+    plot_scan(box.name, result, files[2])
     if box.has_jet_masses:
         files.append(folder / JET_MASSES)
         plot_jet_masses(box.name, result, files[-1])
@@ -243,7 +245,7 @@ def cascade_warnings(config: EvaluationConfig) -> list[str]:
 
 def forget_search(folder: Path) -> None:
     """Removes the files of an earlier search, which do not belong to the new scores."""
-    for name in (SUBMISSION, SPECTRUM, JET_MASSES, LIMITS, UNBLINDING):
+    for name in (SUBMISSION, SPECTRUM, LOCAL_P, JET_MASSES, LIMITS, UNBLINDING):
         (folder / name).unlink(missing_ok=True)
 
 

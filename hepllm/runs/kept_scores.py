@@ -141,7 +141,8 @@ class KeptScores:
         """
         file, key = self.folder / sample.strip() / f"{name}.parquet", hash_events(inputs)
         for place in () if self.rescore else self._places(file, (name, *also)):
-            found = _read(place, origin, key)
+            is_own = place.parent == file.parent
+            found = _read(place, origin, key, logging.INFO if is_own else logging.DEBUG)
             if found is not None:
                 return found
         fingerprint = {
@@ -214,8 +215,8 @@ def _write(file: Path, key: Digests, made: TimedScores, origin: Mapping[str, Any
     write_parquet(table, file)
 
 
-def _read(file: Path, origin: Mapping[str, Any], wanted: Digests) -> TimedScores | None:
-    """Returns the kept scores of some events.
+def _read(file: Path, origin: Mapping[str, Any], wanted: Digests, level: int) -> TimedScores | None:
+    """Returns the kept scores of some events; ``level`` is that of the log where they do not fit.
 
     None, with a log line, where they are damaged or of another origin, or an event is missing.
     """
@@ -233,11 +234,11 @@ def _read(file: Path, origin: Mapping[str, Any], wanted: Digests) -> TimedScores
         LOG.warning("%s: damaged, not used: its content has another digest", file)
         return None
     if kept != json.loads(json.dumps(origin)):
-        LOG.info("%s: from other weights, settings or versions; not used", file)
+        LOG.log(level, "%s: from other weights, settings or versions; not used", file)
         return None
     rows = np.arange(len(key)) if np.array_equal(key, wanted) else find_events(wanted, key)
     if (rows < 0).any():
-        LOG.info("%s: lacks %d of %d events; not used", file, (rows < 0).sum(), len(wanted))
+        LOG.log(level, "%s: lacks %d of %d events; not used", file, (rows < 0).sum(), len(wanted))
         return None
     LOG.info("%s: scores of an earlier evaluation are used", file)
     return TimedScores(score[rows], seconds * len(wanted) / max(1, len(key)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from hepllm.arrow_files import read_parquet
 from hepllm.config import PreprocessConfig
 from hepllm.data.dataset import Dataset, read_dataset
 from hepllm.data.particles import PARTICLE_COLUMNS, leading_jets
-from hepllm.errors import InputError
+from hepllm.errors import HepllmError, InputError
 from hepllm.model.prompts import read_event
 from hepllm.physics.chunks import Chunk, process_chunk
 from hepllm.physics.events import Particles
@@ -27,6 +28,8 @@ from hepllm.pictures.event_display import DisplayedParticles
 from hepllm.runs.folder import Run
 from hepllm.runs.samples import check_jets
 from hepllm.schema import UNKNOWN
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,8 +202,8 @@ def _of_row(dataset: Dataset, table: pa.Table, constituents: int) -> PickedEvent
     if all(name in columns for name in dataset.variables.inputs(dataset.variables.expressions)):
         columns = dataset.variables.computed(columns)
     features = {name: float(values[0]) for name, values in columns.items()}
-    particles = None
-    if row.get("particles_pt") is not None:
+    particles = raw_particles(dataset, row["source"], row["event_id"], int(row["event_digest"]))
+    if particles is None and row.get("particles_pt") is not None:
         names = ("pt", "eta", "phi", "jet")
         of_particles = {name: np.asarray(row[f"particles_{name}"]) for name in names}
         particles = DisplayedParticles(**of_particles, complete=False)
@@ -217,3 +220,39 @@ def _of_row(dataset: Dataset, table: pa.Table, constituents: int) -> PickedEvent
             constituents,
         ),
     )
+
+
+def raw_particles(
+    dataset: Dataset, source: str, event_id: int, digest: int
+) -> DisplayedParticles | None:
+    """Reads the particles of an event from the file that the dataset was made from.
+
+    The file is looked for beside the dataset, in the folder of a raw file (``data/raw``) and in the
+    current folder. The digest of the event tells whether it is the right one.
+
+    Returns:
+        The particles; None where the file is gone, has other events, or has no particles.
+    """
+    (name,) = (one.file for one in dataset.manifest.sources if one.name == source)
+    config = PreprocessConfig.model_validate(dataset.manifest.config["preprocess"])
+    config = config.model_copy(update={"on_bad_event": "fail", "select": None})
+    for place in _raw_places(dataset, name):
+        try:
+            file = open_event_file(place, config)
+            if not 0 <= event_id < file.n_events:
+                continue
+            made = process_chunk(Chunk(file, event_id, event_id + 1), config)
+            content = file.read(event_id, event_id + 1).content
+        except HepllmError as error:
+            LOG.info("%s: not used for the particles of events: %s", place, error)
+            continue
+        if int(made.rows["event_digest"][0]) == digest and isinstance(content, Particles):
+            return _particles(content, config)
+    return None
+
+
+def _raw_places(dataset: Dataset, name: str) -> list[Path]:
+    folder = dataset.folder.resolve()
+    near = [folder.parent, folder.parent.parent, Path("data"), Path()]
+    places = [one / part / name for one in near for part in ("", "raw")]
+    return [one for one in dict.fromkeys(places) if one.is_file()]

@@ -50,6 +50,7 @@ from hepllm.runs.folder import Run
 from hepllm.runs.samples import EvaluationSet
 from hepllm.runs.score_files import CASCADED, RunCalibration, write_scores
 from hepllm.runs.sculpting import add_sculpting
+from hepllm.runs.top_events import draw_top_events
 from hepllm.schema import UNKNOWN
 from hepllm.search.records import NoSearch
 from hepllm.search.signal_grid import SignalGrid
@@ -101,6 +102,7 @@ def evaluate_set(bench: Bench, chosen: EvaluationSet) -> EvaluatedSet:
     chosen, of_search, search_files = _search_and_unblind(bench, chosen, scores, folder)
     prior = _choose_prior(bench, chosen, scores)
     files = [folder / METRICS, _write_scores(folder, bench, chosen, scores, prior)]
+    files += draw_top_events(chosen, scores, folder)
     results, curves, views, kept = None, None, dict[str, ResultsRecord](), None
     if not (chosen.table.label == UNKNOWN).any():
         results, views = _compare(bench, chosen, scores)

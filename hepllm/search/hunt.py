@@ -15,8 +15,10 @@ from hepllm.search.joint_model import JointModel
 from hepllm.search.peak_shape import PeakShape
 from hepllm.search.peak_tests import (
     LocalPeak,
+    PeakScan,
     SpuriousSignal,
     local_peak,
+    peak_scan,
     spurious_signal,
 )
 from hepllm.search.poisson import BatchFit
@@ -114,6 +116,7 @@ class SelectionResult:
         shape: spectrum after the cut compared with that before.
         local: the most significant peak, with the parameters of all fits profiled.
         spurious: signal that the misfit of the background makes.
+        scan: local significance of a peak by its mass.
         n_peak: events of a peak at the mass of the resonance, and their standard deviation.
     """
 
@@ -130,6 +133,7 @@ class SelectionResult:
     shape_outside: ShapeDistance | None
     local: LocalPeak
     spurious: SpuriousSignal
+    scan: PeakScan
     n_peak: tuple[float, float] = (0.0, 0.0)
 
 
@@ -314,6 +318,7 @@ class _Fitted:
             shape=_sculpting(self.events, cut, seed),
             shape_outside=_sculpting(outside, cut, seed),
             local=local_peak(joint, self.spectra.rejected, counts, edges),
+            scan=peak_scan(joint, self.spectra.rejected, counts, edges),
             spurious=spurious_signal(
                 self.spectra.rejected,
                 rejected.expected[0],

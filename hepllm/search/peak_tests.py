@@ -77,6 +77,19 @@ class LocalPeak:
 
 
 @dataclass(frozen=True, eq=False)
+class PeakScan:
+    """Local significance of a peak at M masses, with all parameters profiled.
+
+    Attributes:
+        mass: (M,) in GeV.
+        significance: (M,) square root of the profile likelihood ratio q0; 0 for a deficit.
+    """
+
+    mass: Floats
+    significance: Floats
+
+
+@dataclass(frozen=True, eq=False)
 class SpuriousSignal:
     """The signal that the misfit of the background makes at M masses.
 
@@ -134,6 +147,13 @@ def local_peak(model: JointModel, rejected: Floats, selected: Floats, edges: Flo
     near = first.mass * np.exp(np.linspace(-1, 1, 7) * RESOLUTION / _PER_WIDTH)
     inside = np.clip(near, scan.mass[0], scan.mass[-1])
     return max([first, *fitted(inside)], key=lambda one: one.significance)
+
+
+def peak_scan(model: JointModel, rejected: Floats, selected: Floats, edges: Floats) -> PeakScan:
+    """Fits a peak at each mass of the range; arguments as for ``local_peak``."""
+    counts, shapes = model.joined(rejected[None], selected[None]), PeakShapes.over(edges)
+    fits = [model.fit_peak(counts, shape) for shape in model.shapes(shapes.share)]
+    return PeakScan(shapes.mass, np.array([float(sigma[0]) for _, sigma in fits]))
 
 
 def _highest(values: Floats) -> Ints:

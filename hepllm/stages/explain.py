@@ -290,6 +290,13 @@ def _write(folder: Path, event: PickedEvent, found: Explanation, radius: float) 
         display.unlink(missing_ok=True)
         if jets:
             title = f"{event.title}: score {found.score:+.2f}"
+            if event.particles is None:
+                title += "\njets only: its particles are not known"
+                LOG.warning(
+                    "%s: its particles are not known, so its display has jets only; put the event "
+                    "file beside the dataset, or explain the event from the file",
+                    event.title,
+                )
             plot_event(jets, event.particles, radius, title, display)
             files.append(display)
         else:

@@ -21,8 +21,8 @@ from hepllm.report.records import SetMetrics
 from hepllm.report.runs import (
     ReportedRun,
     comparison_chapter,
+    conclusion_chapter,
     config_chapter,
-    overview_chapter,
     training_chapter,
 )
 from hepllm.report.sets import EvaluatedSet, set_chapter
@@ -130,7 +130,7 @@ def _page(runs: Mapping[str, Run], command: str) -> Page:
     facts += [("command", command)] if command else []
     facts += [("run", str(run.folder)) for run in read]
     parts = [_run_chapters(run, runs[run.name], read[:place]) for place, run in enumerate(read)]
-    chapters = [overview_chapter(read)]
+    chapters = [conclusion_chapter(read)]
     if len(read) == 1:
         chapters += parts[0]
     else:

@@ -16,6 +16,7 @@ from hepllm.pictures.curves import (
     sic_figure,
     spread_figures,
 )
+from hepllm.pictures.style import BANDS
 
 CAPTION = Caption("test sample", "$N_s$ = 3", "bands")
 Draw = Callable[[Mapping[str, Band], Caption], Figure]
@@ -39,6 +40,13 @@ def test_every_curve_is_drawn_with_its_name(draw: Draw) -> None:
     first = axes.get_lines()[0]
     np.testing.assert_array_equal(first.get_ydata(), bands["a$b$"].value)
     assert axes.get_ylim()[1] > 5.5
+
+
+@pytest.mark.parametrize("draw", [sic_figure, rejection_figure])
+def test_few_bands_are_drawn_at_once(draw: Draw) -> None:
+    (axes,) = draw({str(number): band(2.0 + number) for number in range(7)}, CAPTION).axes
+    assert len(axes.collections) == BANDS
+    assert len([line for line in axes.get_lines() if not line.get_label().startswith("_")]) == 8
 
 
 def test_a_point_without_neighbours_is_seen() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hepllm.pictures.features import FeatureHistograms, plot_features
+from hepllm.pictures.features import FeatureHistograms, plot_feature, plot_features
 from hepllm.schema import FEATURES
 
 
@@ -22,6 +22,25 @@ def test_each_class_sums_to_one_whatever_its_size() -> None:
     }
     assert found.missing == {"signal": 0.25, "background": 0.0}
     assert (np.diff(found.edges) > 0).all()
+
+
+def test_panels_have_errors_a_ratio_and_names_in_words() -> None:
+    random = np.random.default_rng(3)
+    classes = {"signal": random.normal(500, 50, 100), "background": random.normal(480, 90, 5000)}
+    found = FeatureHistograms.of(FEATURES["jet1_mass"], classes)
+    for label, values in classes.items():
+        n_events = found.densities[label] * len(values)
+        np.testing.assert_allclose(found.error(label), np.sqrt(n_events) / len(values))
+    upper, lower = plot_feature(found).axes
+    assert upper.get_ylabel() == "share of events"
+    assert lower.get_ylabel() == "S / B"
+    assert lower.get_xlabel() == FEATURES["jet1_mass"].axis_label != "jet1_mass [GeV]"
+    (ratio,) = lower.containers
+    both = (found.densities["signal"] > 0) & (found.densities["background"] > 0)
+    expected = found.densities["signal"][both] / found.densities["background"][both]
+    np.testing.assert_allclose(ratio.lines[0].get_ydata(), expected)
+    alone = FeatureHistograms.of(FEATURES["jet1_mass"], {"unknown": classes["signal"]})
+    assert len(plot_feature(alone).axes) == 1
 
 
 def test_values_outside_the_axis_count_in_the_outermost_bins() -> None:

@@ -15,6 +15,7 @@ from matplotlib.image import imread
 
 from hepllm.config import EvaluationConfig
 from hepllm.evaluation.assessment import EvaluationResults, evaluate_scores
+from hepllm.evaluation.metrics import roc
 from hepllm.evaluation.scores import ScoreTable
 from hepllm.evaluation.sculpting import BackgroundMasses, MassBins, measure_sculpting
 from hepllm.pictures.results import plot_roc, plot_scores, plot_sic
@@ -53,6 +54,29 @@ def test_picture_is_drawn(
     assert picture.shape[0] > 500
     assert picture.std() > 0.05
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize("plot", [plot_roc, plot_sic])
+def test_curves_go_on_dashed_where_little_background_passes(
+    plot: Callable[[EvaluationResults, Path], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(
+        "hepllm.pictures.results.save_figure", lambda figure, _: figures.append(figure)
+    )
+    results = evaluate(200, 400)
+    plot(results, tmp_path / "a.png")
+    (axes,) = figures[0].axes
+    curve = roc(results.model)
+    least = curve.eps_s[np.isfinite(curve.sic(1))].min()
+    with_enough = curve.eps_s[np.isfinite(curve.sic(results.record.min_background))].min()
+    assert least < with_enough
+    dashed = [line for line in axes.get_lines() if line.get_linewidth() == 0.8]
+    assert len(dashed) == 2
+    x = np.asarray(dashed[0].get_xdata())
+    assert (x.min(), x.max()) == (least, with_enough)
 
 
 def test_a_cascade_greys_out_what_its_model_does_not_reach(tmp_path: Path) -> None:

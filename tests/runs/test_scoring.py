@@ -90,6 +90,17 @@ def test_kept_scores_are_not_computed_again(
     assert [file.name for file in (run.folder / "scores" / "set").iterdir()] == ["llm.parquet"]
 
 
+def test_events_of_another_set_are_not_scored_again(
+    run: Run, inputs: ModelInputs, expected: Floats, scored: list[tuple[int, int]]
+) -> None:
+    """A black box with and without its key is the same events."""
+    score(run, inputs)
+    n_pieces, kept = len(scored), KeptScores.of(run, SERIAL)
+    found = kept.by_model("without-key", "llm", PieceScorer(RunModel(run, 8)), inputs[::-1])
+    np.testing.assert_array_equal(found.score, expected[::-1])
+    assert len(scored) == n_pieces
+
+
 def _other_weights(run: Run) -> None:
     file = best_checkpoint(run.checkpoints) / "nfa.safetensors"
     content = bytearray(file.read_bytes())

@@ -19,6 +19,7 @@ from hepllm.data.dataset import read_dataset
 from hepllm.errors import InputError, RunError
 from hepllm.explain.attribution import Attribution, attribute
 from hepllm.model.inputs import ModelInputs
+from hepllm.runs.picked_events import raw_particles
 from hepllm.runs.predictor import Predictor, load_predictor
 from hepllm.stages.explain import BARS, DISPLAY, JSON, TEXT, EventReport, explain
 from hepllm.stages.predict import prediction_config
@@ -139,6 +140,27 @@ def test_a_dataset_has_its_particles_and_its_used_events(
     row = int(np.flatnonzero(events.event_id == fresh)[0])
     (by_row,) = run(predictor, str(row), output=tmp_path / "rows", by_row=True)
     assert by_row.tree == second.tree
+
+
+def test_the_particles_of_a_dataset_come_from_its_raw_file(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The fault was a picture of two empty circles."""
+    data = tmp_path / "data"
+    shutil.copytree(folder / "rnd", data / "processed" / "rnd")
+    dataset = read_dataset(data / "processed" / "rnd")
+    (source,) = dataset.manifest.sources
+    table = dataset.load(("jet1_pt",))
+    wanted = source.name, int(table.event_id[3]), int(table.event_digest[3])
+    assert raw_particles(dataset, *wanted) is None
+    (data / "raw").mkdir()
+    shutil.copy(next(folder.rglob(source.file)), data / "raw" / source.file)
+    found = raw_particles(dataset, *wanted)
+    assert found is not None
+    assert found.complete
+    assert len(found.pt) > 10
+    other = wanted[0], int(table.event_id[4]), wanted[2]  # another event has another digest
+    assert raw_particles(dataset, *other) is None
 
 
 def test_a_pasted_event_has_no_picture_without_directions(

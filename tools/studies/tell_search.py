@@ -1,4 +1,4 @@
-"""Tells in three sentences what a search found: the excess, its masses beside the truth, the report.
+"""Tells in three sentences what a search found: the excess, its masses beside the truth, a report.
 
 The search read a box without a key; the truth comes from the files of the simulation, here only.
 """
