@@ -26,7 +26,7 @@ def configure_logging(verbosity: int = 0) -> None:
 
 
 def silence_libraries() -> None:
-    """Hides what libraries say and a user cannot change; in a worker, call it before the model."""
+    """Hides what libraries say and a user cannot change; called before they are imported."""
     # bitsandbytes recommends an optional kernel, which would be downloaded.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     # PEFT 0.21 causes this warning in transformers 5.23; a user cannot avoid it.

@@ -422,3 +422,4 @@ def test_threads_wait_passively_unless_the_user_says_otherwise(module: str) -> N
             check=False,
         )
         assert done.stdout == expected, done.stderr
+        assert not done.stderr  # nothing that a library says reaches a notebook

@@ -126,9 +126,10 @@ def _legend(figure: Figure, labels: Sequence[str], counts: Mapping[str, int]) ->
 def _draw(figure: Figure, place: SubplotSpec, histogram: FeatureHistograms) -> None:
     """Draws the classes of one feature, and below them signal over background."""
     if histogram.has_ratio:
-        axes, below = place.subgridspec(2, 1, height_ratios=(3, 1), hspace=0.05).subplots(
-            sharex=True
-        )
+        both = place.subgridspec(2, 1, height_ratios=(3, 1), hspace=0.05)
+        axes = figure.add_subplot(both[0])
+        below = figure.add_subplot(both[1], sharex=axes)
+        axes.tick_params(labelbottom=False)
         _draw_ratio(below, histogram)
     else:
         axes = below = figure.add_subplot(place)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -73,7 +74,8 @@ def plot_spectrum(name: str, result: SearchResult, path: Path) -> None:
         p_value += f"; extrapolated {norm.isf(rare.value):.1f}$\\sigma$"
     upper.set_title(p_value, loc="right", fontsize=11)
     _draw_pulls(lower, edges, counts, fit.expected)
-    legend_below(figure, *upper.get_legend_handles_labels(), None)
+    handles, labels = upper.get_legend_handles_labels()
+    legend_below(figure, handles, labels, None)
     lower.set_xlabel(f"{_SYMBOLS.get(result.mass, result.mass)} [GeV]", fontsize=13)
     figure.align_ylabels()
     save_figure(figure, path)
@@ -103,13 +105,14 @@ def plot_scan(name: str, result: SearchResult, path: Path) -> None:
         )
     axes.set(yscale="log", ylim=(max(lowest, 1e-300) / 10, 1.0))
     low, high = result.spectra.edges[0], result.spectra.edges[-1]
-    for sigma in range(1, int(norm.isf(max(lowest, 1e-300))) + 2):
+    for sigma in range(1, int(norm.isf(max(lowest, 1e-300) / 10)) + 1):
         axes.axhline(norm.sf(sigma), color="0.6", linewidth=0.8, linestyle=":")
         axes.text(high, norm.sf(sigma), f" {sigma}$\\sigma$", fontsize=9, color="0.4", va="center")
     axes.set_xlim(low, high)
     axes.set_xlabel(f"{_SYMBOLS.get(result.mass, result.mass)} of the peak [GeV]", fontsize=13)
     axes.set_ylabel("local p-value", fontsize=13)
-    legend_below(figure, *axes.get_legend_handles_labels(), None)
+    handles, labels = axes.get_legend_handles_labels()
+    legend_below(figure, handles, labels, None)
     save_figure(figure, path)
 
 
@@ -127,7 +130,8 @@ def plot_jet_masses(name: str, result: SearchResult, path: Path) -> None:
         if found.peak is not None:
             axes.set_title(f"peak {found.peak} GeV", fontsize=10, color=SIGNAL_COLOUR)
     entries = [axes.get_legend_handles_labels() for axes in panels]
-    legend_below(figure, *max(entries, key=lambda one: len(one[1])), None)
+    handles, labels = max(entries, key=lambda one: len(one[1]))
+    legend_below(figure, handles, labels, None)
     low, high = result.resonance.window(2.0)
     mass = _SYMBOLS.get(result.mass, result.mass)
     figure.suptitle(f"{name}, {low:.0f} < {mass} < {high:.0f} GeV", fontsize=11)
@@ -140,7 +144,7 @@ def _points(
     filled = counts > 0
     x, y = np.sqrt(edges[1:] * edges[:-1])[filled], counts[filled]
     factor = np.broadcast_to(scale, counts.shape)[filled]
-    style = {"fmt": "o", "color": "black", "markersize": 3.5, "elinewidth": 1}
+    style: dict[str, Any] = {"fmt": "o", "color": "black", "markersize": 3.5, "elinewidth": 1}
     axes.errorbar(x, y * factor, np.sqrt(y) * factor, label=label, **style)
 
 

@@ -82,7 +82,7 @@ def training_chapter(run: ReportedRun) -> Chapter:
 
 def _speed(run: ReportedRun) -> list[tuple[str, str]]:
     """Duration, rate and machine of a training; only what the run has a record of."""
-    seconds, n_events, before = 0.0, 0, 0
+    seconds, n_events, before = 0.0, 0, 0.0
     for one in run.history:
         rate = one.get("train/events_per_second")
         if rate:

@@ -20,7 +20,6 @@ from hepllm.files import file_digest
 from hepllm.hypotheses.hypothesis import OPEN, Hypothesis
 from hepllm.learning.checkpoint import best_checkpoint
 from hepllm.learning.passes import events_at_once
-from hepllm.logs import silence_libraries
 from hepllm.model.backbone import identify_model
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.devices import choose_device, choose_dtype
@@ -154,7 +153,6 @@ class PieceScorer:
 @functools.lru_cache(maxsize=1)
 def _model_of_worker(folder: Path, batch_size: int | None, weights: str) -> RunModel:
     """Opens a run in a worker, which keeps its model for the next piece."""
-    silence_libraries()
     torch.set_num_threads(1)  # one worker per core
     try:
         model = RunModel(open_run(folder), batch_size)

@@ -27,7 +27,8 @@ def draw_top_events(chosen: EvaluationSet, scores: Floats, folder: Path) -> list
         scores: (N,) scores of its events.
         folder: folder of the pictures.
     """
-    dataset, files = chosen.dataset, []
+    dataset = chosen.dataset
+    files: list[Path] = []
     for place in range(N_SHOWN):
         (folder / _name(place)).unlink(missing_ok=True)
     names = tuple(name for name in (*_JETS, "m_jj") if name in dataset.manifest.features)
