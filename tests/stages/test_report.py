@@ -329,8 +329,10 @@ def test_a_search_is_shown(copied: Path) -> None:
     assert any(alt.startswith("Spectrum of the mass") for alt in alts)
     assert NASTY in page.text  # as text, since the parser has undone the escaping
     assert NASTY not in written.read_text(encoding="utf-8")
-    glance = page.named("The language model at a glance")
-    assert glance["run"][0][1] == 500
+    searches = page.named("Searched boxes")
+    assert [value for _, value in searches["run"][:4]] == [500, 0.0123, 2.25, 3509.4]
+    conclusion = "box: no excess, p = 0.0123 (2.2 sigma)."
+    assert page.text.index(conclusion) < page.text.index("Results on")
 
 
 def test_limits_of_a_search_are_shown(copied: Path) -> None:
@@ -563,10 +565,15 @@ def test_a_browser_shows_the_page(
     over = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert browser.execute_script(over) == 0
     wider = (
-        "return [...document.querySelectorAll('main img, main p, h1, h2, h3, nav, dl, pre')]"
+        "return [...document.querySelectorAll('main .frame, main p, h1, h2, h3, nav, dl, pre')]"
         ".filter(e => e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML)"
     )
     assert browser.execute_script(wider) == []
+    least = (
+        "return Math.min(...[...document.querySelectorAll('.pictures img')]"
+        ".map(i => i.getBoundingClientRect().width))"
+    )
+    assert browser.execute_script(least) > 400  # on a phone, wider than the screen in its frame
 
 
 def test_a_browser_prints_the_page(browser: Any, several: Path) -> None:
@@ -579,7 +586,9 @@ def test_a_browser_prints_the_page(browser: Any, several: Path) -> None:
     )
     try:
         assert browser.execute_script(cut) == []
-        listing = "return document.querySelector('details pre').getBoundingClientRect().height"
+        listing = (
+            "return document.querySelector('details:not(.long) pre').getBoundingClientRect().height"
+        )
         assert browser.execute_script(listing) > 100
     finally:
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
