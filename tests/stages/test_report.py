@@ -332,7 +332,7 @@ def test_a_search_is_shown(copied: Path) -> None:
     searches = page.named("Searched boxes")
     assert [value for _, value in searches["run"][:4]] == [500, 0.0123, 2.25, 3509.4]
     conclusion = "box: no excess, p = 0.0123 (2.2 sigma)."
-    assert page.text.index(conclusion) < page.text.index("Results on")
+    assert page.text.index(conclusion) < page.text.index("Classifiers on rnd-test")
 
 
 def test_limits_of_a_search_are_shown(copied: Path) -> None:
