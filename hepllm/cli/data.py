@@ -10,13 +10,14 @@ from typing import Any, Literal, get_args
 import click
 
 from hepllm.cli.options import (
-    DATASET,
     PATH,
     RAW,
     SPLIT,
     WORKERS,
     Settings,
     common,
+    dataset_or_only,
+    default,
     path_or_none,
 )
 from hepllm.config.inputs import FORMATS
@@ -28,17 +29,29 @@ FETCHABLE = ("rnd", "rnd-v2", "rnd3", "features", "bb1", "bb2", "bb3")
 
 @click.command()
 @click.option("--output", type=PATH, default=RAW, show_default=True, help="Folder of the files.")
-@click.option("--rnd", type=click.IntRange(min=0), help="Number of labelled events; 0: none.")
-@click.option("--blackbox", type=click.IntRange(min=0), help="Number of black-box events; 0: none.")
 @click.option(
-    "--grid", type=click.IntRange(min=0), metavar="N", help="Events of each signal in grid.h5."
+    "--rnd",
+    type=click.IntRange(min=0),
+    help=f"Number of labelled events; 0: none {default('simulate.rnd')}.",
+)
+@click.option(
+    "--blackbox",
+    type=click.IntRange(min=0),
+    help=f"Number of black-box events; 0: none {default('simulate.blackbox')}.",
+)
+@click.option(
+    "--grid",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help=f"Events of each signal in grid.h5; 0: no file {default('simulate.grid.events')}.",
 )
 @click.option(
     "--signal-fraction",
     type=click.FloatRange(0, 1),
-    help="Signal share of the labelled events, or of the black box if only that is made.",
+    help="Signal share of the labelled events, or of the black box if only that is made "
+    f"{default('simulate.signal_fraction')}, {default('simulate.blackbox_signal_fraction')}.",
 )
-@click.option("--workers", type=WORKERS, help="Worker processes; 0: one per core.")
+@click.option("--workers", type=WORKERS, help="Worker processes; 0: one per core [0].")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @common
 def simulate(
@@ -119,15 +132,29 @@ def fetch(
     help="Labels of a black box, one per line; 'none': ignore a key beside the file.",
 )
 @click.option("--format", type=click.Choice(FORMATS), help="Format of the INPUTs [from content].")
-@click.option("--label", help="Column or branch of the labels; 'none': no labels.")
-@click.option("--preset", type=click.Choice(["lhco", "diary"]), help="Jet definition.")
-@click.option("--select", help="Keep events that pass, such as '3300 < m_jj < 3700'.")
-@click.option("--chunk-size", type=click.IntRange(min=1), help="Events per work item.")
-@click.option("--workers", type=WORKERS, help="Worker processes; 0: one per core.")
-@click.option("--executor", type=click.Choice(["serial", "processes", "dask"]), help="How to run.")
-@click.option("--dask-scheduler", help="Address of a running Dask scheduler.")
+@click.option("--label", help="Column or branch of the labels; 'none': no labels [by name].")
 @click.option(
-    "--on-bad-event", type=click.Choice(["fail", "skip"]), help="Action on NaN, pT < 0, ..."
+    "--preset",
+    type=click.Choice(["lhco", "diary"]),
+    help="Jet definition [that of preprocess.jets].",
+)
+@click.option("--select", help="Keep events that pass, such as '3300 < m_jj < 3700' [all].")
+@click.option(
+    "--chunk-size",
+    type=click.IntRange(min=1),
+    help=f"Events per work item {default('preprocess.chunk_size')}.",
+)
+@click.option("--workers", type=WORKERS, help="Worker processes; 0: one per core [0].")
+@click.option(
+    "--executor",
+    type=click.Choice(["serial", "processes", "dask"]),
+    help=f"How to run {default('preprocess.executor')}.",
+)
+@click.option("--dask-scheduler", help="Address of a running Dask scheduler [a local cluster].")
+@click.option(
+    "--on-bad-event",
+    type=click.Choice(["fail", "skip"]),
+    help=f"Action on NaN, pT < 0, ... {default('preprocess.on_bad_event')}.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace a dataset that exists.")
 @common
@@ -141,8 +168,10 @@ def preprocess(
 ) -> None:
     """Cluster events into jets and store their features as a dataset.
 
-    INPUTs are LHC Olympics HDF5 files, ROOT files (Delphes, NanoAOD), feature tables (HDF5, CSV,
-    Parquet, NPY), or folders of them [data/raw]; docs/how-to/read-your-files.md describes them.
+    INPUTs are LHC Olympics HDF5 files, ROOT files (Delphes, NanoAOD), HepMC files (2 and 3),
+    feature tables (HDF5, CSV, Parquet, NPY), or folders of them [data/raw];
+    docs/how-to/read-your-files.md describes them. With --output, all files of a folder become one
+    dataset.
     The master key of a file is read from the file of the same name with the suffix .masterkey,
     unless --masterkey says otherwise.
     """
@@ -159,7 +188,7 @@ def preprocess(
 
 
 @click.command()
-@click.argument("dataset", type=PATH, default=DATASET, metavar="[DATASET]")
+@click.argument("dataset", type=PATH, required=False, metavar="[DATASET]")
 @click.option("--split", type=SPLIT, help="Events of this split only.")
 @click.option("--page", type=PATH, help="PNG file of the distributions [DATASET/features.png].")
 @click.option("--no-page", is_flag=True, help="Draw nothing.")
@@ -167,13 +196,15 @@ def preprocess(
 @common
 def inspect(
     settings: Settings,
-    dataset: Path,
+    dataset: Path | None,
     split: str | None,
     page: Path | None,
     no_page: bool,
     as_json: bool,
 ) -> None:
-    """Show the content of a DATASET [data/processed/rnd]: counts, features, missing values.
+    """Show the content of a DATASET [the only one, or data/processed/rnd].
+
+    That is its counts, features and missing values.
 
     Draws a page of feature distributions of signal and background.
     """
@@ -182,18 +213,19 @@ def inspect(
     from hepllm.stages.inspect import PAGE, inspect_dataset
 
     del settings  # used for logging only
+    dataset = dataset_or_only(dataset)
     page = None if no_page else page or dataset / PAGE
     found = inspect_dataset(dataset, page=page, split=split)
     if as_json:
         click.echo(json.dumps(found.tree(), indent=1))
         return
     click.echo(as_text(dataset_chapter(found, f"Dataset {dataset}", split)))
-    if page is not None:
-        click.echo(f"\n  {page}")
+    if found.page is not None:
+        click.echo(f"\n  {found.page}")
 
 
 @click.command()
-@click.argument("dataset", type=PATH, default=DATASET, metavar="[DATASET]")
+@click.argument("dataset", type=PATH, required=False, metavar="[DATASET]")
 @click.option("--output", type=PATH, required=True, help="Folder of the files.")
 @click.option("--split", type=SPLIT, help="Events of this split only.")
 @click.option(
@@ -203,13 +235,17 @@ def inspect(
     show_default=True,
     help="Content of a line.",
 )
-@click.option("--prompt", type=click.Choice(["compact", "full"]), help="Prompt layout.")
-@click.option("--features", type=click.Choice(get_args(FeatureSet)), help="Feature set.")
+@click.option("--prompt", type=click.Choice(["compact", "full"]), help="Prompt layout [compact].")
+@click.option(
+    "--features",
+    type=click.Choice(get_args(FeatureSet)),
+    help=f"Feature set {default('train.features')}.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace files of an earlier export.")
 @common
 def export(
     settings: Settings,
-    dataset: Path,
+    dataset: Path | None,
     output: Path,
     split: str | None,
     style: Literal["record", "completion", "messages"],
@@ -217,13 +253,14 @@ def export(
     features: str | None,
     overwrite: bool,
 ) -> None:
-    """Write a DATASET [data/processed/rnd] as JSON lines for other software.
+    """Write a DATASET [the only one, or data/processed/rnd] as JSON lines for other software.
 
     One event per line, in signal.jsonl, background.jsonl and unknown.jsonl.
     """
     config = settings.load(prompt__layout=prompt, train__features=features)
     from hepllm.stages.export import export as run_stage
 
+    dataset = dataset_or_only(dataset)
     made = run_stage(dataset, output, config, style=style, split=split, overwrite=overwrite)
     for file in made:
         click.echo(f"{file.path}: {file.n_events} events")

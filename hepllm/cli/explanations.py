@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from hepllm.cli.options import PATH, Settings, common, hypothesis_option, print_reports
+from hepllm.cli.options import OF_READING, PATH, Settings, common, hypothesis_option, print_reports
 from hepllm.config import override_config
 from hepllm.config.inputs import FORMATS
-from hepllm.runs import require_run
+from hepllm.runs import LATEST, require_run
+
+_EVENT = re.compile(r"(.+:)?\d+")
+"""An event_id, perhaps with its source."""
+
+
+def _run_and_events(words: Sequence[str]) -> tuple[Path, Sequence[str]]:
+    """RUN, which may be left out, and EVENTs."""
+    if words and (Path(words[0]).is_dir() or not _EVENT.fullmatch(words[0])):
+        return Path(words[0]), words[1:]
+    return LATEST, words
 
 
 @click.command()
-@click.argument("run", type=PATH)
-@click.argument("events", nargs=-1, metavar="[EVENT]...")
+@click.argument("words", nargs=-1, metavar="[RUN] [EVENT]...")
 @click.option("--input", "source", type=PATH, help="Dataset or file [dataset of the RUN].")
 @click.option("--text", multiple=True, help="An event as a prompt; '-': from standard input.")
 @click.option("--rows", "by_row", is_flag=True, help="EVENTs are rows of a dataset, not event ids.")
@@ -32,8 +42,7 @@ from hepllm.runs import require_run
 @common
 def explain(
     settings: Settings,
-    run: Path,
-    events: Sequence[str],
+    words: Sequence[str],
     source: Path | None,
     text: Sequence[str],
     by_row: bool,
@@ -45,12 +54,14 @@ def explain(
     prior: float | None,
     as_json: bool,
 ) -> None:
-    """Explain the score of each EVENT by a RUN, and what would change the decision.
+    """Explain the score of each EVENT by a RUN [runs/latest], and what would change the decision.
 
     An EVENT is an event_id of the score files, which in a file is its row, counted from 0;
     SOURCE:ID where a dataset has several sources. The folder of each event contains the attribution
     to the features, the smallest change that flips the decision, a paragraph and pictures.
     """
+    run, events = _run_and_events(words)
+    settings.refuse_others(OF_READING, "explain")
     if not events and not text:
         raise click.UsageError("name at least one EVENT, or give --text")
     if source is not None and not events:

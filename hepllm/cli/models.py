@@ -11,7 +11,8 @@ from typing import Any, Literal, get_args
 import click
 
 from hepllm.cli.options import (
-    DATASET,
+    OF_READING,
+    OF_SCORING,
     PATH,
     WORKERS,
     Command,
@@ -19,6 +20,8 @@ from hepllm.cli.options import (
     Settings,
     as_overrides,
     common,
+    dataset_or_only,
+    default,
     hypothesis_option,
     number_or_word,
     path_or_none,
@@ -34,7 +37,7 @@ cascade_option = click.option(
     "--cascade",
     type=click.FloatRange(0, 1, min_open=True),
     metavar="KEEP",
-    help="Share of the background that the boosting leaves to the model, e.g. 0.1.",
+    help="Share of the background that the boosting leaves to the model, e.g. 0.1 [no cascade].",
 )
 prior_option = click.option(
     "--prior",
@@ -47,8 +50,10 @@ prior_option = click.option(
 def scoring_options(command: Command) -> Command:
     """Adds the options that say where events are scored."""
     for option in (
-        click.option("--dask-scheduler", metavar="ADDRESS", help="A running Dask scheduler."),
-        click.option("--workers", type=WORKERS, help="Processes that score; 0: as many as pay."),
+        click.option(
+            "--dask-scheduler", metavar="ADDRESS", help="A running Dask scheduler [local]."
+        ),
+        click.option("--workers", type=WORKERS, help="Processes; 0: as many as pay [0]."),
         click.option(
             "--executor",
             type=click.Choice(["processes", "serial", "dask"]),
@@ -62,9 +67,14 @@ def scoring_options(command: Command) -> Command:
 @click.command()
 @click.argument("dataset", type=PATH, required=False, metavar="[DATASET]")
 @click.option("--output", type=PATH, help="Run folder [runs/<name of the configuration>].")
-@click.option("--balance", help="Signal to background in training: 1:1, 1:10, ... or natural.")
-@click.option("--fusion", type=click.Choice(["on", "off"]), help="Numeric fusion adapter.")
-@click.option("--prompt", type=click.Choice(get_args(Layout)), help="Prompt layout.")
+@click.option(
+    "--balance",
+    help=f"Signal to background in training: 1:1, 1:10, ... or natural {default('train.balance')}.",
+)
+@click.option("--fusion", type=click.Choice(["on", "off"]), help="Numeric fusion adapter [on].")
+@click.option(
+    "--prompt", type=click.Choice(get_args(Layout)), help=f"Layout {default('prompt.layout')}."
+)
 @click.option("--resume", is_flag=True, help="Continue the run in --output [runs/latest].")
 @click.option("--overwrite", is_flag=True, help="Replace a run that exists.")
 @common
@@ -78,7 +88,7 @@ def train(
     resume: bool,
     overwrite: bool,
 ) -> None:
-    """Train the language model and its adapter on a DATASET [data/processed/rnd].
+    """Train the language model and its adapter on a DATASET [the only one, or data/processed/rnd].
 
     Follow it with: tensorboard --logdir runs. Ctrl-C writes a checkpoint first; --resume goes on.
 
@@ -101,7 +111,7 @@ def train(
         from hepllm.stages.train import train as run_stage
 
         folder = output or Path("runs") / config.name
-        done = run_stage(dataset or DATASET, folder, config, overwrite=overwrite)
+        done = run_stage(dataset_or_only(dataset), folder, config, overwrite=overwrite)
     if launched().rank:
         return
     best = done.result.best
@@ -193,6 +203,7 @@ def evaluate(
     signal under its own. With --hypothesis "Z' to a 730 GeV and a 380 GeV particle, both to two
     quarks" it scores all events under this one; the name of the set then ends with it.
     """
+    settings.refuse_others(OF_SCORING, "eval")
     folders = [*(runs or (LATEST,)), *against]
     for folder in (*folders, *compare):
         require_run(folder)
@@ -271,10 +282,27 @@ def _tell_spreads(
         click.echo()
 
 
+def _run_and_input(words: Sequence[Path], *, is_text: bool) -> tuple[Path, Path | None]:
+    """RUN and INPUT of ``predict``, of which either may be left out."""
+    if len(words) > 2:
+        raise click.UsageError(f"{words[2]}: expected one RUN and one INPUT")
+    if len(words) == 2:
+        return words[0], words[1]
+    if words and (is_text or (words[0] / "run.json").is_file()):
+        return words[0], None
+    return LATEST, words[0] if words else None
+
+
 @click.command()
-@click.argument("run", type=PATH)
-@click.argument("source", type=PATH, required=False, metavar="[INPUT]")
-@click.option("--output", type=PATH, help="File of the scores: .parquet, .csv or .root.")
+@click.argument("words", nargs=-1, type=PATH, metavar="[RUN] [INPUT]")
+@click.option(
+    "--output",
+    type=PATH,
+    help="File of the scores: .parquet, .csv or .root [scores/<INPUT>.parquet].",
+)
+@click.option(
+    "--keep", metavar="NAME,...", help="Features beside the scores, such as m_jj,jet_mass_light."
+)
 @click.option("--text", multiple=True, help="An event as a prompt; '-': from standard input.")
 @click.option("--format", "form", type=click.Choice(FORMATS), help="Format [from content].")
 @click.option("--label", help="Column or branch of the labels; 'none': no labels.")
@@ -286,9 +314,9 @@ def _tell_spreads(
 @common
 def predict(
     settings: Settings,
-    run: Path,
-    source: Path | None,
+    words: Sequence[Path],
     output: Path | None,
+    keep: str | None,
     text: Sequence[str],
     form: str | None,
     label: str | None,
@@ -300,14 +328,16 @@ def predict(
     dask_scheduler: str | None,
     overwrite: bool,
 ) -> None:
-    """Score every event of an INPUT with a RUN and write the scores to a file.
+    """Score every event of an INPUT with a RUN [runs/latest] and write the scores to a file.
 
     INPUT is an event file or a feature table that preprocess accepts, or a dataset. Events are
     clustered with the jet settings of the training dataset. A command that was stopped continues
     when it is run again.
     """
-    if bool(text) == (source is not None) or (source is None) != (output is None):
-        raise click.UsageError("give INPUT and --output, or --text alone")
+    run, source = _run_and_input(words, is_text=bool(text))
+    if bool(text) == (source is not None) or (text and (output or keep)):
+        raise click.UsageError("give INPUT, or --text without --output and --keep")
+    settings.refuse_others(OF_READING, "predict")
     require_run(run)
     from hepllm.runs.folder import open_run
     from hepllm.runs.predictor import load_predictor
@@ -323,12 +353,14 @@ def predict(
         **_scoring(executor, workers, dask_scheduler),
     )
     predictor = load_predictor(run, config, hypothesis)
-    if source is None or output is None:
+    if source is None:
         texts = [sys.stdin.read() if one == "-" else one for one in text]
         for score, probability in predict_texts(predictor, texts, config.evaluation.prior):
             click.echo(f"score {score:.4f}, probability {probability:.4g}")
         return
-    made = run_stage(predictor, source, output, config, overwrite=overwrite)
+    output = output or Path("scores") / f"{source.resolve().stem}.parquet"
+    kept = () if keep is None else tuple(name.strip() for name in keep.split(","))
+    made = run_stage(predictor, source, output, config, keep=kept, overwrite=overwrite)
     click.echo(
         f"{made.path}: {made.n_events} events, {made.n_scored / made.seconds:.0f} events/s, "
         f"probability: {made.prior}"

@@ -131,8 +131,9 @@ def collect_sets(
         sets.append(_other_set(run, blackbox, is_blackbox=True))
     if all_blackboxes:
         beside = sorted(run.record.dataset.parent.glob("*/manifest.json"))
-        others = [file.parent for file in beside if file.parent != run.record.dataset]
-        if not others:
+        named = {one.resolve() for one in (run.record.dataset, dataset) if one is not None}
+        others = [file.parent for file in beside if file.parent.resolve() not in named]
+        if not others and dataset is None:
             raise InputError(
                 f"no black box beside {run.record.dataset}: preprocess one, "
                 "or name it with --blackbox FILE"

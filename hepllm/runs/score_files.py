@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,10 +67,14 @@ def calibrate(run: Run, choice: Choice) -> RunCalibration:
 
 
 def score_schema(
-    prior_name: str, cascaded: bool = False, hypothesis: str | None = None
+    prior_name: str,
+    cascaded: bool = False,
+    hypothesis: str | None = None,
+    keep: Sequence[str] = (),
 ) -> pa.Schema:
     """Columns of a score file, with the prior of ``probability`` in words as metadata.
 
+    Features to ``keep`` are its last columns.
     The metadata also have the hypothesis under which the events were scored, if there was one.
     """
     probability = SCHEMA.field("probability").with_metadata({"prior": prior_name})
@@ -78,7 +82,10 @@ def score_schema(
     facts = {"probability_prior": prior_name}
     facts |= {} if hypothesis is None else {"hypothesis": hypothesis}
     schema = SCHEMA.set(place, probability).with_metadata(facts)
-    return schema.append(pa.field(CASCADED, pa.bool_())) if cascaded else schema
+    schema = schema.append(pa.field(CASCADED, pa.bool_())) if cascaded else schema
+    for name in keep:
+        schema = schema.append(pa.field(name, pa.float64()))
+    return schema
 
 
 def write_scores(
@@ -102,15 +109,20 @@ class ScoreWriter:
     ``hypothesis``. A CSV file contains neither.
     """
 
-    def __init__(
-        self, file: Path, prior_name: str, cascaded: bool = False, hypothesis: str | None = None
-    ) -> None:
-        """Chooses the format by the suffix of the file, one of ``SUFFIXES``."""
-        self._schema = score_schema(prior_name, cascaded, hypothesis)
+    def __init__(self, file: Path, suffix: str, schema: pa.Schema) -> None:
+        """Begins a file.
+
+        Args:
+            file: the file.
+            suffix: one of ``SUFFIXES``, which says the format; where the file is what a link points
+                to, it may have another name.
+            schema: its columns, from ``score_schema``.
+        """
+        self._schema = schema
         self._sources: list[str] = []
         self._stack = ExitStack()
         self._write: Callable[[pa.Table], None]
-        match file.suffix.lower():
+        match suffix.lower():
             case ".parquet":
                 stream = self._stack.enter_context(open_file(file, "wb"))
                 parquet = pq.ParquetWriter(stream, self._schema, compression="zstd")

@@ -31,7 +31,7 @@ from hepllm.physics.first_look import report_first_rows
 from hepllm.runs.folder import Run
 from hepllm.runs.pieces import score_missing
 from hepllm.runs.predictor import Predictor
-from hepllm.runs.score_files import CASCADED, SUFFIXES, ScoreWriter
+from hepllm.runs.score_files import CASCADED, SUFFIXES, ScoreWriter, score_schema
 from hepllm.runs.scored_input import ScoredInput, open_input
 
 LOG = logging.getLogger(__name__)
@@ -73,7 +73,13 @@ def prediction_config(run: Run) -> Config:
 
 
 def predict(
-    predictor: Predictor, source: Path, output: Path, config: Config, *, overwrite: bool = False
+    predictor: Predictor,
+    source: Path,
+    output: Path,
+    config: Config,
+    *,
+    keep: Sequence[str] = (),
+    overwrite: bool = False,
 ) -> Prediction:
     """Scores all events of an input.
 
@@ -83,6 +89,7 @@ def predict(
         output: ``.parquet``, ``.csv`` or ``.root``.
         config: ``preprocess`` for reading the input, ``evaluation`` for the prior and for where
             events are scored.
+        keep: features of the events that are written beside their scores.
         overwrite: replace an output, and discard an unfinished one.
 
     Raises:
@@ -91,7 +98,7 @@ def predict(
         RunError: the output cannot be written.
     """
     _check_output(output, overwrite)
-    opened = open_input(predictor.run, source, config.preprocess)
+    opened = open_input(predictor.run, source, config.preprocess, keep)
     if not isinstance(opened.content, Dataset):
         report_first_rows(opened.content, opened.config)
     fingerprint = _fingerprint(predictor, opened)
@@ -111,7 +118,13 @@ def predict(
             )
             tables = [str(part) for part in opened.parts]
             prior = _choose_prior(predictor, config.evaluation, work.parts, tables)
-            n_events, n_kept = _assemble(predictor, prior, work, tables)
+            schema = score_schema(
+                prior.name, predictor.cascade is not None, predictor.run.question.text, opened.keep
+            )
+            file = work.result / work.output.name
+            with ScoreWriter(file, output.suffix, schema) as writer:
+                n_events, n_kept = _assemble(predictor, prior, work, tables, writer)
+            work.publish_file()
     seconds = time.monotonic() - started
     return Prediction(output, n_events, done.n_scored, seconds, prior.name, n_kept)
 
@@ -195,23 +208,24 @@ def _choose_prior(
 
 
 def _assemble(
-    predictor: Predictor, prior: Prior, work: WorkFolder, names: Sequence[str]
+    predictor: Predictor,
+    prior: Prior,
+    work: WorkFolder,
+    names: Sequence[str],
+    writer: ScoreWriter,
 ) -> tuple[int, int | None]:
     """Writes the file from its parts; returns its number of events and of those kept."""
     cascade = predictor.cascade
     n_events = n_cascaded = 0
-    file, asked = work.result / work.output.name, predictor.run.question.text
-    with ScoreWriter(file, prior.name, cascade is not None, asked) as writer:
-        for name in names:
-            table = work.parts.load(name)
-            score = table["score"].to_numpy()
-            probability = predictor.probability(score, prior.fraction)
-            table = table.append_column("probability", pa.array(probability))
-            if cascade is not None:
-                cascaded = cascade.cut.is_cascaded(score)
-                n_cascaded += int(np.count_nonzero(cascaded))
-                table = table.append_column(CASCADED, pa.array(cascaded))
-            writer.write(table)
-            n_events += table.num_rows
-    work.publish_file()
+    for name in names:
+        table = work.parts.load(name)
+        score = table["score"].to_numpy()
+        probability = predictor.probability(score, prior.fraction)
+        table = table.append_column("probability", pa.array(probability))
+        if cascade is not None:
+            cascaded = cascade.cut.is_cascaded(score)
+            n_cascaded += int(np.count_nonzero(cascaded))
+            table = table.append_column(CASCADED, pa.array(cascaded))
+        writer.write(table)
+        n_events += table.num_rows
     return n_events, None if cascade is None else n_events - n_cascaded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +15,10 @@ import pytest
 from numpy.typing import NDArray
 
 from hepllm import cli
-from hepllm.errors import RunError
+from hepllm.cli import explanations, models, options
+from hepllm.config import load_config
+from hepllm.errors import InputError, RunError
+from hepllm.runs import LATEST
 
 HEAVY = ("torch", "transformers", "peft", "sklearn", "awkward", "fastjet", "bitsandbytes", "h5py")
 
@@ -189,3 +193,126 @@ def test_results_go_to_standard_output_and_the_story_to_standard_error(
     assert quiet.returncode == 0
     assert quiet.stderr == ""
     assert "Classifiers on rnd-test" in quiet.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "is_text", "expected"),
+    [
+        ((), True, (LATEST, None)),
+        (("run",), True, (Path("run"), None)),
+        (("run",), False, (Path("run"), None)),  # has a run.json: the input is missing
+        (("events.h5",), False, (LATEST, Path("events.h5"))),
+        (("run", "events.h5"), False, (Path("run"), Path("events.h5"))),
+    ],
+)
+def test_predict_takes_the_latest_run(
+    *,
+    words: tuple[str, ...],
+    is_text: bool,
+    expected: tuple[Path, Path | None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").touch()
+    assert models._run_and_input([Path(word) for word in words], is_text=is_text) == expected
+
+
+def test_explain_takes_the_latest_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "7").mkdir()
+    split = explanations._run_and_events
+    assert split([]) == (LATEST, [])
+    assert split(["5", "bb:12"]) == (LATEST, ["5", "bb:12"])
+    assert split(["runs/gone", "5"]) == (Path("runs/gone"), ["5"])
+    assert split(["7", "5"]) == (Path("7"), ["5"])  # a run of this name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["predict", "run"], "give INPUT, or --text without --output"),
+        (["predict", "a", "b", "c"], "c: expected one RUN and one INPUT"),
+        (["predict", "events.h5"], "runs/latest: no such run"),
+        (["explain", "5"], "runs/latest: no such run"),
+        (["explain", "runs/gone", "5"], "runs/gone: no such run"),
+        (["eval", "run", "--set", "train.lr=1"], "--set train.lr: not read by 'hepllm eval'"),
+        (["eval", "run", "--set", "backbone.device=cpu"], "it reads evaluation.*, train.threads"),
+        (
+            ["predict", "run", "x.h5", "--set", "fusion.enabled=false"],
+            "not read by 'hepllm predict'",
+        ),
+        (["explain", "run", "5", "--set", "train={}"], "not read by 'hepllm explain'"),
+        (["eval", "run", "--set", "train.threads=1"], "not a run: config.yaml is missing"),
+        (["eval", "run", "--set", "evaluatoin.prior=1"], "not a run: config.yaml is missing"),
+        (["train", "--config", "lhco-rd"], "lhco-rd: no such configuration file"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(
+    arguments: list[str], expected: str, run: Callable[..., Ended], tmp_path: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").touch()
+    done = run(*arguments)
+    assert done.code == 2
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_preset_is_a_configuration(
+    run: Callable[..., Ended], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = run("config", "--config", "lhco-rnd", "--section", "train")
+    assert (done.code, done.stderr) == (0, "")
+    assert "preset" not in done.stdout
+    (tmp_path / "lhco-rnd").write_text("name: mine\n")  # a file of this name comes first
+    assert "name: mine" in run("config", "--config", "lhco-rnd").stdout
+
+
+@pytest.mark.parametrize("names", [(), ("one",), ("one", "rnd"), ("one", "two")])
+def test_the_only_dataset_is_taken(
+    names: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in names:
+        folder = tmp_path / "data" / "processed" / name
+        folder.mkdir(parents=True)
+        (folder / "manifest.json").touch()
+    assert options.dataset_or_only(Path("mine")) == Path("mine")
+    if names == ("one", "two"):
+        with pytest.raises(InputError, match="name one of data/processed/one, data/processed/two"):
+            options.dataset_or_only(None)
+    else:
+        expected = "one" if names == ("one",) else "rnd"
+        assert options.dataset_or_only(None) == Path("data/processed") / expected
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_words_are_completed(shell: str) -> None:
+    program = Path(sys.executable).with_name("hepllm")
+    if not program.exists():
+        pytest.skip("not installed")
+    code = "import sys, hepllm.cli; sys.argv = ['hepllm']; hepllm.cli.main()"
+    for asked, expected in ((f"{shell}_source", "hepllm"), (f"{shell}_complete", "preprocess")):
+        words = {"COMP_WORDS": "hepllm pre", "COMP_CWORD": "1" if shell != "fish" else "pre"}
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | words | {"_HEPLLM_COMPLETE": asked},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert expected in done.stdout
+
+
+def test_help_shows_defaults(run: Callable[..., Ended]) -> None:
+    for command, expected in {
+        "preprocess": ("HepMC", "[1,000]", "[fail]", "[processes]"),
+        "simulate": (f"0: none [{load_config().simulate.rnd:,}]",),
+        "train": ("[1:1]", "[on]"),
+        "predict": ("[runs/latest]", "[scores/<INPUT>.parquet]"),
+    }.items():
+        shown = " ".join(run(command, "--help").stdout.split())
+        assert all(text in shown for text in expected), shown

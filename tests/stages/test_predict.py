@@ -203,7 +203,11 @@ def test_a_pasted_prompt_is_the_event_that_it_was(
         rows_of_texts(["event m=9999 t=9.99"], predictor.names)
 
 
-def test_the_command_line_scores_files_and_texts(folder: Path, tmp_path: Path) -> None:
+def test_the_command_line_scores_files_and_texts(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
     def command(*arguments: str | Path) -> Result:
         line = ["predict", str(folder / "run"), *map(str, arguments), "-q"]
         return CliRunner().invoke(cli.cli, line)
@@ -215,4 +219,38 @@ def test_the_command_line_scores_files_and_texts(folder: Path, tmp_path: Path) -
     assert (tmp_path / "s.csv").read_text().count("\n") == 61
     done = command("--text", "event m=0123 dm=0400 t=0.30 T=0.20")
     assert done.stdout.startswith("score ")
-    assert command(folder / "bb.h5").exit_code == 2
+    assert command().exit_code == 2  # nothing to score
+    assert command(folder / "bb.h5").exit_code == 0
+    assert pq.read_table(tmp_path / "scores" / "bb.parquet").num_rows == 60
+
+
+@pytest.mark.parametrize("kind", ["bb.h5", "data/bb"])
+@pytest.mark.parametrize("ending", ["parquet", "csv", "root"])
+def test_features_are_kept_beside_the_scores(
+    kind: str, ending: str, *, folder: Path, predictor: Predictor, tmp_path: Path
+) -> None:
+    config = override_config(prediction_config(predictor.run), ["preprocess.chunk_size=25"])
+    output, keep = tmp_path / f"s.{ending}", ["m_jj", "jet_mass_light", "m_jj"]
+    predict(predictor, folder / kind, output, config, keep=keep)
+    events = read_dataset(folder / "data" / "bb").load(["m_jj", "jet_mass_light"])
+    if ending == "root":
+        with uproot.open(output) as file:
+            found = file["scores"].arrays(library="np")
+    else:
+        table = pacsv.read_csv(output) if ending == "csv" else pq.read_table(output)
+        assert table.column_names[-2:] == ["m_jj", "jet_mass_light"]
+        found = {name: table[name].to_numpy() for name in table.column_names}
+    for name in ("m_jj", "jet_mass_light"):
+        np.testing.assert_allclose(found[name], events.column(name), rtol=1e-12)
+    with pytest.raises(InputError, match=r"has no feature 'mjj' \(did you mean 'm_jj'\?\)"):
+        predict(predictor, folder / kind, tmp_path / "t.csv", config, keep=["mjj"])
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_scores_go_where_a_link_points(folder: Path, predictor: Predictor, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "s.csv").symlink_to(tmp_path / "disk" / "large")
+    run(predictor, folder / "data" / "bb", tmp_path / "s.csv")
+    assert (tmp_path / "s.csv").is_symlink()
+    assert pacsv.read_csv(tmp_path / "disk" / "large").num_rows == 60
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["large"]

@@ -28,6 +28,7 @@ from hepllm.report.records import RunRecord
 from hepllm.report.sets import EvaluatedSet
 from hepllm.runs.folder import open_run, training_events
 from hepllm.runs.hypotheses import with_hypotheses
+from hepllm.runs.samples import collect_sets
 from hepllm.runs.score_files import calibrate
 from hepllm.schema import BACKGROUND
 from hepllm.stages.evaluate import evaluate
@@ -188,6 +189,13 @@ def test_a_raw_black_box_gives_what_its_dataset_gives(
 ) -> None:
     (raw,) = evaluate(trained, blackbox=folder / "box.h5", masterkey=folder / "box.key")
     assert raw.metrics.auc.value == pytest.approx(reports["bb"].metrics.auc.value, abs=1e-6)
+
+
+def test_a_dataset_is_one_set_though_it_is_a_black_box_too(folder: Path, trained: Path) -> None:
+    run, bb = open_run(trained), folder / "data" / "bb"
+    for named, expected in ((bb, ["rnd-test", "bb"]), (None, ["rnd-test", "bb"])):
+        sets = collect_sets(run, dataset=named, blackbox=None, all_blackboxes=True, seen_by=())
+        assert [one.name for one in sets] == expected
 
 
 def test_events_that_were_trained_on_are_left_out(
