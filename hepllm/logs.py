@@ -8,6 +8,13 @@ import warnings
 
 from tqdm import tqdm
 
+LOG = logging.getLogger(__name__)
+
+LINE_EVERY = 60.0
+"""Seconds between two lines about progress where there is no terminal."""
+
+_LINE = "{desc}: {n_fmt} of {total_fmt}{unit}, {rate_fmt}{postfix}, {remaining} left"
+
 _FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
 
 
@@ -29,24 +36,51 @@ def silence_libraries() -> None:
     """Hides what libraries say and a user cannot change; called before they are imported."""
     # bitsandbytes recommends an optional kernel, which would be downloaded.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    # Where it cannot keep its list of fonts, as in a container, that is slower and nothing else.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     # PEFT 0.21 causes this warning in transformers 5.23; a user cannot avoid it.
     message = "`is_gradient_checkpointing` is deprecated"
     warnings.filterwarnings("ignore", message=message, category=FutureWarning)
 
 
+class _Records:
+    """The lines of a progress bar as log records."""
+
+    def write(self, text: str) -> None:
+        """Logs a line that is not empty."""
+        if line := text.strip():
+            LOG.info("%s", line)
+
+    def flush(self) -> None:
+        """Does nothing, since records are written at once."""
+
+
 def progress_bar(total: int, description: str, unit: str = "events", *, initial: int = 0) -> tqdm:
-    """Makes a one-line progress bar with rate and time left, shown on terminals only.
+    """Makes a one-line progress bar with rate and time left; off a terminal, a log line a minute.
 
     The ``initial`` units of an earlier run do not count for the rate.
     """
-    quiet = logging.getLogger("hepllm").getEffectiveLevel() > logging.INFO
+    quiet = not logging.getLogger("hepllm").isEnabledFor(logging.INFO)
+    if not quiet and not sys.stderr.isatty():
+        return tqdm(
+            total=total,
+            initial=initial,
+            desc=description,
+            unit=f" {unit}",
+            file=_Records(),
+            leave=False,
+            delay=LINE_EVERY,
+            mininterval=LINE_EVERY,
+            maxinterval=LINE_EVERY,
+            bar_format=_LINE,
+        )
     return tqdm(
         total=total,
         initial=initial,
         desc=description,
         unit=f" {unit}",
         file=sys.stderr,
-        disable=True if quiet else None,  # None: shown on a terminal only
+        disable=quiet,
         dynamic_ncols=True,
         leave=False,
         mininterval=0.2,

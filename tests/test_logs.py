@@ -1,4 +1,4 @@
-"""Progress is one line on a terminal, with rate and time left, and nothing anywhere else."""
+"""Progress is one line on a terminal, with rate and time left, and a line a minute elsewhere."""
 
 from __future__ import annotations
 
@@ -63,6 +63,19 @@ def test_quiet_is_quiet() -> None:
     assert _on_a_terminal(-1).strip() == ""
 
 
-def test_a_file_gets_nothing() -> None:
-    done = subprocess.run([sys.executable, "-c", _WORK, "0", "0"], capture_output=True, check=True)
-    assert done.stderr == done.stdout == b""
+def _in_a_file(verbosity: int, every: float) -> str:
+    work = f"from hepllm import logs\nlogs.LINE_EVERY = {every}\n{_WORK}"
+    command = [sys.executable, "-c", work, str(verbosity), "0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == ""
+    return done.stderr
+
+
+def test_a_file_gets_a_line_now_and_then() -> None:
+    assert _in_a_file(0, 60) == _in_a_file(-1, 0.2) == ""
+    lines = _in_a_file(0, 0.4).splitlines()
+    assert 1 <= len(lines) <= 3
+    shape = (
+        r"\d\d:\d\d:\d\d INFO    preprocess: \d+ of 1000 events, +[0-9.]+ events/s, \d\d:\d\d left"
+    )
+    assert all(re.fullmatch(shape, line) for line in lines), lines
