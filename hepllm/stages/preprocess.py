@@ -25,7 +25,8 @@ from hepllm.files import as_text, write_errors, write_text
 from hepllm.logs import progress_bar
 from hepllm.physics.chunks import READ, VALID, process_chunk
 from hepllm.physics.first_look import report_first_rows
-from hepllm.physics.readers.content import SUFFIXES
+from hepllm.physics.readers import open_event_file
+from hepllm.physics.readers.content import PERHAPS_EVENTS, SUFFIXES
 from hepllm.physics.sources import ChunkTask, EventSource, MasterKey, make_tasks, open_source
 from hepllm.schema import SCHEMA_VERSION, dataset_features
 
@@ -36,6 +37,11 @@ PROCESSED_FOLDER = Path("data/processed")
 
 NOT_CONTENT = ("chunk_size", "workers", "executor", "dask_scheduler", "retries", "chunk_timeout")
 """Settings of the section that do not change the dataset."""
+
+_BESIDE_EVENTS = (".masterkey", ".points.json", "simulate.yaml")
+"""Ends of the names of files that lie beside event files, and are read with them."""
+
+_MOST_LISTED = 10
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,7 @@ def preprocess(
         ChunkError: a worker failed; finished chunks are kept for the next run.
         RunError: the output cannot be written.
     """
-    files = _input_files(inputs or [RAW_FOLDER])
+    files = _input_files(inputs or [RAW_FOLDER], config.preprocess)
     if isinstance(masterkey, Path) and len(files) > 1:
         raise InputError(f"{masterkey}: a master key is for one file, found {len(files)} files")
     _refuse_equal_names(files, [file.stem for file in files])
@@ -102,11 +108,11 @@ def preprocess(
     return [_make(folder, found, config, overwrite, reuse) for folder, found in opened.items()]
 
 
-def _input_files(inputs: Sequence[Path]) -> list[Path]:
+def _input_files(inputs: Sequence[Path], config: PreprocessConfig) -> list[Path]:
     files: list[Path] = []
     for path in inputs:
         if path.is_dir():
-            files += _files_of_folder(path)
+            files += _files_of_folder(path, config)
         elif not path.exists() and (found := _files_of_pattern(path)):
             files += found
         elif not path.exists():
@@ -124,13 +130,47 @@ def _files_of_pattern(pattern: Path) -> list[Path]:
     return sorted(file for file in found if file.is_file())
 
 
-def _files_of_folder(folder: Path) -> list[Path]:
+def _files_of_folder(folder: Path, config: PreprocessConfig) -> list[Path]:
+    """The event files of a folder; warns of all that is left out, but for what belongs to them."""
     if (folder / MANIFEST).exists():
         raise InputError(f"{folder}: is already a dataset; give the files that it was made from")
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
+    files, others = [], []
+    # Hidden files are of the system: .DS_Store, and ._a.csv beside a.csv on foreign disks.
+    for path in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
+        if path.is_dir():
+            others.append(f"{path.name}/")
+        elif path.suffix.lower() in SUFFIXES or _is_table(path, config):
+            files.append(path)
+        elif not path.name.endswith(_BESIDE_EVENTS):
+            others.append(path.name)
+    known = ", ".join((*SUFFIXES, *PERHAPS_EVENTS))
     if not files:
-        raise InputError(f"{folder}: no event file in this folder ({', '.join(SUFFIXES)})")
+        found = f"; found {_listed(others)}, which can be named" if others else ""
+        raise InputError(f"{folder}: no event file in this folder ({known}){found}")
+    if others:
+        logger.warning(
+            "%s: not read, being folders or no event files by name (%s) or content: %s; name those "
+            "that are to be read",
+            *(folder, known, _listed(others)),
+        )
     return files
+
+
+def _is_table(path: Path, config: PreprocessConfig) -> bool:
+    """Whether a file whose name leaves it open is a table of events."""
+    if path.suffix.lower() not in PERHAPS_EVENTS:
+        return False
+    try:
+        open_event_file(path, config)
+    except InputError as error:
+        logger.debug("%s", error)
+        return False
+    return True
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_LISTED
+    return ", ".join(names[:_MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _refuse_equal_names(files: Sequence[Path], names: Sequence[str]) -> None:

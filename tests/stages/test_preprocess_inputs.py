@@ -299,3 +299,56 @@ def test_options_of_the_command_line(
     assert labels["unknown"] == 0
     with pytest.raises(InputError, match="--format root does not fit its content"):
         CliRunner().invoke(cli, [*arguments[:2], "--format", "root", "-q"], catch_exceptions=False)
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """A folder as ``cases/folder_of_inputs`` describes it."""
+    folder = tmp_path / "in"
+    (folder / "sub").mkdir(parents=True)
+    for seed, name in enumerate(("a.csv", "b.txt", "c.tsv", "d.dat", "sub/e.csv")):
+        rows = _cathode_rows(30, seed, 0.5)
+        rows[:, :3] *= 1000
+        separator = "\t" if name == "c.tsv" else ","
+        head = separator.join(
+            ("m_jj", "jet_mass_light", "jet_mass_delta", "tau21_light", "tau21_heavy", "label")
+        )
+        np.savetxt(folder / name, rows, delimiter=separator, header=head, comments="")
+    (folder / "._a.csv").write_bytes(b"\x00\x05\x16\x07Mac OS X")
+    (folder / ".DS_Store").write_bytes(b"\x00")
+    (folder / "README.txt").write_text("These files were made by hand.\nSee below, please.\n")
+    (folder / "notes.md").write_text("# Notes\n")
+    (folder / "a.masterkey").write_text("1.0\n")
+    return folder
+
+
+def test_a_folder_is_read_and_what_is_not_read_is_told(
+    mixed: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (made,) = preprocess([mixed], tmp_path / "out", _config())
+    assert [source.file for source in made.dataset.manifest.sources] == [
+        *("a.csv", "b.txt", "c.tsv", "d.dat")
+    ]
+    (told,) = [record.getMessage() for record in caplog.records if "not read" in record.message]
+    assert told.startswith(f"{mixed}: not read")
+    assert told.endswith("content: README.txt, notes.md, sub/; name those that are to be read")
+
+
+def test_a_folder_without_event_files_says_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    (tmp_path / "in" / "x.lhe").write_text("<LesHouchesEvents>")
+    with pytest.raises(
+        InputError, match=r"no event file .*; found sub/, x.lhe, which can be named"
+    ):
+        preprocess([tmp_path / "in"], tmp_path / "out", _config())
+
+
+def test_parts_in_a_folder_are_one_dataset(tmp_path: Path) -> None:
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    for seed in range(3):
+        np.save(parts / f"part{seed}.npy", _cathode_rows(50, seed, 0.5))
+    config = _config(file=CATHODE)
+    (made,) = preprocess([parts], tmp_path / "out", config)
+    assert made.dataset.n_events == 150
+    assert [source.name for source in made.dataset.manifest.sources] == ["part0", "part1", "part2"]

@@ -27,8 +27,11 @@ _SUFFIXES = {
     **dict.fromkeys((".hepmc", ".hepmc2", ".hepmc3"), "hepmc"),
 }
 
-SUFFIXES = (".h5", ".hdf5", ".root", ".csv", ".parquet", ".npy", ".hepmc")
-"""Endings of the files that are read from a folder of inputs; name other files one by one."""
+PERHAPS_EVENTS = (".txt", ".dat")
+"""Endings of tables, but also of other files, that a folder of inputs may contain."""
+
+SUFFIXES = tuple(suffix for suffix in _SUFFIXES if suffix not in PERHAPS_EVENTS)
+"""Endings of the files of events in a folder of inputs."""
 
 _NAMES = {
     "hdf5": "an HDF5 file",
