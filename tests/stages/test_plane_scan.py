@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -165,3 +171,42 @@ def test_what_does_not_fit_is_refused(folder: Path, scanned: Path) -> None:
         done = search(*words)
         assert done.exit_code in (1, 2)
         assert reason in f"{done.output}{done.exception}"
+
+
+@pytest.mark.slow
+def test_a_scan_that_is_killed_goes_on_to_the_same_result(
+    folder: Path, scanned: Path, tmp_path: Path
+) -> None:
+    run, scores = tmp_path / "run", tmp_path / "run" / "scores"
+    shutil.copytree(folder / "run", run)
+    shutil.rmtree(scores, ignore_errors=True)
+    words = ("search", run, folder / "box", "--scan", "--output", "out", *SCAN)
+    command = [sys.executable, "-m", "hepllm", *map(str, words)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+
+    def killed_when(condition: Callable[[], bool]) -> None:
+        with subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            end = time.monotonic() + 120
+            while not condition():
+                assert process.poll() is None, process.communicate()[1].decode()
+                assert time.monotonic() < end
+                time.sleep(0.002)
+            process.kill()
+            process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        assert not (tmp_path / "out" / "scan.json").exists()
+
+    killed_when(lambda: any(scores.rglob("*.arrow")))  # within the scores of a hypothesis
+    killed_when(lambda: len(list(scores.rglob("*.parquet"))) >= 2)  # between two
+    killed_when((tmp_path / "out" / ".partial").exists)  # while the results are written
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *("scan.json", "scan.txt", "scan.html", "scan.png", "scan_limits.png")
+    }
+    before, after = (
+        json.loads((place / "scan.json").read_text()) for place in (scanned, tmp_path / "out")
+    )
+    assert after == before
