@@ -150,7 +150,10 @@ def write_errors(output: Path, hint: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = f"{error.filename or output}: cannot be written: {error.strerror or error}"
+        file = Path(error.filename) if isinstance(error.filename, str) else output
+        if file.name.endswith(".partial"):  # our own, which nobody knows
+            file = output
+        reason = f"{file}: cannot be written: {error.strerror or error}"
         raise RunError(f"{reason}; {hint}" if hint else reason) from None
 
 

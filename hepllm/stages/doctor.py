@@ -65,6 +65,10 @@ def _examine_model(
 
         build, hub_cache, cache = probe(), Path(HF_HUB_CACHE), cache_folder()
         weights = hub.find_weights(backbone.name, hub_cache)
+    except HepllmError as error:
+        found, _, remedy = str(error).partition("; ")
+        yield Finding("model", "problem", found, remedy)
+        return
     except Exception as error:  # a broken library raises anything
         yield _failed("model libraries", error)
         return
