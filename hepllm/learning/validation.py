@@ -100,7 +100,7 @@ def _area(events: ScoredEvents) -> float:
     area = auc(events).value
     if area is None:
         raise RunError(
-            "the validation events are all of one class; enlarge the dataset or its val share"
+            f"validation: {events.problem}; enlarge the dataset, or preprocess.splits.val"
         )
     return area
 

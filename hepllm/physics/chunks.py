@@ -32,6 +32,8 @@ from hepllm.schema import dataset_features
 READ, VALID = "events read", "valid events"
 """Names of the first two steps of every cut flow."""
 
+SKIP_BAD_EVENTS = "rerun with --set preprocess.on_bad_event=skip, or repair the file"
+
 
 @dataclass(frozen=True)
 class Chunk:
@@ -69,15 +71,22 @@ def make_chunks(files: Sequence[EventFile], size: int) -> Iterator[Chunk]:
             yield Chunk(file, start, min(start + size, file.n_events))
 
 
-def process_chunk(chunk: Chunk, config: PreprocessConfig) -> ChunkResult:
+def process_chunk(
+    chunk: Chunk, config: PreprocessConfig, remedy: str = SKIP_BAD_EVENTS
+) -> ChunkResult:
     """Reads, validates, clusters and selects the events of a chunk.
+
+    Args:
+        chunk: the rows.
+        config: how to read them.
+        remedy: what to do about bad events, for the message.
 
     Raises:
         InputError: the file is damaged, or has bad events and the configuration does not skip them.
     """
     batch = chunk.file.read(chunk.start, chunk.stop)
     cut_flow = [(READ, len(batch))]
-    good = _good_events(batch, chunk, config)
+    good = _good_events(batch, chunk, config, remedy)
     batch = batch.take(good) if not good.all() else batch
     cut_flow.append((VALID, len(batch)))
     features, particles = describe_events(batch.content, config, batch.observers)
@@ -124,7 +133,7 @@ def _registered(
     return features_of_jets(content, jets, config.jets, extended=config.extended), lists
 
 
-def _good_events(batch: EventBatch, chunk: Chunk, config: PreprocessConfig) -> Bools:
+def _good_events(batch: EventBatch, chunk: Chunk, config: PreprocessConfig, remedy: str) -> Bools:
     """The mask of events that have no defect and a valid label."""
     defects = describe_defects(batch)
     if chunk.file.has_labels:
@@ -138,12 +147,7 @@ def _good_events(batch: EventBatch, chunk: Chunk, config: PreprocessConfig) -> B
         units = suspect_units(batch.content, config.energy_unit, config.angle_unit)
         raise InputError(
             f"{chunk}: {', '.join(text for text, _ in defects)}, first in row {first}; "
-            + "; ".join(
-                [
-                    *map(str, units),
-                    "rerun with --set preprocess.on_bad_event=skip, or repair the file",
-                ]
-            )
+            + "; ".join([*map(str, units), remedy])
         )
     bad = [np.zeros(len(batch), dtype=bool), *(events for _, events in defects)]
     good: Bools = ~np.any(bad, axis=0)

@@ -105,7 +105,7 @@ def _from_file(path: Path, wanted: Sequence[str], config: PreprocessConfig) -> l
     strict = config.model_copy(update={"on_bad_event": "fail", "select": None})
     picked = []
     for row in rows:
-        made = process_chunk(Chunk(file, row, row + 1), strict)
+        made = process_chunk(Chunk(file, row, row + 1), strict, "choose another event")
         content = file.read(row, row + 1).content
         label = float(made.rows["label_raw"][0])
         picked.append(

@@ -57,6 +57,7 @@ from hepllm.runs.folder import (
 )
 from hepllm.runs.hypotheses import training_truth, with_hypotheses
 from hepllm.runs.places import link_latest, log_folder, refuse_reserved
+from hepllm.schema import BACKGROUND, SIGNAL
 
 LOG = logging.getLogger(__name__)
 
@@ -301,8 +302,8 @@ def _load_data(dataset: Dataset, config: Config) -> TrainingData:
         m_jj=training_masses(dataset, settings, seed),
     )
     if settings.loss.needs_both_classes:
-        _check_classes(dataset, "train", data.train)
-    _check_classes(dataset, "val", data.validation)
+        _check_classes(dataset, "train", data.train, settings.balance)
+    _check_classes(dataset, "val", data.validation, settings.balance)
     _check_features(dataset, data.train)
     _check_particles(dataset, data.train)
     shared = overlap(data.train.event_digest, data.validation.event_digest)
@@ -313,14 +314,28 @@ def _load_data(dataset: Dataset, config: Config) -> TrainingData:
     return data
 
 
-def _check_classes(dataset: Dataset, split: str, table: EventTable) -> None:
-    counts = count_classes(table)
-    missing = [name for name, number in counts.items() if number == 0]
-    if missing:
+def _check_classes(dataset: Dataset, split: str, table: EventTable, balance: str) -> None:
+    """Refuses events that are not of both classes, or have no positive sum of weights in one."""
+    held, chosen = dataset.manifest.counts[split], count_classes(table)
+    if missing := [name for name in chosen if not held[name]]:
         raise InputError(
-            f"{dataset.folder}: no {' and no '.join(missing)} events in its {split} split; "
-            "training needs both classes: give a labelled file, or its --masterkey, to preprocess"
+            f"{dataset.folder}: no {' and no '.join(missing)} events in its {split} split, which "
+            f"has {', '.join(f'{number} {name}' for name, number in held.items())}; training needs "
+            "both classes: preprocess more events, with labels or a master key (--masterkey)"
         )
+    for name, label in (("signal", SIGNAL), ("background", BACKGROUND)):
+        if not chosen[name]:
+            raise InputError(
+                f"{dataset.folder}: train.balance={balance} leaves none of the {held[name]} {name} "
+                f"events in its {split} split; give train.balance=natural"
+            )
+        total = float(table.weight[table.label == label].sum())
+        if total <= 0:
+            raise InputError(
+                f"{dataset.folder}: the weights of the {chosen[name]} {name} events in its {split} "
+                f"split sum to {total:g}, expected more than 0; correct them, or preprocess the "
+                "files with --set preprocess.weight=none"
+            )
 
 
 def _check_features(dataset: Dataset, table: EventTable) -> None:

@@ -42,9 +42,14 @@ class LhcoFile(EventsInTable):
         """Reads the rows from ``start`` to before ``stop``.
 
         Raises:
-            InputError: the rows are damaged.
+            InputError: the rows are damaged, or the labels are not where they are expected.
         """
         rows = self.table.read(start, stop)
+        if self.label == N_COLUMNS and np.isin(rows[:, 0], (0, 1)).all() and rows[:, 1].any():
+            raise InputError(
+                f"{self.path}: rows {start}-{stop - 1}: the first column holds labels (0 or 1), "
+                "not pT; read them there by --set preprocess.label=0"
+            )
         labels = np.full(len(rows), np.nan) if self.label is None else rows[:, self.label].copy()
         weights = np.ones(len(rows)) if self.weight is None else rows[:, self.weight].copy()
         in_order = self.columns == tuple(range(N_COLUMNS))
