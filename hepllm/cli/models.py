@@ -205,14 +205,14 @@ def evaluate(
     """
     settings.refuse_others(OF_SCORING, "eval")
     folders = [*(runs or (LATEST,)), *against]
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise click.UsageError("a RUN is named twice; give each once")
     for folder in (*folders, *compare):
         require_run(folder)
     from hepllm.runs.folder import open_run
     from hepllm.runs.recipes import as_recipes
     from hepllm.stages.evaluate import evaluate as run_stage
 
-    if len({folder.resolve() for folder in folders}) < len(folders):
-        raise click.UsageError("a RUN is named twice; give each once")
     opened = {folder: open_run(folder) for folder in folders}
     ours, theirs = ([opened[one] for one in group] for group in (runs or (LATEST,), against))
     recipes = as_recipes(ours, theirs) if len(folders) > 1 else ()

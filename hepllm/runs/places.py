@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from hepllm.data.dataset import read_dataset
@@ -9,14 +10,20 @@ from hepllm.errors import InputError
 from hepllm.files import real_path, set_link
 from hepllm.runs import LATEST, RUNS_FOLDER
 
+LOG = logging.getLogger(__name__)
+
 _LOGS = "tensorboard"
 
 
 def link_latest(run: Path) -> None:
     """Lets ``runs/latest`` point to a run, if it is in ``runs`` too."""
     run = real_path(run)
-    if _is_beside_latest(run):
-        set_link(LATEST, run.name)
+    if not _is_beside_latest(run):
+        return
+    if LATEST.is_dir() and not LATEST.is_symlink():
+        LOG.warning("%s is a folder, not the link to the latest run; it stays as it is", LATEST)
+        return
+    set_link(LATEST, run.name)
 
 
 def log_folder(run: Path) -> Path:

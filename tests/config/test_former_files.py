@@ -24,7 +24,7 @@ def test_the_configuration_of_a_former_run_loads() -> None:
     changed = list(changed_settings(present, config))
     assert changed == [
         *("name", "preprocess.extended"),
-        *("evaluation.batch_size", "evaluation.baselines"),
+        *("evaluation.batch_size", "evaluation.baselines", "evaluation.calibration"),
     ]
 
 

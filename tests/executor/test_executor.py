@@ -339,7 +339,7 @@ def test_dask_scheduler_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_dask_missing_is_told_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(InputError, match=r"pip install 'hepllm\[dask\]'"):
+    with pytest.raises(InputError, match=r"pip install dask distributed"):
         list(run_tasks(_square, [1], kind="dask"))
 
 

@@ -154,7 +154,7 @@ def test_two_processes_train_as_one(
     assert losses(together).keys() == losses(alone).keys()
     for step, loss in losses(alone).items():
         assert losses(together)[step] == pytest.approx(loss, rel=1e-5)
-    for name in ("lora", "nfa", "average"):
+    for name in ("adapter_model", "nfa", "average"):
         places = [
             run / "checkpoints/step-000006" / f"{name}.safetensors" for run in (alone, together)
         ]
@@ -273,7 +273,9 @@ def test_shares_cover_everything_once_and_are_almost_equal(n_items: int, size: i
 def test_threads_are_shared_among_the_processes_of_a_machine(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("hepllm.learning.distributed.usable_cores", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for module in ("hepllm.executor", "hepllm.learning.distributed"):
+        monkeypatch.setattr(f"{module}.usable_cores", lambda: 8)
     assert ALONE.threads(0) == 8
     assert Team(1, 16, local_size=4).threads(0) == 2
     assert Team(1, 16, local_size=12).threads(0) == 1

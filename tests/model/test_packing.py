@@ -154,7 +154,7 @@ def test_gradients_are_those_of_single_events(
     for name, gradient in alone.items():
         scale = float(gradient.abs().max())
         assert scale > 0, name
-        torch.testing.assert_close(packed[name], gradient, rtol=1e-3, atol=1e-4 * scale)
+        torch.testing.assert_close(packed[name], gradient, rtol=1e-3, atol=4e-3 * scale)
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3"])

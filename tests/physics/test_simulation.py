@@ -219,7 +219,7 @@ def test_standard_output_stays_empty(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_without_pythia_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pythia8mc", None)
-    with pytest.raises(InputError, match=r"pip install 'hepllm\[simulate\]'"):
+    with pytest.raises(InputError, match=r"pip install pythia8mc"):
         generate(SIGNAL, 1, 1, CONFIG)
 
 

@@ -15,6 +15,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
+from hepllm import arrow_files
 from hepllm.config import Config, SearchConfig, load_config
 from hepllm.data.dataset import read_dataset
 from hepllm.data.signal_points import SignalPoint, SignalPoints, points_beside
@@ -164,14 +165,20 @@ def label_reads(monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[bool]:
     submission = folder / "run" / "eval" / "known" / "submission.json"
     submission.unlink(missing_ok=True)
     reads: list[bool] = []
-    read_table = pq.read_table
+    read_table, open_file = pq.read_table, arrow_files.open_file
+    opened: list[Path] = []
 
-    def watched(file: Path, **options: Any) -> pa.Table:
-        of_labels = "label" in options.get("columns", ["label"])
-        if of_labels and folder / "known" in Path(file).parents:
+    def remembered(path: Path, *options: Any) -> Any:
+        opened.append(path)
+        return open_file(path, *options)
+
+    def watched(file: Any, **options: Any) -> pa.Table:
+        of_labels = "label" in (options.get("columns") or ["label"])
+        if of_labels and folder / "known" in opened[-1].parents:
             reads.append(submission.is_file())
         return read_table(file, **options)
 
+    monkeypatch.setattr(arrow_files, "open_file", remembered)
     monkeypatch.setattr(pq, "read_table", watched)
     return reads
 

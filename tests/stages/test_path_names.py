@@ -16,7 +16,7 @@ from hepllm.config import Config
 from hepllm.data.dataset import read_dataset
 from hepllm.data.work_folder import work_folder
 from hepllm.files import as_text, write_text
-from hepllm.runs.score_files import SCHEMA, ScoreWriter
+from hepllm.runs.score_files import ScoreWriter, score_schema
 from hepllm.stages.preprocess import preprocess
 
 NAMES = [b"donn\xe9es", b"a:b", b"file:x", b"x" * 255, "тест #?*[1] % \n".encode()]
@@ -79,8 +79,9 @@ def test_score_files(
     output = _named(name, suffix)
     values = {"event_id": [0], "source": ["a"], "label": [1], "score": [0.5], "probability": [0.5]}
     with work_folder(output, {}, overwrite=False) as work:
-        with ScoreWriter(work.result / output.name, "balanced") as writer:
-            writer.write(pa.table(values, schema=SCHEMA))
+        schema = score_schema("balanced")
+        with ScoreWriter(work.result / output.name, suffix, schema) as writer:
+            writer.write(pa.table(values, schema=schema))
         work.publish_file()
     assert _listed() == [os.fsencode(output)]
     assert output.stat().st_size > 0

@@ -94,7 +94,7 @@ def test_a_table_is_searched_and_its_key_stands_beside(found: SearchReport, box:
     assert (folder / "table.txt").read_text() == f"{found.text}\n"
     page = (folder / "search.html").read_text()
     assert "Search for a resonance in box" in page
-    assert page.count('src="data:image/png') == 3
+    assert page.count('src="data:image/png') == 4
 
 
 def test_labels_are_read_after_the_submission_is_written(

@@ -136,6 +136,7 @@ def test_evaluation_writes_what_it_promises(reports: dict[str, EvaluatedSet]) ->
             "roc.png",
             "scores.png",
             "reliability.png",
+            *(f"top_event_{place}.png" for place in (1, 2, 3)),
         }
         written = json.loads(report.files[0].read_text())
         assert written == json.loads(json.dumps(report.metrics.tree()))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,8 +37,10 @@ from hepllm.learning.inputs import model_inputs
 from hepllm.learning.plan import TrainingPlan
 from hepllm.learning.presentation import assign_own
 from hepllm.learning.steps import Trainer, TrainingData
+from hepllm.model.adapter.fusion import NumericFusionAdapter
 from hepllm.model.backbone import Backbone, causal_model, load_backbone
-from hepllm.model.classifier import EventClassifier, build_classifier
+from hepllm.model.classifier import EventClassifier
+from hepllm.model.embeddings import embedding_rms
 from hepllm.model.encoding import PromptEncoder
 from hepllm.model.inputs import ModelInputs
 from hepllm.model.packing import PackedPrompts
@@ -127,11 +129,14 @@ class PooledClassifier(EventClassifier):
 
     Args:
         backbone: the language model.
-        plain: classifier of it, whose adapter this one takes.
+        nfa: makes soft tokens.
+        label_tokens: token ids of the label words, which are not read.
     """
 
-    def __init__(self, backbone: Backbone, plain: EventClassifier) -> None:
-        super().__init__(backbone, plain.nfa, plain.label_tokens)
+    def __init__(
+        self, backbone: Backbone, nfa: NumericFusionAdapter, label_tokens: Sequence[int]
+    ) -> None:
+        super().__init__(backbone, nfa, label_tokens)
         causal = causal_model(backbone.model)
         size = causal.config.hidden_size
         self.head = nn.Sequential(
@@ -160,11 +165,16 @@ def make_pooled(config: Config) -> tuple[EventClassifier, PromptEncoder]:
     """Makes the classifier of ``make_classifier`` with a pooled head."""
     backbone = load_backbone(config.backbone, config.seed)
     encoder, names = make_encoder(config), config.train.feature_names()
-    asks = encoder.reads_hypotheses
-    plain = build_classifier(
-        backbone, encoder.label_tokens, names, config.fusion, config.seed, reads_hypotheses=asks
+    causal = causal_model(backbone.model)
+    torch.manual_seed(config.seed)
+    nfa = NumericFusionAdapter(
+        names,
+        causal.config.hidden_size,
+        embedding_rms(causal),
+        config.fusion,
+        reads_hypotheses=encoder.reads_hypotheses,
     )
-    return PooledClassifier(backbone, plain), encoder
+    return PooledClassifier(backbone, nfa, encoder.label_tokens), encoder
 
 
 @dataclass(frozen=True)
