@@ -185,14 +185,23 @@ def prompts(bench: Bench, backbone: str, folder: str) -> None:
 def questions(bench: Bench, backbone: str, folder: str) -> None:
     """Many events behind one question against a prompt of six tokens for each event.
 
-    Each in the batches that its defaults are or were; of Mistral's architecture a quarter of them.
+    The latter is scored with LoRA as PEFT computes it, as it was before there was the former. Each
+    in the batches that its defaults are or were; of Mistral's architecture a quarter of them.
     """
     share = 1 if backbone == SMOLLM2 else 4
     data = load_events(None, 2 * _BATCH // share, _SCORED // share)
     for dtype in ("float32", "bfloat16"):
         variants = [
-            ours(name, folder, data, batch, f"prompt.layout={name}", precision, scored=scored)
-            for precision in [f"backbone.dtype={dtype}"]
+            ours(
+                name,
+                folder,
+                data,
+                batch,
+                f"prompt.layout={name}",
+                f"backbone.dtype={dtype}",
+                fused=name == "question",
+                scored=scored,
+            )
             for name, batch, scored in (("minimal", 32, 128), ("question", _BATCH, _SCORED))
         ]
         title = f"{backbone}, question, {dtype}"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import click
 import numpy as np
@@ -94,6 +95,7 @@ def ours(
     batch: int,
     *overrides: str,
     share: bool = True,
+    fused: bool = True,
     scored: int | None = None,
 ) -> Variant:
     """The package's own training step and scoring.
@@ -105,6 +107,7 @@ def ours(
         batch: events a step.
         overrides: of the configuration.
         share: whether prompts may share their beginning.
+        fused: whether scoring adds LoRA's product in place; false: as PEFT computes it.
         scored: events a scoring pass; None: as many as in a step.
     """
     settings = (f"backbone.name={folder}", f"train.batch_size={batch}", "train.epochs=1")
@@ -128,6 +131,9 @@ def ours(
 
     def score(table: EventTable) -> NDArray[np.float64]:
         inputs = model_inputs(table)
+        if not fused:
+            with patch("hepllm.model.scoring.fused_lora", nullcontext):
+                return score_events(classifier, encoder, inputs, batch_size=scored or batch)
         return score_events(classifier, encoder, inputs, batch_size=scored or batch)
 
     n_tokens = encoder.encode(data.inputs.take(slice(batch))).n_tokens_of_event
