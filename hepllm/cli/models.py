@@ -203,7 +203,7 @@ def evaluate(
     signal under its own. With --hypothesis "Z' to a 730 GeV and a 380 GeV particle, both to two
     quarks" it scores all events under this one; the name of the set then ends with it.
     """
-    settings.refuse_others(OF_SCORING, "eval")
+    settings.refuse_others(OF_READING if blackbox else OF_SCORING, "eval")
     folders = [*(runs or (LATEST,)), *against]
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise click.UsageError("a RUN is named twice; give each once")
@@ -212,6 +212,7 @@ def evaluate(
     from hepllm.runs.folder import open_run
     from hepllm.runs.recipes import as_recipes
     from hepllm.stages.evaluate import evaluate as run_stage
+    from hepllm.stages.predict import prediction_config
 
     opened = {folder: open_run(folder) for folder in folders}
     ours, theirs = ([opened[one] for one in group] for group in (runs or (LATEST,), against))
@@ -237,6 +238,7 @@ def evaluate(
             compare=compare,
             beside=[other for other in folders if other != folder],
             config=configs[-1],
+            reading=settings.on_top_of(prediction_config(run)).preprocess if blackbox else None,
             rescore=rescore,
             hypothesis=hypothesis,
         )

@@ -9,13 +9,17 @@ from hepllm.data.dataset import Dataset, read_dataset
 from hepllm.errors import InputError
 from hepllm.physics.sources import MasterKey
 from hepllm.runs.folder import Run
+from hepllm.stages.predict import prediction_config
 from hepllm.stages.preprocess import preprocess
 
 
-def open_blackbox(run: Run, path: Path | None, masterkey: MasterKey) -> Dataset | None:
+def open_blackbox(
+    run: Run, path: Path | None, masterkey: MasterKey, reading: PreprocessConfig | None = None
+) -> Dataset | None:
     """Opens a dataset, or clusters an event file with the settings of the training events.
 
     A dataset that an earlier evaluation made from the same file, key and settings is used again.
+    ``reading`` replaces the settings of the training events.
     """
     if path is None:
         if masterkey is not None:
@@ -27,10 +31,8 @@ def open_blackbox(run: Run, path: Path | None, masterkey: MasterKey) -> Dataset 
         return read_dataset(path)
     if not path.exists():
         raise InputError(f"{path}: no such black box")
-    # Settings that decide the contents come from the training dataset, not from the run.
-    content = run.dataset().manifest.config["preprocess"] | {"select": None} | run.own_columns()
-    settings = run.config.preprocess.model_dump() | content
-    config = run.config.model_copy(update={"preprocess": PreprocessConfig.model_validate(settings)})
+    reading = reading or prediction_config(run).preprocess
+    config = run.config.model_copy(update={"preprocess": reading})
     output = run.folder / "eval" / path.stem / path.stem
     made = preprocess([path], output, config, masterkey=masterkey, overwrite=True, reuse=True)
     return made[0].dataset

@@ -12,7 +12,7 @@ import torch
 
 from hepllm.arrays import Floats
 from hepllm.baselines.boosting import BOOSTING
-from hepllm.config import Config, EvaluationConfig
+from hepllm.config import Config, EvaluationConfig, PreprocessConfig
 from hepllm.data.dataset import Dataset
 from hepllm.errors import InputError
 from hepllm.executor import resolve_threads
@@ -49,6 +49,7 @@ def evaluate(
     compare: Sequence[Path] = (),
     beside: Sequence[Path] = (),
     config: Config | None = None,
+    reading: PreprocessConfig | None = None,
     rescore: bool = False,
     hypothesis: str | None = None,
 ) -> list[EvaluatedSet]:
@@ -69,6 +70,7 @@ def evaluate(
         beside: runs that are evaluated on the same sets, whose training and validation events are
             left out as well, so that all are measured on the same events.
         config: replaces the run's settings of ``evaluation``.
+        reading: how a black box that is an event file is read; None: as the training events were.
         rescore: score again also what is kept from earlier evaluations.
         hypothesis: hypothesis in words under which all events are scored, or ``own``; the name of
             the set then ends with it.
@@ -92,7 +94,7 @@ def evaluate(
     sets = collect_sets(
         run,
         dataset=dataset,
-        blackbox=open_blackbox(run, blackbox, masterkey),
+        blackbox=open_blackbox(run, blackbox, masterkey, reading),
         all_blackboxes=all_blackboxes,
         seen_by=[*others.values(), *map(open_run, beside)],
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import re
+import shutil
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -166,6 +167,15 @@ def test_bad_events_are_skipped_as_told_by_predict(
     done = _hepllm(*command, *remedy)
     assert done.exit_code == 0, done.output
     assert len((tmp_path / "scores.csv").read_text().splitlines()) == 1 + 11
+
+
+def test_bad_events_are_skipped_as_told_by_eval(
+    bad_table: Path, tiny_run: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_run, tmp_path / "run")
+    command = ("eval", tmp_path / "run", "--blackbox", bad_table)
+    done = _hepllm(*command, *_remedy(_hepllm(*command)))
+    assert done.exit_code == 0, done.output
 
 
 def test_explain_does_not_offer_to_skip_the_event(
