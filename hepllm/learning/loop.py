@@ -160,8 +160,8 @@ class _Loop:
                 for group in trainer.groups:
                     if proofs[group.name] == progress.step:
                         group.check_learning()
+                bar.set_postfix(loss=f"{outcome.loss:.3f}", refresh=False)
                 bar.update(1)
-                bar.set_postfix(loss=f"{outcome.loss:.3f}")
                 progress = self._after_step(progress)
         if events and progress.best is not None and self.monitor is not None:
             self.monitor.hyper_parameters(trainer.plan.hyper_parameters, progress.best)

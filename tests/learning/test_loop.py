@@ -257,6 +257,22 @@ def test_peft_opens_the_lora_weights_of_a_checkpoint(
     assert not torch.allclose(found, without)
 
 
+def test_a_short_training_off_a_terminal_logs_no_progress(
+    *,
+    tiny_config: Callable[..., Config],
+    data: TrainingData,
+    tmp_path: Path,
+    make: Make,
+    train: Train,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    config = tiny_config("train.epochs=1")
+    with caplog.at_level("INFO", "hepllm"):
+        train(make(config), data, config, tmp_path)
+    assert [one.getMessage() for one in caplog.records if one.name == "hepllm.logs"] == []
+    assert any("validation loss" in one.getMessage() for one in caplog.records)
+
+
 def test_no_pickle_in_a_checkpoint_and_nothing_left_aside(
     tiny_config: Callable[..., Config], data: TrainingData, tmp_path: Path, make: Make, train: Train
 ) -> None:
