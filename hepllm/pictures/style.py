@@ -28,6 +28,9 @@ _COLUMNS = ((24, 3), (42, 2))
 _FORMULA = re.compile(r"\\[A-Za-z]+|[${}\\]")
 """Parts of a formula that take no space in the drawing."""
 
+_LINE = 90
+"""Characters of a title of a legend in one line."""
+
 _LEGEND_ROW = 0.2
 """Height of a row of a legend in inches."""
 
@@ -56,7 +59,8 @@ def legend_below(
     """Adds a legend below the axes, and makes the figure taller for it."""
     longest = max(len(_FORMULA.sub("", label)) for label in labels)
     columns = next((number for width, number in _COLUMNS if longest < width), 1)
-    rows = math.ceil(len(labels) / columns) + (1 if title else 0)
+    lines = _in_lines(title.split("\n")) if title else []
+    rows = math.ceil(len(labels) / columns) + len(lines)
     width, height = figure.get_size_inches()
     figure.set_size_inches(width, height + _LEGEND_ROW * (rows - 1))
     figure.legend(
@@ -66,9 +70,21 @@ def legend_below(
         ncols=columns,
         fontsize=10,
         frameon=False,
-        title=title.replace("\n", ",  ") if title else None,
+        title="\n".join(lines) or None,
         title_fontsize=9,
     )
+
+
+def _in_lines(parts: Sequence[str]) -> list[str]:
+    """Joins the parts of a title into as few lines as the width of a picture allows."""
+    lines: list[str] = []
+    for part in parts:
+        longer = f"{lines[-1]},  {part}" if lines else part
+        if lines and len(_FORMULA.sub("", longer)) <= _LINE:
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return lines
 
 
 def plain(text: str) -> str:

@@ -20,6 +20,7 @@ from hepllm.evaluation.scores import ScoreTable
 from hepllm.evaluation.sculpting import BackgroundMasses, MassBins, measure_sculpting
 from hepllm.pictures.results import plot_roc, plot_scores, plot_sic
 from hepllm.pictures.sculpting import plot_sculpting
+from hepllm.pictures.style import legend_below, wide_canvas
 
 PLOTS = (plot_roc, plot_scores, plot_sic)
 
@@ -125,3 +126,18 @@ def test_spectra_after_cuts_are_drawn_where_enough_passes(
 
 def test_no_spectra_are_drawn_without_masses(tmp_path: Path) -> None:
     assert not plot_sculpting(evaluate(50, 3000), tmp_path / "a.png")
+
+
+def test_a_long_title_of_a_legend_stays_within_the_picture() -> None:
+    figure, axes = wide_canvas("a", "b")
+    for number in range(9):
+        axes.plot([0, 1], [0, number], label=f"boosting_{number}")
+    parts = ("95% bootstrap band: first 3", "thin: below 10 background events", "▼ validation cut")
+    title = "\n".join([*parts, "● at $\\epsilon_S$ = 0.1, 0.3, 0.5", "▲ lower bound"])
+    legend_below(figure, *axes.get_legend_handles_labels(), title)
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    box, whole = legend.get_window_extent(), figure.bbox
+    assert box.x0 >= whole.x0
+    assert box.x1 <= whole.x1
+    assert all(part in legend.get_title().get_text() for part in parts)
