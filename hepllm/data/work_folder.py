@@ -153,11 +153,17 @@ def work_folder(
         try:
             yield work
         finally:
+            _remove_unfinished(work)  # of workers that were ended while they wrote
             n_parts = sum(1 for _ in work.parts.folder.glob("*.arrow"))
             if n_parts:
                 logger.info("%s: %d finished parts kept for the next run", folder, n_parts)
             else:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_unfinished(work: WorkFolder) -> None:
+    for leftover in work.parts.folder.glob(".*.partial"):
+        leftover.unlink(missing_ok=True)
 
 
 def _earlier_fingerprint(folder: Path) -> Any:
@@ -179,8 +185,7 @@ def _prepare(work: WorkFolder, fingerprint: Any, earlier: Any, overwrite: bool) 
     else:
         shutil.rmtree(work.parts.folder, ignore_errors=True)
     work.parts.folder.mkdir(exist_ok=True)
-    for leftover in work.parts.folder.glob(".*.partial"):
-        leftover.unlink(missing_ok=True)
+    _remove_unfinished(work)
     shutil.rmtree(work.result, ignore_errors=True)
     work.result.mkdir()
     write_text(work.folder / _FINGERPRINT, json.dumps(fingerprint, indent=1), durable=True)

@@ -75,3 +75,15 @@ def test_what_was_being_written_is_put_away(tmp_path: Path) -> None:
     with work_folder(output, {}, overwrite=False) as again:
         assert [file.suffix for file in again.parts.folder.iterdir()] == [".arrow"]
         assert again.parts.cut_flow("rows") == [("events read", 2)]
+
+
+def test_what_a_worker_left_unfinished_goes_when_a_run_stops(tmp_path: Path) -> None:
+    def stopped() -> None:
+        with work_folder(tmp_path / "out", {}, overwrite=False) as work:
+            (work.parts.folder / "1.arrow").touch()
+            (work.parts.folder / ".2.arrow.0a.partial").touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert [path.name for path in (tmp_path / "out.partial" / "parts").iterdir()] == ["1.arrow"]
