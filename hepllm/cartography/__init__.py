@@ -1,0 +1,1 @@
+"""What the dynamics of a training tell about its events: maps, clusters, filters and flags."""

@@ -1,0 +1,1 @@
+"""Labels for events that have none, elicited from a language model."""
