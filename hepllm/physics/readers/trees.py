@@ -19,6 +19,7 @@ from hepllm.errors import InputError, nearest_name
 from hepllm.physics.absent import SENTINELS
 from hepllm.physics.readers.columns import listing
 from hepllm.physics.readers.content import one_line
+from hepllm.physics.readers.root_types import what_it_holds
 
 _USUAL_TREES = ("Delphes", "Events")
 _TREES = ("TTree", "TNtuple", "TNtupleD", "ROOT::RNTuple")
@@ -119,20 +120,26 @@ class RootTree:
         )
         state = self.path.stat()
         try:
-            tree = _opened(self.path, self.name, state.st_mtime_ns, state.st_size)
-            return tree[full].array(entry_start=start, entry_stop=stop, library="ak")
+            stored = _opened(self.path, self.name, state.st_mtime_ns, state.st_size)[full]
+            what = what_it_holds(stored)
+            if what is None:
+                return stored.array(entry_start=start, entry_stop=stop, library="ak")
         except Exception as error:  # uproot's codecs and interpretations raise many kinds
             raise InputError(
                 f"{self.path}: rows {start}-{stop - 1}: branch '{branch}' cannot be read: "
                 f"{one_line(error)[:200]}"
             ) from None
+        raise InputError(f"{self.path}: branch '{branch}' holds {what}, expected numbers")
 
     def _numbers(self, array: Any, branch: str) -> Floats:
         array = ak.fill_none(array, np.nan, axis=None)
         try:
-            return np.asarray(ak.to_numpy(array, allow_missing=False)).astype(np.float64)
+            numbers = np.asarray(ak.to_numpy(array, allow_missing=False))
         except (ValueError, TypeError):
-            raise InputError(f"{self.path}: branch '{branch}' does not hold numbers") from None
+            numbers = np.empty(0, dtype=object)
+        if numbers.dtype.kind not in "iufb":  # texts and records too could become numbers
+            raise InputError(f"{self.path}: branch '{branch}' does not hold numbers")
+        return numbers.astype(np.float64)
 
 
 @functools.lru_cache(maxsize=4)

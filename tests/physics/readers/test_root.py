@@ -387,14 +387,6 @@ def test_features_of_known_names_need_no_map(kind: str, tmp_path: Path) -> None:
     assert batch.label_raw.tolist() == [0, 1]
 
 
-def test_an_ntuple_of_root_is_a_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """uproot cannot write one, so the class of a tree is told wrong."""
-    path = _write(tmp_path / "a.root", "ntuple", {"m_jj": np.arange(N, dtype="f4")})
-    folder = uproot.reading.ReadOnlyDirectory
-    monkeypatch.setattr(folder, "classnames", lambda *_, **__: {"ntuple": "TNtuple"})
-    assert open_event_file(path).n_events == N
-
-
 def test_missing_numbers_of_options(tmp_path: Path) -> None:
     tree = _Fake({"x": ak.Array([1.0, None] * (N // 2)), "y": ak.Array([[1.0, None]] * N)})
     np.testing.assert_array_equal(tree.scalars("x", 0, 2), [1, np.nan])
