@@ -12,8 +12,12 @@ from packaging.requirements import Requirement
 from hepllm.config import JetsConfig
 from hepllm.installation.findings import Finding
 
-OPTIONAL = {"simulate": "hepllm simulate", "dask": "preprocess --executor dask"}
-"""Optional extras, and the command that needs each."""
+OPTIONAL = {
+    "simulate": "hepllm simulate",
+    "dask": "preprocess --executor dask",
+    "weak": "a template from the sidebands",
+}
+"""Optional extras, and what needs each."""
 
 
 def _declared() -> list[str]:

@@ -29,6 +29,7 @@ CHECKS = [
     "packages",
     "optional simulate",
     "optional dask",
+    "optional weak",
     "cores",
     "shared memory",
     "fastjet",
