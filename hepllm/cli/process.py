@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
+import io
 import logging
 import os
 import signal
@@ -96,10 +98,11 @@ class _Signals:
 
 
 def open_streams() -> None:
-    """Opens standard streams that are closed on the null device.
+    """Opens standard streams that are closed on the null device, and lets them take any name.
 
     Otherwise the next file that is opened gets the number of a closed stream, and what libraries in
-    C++ print goes into it.
+    C++ print goes into it. Names of files that are not text in the encoding of standard output are
+    printed as the bytes that they are, or escaped, instead of ending a command that has succeeded.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
@@ -110,6 +113,9 @@ def open_streams() -> None:
         if getattr(sys, name) is None:
             mode = "w" if number else "r"
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        is_utf8 = codecs.lookup(sys.stdout.encoding).name == "utf-8"
+        sys.stdout.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")
 
 
 def end(message: str, exit_code: int) -> NoReturn:

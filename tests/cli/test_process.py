@@ -204,6 +204,25 @@ def test_closed_streams_harm_no_file(closed: str, tmp_path: Path, lhco_file: Pat
     read_dataset(tmp_path / "made").check_shards()
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_names_that_are_no_text_are_printed(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("m_jj,label\n3000,1\n3100,0\n")
+    name = b"donn\xe9es \xe2\x82\xac"  # the first accent is not UTF-8
+    command = [sys.executable, "-m", "hepllm", "preprocess", "a.csv", "--executor=serial"]
+    done = subprocess.run(
+        [*command, "--output", name],
+        capture_output=True,
+        cwd=tmp_path,
+        env=os.environ
+        | {"PYTHONPATH": str(CONFIG.parents[1]), "PYTHONIOENCODING": f"{encoding}:strict"},
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(name if encoding == "utf-8" else b"donn\\udce9es \\u20ac")
+    assert read_dataset(tmp_path / os.fsdecode(name)).n_events == 2
+
+
 def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
     command = f"{sys.executable} -m hepllm config | head -1; echo ${{PIPESTATUS[0]}}"
     done = in_shell(command, tmp_path)

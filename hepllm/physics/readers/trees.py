@@ -166,8 +166,7 @@ def open_tree(path: Path, name: str | None, setting: str = "in preprocess.root.t
         with uproot.open(path.absolute()) as file:
             _check_length(path, int(file.file.fEND))
             classes = file.classnames(cycle=False)
-            trees = [key for key, kind in classes.items() if kind in _TREES]
-            name = _choose_tree(path, trees, name, setting)
+            name = _choose_tree(path, classes, name, setting)
             tree = file[name]
             n_rows, branches = int(tree.num_entries), tuple(tree.keys(recursive=True))
     except InputError:
@@ -186,8 +185,12 @@ def _check_length(path: Path, expected: int) -> None:
         raise InputError(f"{path}: truncated at {size} of {expected} bytes; copy it again")
 
 
-def _choose_tree(path: Path, trees: list[str], name: str | None, setting: str) -> str:
-    found = listing(trees) or "none"
+def _choose_tree(path: Path, classes: dict[str, str], name: str | None, setting: str) -> str:
+    trees = [key for key, kind in classes.items() if kind in _TREES]
+    if not trees:
+        others = listing([f"{kind} '{key}'" for key, kind in classes.items()]) or "nothing"
+        raise InputError(f"{path}: no tree or RNTuple in it, but {others}")
+    found = listing(trees)
     if name is not None and name not in trees:
         raise InputError(f"{path}: no tree '{name}'{nearest_name(name, trees)}; there are {found}")
     chosen = [name] if name else [tree for tree in _USUAL_TREES if tree in trees]

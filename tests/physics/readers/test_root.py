@@ -341,6 +341,17 @@ def test_which_tree(tmp_path: Path) -> None:
         open_event_file(tmp_path / "b.root")
 
 
+def test_a_file_without_a_tree(tmp_path: Path) -> None:
+    with uproot.recreate(tmp_path / "a.root") as file:
+        file["pt"] = np.histogram([1.0, 2.0])
+    with pytest.raises(InputError, match=r"a\.root: no tree or RNTuple in it, but TH1D 'pt'$"):
+        open_event_file(tmp_path / "a.root")
+    with uproot.recreate(tmp_path / "b.root"):
+        pass
+    with pytest.raises(InputError, match=r"b\.root: no tree or RNTuple in it, but nothing$"):
+        open_event_file(tmp_path / "b.root")
+
+
 @pytest.mark.parametrize("share", [0.01, 0.5])
 def test_truncated_root_files(share: float, delphes: Path, tmp_path: Path) -> None:
     whole = delphes.read_bytes()
