@@ -13,6 +13,7 @@ from hepllm.config.inputs import GEV, EnergyUnit
 
 if TYPE_CHECKING:
     from hepllm.config import Config
+    from hepllm.stages.mixture_fit import MixtureReport
     from hepllm.stages.plane_scan import PlaneReport
     from hepllm.stages.search import SearchReport
 
@@ -40,6 +41,7 @@ UNITS = tuple(GEV)
 @click.option("--signal", multiple=True, type=PATH, help="Table of simulated signal.")
 @hypothesis_option
 @click.option("--scan", is_flag=True, help="Scan hypotheses over the masses of X and Y.")
+@click.option("--fit", is_flag=True, help="With --scan: fit masses and fraction of a signal.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier search in the output.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
 @common
@@ -65,6 +67,7 @@ def search(
     signal: Sequence[Path],
     hypothesis: str | None,
     scan: bool,
+    fit: bool,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -79,8 +82,12 @@ def search(
 
     With --scan, a run that was trained with hypotheses scores a dataset under a grid of masses of X
     and Y: a p-value and limits for each, and one p-value for all, in scan.json and pictures. INPUT
-    is then RUN and DATASET, or the dataset with --run.
+    is then RUN and DATASET, or the dataset with --run. With --fit, no resonance is searched: the
+    masses and the fraction of a signal are fitted to the data against a template of the background,
+    in mixture.json and a picture.
     """
+    if fit and not scan:
+        raise click.UsageError("--fit: needs --scan, whose hypotheses it fits")
     if scan and run is None and len(inputs) == 2 and (inputs[0] / "run.json").is_file():
         run, inputs = inputs[0], inputs[1:]
     of_tables = {
@@ -114,7 +121,8 @@ def search(
 
     output = output or Path("searches") / stage.box_name(inputs)
     if scan and run is not None:
-        report = _scan_dataset(settings, options, inputs[0], output, run, overwrite=overwrite)
+        scan_or_fit = _fit_dataset if fit else _scan_dataset
+        report = scan_or_fit(settings, options, inputs[0], output, run, overwrite=overwrite)
         print_reports([report], report.tree(), as_json=as_json)
         return
     if is_dataset:
@@ -159,6 +167,21 @@ def _scan_dataset(
 
     config = _config_of(settings, options, run)
     return scan_dataset(folder, config, output, run=run, overwrite=overwrite)
+
+
+def _fit_dataset(
+    settings: Settings,
+    options: Mapping[str, Any],
+    folder: Path,
+    output: Path,
+    run: Path,
+    *,
+    overwrite: bool,
+) -> MixtureReport:
+    from hepllm.stages.mixture_fit import fit_dataset
+
+    config = _config_of(settings, options, run)
+    return fit_dataset(folder, config, output, run=run, overwrite=overwrite)
 
 
 def _config_of(settings: Settings, options: Mapping[str, Any], run: Path | None) -> Config:

@@ -41,6 +41,35 @@ Baseline = Literal[
 _SmallShare = Annotated[float, Field(gt=0, le=0.2)]
 
 
+class MassFitConfig(Section):
+    """The fit of masses and signal fraction to data; see docs/how-to/weak-hypothesis.md."""
+
+    region: tuple[Positive, Positive] | None = setting(
+        None, "Range of the mass whose events are fitted; null: m_jj_min to m_jj_max", "GeV"
+    )
+    template: str | None = setting(
+        None,
+        "Background: a dataset, or sidebands, the data outside of region; null: the run's own, not "
+        "used in training",
+    )
+    classifier: Literal[
+        "llm", "boosting_hypothesis", "boosting_differences", "mlp_hypothesis", "mlp_differences"
+    ] = setting("llm", "What scores the events: the model of the run, or one of its baselines")
+    refine: Annotated[int, Field(ge=0, le=5)] = setting(
+        1, "Masses between two neighbours of the scan, around its most likely point"
+    )
+    interval_toys: Count = setting(300, "Pseudo-experiments for the reach of intervals")
+
+    @model_validator(mode="after")
+    def _region_is_open(self) -> Self:
+        if self.region is not None and not self.region[0] < self.region[1]:
+            low, high = self.region
+            raise ValueError(f"region: the first must be lower, found {low:g} and {high:g} GeV")
+        if self.template == "sidebands" and self.region is None:
+            raise ValueError("template=sidebands needs a region, outside of which they are")
+        return self
+
+
 class MassPlaneConfig(Section):
     """The scan of hypotheses over the masses of X and Y; see docs/how-to/mass-plane.md."""
 
@@ -65,6 +94,7 @@ class MassPlaneConfig(Section):
     m_resonance: Positive | None = setting(
         None, "Mass at which every point has a limit; null: that of the largest excess", "GeV"
     )
+    fit: MassFitConfig = MassFitConfig()
 
     @model_validator(mode="after")
     def _range_is_open(self) -> Self:

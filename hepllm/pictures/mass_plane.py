@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,10 +16,19 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from hepllm.arrays import Floats
 from hepllm.pictures.style import SIGNAL_COLOUR, plain, save_figure
 from hepllm.search.limit_records import Limit, UpperLimit
-from hepllm.search.plane_records import PlaneFindings, PointFindings
+from hepllm.search.plane_records import PlaneFindings
 
 _MOST_WRITTEN = 80
 """Cells above which no number is written into them."""
+
+
+class MassPoint(Protocol):
+    """A point of the mass plane."""
+
+    @property
+    def m_jets_gev(self) -> tuple[float, float]:
+        """Masses of X and Y, the heavier first."""
+        ...
 
 
 def plot_significances(name: str, found: PlaneFindings, path: Path) -> None:
@@ -27,7 +37,7 @@ def plot_significances(name: str, found: PlaneFindings, path: Path) -> None:
     axes = figure.subplots()
     values = [one.significance_local for one in found.points]
     top = max(5.0, *values)
-    mesh = _draw_map(axes, found.points, values, "{:.1f}".format, Normalize(0.0, top))
+    mesh = draw_map(axes, found.points, values, "{:.1f}".format, Normalize(0.0, top))
     bar = figure.colorbar(mesh, ax=axes)
     bar.set_label("local significance of the largest excess", fontsize=12)
     best = found.best_point
@@ -55,8 +65,8 @@ def plot_plane_limits(name: str, found: PlaneFindings, path: Path) -> None:
     limits = [_shown(limit, in_box=in_box) for _, limit in with_limit]
     observed, expected = [one.observed for one in limits], [one.expected for one in limits]
     scale = LogNorm(min(*observed, *expected), max(*observed, *expected))
-    mesh = _draw_map(left, points, observed, "{:.3g}".format, scale)
-    _draw_map(right, points, expected, "{:.3g}".format, scale)
+    mesh = draw_map(left, points, observed, "{:.3g}".format, scale)
+    draw_map(right, points, expected, "{:.3g}".format, scale)
     left.set_title("observed", loc="right", fontsize=11)
     right.set_title("expected", loc="right", fontsize=11)
     left.set_title(f"{plain(name)}, {found.limits_at_gev:.0f} GeV, 95% CL", loc="left", fontsize=11)
@@ -70,9 +80,9 @@ def _shown(limit: UpperLimit, *, in_box: bool) -> Limit:
     return limit.box if in_box and limit.box is not None else limit.selected
 
 
-def _draw_map(
+def draw_map(
     axes: Axes,
-    points: Sequence[PointFindings],
+    points: Sequence[MassPoint],
     values: Sequence[float],
     write: Callable[[float], str],
     scale: Normalize,

@@ -20,6 +20,7 @@ from hepllm.data.dataset import read_dataset
 from hepllm.errors import InputError
 from hepllm.executor import resolve_threads
 from hepllm.hypotheses.hypothesis import Hypothesis
+from hepllm.hypotheses.trained_range import TrainedRange
 from hepllm.learning.inputs import model_inputs
 from hepllm.logs import progress_bar
 from hepllm.model.inputs import ModelInputs
@@ -59,17 +60,7 @@ def scan_by_run(run: Run, folder: Path, config: Config) -> PlaneScan:
             dataset cannot be used.
         RunError: if the background cannot be fitted.
     """
-    trained = run.record.hypotheses
-    if trained is None:
-        raise InputError(
-            f"{run.folder}: was trained without hypotheses, so it cannot scan them; train on a "
-            "dataset with signals of several masses, as 'hepllm simulate --grid' makes them"
-        )
-    if not run.is_search_safe:
-        raise InputError(
-            f"{run.folder}: trained on features that follow m_jj, so a cut on its score sculpts a "
-            "bump in QCD; train with train.features=search"
-        )
+    trained = range_of_scan(run)
     settings, search = config.evaluation, config.evaluation.search
     run = run.selecting(settings.select)
     (chosen,) = collect_sets(
@@ -78,7 +69,7 @@ def scan_by_run(run: Run, folder: Path, config: Config) -> PlaneScan:
     events = observe(chosen, np.zeros(len(chosen.table)), search.mass)
     points = plane_points(search.plane, trained)
     scorer = _PlaneScorer(
-        _contest(run, config), chosen, in_mass_range(events.m_jj, search), signals=None
+        contest_of_scan(run, config), chosen, in_mass_range(events.m_jj, search), signals=None
     )
     with progress_bar(len(points), "scan", "hypotheses") as bar:
         spectra = select_in_plane(events, points, scorer.score, search, done=bar.update)
@@ -108,7 +99,28 @@ def scan_by_run(run: Run, folder: Path, config: Config) -> PlaneScan:
     )
 
 
-def _contest(run: Run, config: Config) -> Contest:
+def range_of_scan(run: Run) -> TrainedRange:
+    """The signals of a training, over which its run can scan.
+
+    Raises:
+        InputError: if the run cannot read hypotheses, or uses features that follow m_jj.
+    """
+    trained = run.record.hypotheses
+    if trained is None:
+        raise InputError(
+            f"{run.folder}: was trained without hypotheses, so it cannot scan them; train on a "
+            "dataset with signals of several masses, as 'hepllm simulate --grid' makes them"
+        )
+    if not run.is_search_safe:
+        raise InputError(
+            f"{run.folder}: trained on features that follow m_jj, so a cut on its score sculpts a "
+            "bump in QCD; train with train.features=search"
+        )
+    return trained
+
+
+def contest_of_scan(run: Run, config: Config) -> Contest:
+    """The model of a run, ready to score, with what decides where it does."""
     settings = config.evaluation
     threads = resolve_threads(config.train.threads)
     torch.set_num_threads(threads)
@@ -140,10 +152,17 @@ class _PlaneScorer:
         return self._measure("signal-scan", self.signals.take(places), hypothesis)
 
     def _measure(self, sample: str, inputs: ModelInputs, hypothesis: Hypothesis) -> Floats:
-        words = json.dumps(hypothesis.pieces).encode()
-        name = f"llm-{hashlib.blake2b(words, digest_size=6).hexdigest()}"
-        asked = replace(inputs, hypothesis=fill(hypothesis, len(inputs)))
-        return replace(self.contest, name=name).measure(sample, asked).score
+        return scores_under(self.contest, sample, inputs, hypothesis)
+
+
+def scores_under(
+    contest: Contest, sample: str, inputs: ModelInputs, hypothesis: Hypothesis
+) -> Floats:
+    """Scores the N events of a set under a hypothesis, shape (N,), unless their scores are kept."""
+    words = json.dumps(hypothesis.pieces).encode()
+    name = f"llm-{hashlib.blake2b(words, digest_size=6).hexdigest()}"
+    asked = replace(inputs, hypothesis=fill(hypothesis, len(inputs)))
+    return replace(contest, name=name).measure(sample, asked).score
 
 
 def _signals(

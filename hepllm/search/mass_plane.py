@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy.sparse import csr_array, vstack
@@ -46,17 +47,55 @@ def plane_points(config: MassPlaneConfig, trained: TrainedRange | None) -> list[
             "evaluation.search.plane.m_min and m_max"
         )
     masses = np.unique(np.round(np.geomspace(low, high, config.masses))).tolist()
-    signals = [
-        Signal((Product(heavy, config.decay_x), Product(light, config.decay_y)))
-        for heavy in masses
-        for light in masses
-        if light <= heavy and (trained is None or _inside(trained, heavy, light))
-    ]
-    if not signals:
+    points = _points(masses, masses, config, trained)
+    if not points:
         raise InputError(
             f"no pair of masses from {low:g} to {high:g} GeV is in the range of the training; set "
             "evaluation.search.plane.m_min and m_max"
         )
+    return points
+
+
+def refined_points(
+    points: Sequence[Hypothesis],
+    best: Hypothesis,
+    config: MassPlaneConfig,
+    trained: TrainedRange | None,
+) -> list[Hypothesis]:
+    """The hypotheses around a point of a scan, as far as its neighbours, that the scan left out.
+
+    Args:
+        points: points of the scan.
+        best: one of them.
+        config: settings of the scan; ``fit.refine`` masses are put between two neighbours.
+        trained: range of the training, which no point leaves; None where it is not known.
+    """
+    known = np.unique([one.masses for one in points])
+    heavier, lighter = (_around(known, mass, config.fit.refine) for mass in best.masses)
+    old = {one.masses for one in points}
+    return [one for one in _points(heavier, lighter, config, trained) if one.masses not in old]
+
+
+def _around(known: Floats, mass: float, n_between: int) -> list[float]:
+    place = int(np.searchsorted(known, mass))
+    ends = known[max(place - 1, 0) : place + 2]
+    parts = [np.geomspace(*pair, n_between + 2) for pair in pairwise(ends)]
+    return [float(one) for one in np.unique(np.round(np.concatenate([ends, *parts])))]
+
+
+def _points(
+    heavier: Sequence[float],
+    lighter: Sequence[float],
+    config: MassPlaneConfig,
+    trained: TrainedRange | None,
+) -> list[Hypothesis]:
+    """The hypotheses of all pairs of masses that a training covers."""
+    signals = [
+        Signal((Product(heavy, config.decay_x), Product(light, config.decay_y)))
+        for heavy in heavier
+        for light in lighter
+        if light <= heavy and (trained is None or _inside(trained, heavy, light))
+    ]
     return [parse_hypothesis(describe(signal)) for signal in signals]
 
 

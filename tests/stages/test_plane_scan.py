@@ -23,6 +23,7 @@ from hepllm.runs.run_model import PieceScorer
 from hepllm.search.plane_records import PlaneScan
 from hepllm.stages.preprocess import preprocess
 from hepllm.stages.train import train
+from hepllm.weak.mixture_records import MixtureScan
 
 MASSES = ((500.0, 100.0), (300.0, 300.0), (250.0, 80.0))
 
@@ -171,6 +172,64 @@ def test_what_does_not_fit_is_refused(folder: Path, scanned: Path) -> None:
         done = search(*words)
         assert done.exit_code in (1, 2)
         assert reason in f"{done.output}{done.exception}"
+
+
+FIT = (
+    *("--scan", "--fit", "--set", "evaluation.search.plane.fit.interval_toys=20"),
+    *("--set", "evaluation.search.min_events=100"),
+)
+
+
+@pytest.mark.parametrize(
+    ("classifier", "template"),
+    [("llm", None), ("boosting_differences", "sidebands"), ("boosting_hypothesis", "box")],
+)
+def test_masses_and_fraction_are_fitted(
+    folder: Path, tmp_path: Path, classifier: str, template: str | None
+) -> None:
+    settings = [f"evaluation.search.plane.fit.classifier={classifier}"]
+    if template == "sidebands":
+        settings.append("evaluation.search.plane.fit.region=[3200,3800]")
+    if template is not None:
+        place = folder / "grid" if template == "box" else template
+        settings.append(f"evaluation.search.plane.fit.template={place}")
+    words = [word for one in settings for word in ("--set", one)]
+    done = search(folder / "run", folder / "box", *FIT, *SCAN, *words, "--output", tmp_path / "o")
+    assert done.exit_code == 0, done.output
+    assert "Masses and fraction of a signal in box" in done.output
+    names = {file.name for file in (tmp_path / "o").iterdir()}
+    assert names == {"mixture.json", "mixture.txt", "mixture.html", "mixture.png"}
+    found = MixtureScan.read(tmp_path / "o" / "mixture.json", "fit again")
+    assert found.classifier == classifier
+    assert found.n_data > 100
+    assert found.n_template > 100
+    scanned = [one for one in found.points if one.p_value is not None]
+    assert len(scanned) == 2
+    assert len(found.points) > 2
+    assert found.p_value >= min(one.p_value or 1 for one in scanned)
+    for one in (found.fraction, found.n_signal, found.m_heavy_gev, found.m_light_gev):
+        (low, high), (lower, higher) = one.interval_68, one.interval_95
+        assert lower <= low <= high <= higher
+    assert found.n_signal.value == pytest.approx(found.fraction.value * found.n_data)
+    if template is None:
+        assert "did not use" in found.template
+        kept = folder / "run" / "scores" / "box-scan"
+        assert len(list(kept.glob("*.parquet"))) >= len(found.points)
+
+
+def test_a_fit_that_is_not_possible_is_refused(folder: Path) -> None:
+    run, box = folder / "run", folder / "box"
+    for words, reason in (
+        ((run, box, "--fit"), "--fit: needs --scan"),
+        ((run, box, *FIT, "--set", "evaluation.cascade=0.1"), "no likelihood ratio"),
+        ((run, box, *FIT, "--set", "evaluation.search.plane.fit.region=[3500,3510]"), "widen"),
+        ((run, box, *FIT, "--set", "evaluation.search.plane.fit.template=sidebands"), "a region"),
+        ((run, box, *FIT, "--set", "evaluation.search.plane.fit.region=[9,3]"), "must be lower"),
+    ):
+        done = search(*words, *SCAN, "--output", folder / "none")
+        assert done.exit_code in (1, 2)
+        assert reason in f"{done.output}{done.exception}"
+    assert not (folder / "none").exists()
 
 
 @pytest.mark.slow

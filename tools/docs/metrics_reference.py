@@ -19,6 +19,7 @@ from hepllm.records import FileRecord, Quantity, Record, is_by_efficiency, quant
 from hepllm.report.records import LabelledMetrics, RunRecord, UnlabelledMetrics
 from hepllm.search.plane_records import PlaneScan
 from hepllm.search.records import Submission, Unblinding
+from hepllm.weak.mixture_records import MixtureScan
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -30,6 +31,7 @@ FILES: Mapping[str, type[FileRecord]] = {
     "submission.json": Submission,
     "unblinding.json": Unblinding,
     "scan.json": PlaneScan,
+    "mixture.json": MixtureScan,
     "run.json": RunRecord,
 }
 
@@ -40,7 +42,8 @@ _INTRODUCTION = """\
 
 `hepllm eval` writes `metrics.json` and `curves.json` below `RUN/eval/<set>/`, `spread.json` for
 several runs, `submission.json` for a search and `unblinding.json` for its key; `hepllm search
---scan` writes `scan.json`, `hepllm train` `run.json`. Each holds `schema_version`, which is larger
+--scan` writes `scan.json`, with `--fit` `mixture.json`, and `hepllm train` `run.json`. Each holds
+`schema_version`, which is larger
 where a key has changed its meaning; a later version of hepllm may add keys. A number that does not
 exist is null. `X` in a key stands for a signal efficiency, 0.1, 0.3 or 0.5. A type that is
 a link is described there."""
