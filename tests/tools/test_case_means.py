@@ -85,3 +85,14 @@ def test_metrics_are_those_of_plain_counting(study: ModuleType) -> None:
     mean = study.Mean.of(means["one"]["auc"], 1)
     assert mean.value == pytest.approx(area)
     assert mean.interval[0] < area < mean.interval[1]
+
+
+def test_a_training_that_is_asked_otherwise_is_compared_with_itself(study: ModuleType) -> None:
+    random = np.random.default_rng(5)
+    own = OverRuns(np.array([10.0, 14.0, 9.0]), random.normal(11, 1, (200, 3)))
+    less = OverRuns(0.9 * own.values, 0.9 * own.draws)
+    ratio, difference = study.Mean.ratio(less, own, 1), study.Mean.difference(less, own, 1)
+    # The trainings differ by 50 %, each from itself by 10 %.
+    assert (ratio.value, *ratio.interval) == pytest.approx((0.9, 0.9, 0.9))
+    assert difference.value == pytest.approx(-1.1)
+    assert difference.interval[0] < -1.1 < difference.interval[1]

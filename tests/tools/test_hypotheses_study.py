@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
+from hepllm.evaluation.seed_intervals import OverRuns
 from hepllm.hypotheses.signal import Product, Signal
 
 TOOLS = Path(__file__).parents[2] / "tools" / "studies"
@@ -23,6 +25,27 @@ def cases() -> Iterator[ModuleType]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(TOOLS))
         yield importlib.import_module("hypothesis_cases")
+
+
+@pytest.fixture(scope="module")
+def study() -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(TOOLS))
+        yield importlib.import_module("hypotheses")
+
+
+def test_a_table_compares_what_is_asked_with_the_truth(study: ModuleType) -> None:
+    random = np.random.default_rng(1)
+    own = {
+        metric: OverRuns(np.array([10.0, 11.0]), random.normal(10, 0.1, (50, 2)))
+        for metric in study.METRICS
+    }
+    half = {metric: OverRuns(one.values / 2, one.draws / 2) for metric, one in own.items()}
+    found = study._asked_table({"llm": own, "llm wrong": half, "dedicated": own}, 1)
+    lines = found.strip().splitlines()
+    assert len(lines) == 3
+    assert lines[-1].startswith("| llm wrong | 0.500 [0.500, 0.500] | 0.500 [0.500, 0.500] | -5.2")
+    assert study._asked_table({"llm": own}, 1) == ""
 
 
 @pytest.mark.parametrize("number", range(len(SIGNALS)))

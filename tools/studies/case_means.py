@@ -134,6 +134,16 @@ class Mean:
             draws = draws + error * random.standard_t(n_runs - 1, size=len(draws))
         return cls(float(one.values.mean()), draws)
 
+    @classmethod
+    def ratio(cls, one: OverRuns, other: OverRuns, seed: int) -> Mean:
+        """The mean ratio of the same n trainings, each asked in two ways."""
+        return cls.of(OverRuns(one.values / other.values, one.draws / other.draws), seed)
+
+    @classmethod
+    def difference(cls, one: OverRuns, other: OverRuns, seed: int) -> Mean:
+        """The mean difference of the same n trainings, each asked in two ways."""
+        return cls.of(OverRuns(one.values - other.values, one.draws - other.draws), seed)
+
     def over(self, other: Mean) -> Mean:
         """The ratio of two means of the same replicas."""
         return Mean(self.value / other.value, self.draws / other.draws)

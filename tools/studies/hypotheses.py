@@ -22,7 +22,8 @@ signal of a box that does not know it. No boosting is then trained on a signal a
 And what each is asked: "own", the true hypothesis; "rephrased", the same in a phrasing that no
 training has; "wrong", that of the signal half of all signals further on in mass; "masses", only the
 masses of the true one; "open", none. Intervals of 95 % come from replicas of all events, paired
-between classifiers, and from the scatter of the trainings.
+between classifiers, and from the scatter of the trainings. A last table compares what each training
+says when it is asked otherwise with what it says under the true hypothesis.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from typing import Any
 
 import click
 import numpy as np
-from case_means import METRICS, Floats, Mean, Scored, measure
+from case_means import METRICS, Floats, Mean, Measured, Scored, measure
 from hypothesis_cases import (
     Cascade,
     Case,
@@ -227,7 +228,7 @@ def _write(study: Study, output: Path, replicas: int, seed: int) -> None:
     }
     output.mkdir(parents=True, exist_ok=True)
     (output / "hypotheses.json").write_text(json.dumps(tree, indent=1), encoding="utf-8")
-    table = _table(study, found, ratios, values)
+    table = _table(study, found, ratios, values) + _asked_table(means, seed)
     (output / "hypotheses.md").write_text(table, encoding="utf-8")
     sys.stdout.write(table)
 
@@ -251,6 +252,23 @@ def _table(
         cells = " | ".join(f"{one:.1f}" for one in value[..., 0].mean(axis=0))
         lines.append(f"| {label} | {cells} |")
     return "\n".join([*lines, ""])
+
+
+def _asked_table(means: dict[str, Measured], seed: int) -> str:
+    """Each training asked otherwise, against itself under the true hypotheses."""
+    head = "SIC at eps_B = 1e-3 over own", "SIC at eps_S = 0.5 over own", "AUC minus own"
+    lines = ["", f"| classifier, asked | {' | '.join(head)} |", "|---" * (1 + len(head)) + "|"]
+    tight, half, area = METRICS
+    for label, other in means.items():
+        own = means.get(label.rpartition(" ")[0])
+        if own is None:
+            continue
+        cells = [
+            *(_cell(Mean.ratio(other[key], own[key], seed), 3) for key in (tight, half)),
+            _cell(Mean.difference(other[area], own[area], seed), 4),
+        ]
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""]) if len(lines) > 3 else ""
 
 
 def _cell(mean: Mean, digits: int) -> str:

@@ -6,15 +6,18 @@ python tools/studies/particles.py table --output build/particles >> docs/results
 
 `train` fits every classifier of --cases for every seed to the same events, and keeps the scores of
 the events that it did not train on; it goes on where it was stopped. Classifiers of particles are
-the encoder of the adapter with a linear head, as in the baseline `particles`. `table` measures them
-on the split "choice" (val, and unused training events), from which a representation is chosen, and
-on "test", whose background is another file.
+the encoder of the adapter with a linear head, as in the baseline `particles`: "particles-scaled"
+reads the constituents in one representation, "both-scaled" also the 21 features, and
+"both-scaled-extended" the 75. `table` measures them, and the mean logits of those that --mean
+joins, on the split "choice" (val, and unused training events), from which a classifier is chosen,
+and on "test", whose background is another file.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +45,7 @@ CUT, EPS_B = 0.02, 0.01
 REPLICAS = 400
 CONFIDENCE = 0.95
 BOOSTINGS = {"boosting": SEARCH, "extended": EXTENDED}
+MEAN = " + "
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,12 +106,13 @@ def score_case(
         )
         return {name: boosting.score(columns(events[name], names)) for name in others}
     inputs, representation, *options = case.split("-")
+    names = EXTENDED if "extended" in options else SEARCH
     changes = {"representation": representation, "pairwise": "pairs" in options}
     particles = sizes.model_copy(update=changes)
     fusion = FusionConfig(inputs=inputs, particles=particles)
-    sample = TrainingSample(columns(train, SEARCH), SEARCH, train.label, weight, seed, fusion)
-    network = fit_adapter(sample, model_inputs(train.table, SEARCH), epochs=epochs)
-    return {name: network.score(model_inputs(events[name].table, SEARCH)) for name in others}
+    sample = TrainingSample(columns(train, names), names, train.label, weight, seed, fusion)
+    network = fit_adapter(sample, model_inputs(train.table, names), epochs=epochs)
+    return {name: network.score(model_inputs(events[name].table, names)) for name in others}
 
 
 def columns(events: Events, names: tuple[str, ...]) -> Floats:
@@ -245,22 +250,54 @@ class OverSeeds:
         values, draws = self.values[name], self.draws[name]
         if name.startswith("sic"):
             values, draws = np.log(values), np.log(draws)
-        found = draws.mean(axis=1)
-        if len(values) > 1:
-            random = np.random.default_rng(3)
-            spread = values.std(ddof=1) / len(values) ** 0.5
-            found = found + spread * student.rvs(
-                len(values) - 1, size=len(found), random_state=random
+        return varied(values, draws)
+
+    def over(self, other: OverSeeds, name: str) -> tuple[float, Floats]:
+        """Mean over the seeds of the logarithm of a ratio, and draws of it, in pairs of one seed.
+
+        The trainings of a pair may share one: a mean of logits has the other in it.
+        """
+        n_seeds = min(len(self.values[name]), len(other.values[name]))
+        values, draws = (
+            np.log(one[..., :n_seeds]) - np.log(two[..., :n_seeds])
+            for one, two in (
+                (self.values[name], other.values[name]),
+                (self.draws[name], other.draws[name]),
             )
-        return float(values.mean()), found
+        )
+        return varied(values, draws)
+
+
+def varied(values: Floats, draws: Floats) -> tuple[float, Floats]:
+    """Mean over (S,) seeds, and draws of it: (R, S) replicas of events, and Student's of seeds."""
+    found = draws.mean(axis=1)
+    if len(values) > 1:
+        spread = values.std(ddof=1) / len(values) ** 0.5
+        random = np.random.default_rng(3)
+        found = found + spread * student.rvs(len(values) - 1, size=len(found), random_state=random)
+    return float(values.mean()), found
+
+
+def kept_scores(output: Path, case: str, name: str) -> list[Floats]:
+    """Scores of one set by each seed; of "a + b" the mean of the seeds that both have."""
+    parts = case.split(MEAN)
+    seeds = [
+        {file.stem.rpartition("-")[2] for file in output.glob(f"{part}-[0-9]*.npz")}
+        for part in parts
+    ]
+    return [
+        np.mean(
+            [np.load(output / f"{part}-{seed}.npz", allow_pickle=False)[name] for part in parts],
+            axis=0,
+        )
+        for seed in sorted(set.intersection(*seeds))
+    ]
 
 
 def over_seeds(output: Path, case: str, truth: dict[str, NDArray], name: str) -> OverSeeds:
     """Measures all kept trainings of a classifier on one set; replicas are shared by all."""
-    files = sorted(output.glob(f"{case}-[0-9]*.npz"))
     scored = [
-        Scored.of(np.load(file, allow_pickle=False)[name], truth["label"], truth["m_jj"])
-        for file in files
+        Scored.of(score, truth["label"], truth["m_jj"]) for score in kept_scores(output, case, name)
     ]
     unit = np.ones(len(truth["label"]))
     nominal = [one.measure(unit) for one in scored]
@@ -282,14 +319,19 @@ def ends(draws: Floats) -> str:
 
 @main.command()
 @click.option("--output", type=click.Path(path_type=Path), required=True)
-def table(output: Path) -> None:
+@click.option("--mean", "means", multiple=True, help='Mean logits, "particles-scaled + extended".')
+@click.option("--sets", default="choice,test", show_default=True)
+@click.option("--cases", help="Only these, and the boostings, by commas; all by default.")
+def table(output: Path, means: Sequence[str], sets: str, cases: str | None) -> None:
     """Prints a table of each set in Markdown."""
     record = json.loads((output / "record.json").read_text(encoding="utf-8"))
     kept = {file.stem.rpartition("-")[0] for file in output.glob("*-[0-9]*.npz")}
-    cases = sorted(kept, key=lambda case: (case not in BOOSTINGS, case))
-    for name in ("choice", "test"):
+    if cases is not None:
+        kept &= {*BOOSTINGS, *cases.split(",")}
+    ordered = [*sorted(kept, key=lambda case: (case not in BOOSTINGS, case)), *means]
+    for name in sets.split(","):
         truth = dict(np.load(output / f"{name}.npz", allow_pickle=False))
-        found = {case: over_seeds(output, case, truth, name) for case in cases}
+        found = {case: over_seeds(output, case, truth, name) for case in ordered}
         n_background, n_signal = record["counts"][name]
         click.echo(f"\n**{name}**: {n_background:,} background and {n_signal:,} signal events\n")
         click.echo(
@@ -298,7 +340,7 @@ def table(output: Path) -> None:
             "power of m_jj |"
         )
         click.echo("|---|---|---|---|---|---|---|---|---|---|---|")
-        for case in cases:
+        for case in ordered:
             click.echo(row_of(case, found))
 
 
@@ -308,9 +350,9 @@ def row_of(case: str, found: dict[str, OverSeeds]) -> str:
     log_sic, draws = one.mean("sic0.5")
     ratios = []
     for other in BOOSTINGS:
-        reference, of_reference = found[other].mean("sic0.5")
-        ratio = np.exp(log_sic - reference)
-        ratios.append(f"{ratio:.2f} {ends(np.exp(draws - of_reference))}" if case != other else "")
+        ratio, of_ratio = one.over(found[other], "sic0.5")
+        shown = f"{np.exp(ratio):.2f} {ends(np.exp(of_ratio))}"
+        ratios.append(shown if case != other else "")
     window, of_window = one.mean("sculpting")
     cells = (
         f"`{case}`",

@@ -1,14 +1,17 @@
 """Sculpting of the m_jj spectrum: of feature sets, and of trainings that avoid it.
 
-python tools/studies/sculpting.py coverage           # of p-values and intervals, on known truth
+python tools/studies/sculpting.py hypotheses BACKGROUND TEST SIGNAL TEST_SIGNAL
 python tools/studies/sculpting.py curve BACKGROUND TEST SIGNAL TEST_SIGNAL --classifier boosting
+python tools/studies/sculpting.py picture RECORD RECORD --output docs/decorrelation.png
 
 BACKGROUND and TEST are datasets of background events, SIGNAL and TEST_SIGNAL of signal events; the
-tables of docs/results/sculpting.md name those that they were made from.
+tables of docs/results/sculpting.md name those that they were made from. A RECORD is what `curve`
+writes with --record.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +20,7 @@ from typing import Any
 import click
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import kstest, t
+from scipy.stats import t
 
 from hepllm.baselines.boosting import fit_boosting
 from hepllm.baselines.hypothesis import fit_given
@@ -33,9 +36,10 @@ from hepllm.evaluation.sculpting import (
     measure_sculpting,
     passes_at,
 )
-from hepllm.evaluation.sculpting_records import ClassifierSculpting, CutSculpting
+from hepllm.evaluation.sculpting_records import ClassifierSculpting
 from hepllm.hypotheses.hypothesis import parse_hypothesis
 from hepllm.hypotheses.phrases import EXACT, phrase
+from hepllm.pictures.decorrelation import TradeOff, plot_trade_offs
 from hepllm.runs.training_samples import under_hypotheses
 from hepllm.schema import SIGNAL, feature_names
 from hepllm.search.spectra import bin_edges
@@ -63,67 +67,9 @@ def measured(m_jj: Floats, score: Floats, seed: int) -> ClassifierSculpting:
     return record.classifiers["a"]
 
 
-def draw_masses(n_events: int, random: np.random.Generator) -> Floats:
-    """A spectrum that falls like m^-6 in the range of the search."""
-    low, high = EDGES[0] ** -5, EDGES[-1] ** -5
-    return np.asarray((low - random.random(n_events) * (low - high)) ** -0.2)
-
-
 @click.group()
 def main() -> None:
     """Measures sculpting."""
-
-
-@main.command()
-@click.option("--trials", default=300, show_default=True)
-@click.option("--seed", default=1, show_default=True)
-def coverage(trials: int, seed: int) -> None:
-    """Prints p-values without sculpting, and how often intervals contain the truth."""
-    click.echo(
-        "| background | eps_B | power | JS p <= 0.05 | KS p | excess p <= 0.05 | KS p | "
-        "JS without noise covers | power covers |\n|" + "---|" * 9
-    )
-    many = draw_masses(3_000_000, np.random.default_rng([seed, 0]))
-    for n_events, cut in ((800, "0.1"), (5000, "0.1"), (5000, "0.01"), (50_000, "0.001")):
-        for power in (0.0, 1.0, 2.0):
-            rows = []
-            for trial in range(trials):
-                random = np.random.default_rng([seed, n_events, round(10 * power), trial])
-                m_jj = draw_masses(n_events, random)
-                # All cuts on this score have efficiencies that go like m_jj^power.
-                score = power * np.log(m_jj) - np.log(random.random(n_events))
-                found = measured(m_jj, score, trial).cuts[cut]
-                rows.append(_told(found, _true_distance(m_jj, many, power), power))
-            click.echo(f"| {n_events} | {cut} | {power:g} | " + _share(np.array(rows), power))
-
-
-def _true_distance(m_jj: Floats, many: Floats, power: float) -> float:
-    bins = BackgroundMasses(m_jj, np.ones(len(m_jj)), BINS)
-    before = np.histogram(many, EDGES)[0].astype(float)
-    after = np.histogram(many, EDGES, weights=many**power)[0]
-    return float(np.sqrt(bins.divergence(after[None], before[None])[0]))
-
-
-def _told(found: CutSculpting, distance: float, power: float) -> list[float]:
-    within = [
-        one is not None and one[0] <= truth + 1e-9 and truth <= one[1] + 1e-9
-        for one, truth in (
-            (found.js_without_noise.interval, distance),
-            (found.power.interval, power),
-        )
-    ]
-    excess = np.nan if found.excess is None else found.excess.p
-    return [found.js_p, excess, *map(float, within)]
-
-
-def _share(rows: Floats, power: float) -> str:
-    cells = []
-    for values in rows[:, :2].T:
-        known = values[~np.isnan(values)]
-        cells.append(f"{np.mean(known <= 0.05):.3f}" if len(known) else "-")
-        is_null = power == 0 and len(known) > 0
-        cells.append(f"{kstest(known, 'uniform').pvalue:.2f}" if is_null else "")
-    return " | ".join([*cells, *(f"{share:.3f}" for share in rows[:, 2:].mean(axis=0))]) + " |"
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,23 +115,36 @@ def _load(folders: Sequence[Path], features: str) -> Events:
 
 @dataclass(frozen=True)
 class Training:
-    """A way to train: its name in the table, and what it changes of the sample."""
+    """A way to train: its name in the table, and what it changes of the sample.
+
+    Attributes:
+        planing: power of the planing factors; 0 for none, 1 for equal spectra of both classes.
+        disco: strength of the distance correlation in the loss.
+    """
 
     name: str
-    planing: bool = False
+    planing: float = 0.0
     disco: float = 0.0
 
     def applied(self, sample: TrainingSample, m_jj: Floats) -> TrainingSample:
         """The sample with weights and settings."""
         if self.planing:
             weight = planing_factors(m_jj, sample.label, np.ones(len(m_jj)))
-            return replace(sample, weight=weight)
+            return replace(sample, weight=weight**self.planing)
         return replace(sample, disco=self.disco, m_jj=m_jj)
 
 
-def _trainings(classifier: str, strengths: Sequence[float]) -> Iterator[Training]:
+PLANED = Training("planing", planing=1)
+
+
+def _trainings(
+    classifier: str, strengths: Sequence[float], powers: Sequence[float]
+) -> Iterator[Training]:
     yield Training("none")
-    yield Training("planing", planing=True)
+    yield from (
+        PLANED if power == 1 else Training(f"planing ^ {power:g}", planing=power)
+        for power in powers
+    )
     if classifier == "mlp":
         yield from (Training(f"DisCo {strength:g}", disco=strength) for strength in strengths)
 
@@ -195,7 +154,9 @@ def _trainings(classifier: str, strengths: Sequence[float]) -> Iterator[Training
 @click.option("--features", default="search", show_default=True, help="Feature sets, by commas.")
 @click.option("--classifier", type=click.Choice(list(FIT)), default="boosting", show_default=True)
 @click.option("--strengths", default="1,10,100", show_default=True, help="Of DisCo, for the MLP.")
+@click.option("--planing", default="1", show_default=True, help="Powers of planing factors.")
 @click.option("--only", help="Only these trainings, by commas: none,planing.")
+@click.option("--record", type=click.Path(path_type=Path), help="JSON file for `picture`.")
 @click.option("--signal-events", default=9000, show_default=True)
 @click.option("--background-events", default=18_000, show_default=True)
 @click.option("--seeds", default="1,2,3", show_default=True)
@@ -208,16 +169,58 @@ def curve(folders: tuple[Path, ...], features: str, classifier: str, **options: 
         * 11
     )
     seeds = [int(seed) for seed in options["seeds"].split(",")]
-    strengths = [float(one) for one in options["strengths"].split(",")]
+    strengths, powers = (
+        [float(one) for one in options[name].split(",")] for name in ("strengths", "planing")
+    )
+    found: list[dict[str, Any]] = []
     sizes = options["signal_events"], options["background_events"]
     for chosen in features.split(","):
         events = _load(folders, chosen)
-        for training in _trainings(classifier, strengths):
+        for training in _trainings(classifier, strengths, powers):
             if options["only"] and training.name not in options["only"].split(","):
                 continue
             rows = [_row(events, classifier, training, sizes, seed) for seed in seeds]
-            cells = [_over_seeds(list(values)) for values in zip(*rows, strict=True)]
-            click.echo(f"| {chosen} | {training.name} | {' | '.join(cells)} |")
+            means = [over_seeds(list(values)) for values in zip(*rows, strict=True)]
+            click.echo(f"| {chosen} | {training.name} | {' | '.join(map(shown, means))} |")
+            label = f"{classifier}, {chosen}"
+            found.append({"label": label, "training": training.name, "values": means})
+    if options["record"]:
+        options["record"].write_text(json.dumps(found, indent=1), encoding="utf-8")
+
+
+@main.command()
+@click.argument("records", nargs=-1, type=click.Path(exists=True, path_type=Path), required=True)
+@click.option("--output", type=click.Path(path_type=Path), required=True)
+def picture(records: Sequence[Path], output: Path) -> None:
+    """Draws SIC against the power of m_jj, a curve for each classifier and way to train."""
+    curves: dict[str, list[TradeOff]] = {}
+    for file in records:
+        for row in json.loads(file.read_text(encoding="utf-8")):
+            way, _, strength = row["training"].partition(" ")
+            values = row["values"]
+            point = TradeOff(
+                strength.removeprefix("^ ") or ("" if way == "none" else "1"),
+                *((value, half) for value, half, _ in (values[_POWER], values[_SIC])),
+            )
+            if way == "none":  # where the curves of all ways begin
+                start = row["label"], point
+                continue
+            label, first = start
+            curves.setdefault(f"{label}: {way}", [first]).append(point)
+    plot_trade_offs(
+        {label: sorted(points, key=_strength) for label, points in curves.items()},
+        output,
+        xlabel=r"power of $m_{jj}$ in the efficiency of a cut at $\epsilon_B$ = 0.01",
+        ylabel=r"SIC at $\epsilon_S$ = 0.5",
+    )
+
+
+_SIC, _POWER = 0, 6
+"""Places in a row of `curve`."""
+
+
+def _strength(point: TradeOff) -> float:
+    return float(point.strength or 0)
 
 
 @main.command()
@@ -245,17 +248,24 @@ def hypotheses(folders: tuple[Path, ...], features: str, **options: Any) -> None
         signal_truth(read_dataset(folder), table)
         for folder, table in zip(folders[2:], (events.signal, events.test_signal), strict=True)
     ]
-    for training in (Training("none"), Training("planing", planing=True)):
+    for training in (Training("none"), PLANED):
         rows: dict[str, list[list[Measured]]] = {}
         for seed in seeds:
             scorer, names = _fit_given(events, truths[0], training, sizes, seed)
             for name, found in _under_each(events, truths[1], scorer, names, seed):
                 rows.setdefault(name, []).append(found)
-        every = zip(*rows.values(), strict=True)  # over seeds, the rows of all hypotheses
-        rows["mean"] = [[_mean(column) for column in zip(*found, strict=True)] for found in every]
+        rows["mean"] = means_over(list(rows.values()))
         for name, found in rows.items():
-            cells = [_over_seeds(list(values)) for values in zip(*found, strict=True)]
+            cells = [shown(over_seeds(list(values))) for values in zip(*found, strict=True)]
             click.echo(f"| {training.name} | {name} | {' | '.join(cells)} |")
+
+
+def means_over(rows: Sequence[Sequence[Sequence[Measured]]]) -> list[list[Measured]]:
+    """Means over hypotheses, for each training, of rows (hypotheses, trainings, numbers)."""
+    return [
+        [_mean(column) for column in zip(*of_training, strict=True)]
+        for of_training in zip(*rows, strict=True)
+    ]
 
 
 def _mean(values: Sequence[Measured]) -> Measured:
@@ -292,7 +302,7 @@ def _under_each(
         )
         yield (
             "{:.0f}, {:.0f}".format(*stated.masses),
-            _numbers(events.test_background.column("m_jj"), background, of_signal, seed)[1:],
+            numbers_of(events.test_background.column("m_jj"), background, of_signal, seed)[1:],
         )
 
 
@@ -310,10 +320,10 @@ def _row(
         scorer.score(table.features[:, columns])
         for table in (events.test_background, events.test_signal)
     )
-    return _numbers(events.test_background.column("m_jj"), background, signal, seed)
+    return numbers_of(events.test_background.column("m_jj"), background, signal, seed)
 
 
-def _numbers(m_jj: Floats, background: Floats, signal: Floats, seed: int) -> list[Measured]:
+def numbers_of(m_jj: Floats, background: Floats, signal: Floats, seed: int) -> list[Measured]:
     """Everything that the tables show of the scores of background and signal events."""
     found = measured(m_jj, background, seed)
     loose, tight = found.cuts["0.1"], found.cuts["0.01"]
@@ -351,11 +361,11 @@ def _sic_at_eps_s(signal: Floats, background: Floats, eps_s: float) -> Measured:
 def _sic_at_eps_b(signal: Floats, background: Floats, eps_b: float) -> Measured:
     passes = passes_at(background, np.ones(len(background)), eps_b)
     eps_s = float(np.mean(signal > background[~passes].max()))
-    error = np.sqrt(eps_s * (1 - eps_s) / len(signal) + (eps_s / 2) ** 2 / passes.sum())
+    error = np.sqrt(eps_s * (1 - eps_s) / len(signal) + (eps_s / 2) ** 2 / max(passes.sum(), 1))
     return eps_s / np.sqrt(eps_b), float(1.96 * error / np.sqrt(eps_b)), 1
 
 
-def _over_seeds(values: list[Measured]) -> str:
+def over_seeds(values: list[Measured]) -> Measured:
     """The mean over trainings, with a 95 % interval for other trainings and other test events."""
     numbers, halves = (np.array(part) for part in list(zip(*values, strict=True))[:2])
     digits, n_seeds = values[0][2], len(numbers)
@@ -363,7 +373,13 @@ def _over_seeds(values: list[Measured]) -> str:
     if n_seeds > 1:
         spread = float(t.ppf(0.975, n_seeds - 1)) * numbers.std(ddof=1) / np.sqrt(n_seeds)
     half = float(np.hypot(halves.mean(), spread))
-    return f"{numbers.mean():.{digits}f} ± {half:.{digits}f}"
+    return float(numbers.mean()), half, digits
+
+
+def shown(found: Measured) -> str:
+    """A number with half of its interval, as in the tables."""
+    value, half, digits = found
+    return f"{value:.{digits}f} ± {half:.{digits}f}"
 
 
 if __name__ == "__main__":
