@@ -11,7 +11,16 @@ import sys
 import click
 
 from hepllm import __version__
-from hepllm.cli import configuration, data, explanations, installation, models, reports, search
+from hepllm.cli import (
+    cartography,
+    configuration,
+    data,
+    explanations,
+    installation,
+    models,
+    reports,
+    search,
+)
 from hepllm.cli.process import StoppableGroup, describe, end, flush_output, open_streams
 from hepllm.errors import HepllmError, StoppedError
 from hepllm.launcher import launched
@@ -53,6 +62,7 @@ for _command in (
     models.predict,
     search.search,
     explanations.explain,
+    cartography.map_events,
     configuration.config,
     installation.doctor,
     reports.report,

@@ -75,6 +75,9 @@ def scoring_options(command: Command) -> Command:
 @click.option(
     "--prompt", type=click.Choice(get_args(Layout)), help=f"Layout {default('prompt.layout')}."
 )
+@click.option(
+    "--dynamics", is_flag=True, default=None, help="Record each event at each epoch, for 'map'."
+)
 @click.option("--resume", is_flag=True, help="Continue the run in --output [runs/latest].")
 @click.option("--overwrite", is_flag=True, help="Replace a run that exists.")
 @common
@@ -85,6 +88,7 @@ def train(
     balance: str | None,
     fusion: str | None,
     prompt: str | None,
+    dynamics: bool | None,
     resume: bool,
     overwrite: bool,
 ) -> None:
@@ -98,6 +102,7 @@ def train(
         "train__balance": balance,
         "fusion__enabled": None if fusion is None else fusion == "on",
         "prompt__layout": prompt,
+        "train__dynamics": dynamics,
     }
     if resume and settings.file:
         raise click.UsageError("--resume uses the run's own configuration; change it with --set")

@@ -4,6 +4,7 @@ All defaults are in this package. A stage receives its section and writes the wh
 configuration beside its output, where later stages read it.
 """
 
+from hepllm.config.cartography import CartographyConfig
 from hepllm.config.evaluation import EvaluationConfig, ScoringConfig, SearchConfig
 from hepllm.config.experiment import Config
 from hepllm.config.files import (
@@ -38,6 +39,7 @@ from hepllm.config.physics import (
 
 __all__ = [
     "BackboneConfig",
+    "CartographyConfig",
     "Config",
     "DetectorConfig",
     "EvaluationConfig",

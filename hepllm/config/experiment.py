@@ -6,6 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from hepllm.config.cartography import CartographyConfig
 from hepllm.config.evaluation import EvaluationConfig
 from hepllm.config.learning import (
     TEXT_WITHOUT_NUMBERS,
@@ -35,6 +36,7 @@ class Config(Section):
     fusion: FusionConfig = FusionConfig()
     train: TrainConfig = TrainConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    cartography: CartographyConfig = CartographyConfig()
 
     @model_validator(mode="after")
     def _model_has_inputs(self) -> Self:

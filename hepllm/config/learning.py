@@ -253,6 +253,9 @@ class TrainConfig(Section):
         "none", "Weights against sculpting; planing: both classes have one m_jj spectrum"
     )
     epochs: Positive = setting(4.0, "Passes over the training events")
+    dynamics: bool = setting(
+        False, "Record the true class's probability and margin of each event at each epoch"
+    )
     batch_size: Count = setting(128, "Events per step, in all processes together")
     micro_batch_size: Count | None = setting(
         None, "Events in a process's memory at once; null: by the memory budget"

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from hepllm.errors import RunError
 from hepllm.learning.distributed import Team
+from hepllm.learning.dynamics import DynamicsRecorder
 from hepllm.learning.presentation import Presentation
 from hepllm.learning.schedule import RateSchedule, count_steps
 from hepllm.learning.steps import Trainer
@@ -29,11 +30,11 @@ _LAST = 50
 """Steps whose mean loss is told."""
 
 
-def train_adapter_alone(trainer: Trainer) -> None:
+def train_adapter_alone(trainer: Trainer, recorder: DynamicsRecorder | None = None) -> None:
     """Trains the adapter of fresh weights for ``train.nfa_alone.epochs`` passes.
 
     Events, hypotheses, targets and weights are those of the whole training. The first process of
-    a team computes; the others get its weights.
+    a team computes; the others get its weights. A recorder keeps what it believes of the events.
 
     Raises:
         RunError: if the loss is not finite.
@@ -42,16 +43,17 @@ def train_adapter_alone(trainer: Trainer) -> None:
     if nfa is None or not alone.epochs:
         return
     if trainer.team.is_first:
-        _train(nfa, trainer)
+        _train(nfa, trainer, recorder)
     _share(nfa.parameters(), trainer.team)
 
 
-def _train(nfa: NumericFusionAdapter, trainer: Trainer) -> None:
+def _train(nfa: NumericFusionAdapter, trainer: Trainer, recorder: DynamicsRecorder | None) -> None:
     data, plan, alone = trainer.data, trainer.plan, trainer.plan.train.nfa_alone
     changes = {"epochs": alone.epochs, "batch_size": alone.batch_size}
     config = plan.train.model_copy(update=changes)
     presentation = Presentation(data.train, config, plan.seed, data.truth)
     n_steps = count_steps(len(data.train), config)
+    per_epoch = len(data.train) // presentation.batch_size
     torch.manual_seed(plan.seed)
     head = _Head(nfa).to(trainer.classifier.device)
     weights = [*nfa.parameters(), *head.parameters()]
@@ -68,6 +70,8 @@ def _train(nfa: NumericFusionAdapter, trainer: Trainer) -> None:
                 for values in (trainer.targets_of(shown), trainer.event_weights[shown.events])
             )
             logits = head(nfa(data.inputs_of(shown)))
+            if recorder is not None:
+                recorder.alone(step // per_epoch, shown.events, logits, shown.is_wrong)
             each = nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
             loss = (each * weight).sum() / weight.abs().sum().clamp(min=1e-12)
             if config.loss.disco:

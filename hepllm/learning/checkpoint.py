@@ -3,6 +3,7 @@
     step-000120/  adapter_model.safetensors  adapter_config.json (LoRA weights, as PEFT has them)
                   nfa.safetensors  optimizer-<group>.safetensors  state.json
                   average.safetensors, with ``train.ema_decay``
+                  dynamics.parquet, with ``train.dynamics``
 
 A checkpoint needs no more: the order of events, the learning rates and the random numbers of a
 step are functions of the seed and the step.
@@ -13,7 +14,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,7 @@ def save_checkpoint(
     keep: int = 1,
     average: WeightAverage | None = None,
     scaler: GradScaler | None = None,
+    beside: Callable[[Path], object] | None = None,
 ) -> Path:
     """Writes a checkpoint below ``folder`` and removes those no longer needed.
 
@@ -96,6 +98,7 @@ def save_checkpoint(
         keep: newest checkpoints to keep, in addition to the best one.
         average: moving average to save.
         scaler: loss scale to save.
+        beside: writes what else belongs to the checkpoint into its folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / _name(progress.step)
@@ -105,6 +108,8 @@ def save_checkpoint(
     with write_aside(target, durable=True) as aside:
         aside.mkdir()
         _write(aside, classifier, groups, progress, average, loss_scale=loss_scale)
+        if beside is not None:
+            beside(aside)
     if progress.is_best:
         mark_best(folder, progress)
     best = best_checkpoint(folder).name if (folder / _BEST).exists() else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from hepllm.arrays import Ints
+from hepllm.arrays import Bools, Ints
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +24,7 @@ class MicroBatch:
         loss: average over the events, R-Drop included; a scalar without a gradient.
         share: these events' share of the weights of the whole batch.
         n_tokens: tokens that went through the model, without padding.
+        is_wrong: events that were shown under another's hypothesis, as background, shape (B,).
     """
 
     step: int
@@ -34,6 +35,7 @@ class MicroBatch:
     loss: Tensor
     share: float
     n_tokens: int
+    is_wrong: Bools | None = None
 
 
 Listener = Callable[[MicroBatch], None]

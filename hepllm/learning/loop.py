@@ -22,6 +22,7 @@ from hepllm.learning.checkpoint import (
     warn_of_precision,
 )
 from hepllm.learning.distributed import ALONE, Team
+from hepllm.learning.dynamics import DynamicsRecorder
 from hepllm.learning.listeners import Listener
 from hepllm.learning.monitor import Monitor
 from hepllm.learning.optimizers import build_groups
@@ -97,11 +98,15 @@ def fit(
     elif classifier.nfa is not None:
         classifier.nfa.fit(data.inputs)
     classifier.train()
-    trainer = Trainer(
-        classifier, encoder, data, plan, tuple(groups), team=team, listeners=tuple(listeners)
-    )
+    recorder = DynamicsRecorder(data.train, plan) if plan.train.dynamics else None
+    heard: tuple[Listener, ...] = (*listeners, *(() if recorder is None else (recorder,)))
+    trainer = Trainer(classifier, encoder, data, plan, tuple(groups), team=team, listeners=heard)
     if resume_from is None:
-        train_adapter_alone(trainer)
+        train_adapter_alone(trainer, recorder)
+    elif recorder is not None:
+        recorder.load(resume_from, team)
+        if team.is_first:
+            recorder.save(folder)  # that of the folder may be of other steps, or of none
     average = None if decay is None else WeightAverage(weights, decay)
     if average is not None and resume_from is not None:
         load_average(resume_from, average)
@@ -119,7 +124,7 @@ def fit(
         Monitor(folder, progress.step, logs) if team.is_first else nullcontext() as monitor,
         StopRequest(team) as stop,
     ):
-        return _Loop(trainer, folder, monitor, stop, on_saved).run(progress)
+        return _Loop(trainer, folder, monitor, stop, on_saved, recorder).run(progress)
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,7 @@ class _Loop:
     monitor: Monitor | None
     stop: StopRequest
     on_saved: Callable[[], None]
+    recorder: DynamicsRecorder | None = None
 
     def run(self, progress: Progress) -> TrainingResult:
         trainer, total = self.trainer, self.trainer.total_steps
@@ -228,6 +234,9 @@ class _Loop:
         return Progress(progress.step, validations)
 
     def _save(self, progress: Progress) -> None:
+        recorder = self.recorder
+        if recorder is not None:
+            recorder.gather(self.trainer.team)
         if not self.trainer.team.is_first:
             return
         save_checkpoint(
@@ -238,7 +247,10 @@ class _Loop:
             keep=self.trainer.plan.train.keep_checkpoints,
             average=self.trainer.average,
             scaler=self.trainer.scaler,
+            beside=None if recorder is None else recorder.save,
         )
+        if recorder is not None:
+            recorder.save(self.folder)
         self.on_saved()
 
     def _is_exhausted(self, progress: Progress) -> bool:

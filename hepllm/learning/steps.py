@@ -306,6 +306,7 @@ class Trainer:
                 loss=loss.detach(),
                 share=share,
                 n_tokens=n_tokens,
+                is_wrong=some.is_wrong,
             )
             for listener in listeners:
                 listener(seen)

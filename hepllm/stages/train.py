@@ -64,7 +64,7 @@ LOG = logging.getLogger(__name__)
 _FIXED = (
     *("seed", "preprocess.", "backbone.name", "backbone.quantization", "backbone.lora."),
     *("prompt.", "fusion.", "train.features", "train.lora_optimizer"),
-    "train.hypothesis.enabled",
+    *("train.hypothesis.enabled", "train.dynamics"),
 )
 """Settings, or their beginnings, that a resumed training cannot change."""
 

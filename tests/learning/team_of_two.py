@@ -47,6 +47,7 @@ TRAINING = (
     "train.nfa_weight_decay=0.1",
     "train.nfa_alone.epochs=2",
     "train.nfa_alone.batch_size=16",
+    "train.dynamics=true",
 )
 """Six steps."""
 

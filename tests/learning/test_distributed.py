@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from hepllm.cartography.dynamics import read_dynamics
 from hepllm.config import Config
 from hepllm.data.dataset import EventTable
 from hepllm.errors import InputError, RunError
@@ -99,6 +100,17 @@ def _distance(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
         for tensors in (found, expected)
     )
     return float((one - other).norm() / other.norm())
+
+
+@pytest.mark.parametrize("name", ["together", "resumed"])
+def test_two_processes_record_what_one_does(name: str, folder: Path) -> None:
+    expected, found = (read_dynamics(folder / one, "") for one in ("alone", name))
+    assert found.parts.keys() == expected.parts.keys() == {"adapter", "model"}
+    for part, one in expected.parts.items():
+        other = found.parts[part]
+        assert not np.isnan(one.margin).all(axis=0).any()
+        np.testing.assert_allclose(other.margin, one.margin, atol=0.02)  # NaN in the same places
+        np.testing.assert_allclose(other.probability, one.probability, atol=0.005)
 
 
 @pytest.mark.parametrize("name", two.GRADIENTS)

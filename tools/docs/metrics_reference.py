@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from hepllm.cartography.records import EpochRecord, MapRecord
 from hepllm.evaluation.curves import CurvesRecord
 from hepllm.evaluation.seeds import SpreadRecord
 from hepllm.records import FileRecord, Quantity, Record, is_by_efficiency, quantity_of
@@ -33,6 +34,8 @@ FILES: Mapping[str, type[FileRecord]] = {
     "scan.json": PlaneScan,
     "mixture.json": MixtureScan,
     "run.json": RunRecord,
+    "map.json": MapRecord,
+    "epoch-001.json": EpochRecord,
 }
 
 _INTRODUCTION = """\
@@ -42,8 +45,8 @@ _INTRODUCTION = """\
 
 `hepllm eval` writes `metrics.json` and `curves.json` below `RUN/eval/<set>/`, `spread.json` for
 several runs, `submission.json` for a search and `unblinding.json` for its key; `hepllm search
---scan` writes `scan.json`, with `--fit` `mixture.json`, and `hepllm train` `run.json`. Each holds
-`schema_version`, which is larger
+--scan` writes `scan.json`, with `--fit` `mixture.json`, `hepllm train` `run.json`, `hepllm map`
+`map.json` and a file for each epoch. Each holds `schema_version`, which is larger
 where a key has changed its meaning; a later version of hepllm may add keys. A number that does not
 exist is null. `X` in a key stands for a signal efficiency, 0.1, 0.3 or 0.5. A type that is
 a link is described there."""
