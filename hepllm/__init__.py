@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 # Threads that spin while they wait make scoring and training many times slower as soon as another
-# process needs one of the cores. OpenMP reads this variable when torch is imported, which no module
-# of the package does before this one.
+# process needs one of the cores; threads that sleep at once lose all that a second one gains, since
+# most operations take no longer than waking it. So they spin for some microseconds. OpenMP reads
+# these variables when torch is imported, which no module of the package does before this one.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 _PLACES = {"EventClassifier": "hepllm.api", "find_resonance": "hepllm.resonances"}
 
