@@ -138,7 +138,9 @@ def has_native_bfloat16(device: torch.device) -> bool:
     """Returns whether the hardware computes in bfloat16; emulation is slower than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu._is_avx512_bf16_supported())
+    # What torch may use; less than the processor has where ATEN_CPU_CAPABILITY says so.
+    is_allowed = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    return is_allowed and bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:

@@ -214,6 +214,7 @@ def test_precision_on_a_cpu(
     monkeypatch: pytest.MonkeyPatch, native: bool, dtype: str, level: str, text: str
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     finding = check_precision(BackboneConfig.model_validate({"dtype": dtype}), CPU_BUILD)
     assert finding.level == level
     assert text in finding.found

@@ -117,6 +117,7 @@ def test_bfloat16_only_where_it_is_real(
     monkeypatch: pytest.MonkeyPatch, wanted: str, native: bool, expected: torch.dtype
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     assert choose_dtype(wanted, torch.device("cpu")) == expected
     # As torch answers on a GTX 10xx: supported, but only by emulation.
     monkeypatch.setattr(
@@ -126,6 +127,12 @@ def test_bfloat16_only_where_it_is_real(
     )
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 6) if native else (6, 1))
     assert choose_dtype(wanted, torch.device("cuda")) == expected
+
+
+def test_no_bfloat16_where_torch_may_not_use_avx512(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    assert choose_dtype("auto", torch.device("cpu")) == torch.float32
 
 
 @pytest.mark.parametrize(
