@@ -82,6 +82,17 @@ def order_by_hypothesis(inputs: ModelInputs) -> NDArray[np.int64]:
     """Positions of N events, shape (N,), in which those of one hypothesis are neighbours."""
     if inputs.hypothesis is None:
         return np.arange(len(inputs))
-    first: dict[Hypothesis, int] = {}
-    places = [first.setdefault(one, len(first)) for one in inputs.hypothesis.tolist()]
-    return np.argsort(places, kind="stable")
+    return np.argsort(distinct_hypotheses(inputs)[1], kind="stable")
+
+
+def distinct_hypotheses(inputs: ModelInputs) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Finds the hypotheses of N events.
+
+    Returns:
+        The first event of each hypothesis, and the number of each event's hypothesis, shape (N,).
+    """
+    if inputs.hypothesis is None:
+        return np.zeros(min(1, len(inputs)), np.int64), np.zeros(len(inputs), np.int64)
+    numbers: dict[Hypothesis, int] = {}
+    places = np.array([numbers.setdefault(one, len(numbers)) for one in inputs.hypothesis.tolist()])
+    return np.unique(places, return_index=True)[1], places

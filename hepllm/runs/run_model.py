@@ -6,7 +6,6 @@ import functools
 import hashlib
 import importlib.util
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from hepllm.model.classifier import EventClassifier
 from hepllm.model.devices import choose_device, choose_dtype
 from hepllm.model.encoding import PromptEncoder
 from hepllm.model.inputs import ModelInputs
-from hepllm.model.scoring import score_events
+from hepllm.model.scoring import distinct_hypotheses, score_events
 from hepllm.provenance import versions
 from hepllm.runs.cascade import RunCascade
 from hepllm.runs.folder import Run, make_encoder, open_run
@@ -146,8 +145,15 @@ class PieceScorer:
             return np.empty(0)
         classifier, encoder = self.model.loaded
         size = self.model.batch_size or events_at_once(classifier, encoder, inputs)
-        with classifier.silenced_fusion() if self.silenced else nullcontext():
+        if not self.silenced:
             return score_events(classifier, encoder, inputs, batch_size=size)
+        place = np.arange(len(inputs))
+        if encoder.reads_hypotheses and not encoder.prints_numbers:
+            # Without soft tokens an event is its question, which is scored once.
+            first, place = distinct_hypotheses(inputs)
+            inputs = inputs.take(first)
+        with classifier.silenced_fusion():
+            return score_events(classifier, encoder, inputs, batch_size=size)[place]
 
 
 @functools.lru_cache(maxsize=1)
