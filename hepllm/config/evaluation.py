@@ -151,7 +151,9 @@ class SearchConfig(Section):
     luminosity: Positive | None = setting(
         None, "Integrated luminosity, for limits on the cross section; null: none", "1/fb"
     )
-    workers: WholeNumber = setting(1, "Worker processes; 0: one per usable core")
+    workers: WholeNumber = setting(
+        0, "Worker processes; 0: one per usable core, where that ends sooner"
+    )
     plane: MassPlaneConfig = MassPlaneConfig()
 
     @field_validator("run", mode="before")

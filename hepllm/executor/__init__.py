@@ -7,17 +7,18 @@ work and leaves no process behind. Items and results must be picklable, the func
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sized
 from contextlib import closing
 from typing import Literal
 
 from hepllm.executor.cluster import run_on_dask
 from hepllm.executor.jobs import Item, Queue, Result, Retry, in_order, run_serially
 from hepllm.executor.processes import run_in_processes
+from hepllm.executor.sooner import run_where_sooner
 
 __all__ = ["Kind", "Retry", "resolve_threads", "resolve_workers", "run_tasks", "usable_cores"]
 
-Kind = Literal["serial", "processes", "dask"]
+Kind = Literal["serial", "processes", "sooner", "dask"]
 
 _ONCE = Retry()
 
@@ -59,7 +60,8 @@ def run_tasks(
     Args:
         function: importable by name, or a ``functools.partial`` of such a function.
         items: frozen work items.
-        kind: where the function runs.
+        kind: where the function runs; ``sooner``: in this process, and in workers as soon as it is
+            seen that they end the remaining items sooner. The items must then have a length.
         workers: number of workers; 0: one per usable core.
         describe: names an item in an error, e.g. ``data/rnd.h5: rows 0-999``.
         ordered: yields in the order of the items instead of the order of completion.
@@ -77,6 +79,10 @@ def run_tasks(
         finished = run_serially(function, queue)
     elif kind == "processes":
         finished = run_in_processes(function, queue)
+    elif kind == "sooner":
+        if not isinstance(items, Sized):
+            raise TypeError("items without a length cannot be done where that ends sooner")
+        finished = run_where_sooner(function, queue, len(items))
     else:
         finished = run_on_dask(function, queue, scheduler)
     with closing(finished):

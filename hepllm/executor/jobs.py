@@ -142,10 +142,12 @@ def attempt(function: Callable[[Item], Result], item: Item) -> Result | Failure:
 
 
 def run_serially(
-    function: Callable[[Item], Result], queue: Queue[Item]
+    function: Callable[[Item], Result],
+    queue: Queue[Item],
+    go_on: Callable[[], bool] = lambda: True,
 ) -> Generator[tuple[Job[Item], Result], None, None]:
-    """Does the jobs in this process, one after another."""
-    while (job := queue.take()) is not None:
+    """Does the jobs in this process, one after another, for as long as ``go_on`` says so."""
+    while go_on() and (job := queue.take()) is not None:
         outcome = attempt(function, job.item)
         if isinstance(outcome, Failure):
             queue.fail(job, outcome)

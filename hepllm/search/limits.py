@@ -10,7 +10,7 @@ import numpy as np
 
 from hepllm.arrays import Floats
 from hepllm.config.evaluation import SearchConfig
-from hepllm.executor import Kind, run_tasks
+from hepllm.executor import run_tasks
 from hepllm.logs import progress_bar
 from hepllm.search.cls import CONFIDENCE, LimitValues
 from hepllm.search.hunt import SearchResult
@@ -97,10 +97,11 @@ def upper_limits(
         n_toys=config.limit_toys,
         seed=seed,
     )
-    kind: Kind = "serial" if config.workers == 1 else "processes"
     by_mass = []
     with (
-        closing(run_tasks(box.at, points, kind=kind, workers=config.workers, ordered=True)) as done,
+        closing(
+            run_tasks(box.at, points, kind="sooner", workers=config.workers, ordered=True)
+        ) as done,
         progress_bar(len(points), "limits", "masses") as progress,
     ):
         for _, limit in done:

@@ -12,7 +12,7 @@ from hepllm.arrays import Floats, Ints
 from hepllm.config.evaluation import SearchConfig
 from hepllm.errors import RunError
 from hepllm.evaluation.efficiency import efficiency
-from hepllm.executor import Kind, run_tasks
+from hepllm.executor import run_tasks
 from hepllm.hypotheses.hypothesis import Hypothesis
 from hepllm.logs import progress_bar
 from hepllm.search.limit_model import FittedSelections, peak_of
@@ -122,9 +122,10 @@ def plane_limits(
         )
     limits: dict[int, UpperLimit | None] = {}
     task = _PlaneLimits(result, config.limit_toys, seed)
-    kind: Kind = "serial" if config.workers == 1 else "processes"
     with (
-        closing(run_tasks(task, points, kind=kind, workers=config.workers, ordered=True)) as done,
+        closing(
+            run_tasks(task, points, kind="sooner", workers=config.workers, ordered=True)
+        ) as done,
         progress_bar(len(points), "limits", "points") as progress,
     ):
         for point, limit in done:

@@ -23,7 +23,7 @@ from scipy.sparse import csr_array
 from hepllm.arrays import Bools, Floats
 from hepllm.config.evaluation import SearchConfig
 from hepllm.errors import RunError
-from hepllm.executor import Kind, run_tasks
+from hepllm.executor import run_tasks
 from hepllm.logs import progress_bar
 from hepllm.search.hunt import prepare_background, under_hypothesis
 from hepllm.search.mass_plane import PlaneSpectra
@@ -256,11 +256,10 @@ def _compared(null: PlaneNull, observed: Floats, config: SearchConfig, seed: int
     """Makes pseudo-experiments until enough exceed the data, or the largest number is made."""
     blocks: list[PlaneOutcome] = []
     target, workers = config.plane.toys, config.workers
-    kind: Kind = "serial" if workers == 1 else "processes"
     while True:
         wanted = range(len(blocks), -(-target // _BLOCK))
         block = partial(run_block, null, seed)
-        done = run_tasks(block, wanted, kind=kind, workers=workers, ordered=True)
+        done = run_tasks(block, wanted, kind="sooner", workers=workers, ordered=True)
         bar = progress_bar(target, "scan", "pseudo-experiments", initial=len(blocks) * _BLOCK)
         with closing(done), bar:
             for _, outcome in done:

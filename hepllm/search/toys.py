@@ -13,7 +13,7 @@ import numpy as np
 from scipy.stats import norm
 
 from hepllm.arrays import Bools, Floats
-from hepllm.executor import Kind, run_tasks
+from hepllm.executor import run_tasks
 from hepllm.logs import progress_bar
 from hepllm.search.poisson import fit
 from hepllm.search.rare import RareP, RareToys, rare_p_value
@@ -190,9 +190,8 @@ def global_p_value(
     target = n_toys
     while True:
         wanted = range(len(blocks), -(-target // _BLOCK))
-        kind: Kind = "serial" if workers == 1 else "processes"
         block = partial(run_block, null, seed)
-        done = run_tasks(block, wanted, kind=kind, workers=workers, ordered=True)
+        done = run_tasks(block, wanted, kind="sooner", workers=workers, ordered=True)
         bar = progress_bar(target, "search", "pseudo-experiments", initial=len(blocks) * _BLOCK)
         with closing(done), bar:
             for _, outcome in done:
@@ -233,10 +232,9 @@ def rare_p_value_of(
     for pilot in range(_PILOTS):
         thrown = toys.throw(_BLOCK, np.random.default_rng([seed, 37, pilot]))
         toys = toys.adapted(*thrown[:2], thrown[2] * _extreme(null.background, thrown, observed))
-    kind: Kind = "serial" if workers == 1 else "processes"
     block = partial(_rare_block, toys, null.background, observed, seed)
     wanted = range(-(-n_toys // _BLOCK))
-    with closing(run_tasks(block, wanted, kind=kind, workers=workers, ordered=True)) as done:
+    with closing(run_tasks(block, wanted, kind="sooner", workers=workers, ordered=True)) as done:
         blocks = [found for _, found in done]
     weights, extreme = (np.concatenate(part) for part in zip(*blocks, strict=True))
     return rare_p_value(weights, extreme)

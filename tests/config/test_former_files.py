@@ -25,6 +25,7 @@ def test_the_configuration_of_a_former_run_loads() -> None:
     assert changed == [
         *("name", "preprocess.extended"),
         *("evaluation.batch_size", "evaluation.baselines", "evaluation.calibration"),
+        "evaluation.search.workers",
     ]
 
 

@@ -109,7 +109,7 @@ def _wait_until(happened: Callable[[], bool], within: float) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
-@pytest.mark.parametrize("kind", ["serial", "processes"])
+@pytest.mark.parametrize("kind", ["serial", "processes", "sooner"])
 def test_every_item_comes_back_once(kind: str, workers: int) -> None:
     results = dict(run_tasks(_square, range(17), kind=kind, workers=workers))
     assert results == {value: value * value for value in range(17)}
