@@ -15,6 +15,7 @@ from hepllm.config.files import (
     override_config,
     settings_by_path,
 )
+from hepllm.config.labelling import CoherenceConfig, LabelConfig, LabelMethod, ServerConfig
 from hepllm.config.learning import (
     BackboneConfig,
     FusionConfig,
@@ -40,6 +41,7 @@ from hepllm.config.physics import (
 __all__ = [
     "BackboneConfig",
     "CartographyConfig",
+    "CoherenceConfig",
     "Config",
     "DetectorConfig",
     "EvaluationConfig",
@@ -47,6 +49,8 @@ __all__ = [
     "GridConfig",
     "HypothesisConfig",
     "JetsConfig",
+    "LabelConfig",
+    "LabelMethod",
     "LossConfig",
     "ParticlesConfig",
     "PreprocessConfig",
@@ -55,6 +59,7 @@ __all__ = [
     "Schedule",
     "ScoringConfig",
     "SearchConfig",
+    "ServerConfig",
     "SignalConfig",
     "SimulateConfig",
     "SoftDropConfig",

@@ -158,20 +158,57 @@ class EventClassifier(nn.Module):
         if self.nfa is None:
             raise ValueError("packed events are soft tokens, and this classifier has no adapter")
         self.prepare_packing()
-        device, causal = self.device, causal_model(self.language_model)
-        words = causal.get_input_embeddings()(prompts.token_ids.to(device))
-        embeddings = words.flatten(0, 1)
         parts = [(prompts.fusion_places.flatten(), self.nfa(inputs).flatten(0, 1))]
         if len(prompts.masses):
-            parts.append((prompts.mass_places, self.nfa.encode_masses(prompts.masses.to(device))))
-        for places, soft in parts:
-            index = places.to(device).unsqueeze(1).expand_as(soft)
-            silenced = (self._fusion_gain * soft).to(embeddings.dtype)
-            embeddings = embeddings.scatter(0, index, silenced)
+            masses = self.nfa.encode_masses(prompts.masses.to(self.device))
+            parts.append((prompts.mass_places, masses))
+        return self.read_packed(prompts, parts)
+
+    def read_packed(
+        self, prompts: PackedPrompts, soft_tokens: Sequence[tuple[Tensor, Tensor]]
+    ) -> Tensor:
+        """Classifies packed events whose soft tokens are given; after ``prepare_packing``.
+
+        Args:
+            prompts: questions and B events.
+            soft_tokens: places, shape (M,), and the vectors that go there, shape (M, hidden size).
+
+        Returns:
+            Logits of background and signal, shape (B, 2), float32.
+        """
+        device, causal = self.device, causal_model(self.language_model)
+        words = causal.get_input_embeddings()(prompts.token_ids.to(device))
+        embeddings = self.with_soft_tokens(words.flatten(0, 1), soft_tokens)
         hidden = encode_packed(
             causal, embeddings.view_as(words), prompts, self.autocast_dtype
         ).flatten(0, 1)
         return self._read(hidden[prompts.last_places.to(device)])
+
+    def read_sequence(
+        self, token_ids: Tensor, soft_tokens: Sequence[tuple[Tensor, Tensor]]
+    ) -> Tensor:
+        """Classifies one sequence of tokens, shape (L,), at its last one; logits of shape (1, 2).
+
+        ``soft_tokens`` are those of ``read_packed``.
+        """
+        causal = causal_model(self.language_model)
+        words = causal.get_input_embeddings()(token_ids.to(self.device))
+        embeddings = self.with_soft_tokens(words, soft_tokens).unsqueeze(0)
+        with torch.autocast(
+            self.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None
+        ):
+            hidden = causal.base_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
+        return self._read(hidden[:, -1])
+
+    def with_soft_tokens(
+        self, embeddings: Tensor, soft_tokens: Sequence[tuple[Tensor, Tensor]]
+    ) -> Tensor:
+        """Puts soft tokens in place of embeddings, shape (T, hidden size)."""
+        for places, soft in soft_tokens:
+            index = places.to(self.device).unsqueeze(1).expand_as(soft)
+            silenced = (self._fusion_gain * soft).to(embeddings.dtype)
+            embeddings = embeddings.scatter(0, index, silenced)
+        return embeddings
 
     def _read(self, hidden: Tensor) -> Tensor:
         """Returns the logits of the label words after last tokens, shape (B, 2), float32."""

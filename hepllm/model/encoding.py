@@ -135,6 +135,24 @@ class PromptEncoder:
         """
         return max(1, EVENTS_PER_QUESTION // self._n_soft) if self.reads_hypotheses else 128
 
+    @property
+    def n_soft(self) -> int:
+        """Soft tokens of an event."""
+        return self._n_soft
+
+    @property
+    def start(self) -> list[int]:
+        """Tokens that begin each prompt; none with a chat template, which has its own."""
+        return list(self._start)
+
+    def question(self, hypothesis: Hypothesis) -> Question:
+        """Tokenises the words before events, in the layout ``question``."""
+        return self._questions([self.write({}, hypothesis).partition(FUSION_MARK)[0]])[0]
+
+    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """Tokenises texts that stand within a prompt, without what begins one."""
+        return self._token_ids(texts)
+
     def write(self, event: Mapping[str, float], hypothesis: Hypothesis = OPEN) -> str:
         """Writes the prompt of one event, with marks in place of soft tokens."""
         return "".join(text for _, text in self.pieces(event, hypothesis=hypothesis))

@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from hepllm.cartography.records import EpochRecord, MapRecord
 from hepllm.evaluation.curves import CurvesRecord
 from hepllm.evaluation.seeds import SpreadRecord
+from hepllm.labelling.records import LabellingRecord
 from hepllm.records import FileRecord, Quantity, Record, is_by_efficiency, quantity_of
 from hepllm.report.records import LabelledMetrics, RunRecord, UnlabelledMetrics
 from hepllm.search.plane_records import PlaneScan
@@ -36,6 +37,7 @@ FILES: Mapping[str, type[FileRecord]] = {
     "run.json": RunRecord,
     "map.json": MapRecord,
     "epoch-001.json": EpochRecord,
+    "the record beside a table of labels": LabellingRecord,
 }
 
 _INTRODUCTION = """\
@@ -46,10 +48,10 @@ _INTRODUCTION = """\
 `hepllm eval` writes `metrics.json` and `curves.json` below `RUN/eval/<set>/`, `spread.json` for
 several runs, `submission.json` for a search and `unblinding.json` for its key; `hepllm search
 --scan` writes `scan.json`, with `--fit` `mixture.json`, `hepllm train` `run.json`, `hepllm map`
-`map.json` and a file for each epoch. Each holds `schema_version`, which is larger
-where a key has changed its meaning; a later version of hepllm may add keys. A number that does not
-exist is null. `X` in a key stands for a signal efficiency, 0.1, 0.3 or 0.5. A type that is
-a link is described there."""
+`map.json` and a file for each epoch, `hepllm label` a record beside its table. Each holds
+`schema_version`, which is larger where a key has changed its meaning; a later version of hepllm may
+add keys. A number that does not exist is null. `X` in a key stands for a signal efficiency, 0.1,
+0.3 or 0.5. A type that is a link is described there."""
 
 _WORDS: Mapping[Any, str] = {
     bool: "true or false",

@@ -1,0 +1,124 @@
+"""Settings of labels that a language model finds without labels."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from hepllm.config.section import (
+    Count,
+    NonNegative,
+    Positive,
+    Probability,
+    Section,
+    chosen_features,
+    setting,
+)
+
+LabelMethod = Literal["icm", "zero-shot", "few-shot", "iterated", "k-means"]
+"""Ways to label events; see docs/explanation/labelling.md."""
+
+_Half = Annotated[float, Field(gt=0.5, le=1)]
+
+
+class ServerConfig(Section):
+    """An OpenAI-compatible server that gives log-probabilities, where backend is its address."""
+
+    model: str | None = setting(None, "Name of the model; null: the only one of the server")
+    interface: Literal["completions", "chat"] = setting(
+        "completions", "What the server is asked; chat only where it has no completions"
+    )
+    top: Annotated[int, Field(ge=2, le=100)] = setting(
+        20, "Most probable tokens that are asked for; both label names must be among them"
+    )
+    context: Count | None = setting(
+        None, "Tokens that the model reads; null: as the server says, which few do"
+    )
+    key_variable: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = setting(
+        "HEPLLM_API_KEY", "Environment variable of the key; keys are read from nowhere else"
+    )
+    timeout: Positive = setting(60.0, "Time without an answer after which a try has failed", "s")
+    tries: Count = setting(5, "Tries of a request while the server is busy or does not answer")
+    wait: Positive = setting(1.0, "Wait after the first failed try, doubled after each", "s")
+    longest_wait: Positive = setting(60.0, "Longest wait between tries", "s")
+    per_minute: Positive | None = setting(None, "Most requests in a minute; null: no limit")
+    parallel: Annotated[int, Field(ge=1, le=64)] = setting(4, "Requests at the same time")
+
+
+class CoherenceConfig(Section):
+    """The annealed search for a coherent labelling (arXiv:2506.10139)."""
+
+    alpha: Positive = setting(
+        50.0, "Weight of the mean log-probability against an inconsistency, which costs 1"
+    )
+    initial: Count = setting(8, "Events with random labels at the start")
+    temperature: Positive = setting(10.0, "Temperature of the first step")
+    min_temperature: Positive = setting(0.01, "Lowest temperature")
+    cooling: NonNegative = setting(
+        0.99, "Temperature falls as 1 / (1 + cooling log(step)) from the first step"
+    )
+    sweeps: Count = setting(4, "Most passes over the events; the search ends when one is idle")
+
+
+class LabelConfig(Section):
+    """Labels that a language model finds coherent; see docs/how-to/label.md."""
+
+    method: LabelMethod = setting(
+        "icm", "How labels are found; icm: annealed search, the others are simpler or cheaper"
+    )
+    backend: str = setting(
+        "local", "The backbone (local), a run folder, or a server such as http://127.0.0.1:8000/v1"
+    )
+    server: ServerConfig = ServerConfig()
+    pool: Annotated[int, Field(ge=4)] = setting(
+        128, "Events that are labelled, drawn from the dataset; fewer where it has fewer"
+    )
+    split: Literal["train", "val", "test"] | None = setting(
+        None, "Split from which they are drawn; null: all events"
+    )
+    features: list[str] | None = setting(
+        None, "Features that prompts print; null: those that the registry marks for prompts"
+    )
+    layout: Literal["compact", "full"] = setting("compact", "How prompts print an event")
+    names: tuple[str, str] = setting(
+        ("background", "signal"),
+        "Names of the labels 0 and 1 in prompts; exchanged as a control",
+    )
+    context: Annotated[int, Field(ge=1)] = setting(
+        16, "Labelled events before the one that is predicted"
+    )
+    blocks: Annotated[int, Field(ge=2)] = setting(
+        8, "Parts of the pool; events of a part are predicted from the same events of the others"
+    )
+    views: Annotated[int, Field(ge=1, le=4)] = setting(
+        2, "Copies of an event, reflected, rotated or with jets exchanged, that must agree"
+    )
+    budget: Count = setting(20_000, "Most predictions: an event after labelled events is one")
+    serial: bool = setting(
+        False, "One prediction at a time, without sharing what prompts have in common"
+    )
+    collapse: _Half = setting(
+        0.95, "Share of one label from which the labelling counts as collapsed"
+    )
+    prior: Probability | None = setting(
+        None, "Signal fraction that simple methods cut at; null: where a label is the likelier"
+    )
+    rounds: Count = setting(5, "Method iterated: most rounds")
+    coherence: CoherenceConfig = CoherenceConfig()
+
+    _expand_features = field_validator("features")(chosen_features)
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> Self:
+        first, second = (name.strip() for name in self.names)
+        if not first or not second or first == second:
+            raise ValueError(f"names must be two different words, found {list(self.names)}")
+        if self.coherence.min_temperature > self.coherence.temperature:
+            raise ValueError("coherence.min_temperature must not exceed coherence.temperature")
+        return self
+
+    @property
+    def is_server(self) -> bool:
+        """Whether predictions come from a server."""
+        return self.backend.startswith(("http://", "https://"))

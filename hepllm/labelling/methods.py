@@ -1,0 +1,123 @@
+"""The methods that label a pool, behind one function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hepllm.arrays import Floats, Labels
+from hepllm.config import LabelConfig, LabelMethod
+from hepllm.errors import InputError
+from hepllm.labelling.coherence import CoherenceSearch, inconsistencies
+from hepllm.labelling.peers import cut, few_shot, iterated, k_means, mean_by_event, zero_shot
+from hepllm.labelling.pool import Pool
+from hepllm.labelling.predictions import BudgetSpentError, Contexts, Predictions
+from hepllm.schema import UNKNOWN
+
+
+@dataclass(frozen=True, eq=False)
+class EventLabels:
+    """Labels of N events.
+
+    Attributes:
+        labels: shape (N,), 1, 0, or -1 where the budget left none.
+        log_odds: shape (N,), mean over the views; NaN where there is none.
+        mean_log_probability: of the labels after their contexts; None without contexts.
+        inconsistencies: pairs of views of one event with different labels.
+        details: further numbers of the method.
+    """
+
+    labels: Labels
+    log_odds: Floats
+    mean_log_probability: float | None = None
+    inconsistencies: int | None = None
+    details: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def soft(self) -> Floats:
+        """Probabilities of signal, shape (N,); NaN where there is none."""
+        return np.asarray(np.exp(-np.logaddexp(0.0, -self.log_odds)))
+
+
+def label_pool(pool: Pool, predictions: Predictions, config: LabelConfig, seed: int) -> EventLabels:
+    """Labels the events of a pool by the method that the settings name.
+
+    Args:
+        pool: events and their views.
+        predictions: asks the model, within the budget.
+        config: method and its settings.
+        seed: seed of all that is drawn.
+
+    Raises:
+        InputError: the budget is too small for the method to begin, or a prompt would not fit.
+    """
+    n_items = len(pool.event)
+    size = 0 if config.method in {"zero-shot", "k-means"} else config.context
+    predictions.model.check_fit(min(size, len(pool.table) - 1))
+    try:
+        return _METHODS[config.method](pool, predictions, config, seed)
+    except BudgetSpentError as error:
+        raise InputError(
+            f"label.budget: {config.budget} predictions do not suffice for {config.method} of "
+            f"{n_items} items ({error}); set label.budget={4 * n_items} or more, or label.pool "
+            "smaller"
+        ) from None
+
+
+def _icm(pool: Pool, predictions: Predictions, config: LabelConfig, seed: int) -> EventLabels:
+    contexts = Contexts.draw(pool.event, config.blocks, config.context, seed)
+    search = CoherenceSearch(predictions, contexts, config.coherence, seed)
+    found = search.run()
+    log_odds = mean_by_event(found.log_odds, pool.event)
+    share = mean_by_event(np.where(found.labels == UNKNOWN, np.nan, found.labels), pool.event)
+    labels = np.where(share > 0.5, 1, 0)
+    labels = np.where(share == 0.5, log_odds > 0, labels)
+    labels = np.where(np.isnan(share), UNKNOWN, labels).astype(np.int8)
+    return EventLabels(
+        labels,
+        log_odds,
+        found.mean_log_probability,
+        found.inconsistencies,
+        {"utility": found.utility},
+    )
+
+
+def _zero_shot(pool: Pool, predictions: Predictions, config: LabelConfig, seed: int) -> EventLabels:
+    del seed
+    return _from_odds(pool, zero_shot(predictions, len(pool.event)), config)
+
+
+def _few_shot(pool: Pool, predictions: Predictions, config: LabelConfig, seed: int) -> EventLabels:
+    return _from_odds(pool, few_shot(predictions, pool.event, config.context, seed), config)
+
+
+def _iterated(pool: Pool, predictions: Predictions, config: LabelConfig, seed: int) -> EventLabels:
+    contexts = Contexts.draw(pool.event, config.blocks, config.context, seed)
+    start = zero_shot(predictions, len(pool.event))
+    odds = iterated(predictions, contexts, start, config.rounds, config.prior)
+    return _from_odds(pool, odds, config)
+
+
+def _k_means(pool: Pool, predictions: Predictions, _: LabelConfig, seed: int) -> EventLabels:
+    odds = mean_by_event(zero_shot(predictions, len(pool.event)), pool.event)
+    numbers = pool.table.features
+    found = k_means(numbers, pool.names, odds, seed)
+    return EventLabels(cut(found, None), found)
+
+
+def _from_odds(pool: Pool, odds: Floats, config: LabelConfig) -> EventLabels:
+    means = mean_by_event(odds, pool.event)
+    wrong = inconsistencies(pool.event, cut(odds, config.prior))
+    return EventLabels(cut(means, config.prior), means, inconsistencies=wrong)
+
+
+_Method = Callable[[Pool, Predictions, LabelConfig, int], EventLabels]
+_METHODS: Mapping[LabelMethod, _Method] = {
+    "icm": _icm,
+    "zero-shot": _zero_shot,
+    "few-shot": _few_shot,
+    "iterated": _iterated,
+    "k-means": _k_means,
+}
