@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +14,10 @@ from hepllm import __version__
 from hepllm.arrays import Bools, Digests, Labels
 from hepllm.cartography.dynamics import PARTS, Dynamics, Part
 from hepllm.cartography.measures import Measures, measure
-from hepllm.config import CartographyConfig
+from hepllm.config import CartographyConfig, Category
 from hepllm.data.notes import NotesRecord, read_notes, write_notes
 from hepllm.errors import InputError
 
-Category = Literal["easy", "ambiguous", "hard"]
 CATEGORIES: tuple[Category, ...] = get_args(Category)
 
 MAP = "map.parquet"
@@ -138,17 +137,29 @@ def _first(values: NDArray[Any], number: int) -> Bools:
     return chosen
 
 
+def find_map(folder: Path) -> Path:
+    """The file of a map: ``folder`` is a run, the folder of its map, or the file itself.
+
+    Raises:
+        InputError: if there is none.
+    """
+    places = (folder, folder / MAP, folder / "map" / MAP)
+    for place in places:
+        if place.is_file():
+            return place
+    raise InputError(f"{places[-1]}: missing; make it with: hepllm map {folder}")
+
+
 def read_map(folder: Path) -> EventMap:
     """Reads the map that ``hepllm map`` made of a run.
 
     Args:
-        folder: the run folder, the folder of the map, or the file itself.
+        folder: as for ``find_map``.
 
     Raises:
         InputError: if there is none, or it is damaged.
     """
-    places = (folder, folder / MAP, folder / "map" / MAP)
-    file = next((place for place in places if place.is_file()), places[-1])
+    file = find_map(folder)
     notes = read_notes(file, f"make it with: hepllm map {folder}")
     columns = {name: notes.column(name) for name in (*_MEASURES, "label", "category")}
     part: Part = "adapter" if "adapter" in getattr(notes.record, "holds", "") else "model"

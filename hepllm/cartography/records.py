@@ -102,3 +102,52 @@ class EpochRecord(FileRecord):
     """Number of the epoch, from 1."""
     classes: Mapping[str, EpochOfClass]
     """What the training believed of each class."""
+
+
+class RuleRecord(Record):
+    """A rule of a filter."""
+
+    rule: str
+    """The rule as JSON, as in train.filter."""
+    dropped: Mapping[str, Events]
+    """Events by class that it drops among those that the rules before it have kept."""
+
+
+class FilterRecord(Record):
+    """What a filter does to training events."""
+
+    before: Mapping[str, Events]
+    """Events by class before the filter."""
+    not_on_map: Mapping[str, Events]
+    """Of these, events that the map does not have, which its rules keep."""
+    rules: tuple[RuleRecord, ...]
+    """The rules in order."""
+    kept: Mapping[str, Events]
+    """Events by class after the filter."""
+
+
+class MapUse(Record):
+    """A map of another training that a training went by."""
+
+    map: str | None
+    """The run whose map was used; null where only side tables were."""
+    sha256: str | None
+    """Digest of its map.parquet; null likewise."""
+    filter: FilterRecord
+    """What the filter dropped."""
+
+    def text(self) -> str:
+        """The filter in words, a line for each rule."""
+        found, lines = self.filter, [f"{'':48}{'signal':>12}{'background':>12}"]
+
+        def add(name: str, counts: Mapping[str, int]) -> None:
+            numbers = "".join(f"{counts[one]:>12,}" for one in ("signal", "background"))
+            lines.append(f"{name:48}{numbers}")
+
+        add("training events", found.before)
+        if self.map is not None:
+            add("  not on the map, whose rules keep them", found.not_on_map)
+        for one in found.rules:
+            add(f"  dropped by {one.rule}", one.dropped)
+        add("kept", found.kept)
+        return "\n".join(lines)

@@ -80,6 +80,7 @@ def scoring_options(command: Command) -> Command:
 )
 @click.option("--resume", is_flag=True, help="Continue the run in --output [runs/latest].")
 @click.option("--overwrite", is_flag=True, help="Replace a run that exists.")
+@click.option("--dry-run", is_flag=True, help="Tell what train.filter drops, and train nothing.")
 @common
 def train(
     settings: Settings,
@@ -91,6 +92,7 @@ def train(
     dynamics: bool | None,
     resume: bool,
     overwrite: bool,
+    dry_run: bool,
 ) -> None:
     """Train the language model and its adapter on a DATASET [the only one, or data/processed/rnd].
 
@@ -104,6 +106,13 @@ def train(
         "prompt__layout": prompt,
         "train__dynamics": dynamics,
     }
+    if resume and dry_run:
+        raise click.UsageError("--dry-run is of a new training; leave --resume out")
+    if dry_run:
+        from hepllm.stages.train import preview_filter
+
+        click.echo(preview_filter(dataset_or_only(dataset), settings.load(**options)).text())
+        return
     if resume and settings.file:
         raise click.UsageError("--resume uses the run's own configuration; change it with --set")
     if resume:

@@ -4,7 +4,13 @@ All defaults are in this package. A stage receives its section and writes the wh
 configuration beside its output, where later stages read it.
 """
 
-from hepllm.config.cartography import CartographyConfig
+from hepllm.config.cartography import (
+    ByMapConfig,
+    CartographyConfig,
+    Category,
+    FilterRule,
+    TableRule,
+)
 from hepllm.config.evaluation import EvaluationConfig, ScoringConfig, SearchConfig
 from hepllm.config.experiment import Config
 from hepllm.config.files import (
@@ -40,11 +46,14 @@ from hepllm.config.physics import (
 
 __all__ = [
     "BackboneConfig",
+    "ByMapConfig",
     "CartographyConfig",
+    "Category",
     "CoherenceConfig",
     "Config",
     "DetectorConfig",
     "EvaluationConfig",
+    "FilterRule",
     "FusionConfig",
     "GridConfig",
     "HypothesisConfig",
@@ -64,6 +73,7 @@ __all__ = [
     "SimulateConfig",
     "SoftDropConfig",
     "SplitConfig",
+    "TableRule",
     "TrainConfig",
     "changed_settings",
     "config_from_tree",

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from hepllm.config.cartography import ByMapConfig, FilterRule
 from hepllm.config.section import (
     Balance,
     Count,
@@ -252,6 +253,13 @@ class TrainConfig(Section):
     decorrelate: Literal["none", "planing"] = setting(
         "none", "Weights against sculpting; planing: both classes have one m_jj spectrum"
     )
+    map: str | None = setting(
+        None, "Run, or file, whose map of the training events filter and by_map go by"
+    )
+    filter: tuple[FilterRule, ...] = setting(
+        (), "Rules that drop training events, one after another"
+    )
+    by_map: ByMapConfig = ByMapConfig()
     epochs: Positive = setting(4.0, "Passes over the training events")
     dynamics: bool = setting(
         False, "Record the true class's probability and margin of each event at each epoch"
@@ -309,6 +317,18 @@ class TrainConfig(Section):
     )
 
     _expand_features = field_validator("features")(chosen_features)
+
+    @model_validator(mode="after")
+    def _has_a_map(self) -> Self:
+        needs = self.by_map.is_used or any(rule.needs_map for rule in self.filter)
+        if needs and self.map is None:
+            raise ValueError("map: filter and by_map need the run whose map they go by")
+        if self.by_map.curriculum != "none" and self.hypothesis.enabled is True:
+            raise ValueError(
+                "by_map.curriculum orders events, and so do hypotheses: "
+                "set hypothesis.enabled=false"
+            )
+        return self
 
     @property
     def needs_masses(self) -> bool:

@@ -30,32 +30,40 @@ _LAST = 50
 """Steps whose mean loss is told."""
 
 
-def train_adapter_alone(trainer: Trainer, recorder: DynamicsRecorder | None = None) -> None:
+def train_adapter_alone(
+    trainer: Trainer, recorder: DynamicsRecorder | None = None
+) -> MeanHead | None:
     """Trains the adapter of fresh weights for ``train.nfa_alone.epochs`` passes.
 
     Events, hypotheses, targets and weights are those of the whole training. The first process of
     a team computes; the others get its weights. A recorder keeps what it believes of the events.
+
+    Returns:
+        The linear layer, which a training has no use for any more; None in other processes, and
+        where there are no such passes.
 
     Raises:
         RunError: if the loss is not finite.
     """
     nfa, alone = trainer.classifier.nfa, trainer.plan.train.nfa_alone
     if nfa is None or not alone.epochs:
-        return
-    if trainer.team.is_first:
-        _train(nfa, trainer, recorder)
+        return None
+    head = _train(nfa, trainer, recorder) if trainer.team.is_first else None
     _share(nfa.parameters(), trainer.team)
+    return head
 
 
-def _train(nfa: NumericFusionAdapter, trainer: Trainer, recorder: DynamicsRecorder | None) -> None:
+def _train(
+    nfa: NumericFusionAdapter, trainer: Trainer, recorder: DynamicsRecorder | None
+) -> MeanHead:
     data, plan, alone = trainer.data, trainer.plan, trainer.plan.train.nfa_alone
     changes = {"epochs": alone.epochs, "batch_size": alone.batch_size}
     config = plan.train.model_copy(update=changes)
-    presentation = Presentation(data.train, config, plan.seed, data.truth)
+    presentation = Presentation(data.train, config, plan.seed, data.truth, data.rank)
     n_steps = count_steps(len(data.train), config)
     per_epoch = len(data.train) // presentation.batch_size
     torch.manual_seed(plan.seed)
-    head = _Head(nfa).to(trainer.classifier.device)
+    head = MeanHead(nfa).to(trainer.classifier.device)
     weights = [*nfa.parameters(), *head.parameters()]
     optimizer = torch.optim.AdamW(weights, lr=alone.lr, weight_decay=config.nfa_weight_decay)
     schedule = RateSchedule("one_cycle", config.warmup_fraction)
@@ -86,9 +94,10 @@ def _train(nfa: NumericFusionAdapter, trainer: Trainer, recorder: DynamicsRecord
     if not np.isfinite(last):
         raise RunError(f"the loss of the adapter alone is {last}; lower train.nfa_alone.lr")
     LOG.info("adapter alone: %d steps, loss %.4f at the end", n_steps, last)
+    return head
 
 
-class _Head(nn.Module):
+class MeanHead(nn.Module):
     """Reads the mean of an event's soft tokens."""
 
     def __init__(self, nfa: NumericFusionAdapter) -> None:

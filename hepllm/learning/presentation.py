@@ -21,7 +21,8 @@ from hepllm.data.signal_truth import SignalTruth
 from hepllm.hypotheses.hypothesis import OPEN, Hypothesis, parse_hypothesis
 from hepllm.hypotheses.phrases import EXACT, Vagueness, phrase
 from hepllm.hypotheses.signal import Signal
-from hepllm.learning.schedule import batch_of_step
+from hepllm.learning.curriculum import Curriculum
+from hepllm.learning.schedule import batch_of_step, count_steps
 from hepllm.schema import SIGNAL
 
 Hypotheses = NDArray[np.object_]
@@ -122,12 +123,14 @@ class Presentation:
         config: batch size and epochs.
         seed: seed of the training.
         truth: true signals of the events; None: events are shown without hypotheses.
+        rank: ranks of the events for a curriculum, shape (N,); None without.
     """
 
     table: EventTable
     config: TrainConfig
     seed: int
     truth: SignalTruth | None = None
+    rank: Floats | None = None
 
     @property
     def batch_size(self) -> int:
@@ -142,7 +145,12 @@ class Presentation:
         """
         size, n_events = self.batch_size, len(self.table)
         if self.truth is None:
-            return Shown(batch_of_step(step, n_events, self.config, self.seed))
+            chosen = None
+            if self.curriculum is not None:
+                chosen = self.curriculum.batch(step, size, self.seed)
+            if chosen is None:
+                chosen = batch_of_step(step, n_events, self.config, self.seed)
+            return Shown(chosen)
         epoch, place = divmod(step, n_events // size)
         batch, found = slice(place * size, (place + 1) * size), self._order(epoch, self.truth)
         groups, signals = found.group[batch], found.signal[batch]
@@ -152,6 +160,15 @@ class Presentation:
             hypothesis=self._hypotheses(self.truth, epoch, groups, signals),
             is_wrong=found.is_wrong[batch],
         )
+
+    @cached_property
+    def curriculum(self) -> Curriculum | None:
+        """What the first steps choose from; None for all events in turn."""
+        if self.rank is None:
+            return None
+        by_map = self.config.by_map
+        n_steps = round(by_map.curriculum_share * count_steps(len(self.table), self.config))
+        return Curriculum(self.rank, by_map.curriculum_start, n_steps)
 
     def _hypotheses(
         self, truth: SignalTruth, epoch: int, groups: Ints, signals: Ints

@@ -48,6 +48,7 @@ class TrainingData:
             show all with the open hypothesis.
         validation_hypothesis: what each validation event is shown with; None: the open one.
         m_jj: masses of the training events in GeV, shape (N,), for a decorrelation; None without.
+        rank: ranks of the training events for a curriculum, shape (N,); None without.
     """
 
     train: EventTable
@@ -56,6 +57,7 @@ class TrainingData:
     truth: SignalTruth | None = None
     validation_hypothesis: Hypotheses | None = None
     m_jj: Floats | None = None
+    rank: Floats | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError if there is not one probability, truth or mass per training event."""
@@ -160,7 +162,7 @@ class Trainer:
     def presentation(self) -> Presentation:
         """Order and hypotheses of the training events."""
         data = self.data
-        return Presentation(data.train, self.plan.train, self.plan.seed, data.truth)
+        return Presentation(data.train, self.plan.train, self.plan.seed, data.truth, data.rank)
 
     @property
     def total_steps(self) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from hepllm.cartography.records import MapUse
 from hepllm.evaluation.cascade import CascadeRecord
 from hepllm.evaluation.probabilities import CalibrationRecord
 from hepllm.evaluation.records import ResultsRecord, ScoreRecord
@@ -31,6 +32,8 @@ class RunRecord(FileRecord):
     """Validation events by class."""
     hypotheses: TrainedRange | None = None
     """Signals whose hypotheses the events were shown with; absent without hypotheses."""
+    used_map: MapUse | None = None
+    """Map and filter of the training events; absent without."""
     starts: tuple[Call, ...] = ()
     """When and by which command the training was started and resumed, oldest first."""
 

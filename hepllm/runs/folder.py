@@ -33,6 +33,7 @@ from hepllm.report.records import RunRecord
 from hepllm.runs import CONFIG, RECORD, require_run
 from hepllm.runs.places import find_dataset
 from hepllm.runs.questions import OPEN_QUESTION, Question
+from hepllm.runs.used_map import read_used_map
 from hepllm.schema import BACKGROUND, FEATURES, SIGNAL
 
 _EVENTS, _VALIDATION = "events.parquet", "validation.parquet"
@@ -124,6 +125,10 @@ class Run:
     def is_search_safe(self) -> bool:
         """Whether a cut on its score does not sculpt the m_jj spectrum by what it reads."""
         return self.config.preprocess.is_search_safe(self.config.train.feature_names())
+
+    def kept_events(self) -> Digests | None:
+        """Digests of the training events that the run's filter has kept; None without a filter."""
+        return read_used_map(self.folder).kept_digests if self.config.train.filter else None
 
     def used_events(self) -> Digests:
         """Digests of all events that were used in training or validation."""
@@ -238,6 +243,7 @@ def training_events(
     names: Sequence[str] | None = None,
     *,
     particles: int = 0,
+    kept: Digests | None = None,
 ) -> EventTable:
     """Loads the training split in the balance that the settings ask for.
 
@@ -247,13 +253,17 @@ def training_events(
         seed: seed of the choice of events.
         names: features to load; None for those of the settings.
         particles: constituents of each leading jet to load; 0: none.
+        kept: events that a filter has kept; None for all.
     """
     names = config.feature_names() if names is None else names
     table = dataset.load(names, "train", particles=particles)
-    return table.take(balanced_view(table.label, config.balance, seed))
+    table = table.take(balanced_view(table.label, config.balance, seed))
+    return table if kept is None else table.take(np.isin(table.event_digest, kept))
 
 
-def training_masses(dataset: Dataset, config: TrainConfig, seed: int) -> Floats | None:
+def training_masses(
+    dataset: Dataset, config: TrainConfig, seed: int, kept: Digests | None = None
+) -> Floats | None:
     """Loads m_jj of ``training_events`` in GeV, shape (N,); None where no setting needs it.
 
     Raises:
@@ -261,7 +271,7 @@ def training_masses(dataset: Dataset, config: TrainConfig, seed: int) -> Floats 
     """
     if not config.needs_masses:
         return None
-    table = training_events(dataset, config, seed, ("m_jj",))
+    table = training_events(dataset, config, seed, ("m_jj",), kept=kept)
     m_jj = table.column("m_jj")
     for name, label in (("signal", SIGNAL), ("background", BACKGROUND)):
         if not np.isfinite(m_jj[table.label == label]).any():

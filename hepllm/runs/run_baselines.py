@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import logging
 import time
 from collections.abc import Sequence
@@ -102,7 +103,10 @@ class RunBaselines:
         """The encoder of particles with a linear head, fitted to the events of the model."""
         config, fusion = self.run.config, _fusion_of_particles(self.run)
         dataset, constituents = self.run.dataset(), fusion.constituents
-        events = training_events(dataset, config.train, config.seed, (), particles=constituents)
+        kept = self.run.kept_events()
+        events = training_events(
+            dataset, config.train, config.seed, (), particles=constituents, kept=kept
+        )
         LOG.info("fitting the baseline '%s' to %d events", PARTICLES, len(events))
         sample = TrainingSample(
             events.features, (), events.label, events.weight, config.seed, fusion
@@ -119,6 +123,7 @@ class RunBaselines:
             "dataset": run.record.dataset_digest,
             "features": list(OWN_FEATURES.get(name, run.config.train.feature_names())),
             "balance": run.config.train.balance,
+            **_filter_of(run),
             "decorrelate": [run.config.train.decorrelate, run.config.train.loss.disco],
             "seed": run.config.seed,
             "fusion": run.config.fusion.model_dump(mode="json"),
@@ -189,3 +194,9 @@ def _score(baselines: RunBaselines, name: str, inputs: ModelInputs, _: WorkFolde
     scores = [scorer.score(block.numbers, block.hypothesis) for block in blocks]
     score = np.concatenate([np.empty(0), *scores])
     return TimedScores(score, time.perf_counter() - started)
+
+
+def _filter_of(run: Run) -> dict[str, Any]:
+    """What tells the events of a filtered training apart; nothing without a filter."""
+    kept = run.kept_events()
+    return {} if kept is None else {"kept": hashlib.sha256(kept.tobytes()).hexdigest()}

@@ -34,8 +34,9 @@ def training_sample(run: Run, names: Sequence[str] | None = None) -> TrainingSam
         names: features; None for those of the run.
     """
     config, seed = run.config.train, run.config.seed
-    events = training_events(run.dataset(), config, seed, names)
-    m_jj, weight = training_masses(run.dataset(), config, seed), events.weight
+    kept = run.kept_events()
+    events = training_events(run.dataset(), config, seed, names, kept=kept)
+    m_jj, weight = training_masses(run.dataset(), config, seed, kept), events.weight
     if m_jj is not None and config.decorrelate == "planing":
         weight = weight * planing_factors(m_jj, events.label, weight)
     return TrainingSample(
@@ -53,7 +54,7 @@ def training_sample(run: Run, names: Sequence[str] | None = None) -> TrainingSam
 def shown_sample(run: Run) -> TrainingSample:
     """Loads the events of ``training_sample`` as ``under_hypotheses`` shows them."""
     dataset, config, seed = run.dataset(), run.config.train, run.config.seed
-    events = training_events(dataset, config, seed)
+    events = training_events(dataset, config, seed, kept=run.kept_events())
     truth, open_share = signal_truth(dataset, events), config.hypothesis.open_share
     return under_hypotheses(training_sample(run), events, truth, open_share)
 

@@ -8,13 +8,14 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from hepllm import __version__
+from hepllm.cartography.records import MapUse
 from hepllm.config import Config, changed_settings, dump_config, override_config
 from hepllm.data.dataset import Dataset, EventTable, overlap, read_dataset
 from hepllm.data.signal_truth import signal_truth
@@ -57,6 +58,7 @@ from hepllm.runs.folder import (
 )
 from hepllm.runs.hypotheses import training_truth, with_hypotheses
 from hepllm.runs.places import link_latest, log_folder, refuse_reserved
+from hepllm.runs.used_map import UsedMap, guide, read_used_map, use_map, uses_map
 from hepllm.schema import BACKGROUND, SIGNAL
 
 LOG = logging.getLogger(__name__)
@@ -65,6 +67,7 @@ _FIXED = (
     *("seed", "preprocess.", "backbone.name", "backbone.quantization", "backbone.lora."),
     *("prompt.", "fusion.", "train.features", "train.lora_optimizer"),
     *("train.hypothesis.enabled", "train.dynamics"),
+    *("train.map", "train.filter", "train.by_map."),
 )
 """Settings, or their beginnings, that a resumed training cannot change."""
 
@@ -104,9 +107,11 @@ def train(dataset_folder: Path, output: Path, config: Config, *, overwrite: bool
             check_backbone(config.backbone)
             dataset = read_dataset(dataset_folder)
             dataset = dataset.with_variables(config.preprocess.variables())
-            data = _load_data(dataset, config)
+            used = _used_map(dataset, config)
+            data = _load_data(dataset, config, used)
         config = with_hypotheses(config, enabled=data.truth is not None)
         record = _record(dataset_folder.resolve(), dataset.digest, data)
+        record = record.model_copy(update={"used_map": None if used is None else used.use})
         _require_same(team, config, record, resume_from=None)
         made, memory = _prepare(config, record, data, team)
         if team.is_first:
@@ -120,6 +125,8 @@ def train(dataset_folder: Path, output: Path, config: Config, *, overwrite: bool
                     f"{output}: cannot be made: {error.strerror or error}; choose another --output"
                 ) from None
             write_run_files(output, dump_config(config), record)
+            if used is not None:
+                used.write(output)
         return _train(output, made, memory, record, data, team=team)
 
 
@@ -158,8 +165,10 @@ def resume(
     with join(config.backbone.device) as team:
         with team.together():
             check_backbone(config.backbone)
-            data = _load_data(run.dataset(), config)
+            used = read_used_map(output) if uses_map(config.train) else None
+            data = _load_data(run.dataset(), config, used)
         record = _record(run.record.dataset, run.record.dataset_digest, data, run.record.starts)
+        record = record.model_copy(update={"used_map": run.record.used_map})
         resume_from = newest_checkpoint(run.checkpoints)
         if resume_from is not None and "train.epochs" in changes:
             _refuse_fewer_steps(output, config, len(data.train), done=step_of(resume_from))
@@ -286,10 +295,36 @@ def _finish(output: Path, plan: TrainingPlan, record: RunRecord, made: _Made) ->
     link_latest(output)
 
 
-def _load_data(dataset: Dataset, config: Config) -> TrainingData:
+def preview_filter(dataset_folder: Path, config: Config) -> MapUse:
+    """Tells which training events a filter would drop, and trains nothing.
+
+    Raises:
+        InputError: if there is no filter, or it cannot be applied.
+    """
+    dataset = read_dataset(dataset_folder).with_variables(config.preprocess.variables())
+    used = _used_map(dataset, config)
+    if used is None or used.use is None:
+        raise InputError(
+            "--dry-run tells what train.filter drops; set train.filter or train.by_map"
+        )
+    return used.use
+
+
+def _used_map(dataset: Dataset, config: Config) -> UsedMap | None:
+    if not uses_map(config.train):
+        return None
+    return use_map(training_events(dataset, config.train, config.seed, ()), config.train)
+
+
+def _load_data(dataset: Dataset, config: Config, used: UsedMap | None) -> TrainingData:
     settings, seed, hypothesis = config.train, config.seed, None
     limit, constituents = settings.validation_events, config.fusion.constituents
-    train = training_events(dataset, settings, seed, particles=constituents)
+    kept = None if used is None else used.kept_digests
+    train = training_events(dataset, settings, seed, particles=constituents, kept=kept)
+    guidance = None
+    if used is not None:
+        guidance = guide(used, train, settings.by_map)
+        train = replace(train, weight=guidance.weight)
     validation = validation_events(dataset, settings, limit, seed, particles=constituents)
     truth = training_truth(dataset, train, config)
     if truth is not None:
@@ -299,8 +334,15 @@ def _load_data(dataset: Dataset, config: Config) -> TrainingData:
         validation,
         truth=truth,
         validation_hypothesis=hypothesis,
-        m_jj=training_masses(dataset, settings, seed),
+        m_jj=training_masses(dataset, settings, seed, kept),
+        soft_targets=None if guidance is None else guidance.soft_targets,
+        rank=None if guidance is None else guidance.rank,
     )
+    if data.rank is not None and truth is not None:
+        raise InputError(
+            "train.by_map.curriculum orders events, and so do hypotheses: "
+            "set train.hypothesis.enabled=false"
+        )
     if settings.loss.needs_both_classes:
         _check_classes(dataset, "train", data.train, settings.balance)
     _check_classes(dataset, "val", data.validation, settings.balance)

@@ -1,0 +1,312 @@
+"""What maps of a training are worth: wrong labels that they find, and trainings that go by them.
+
+hepllm preprocess .../cathode/innerdata_*.npy --output build/cathode --config configs/cathode.yaml
+python tools/studies/cartography.py run --dataset build/cathode --output build/cartography
+python tools/studies/cartography.py table --output build/cartography >> docs/results/cartography.md
+
+`run` draws 30,000 training events of both classes for each seed, exchanges 5 % of their labels, and
+trains the adapter alone, for CPU reasons: as it is, which also makes the map, and in the ways of
+`train.filter` and `train.by_map`, each in as many steps. It keeps one file per seed and goes on
+where it was stopped. All are judged on the test split, whose labels are right. With --cleanlab
+(pip install cleanlab) the label quality of cleanlab is a peer. `table` writes both tables.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import t as student
+from scipy.stats import ttest_rel
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+from hepllm.cartography.event_map import EventMap, map_events
+from hepllm.cartography.measures import Measures
+from hepllm.config import Config, load_config
+from hepllm.data.dataset import EventTable, read_dataset
+from hepllm.evaluation.metrics import auc, roc, sic_at
+from hepllm.evaluation.scores import scored_events
+from hepllm.learning.adapter_alone import train_adapter_alone
+from hepllm.learning.dynamics import DynamicsRecorder
+from hepllm.learning.inputs import model_inputs
+from hepllm.learning.plan import TrainingPlan
+from hepllm.learning.steps import Trainer, TrainingData
+from hepllm.model.inputs import ModelInputs
+from hepllm.runs.folder import make_classifier
+from hepllm.runs.used_map import guide, use_map
+
+Floats = NDArray[np.float64]
+
+N_EVENTS, FLIPPED = 30_000, 0.05
+EPOCHS, BATCH = 10, 512
+FOLDS = 5
+CONFIDENCE = 0.95
+EFFICIENCY, LEAST_BACKGROUND = 0.5, 10
+
+STRATEGIES: Mapping[str, Sequence[str]] = {
+    "filtered: least margin 5 %": ("train.filter=[{least_margin: 0.05}]",),
+    "filtered: hard dropped": ("train.filter=[{drop: [hard]}]",),
+    "smoothed, factor 0.6": ("train.by_map.smoothing=0.6",),
+    "weighted, power 1": ("train.by_map.weight_power=1",),
+    "curriculum, easy first": ("train.by_map.curriculum=easy_first",),
+    "curriculum, ambiguous first": ("train.by_map.curriculum=ambiguous_first",),
+    "filtered and smoothed": (
+        "train.filter=[{least_margin: 0.05}]",
+        "train.by_map.smoothing=0.6",
+    ),
+}
+"""Settings of each way to train by the map, fixed before any result was seen."""
+
+_SETTINGS = (
+    *("backbone.name=tiny-random", "backbone.device=cpu", "backbone.dtype=float32"),
+    *("train.features=cathode", "train.threads=1", "train.dynamics=true"),
+    *("train.hypothesis.enabled=false", f"train.nfa_alone.batch_size={BATCH}"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """A training sample with wrong labels, and the events that all are judged on."""
+
+    train: EventTable
+    is_flipped: NDArray[np.bool_]
+    test: EventTable
+    seed: int
+
+
+def draw(folder: Path, seed: int) -> Bench:
+    """Draws training events of both classes, and exchanges the labels of some."""
+    config = config_of(seed)
+    dataset = read_dataset(folder)
+    names = config.train.feature_names()
+    whole, test = dataset.load(names, "train"), dataset.load(names, "test")
+    random = np.random.default_rng([seed, 5])
+    chosen = np.concatenate(
+        [
+            random.choice(np.flatnonzero(whole.label == one), N_EVENTS // 2, replace=False)
+            for one in (0, 1)
+        ]
+    )
+    train = whole.take(np.sort(chosen))
+    is_flipped = np.zeros(len(train), dtype=np.bool_)
+    is_flipped[random.choice(len(train), round(FLIPPED * len(train)), replace=False)] = True
+    label = np.where(is_flipped, 1 - train.label, train.label).astype(np.int8)
+    return Bench(replace(train, label=label), is_flipped, test, seed)
+
+
+def config_of(seed: int, *settings: str) -> Config:
+    """The settings of a training of the adapter alone."""
+    return load_config(None, [*_SETTINGS, f"seed={seed}", *settings])
+
+
+def train(bench: Bench, config: Config, data: TrainingData) -> tuple[Floats, DynamicsRecorder]:
+    """Trains the adapter alone, in as many steps as all events take; its scores of the test."""
+    n_steps, per_epoch = EPOCHS * (N_EVENTS // BATCH), len(data.train) // BATCH
+    alone = config.train.nfa_alone.model_copy(update={"epochs": n_steps / per_epoch})
+    settings = config.train.model_copy(update={"nfa_alone": alone})
+    plan = TrainingPlan.of(config.model_copy(update={"train": settings}))
+    trainer = Trainer.fresh(*make_classifier(config), data, plan)
+    recorder = DynamicsRecorder(data.train, plan)
+    head, nfa = train_adapter_alone(trainer, recorder), trainer.classifier.nfa
+    if head is None or nfa is None:
+        raise ValueError("the study trains the adapter alone, so it needs one")
+    nfa.eval()
+    with torch.inference_mode():
+        parts = [head(nfa(part)) for part in _parts(model_inputs(bench.test))]
+    return torch.cat(parts).double().numpy(), recorder
+
+
+def _parts(inputs: ModelInputs) -> list[ModelInputs]:
+    return [inputs.take(slice(start, start + 4096)) for start in range(0, len(inputs), 4096)]
+
+
+def judge(bench: Bench, score: Floats) -> dict[str, float]:
+    """AUC and SIC on the test events, whose labels are right."""
+    events = scored_events(score, bench.test.label)
+    found = {
+        "auc": auc(events).value,
+        "sic": sic_at(roc(events), EFFICIENCY, LEAST_BACKGROUND).sic,
+    }
+    return {name: float("nan") if value is None else value for name, value in found.items()}
+
+
+def rankings(bench: Bench, measures: Measures, last: Floats, cleanlab: bool) -> dict[str, Floats]:
+    """How suspicious each training event is, by method; larger for more."""
+    found = {
+        "area under the margin": -measures.area_under_margin,
+        "confidence": -measures.confidence,
+        "variability": measures.variability,
+        "forgetting": measures.forgetting + 1e3 * (measures.correctness == 0),
+        "loss of the last epoch": last,
+    }
+    boosting = HistGradientBoostingClassifier(random_state=bench.seed)
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=bench.seed)
+    train = bench.train
+    probability = cross_val_predict(
+        boosting, train.features, train.label, cv=folds, method="predict_proba"
+    )
+    truth = probability[np.arange(len(train)), train.label]
+    found["loss of a boosting, 5 folds"] = -truth
+    if cleanlab:
+        from cleanlab.rank import get_label_quality_scores  # noqa: PLC0415 (an optional peer)
+
+        for name in ("self_confidence", "normalized_margin"):
+            quality = get_label_quality_scores(
+                train.label.astype(int), probability, method=name, adjust_pred_probs=False
+            )
+            found[f"cleanlab {name}, boosting in 5 folds"] = -quality
+        adjusted = get_label_quality_scores(
+            train.label.astype(int), probability, method="self_confidence", adjust_pred_probs=True
+        )
+        found["cleanlab self_confidence, adjusted"] = -adjusted
+    return found
+
+
+def find_wrong(bench: Bench, found: Mapping[str, Floats]) -> dict[str, dict[str, float]]:
+    """AUROC of wrong labels, and the share of wrong ones at the top 5 % of each ranking."""
+    n_top = round(FLIPPED * len(bench.train))
+    return {
+        name: {
+            "auroc": float(roc_auc_score(bench.is_flipped, values)),
+            "precision": float(bench.is_flipped[np.argsort(-values, kind="stable")[:n_top]].mean()),
+        }
+        for name, values in found.items()
+    }
+
+
+def study(folder: Path, seed: int, output: Path, *, cleanlab: bool) -> dict[str, object]:
+    """Everything of one seed."""
+    bench = draw(folder, seed)
+    plain = config_of(seed, f"train.nfa_alone.epochs={EPOCHS}")
+    score, recorder = train(bench, plain, TrainingData(bench.train, bench.test.take(np.arange(64))))
+    event_map: EventMap = map_events(recorder.dynamics, "adapter", plain.cartography)
+    file = output / f"map-{seed}.parquet"
+    event_map.write(file, "")
+    record = recorder.dynamics.parts["adapter"]
+    # The last epoch that showed an event: one smaller batch of each epoch is left out.
+    last = np.full(len(bench.train), np.nan)
+    for column in record.margin.T.astype(np.float64):
+        last = np.where(np.isnan(column), last, column)
+    labels = find_wrong(bench, rankings(bench, event_map.measures, -last, cleanlab))
+    trained = {"plain": judge(bench, score)}
+    for name, settings in STRATEGIES.items():
+        config = config_of(seed, f"train.map={file}", f"train.nfa_alone.epochs={EPOCHS}", *settings)
+        used = use_map(bench.train, config.train)
+        events = bench.train.take(used.kept)
+        by_map = guide(used, events, config.train.by_map)
+        data = TrainingData(
+            replace(events, weight=by_map.weight),
+            bench.test.take(np.arange(64)),
+            soft_targets=by_map.soft_targets,
+            rank=by_map.rank,
+        )
+        trained[name] = judge(bench, train(bench, config, data)[0])
+        click.echo(f"seed {seed}: {name}: {trained[name]}", err=True)
+    right = replace(
+        bench.train, label=np.where(bench.is_flipped, 1 - bench.train.label, bench.train.label)
+    )
+    clean = TrainingData(right, bench.test.take(np.arange(64)))
+    trained["plain, right labels"] = judge(bench, train(bench, plain, clean)[0])
+    n_test = [int((bench.test.label == one).sum()) for one in (1, 0)]
+    return {"labels": labels, "trained": trained, "n_test": n_test}
+
+
+@click.group()
+def main() -> None:
+    """Studies maps of trainings."""
+
+
+@main.command()
+@click.option("--dataset", type=click.Path(path_type=Path), required=True)
+@click.option("--output", type=click.Path(path_type=Path), required=True)
+@click.option("--seeds", type=int, default=5)
+@click.option("--cleanlab", is_flag=True, help="Compare with cleanlab, which must be installed.")
+def run(dataset: Path, output: Path, seeds: int, *, cleanlab: bool) -> None:
+    """Trains and ranks for each seed."""
+    torch.set_num_threads(1)
+    output.mkdir(parents=True, exist_ok=True)
+    for seed in range(1, seeds + 1):
+        file = output / f"seed-{seed}.json"
+        if not file.exists():
+            found = study(dataset, seed, output, cleanlab=cleanlab)
+            file.write_text(json.dumps(found, indent=1))
+
+
+def interval(values: Floats) -> tuple[float, float, float]:
+    """Mean over the seeds with its 95 % interval by Student's t."""
+    number = len(values)
+    half = student.ppf((1 + CONFIDENCE) / 2, number - 1) * values.std(ddof=1) / np.sqrt(number)
+    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
+
+
+def holm(p_values: Sequence[float]) -> Floats:
+    """p-values corrected for their number (Holm, Scand. J. Statist. 6, 1979)."""
+    order = np.argsort(p_values, kind="stable")
+    factors = len(p_values) - np.arange(len(p_values))
+    corrected = np.empty(len(p_values))
+    corrected[order] = np.minimum(1, np.maximum.accumulate(np.asarray(p_values)[order] * factors))
+    return corrected
+
+
+def _cell(values: Floats, digits: int, sign: str = "") -> str:
+    form = f"{{:{sign}.{digits}f}}"
+    mean, low, high = (form.format(one) for one in interval(values))
+    return f"{mean} [{low}, {high}]"
+
+
+@main.command()
+@click.option("--output", type=click.Path(path_type=Path), required=True)
+def table(output: Path) -> None:
+    """Writes both tables."""
+    found = [json.loads(file.read_text()) for file in sorted(output.glob("seed-*.json"))]
+
+    def column(part: str, name: str, key: str) -> Floats:
+        return np.array([one[part][name][key] for one in found])
+
+    click.echo(f"{len(found)} seeds; N_s, N_b of the test: {found[0]['n_test']}\n")
+    click.echo("| ranking | AUROC | precision at 5 % | AUROC minus that of the last loss |")
+    click.echo("|---|---|---|---|")
+    reference = column("labels", "loss of the last epoch", "auroc")
+    for name in found[0]["labels"]:
+        auroc, precision = (column("labels", name, key) for key in ("auroc", "precision"))
+        difference = (
+            "-" if name.startswith("loss of the last") else _cell(auroc - reference, 4, "+")
+        )
+        click.echo(f"| {name} | {_cell(auroc, 4)} | {_cell(precision, 3)} | {difference} |")
+    ways = [name for name in found[0]["trained"] if name != "plain"]
+    differences = {
+        (name, key): column("trained", name, key) - column("trained", "plain", key)
+        for key in ("auc", "sic")
+        for name in ways
+    }
+    tested = [key for key in differences if not key[0].startswith("plain")]
+    p_values = dict(
+        zip(
+            tested,
+            holm([float(ttest_rel(differences[k], np.zeros(len(found))).pvalue) for k in tested]),
+            strict=True,
+        )
+    )
+    click.echo("\n| training | AUC | minus plain | p | SIC(0.5) | minus plain | p |")
+    click.echo("|---|---|---|---|---|---|---|")
+    for name in ("plain", *ways):
+        cells = [name]
+        for key, digits in (("auc", 4), ("sic", 2)):
+            cells.append(_cell(column("trained", name, key), digits))
+            given = differences.get((name, key))
+            cells.append("-" if given is None else _cell(given, digits, "+"))
+            p_value = p_values.get((name, key))
+            cells.append("-" if p_value is None else f"{p_value:.2g}")
+        click.echo(f"| {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()
