@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from hepllm.pictures.style import (
     COLOURS,
@@ -71,7 +72,9 @@ def plot_trade_offs(
                 fontsize=9,
                 color=colour,
             )
-    axes.set(xlabel=xlabel, ylabel=ylabel)
-    axes.set_ylim(bottom=0)
+    axes.set(xlabel=xlabel, ylabel=ylabel, yscale="log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
     legend_below(figure, *axes.get_legend_handles_labels(), None)
     save_figure(figure, path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -33,7 +32,12 @@ def run(command: Any, arguments: list[str]) -> list[list[str]]:
     """The cells of the rows that a command prints."""
     found = CliRunner().invoke(command, arguments, catch_exceptions=False)
     assert found.exit_code == 0, found.output
-    lines = [line for line in found.output.splitlines() if line.startswith("| ")]
+    return cells_of(found.output)
+
+
+def cells_of(table: str) -> list[list[str]]:
+    """The cells of a table, without its head."""
+    lines = [line for line in table.splitlines() if line.startswith("| ")]
     return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines[1:]]
 
 
@@ -125,16 +129,27 @@ def test_a_curve_and_its_picture(
             writer.append(dijet_events(size, seed=number)[:, :-1], np.full(size, number > 1))
         preprocess([tmp_path / f"{name}.h5"], tmp_path / name, config)
         folders.append(str(tmp_path / name))
-    record, drawn = tmp_path / "curve.json", tmp_path / "curve.png"
     sizes = ["--signal-events", "100", "--background-events", "100", "--seeds", "1,2"]
-    rows = run(
-        tools["sculpting"].curve,
-        [*folders, *sizes, "--planing", "0.5,1", "--record", str(record)],
-    )
-    assert [row[1] for row in rows] == ["none", "planing ^ 0.5", "planing"]
-    kept = json.loads(record.read_text())
-    assert [len(row["values"]) for row in kept] == [9] * 3
-    arguments = [str(record), "--output", str(drawn)]
-    found = CliRunner().invoke(tools["sculpting"].picture, arguments, catch_exceptions=False)
-    assert found.exit_code == 0
+    arguments = [*folders, *sizes, "--planing", "0.5,1"]
+    found = CliRunner().invoke(tools["sculpting"].curve, arguments, catch_exceptions=False)
+    rows = cells_of(found.output)
+    assert [row[:2] for row in rows] == [
+        ["search", "none"],
+        ["search", "planing ^ 0.5"],
+        ["search", "planing"],
+    ]
+    table, drawn = tmp_path / "boosting.md", tmp_path / "curve.png"
+    table.write_text(found.output)
+    curves: dict[str, Any] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            tools["sculpting"], "plot_trade_offs", lambda made, *_, **__: curves.update(made)
+        )
+        run(tools["sculpting"].picture, [str(table), "--output", str(drawn)])
+    (points,) = curves.values()
+    assert list(curves) == ["boosting, search: planing"]
+    assert [point.strength for point in points] == ["", "0.5", "1"]
+    assert f"{points[1].sic[0]:.1f} ± {points[1].sic[1]:.1f}" == rows[1][2]
+    assert f"{points[2].sculpting[0]:.2f} ± {points[2].sculpting[1]:.2f}" == rows[2][8]
+    run(tools["sculpting"].picture, [str(table), "--output", str(drawn)])
     assert drawn.read_bytes().startswith(b"\x89PNG")

@@ -2,16 +2,15 @@
 
 python tools/studies/sculpting.py hypotheses BACKGROUND TEST SIGNAL TEST_SIGNAL
 python tools/studies/sculpting.py curve BACKGROUND TEST SIGNAL TEST_SIGNAL --classifier boosting
-python tools/studies/sculpting.py picture RECORD RECORD --output docs/decorrelation.png
+python tools/studies/sculpting.py picture boosting.md mlp.md --output docs/decorrelation.png
 
 BACKGROUND and TEST are datasets of background events, SIGNAL and TEST_SIGNAL of signal events; the
-tables of docs/results/sculpting.md name those that they were made from. A RECORD is what `curve`
-writes with --record.
+tables of docs/results/sculpting.md name those that they were made from. `picture` reads what
+`curve` has printed, a file for each classifier.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -156,7 +155,6 @@ def _trainings(
 @click.option("--strengths", default="1,10,100", show_default=True, help="Of DisCo, for the MLP.")
 @click.option("--planing", default="1", show_default=True, help="Powers of planing factors.")
 @click.option("--only", help="Only these trainings, by commas: none,planing.")
-@click.option("--record", type=click.Path(path_type=Path), help="JSON file for `picture`.")
 @click.option("--signal-events", default=9000, show_default=True)
 @click.option("--background-events", default=18_000, show_default=True)
 @click.option("--seeds", default="1,2,3", show_default=True)
@@ -172,7 +170,6 @@ def curve(folders: tuple[Path, ...], features: str, classifier: str, **options: 
     strengths, powers = (
         [float(one) for one in options[name].split(",")] for name in ("strengths", "planing")
     )
-    found: list[dict[str, Any]] = []
     sizes = options["signal_events"], options["background_events"]
     for chosen in features.split(","):
         events = _load(folders, chosen)
@@ -180,33 +177,26 @@ def curve(folders: tuple[Path, ...], features: str, classifier: str, **options: 
             if options["only"] and training.name not in options["only"].split(","):
                 continue
             rows = [_row(events, classifier, training, sizes, seed) for seed in seeds]
-            means = [over_seeds(list(values)) for values in zip(*rows, strict=True)]
-            click.echo(f"| {chosen} | {training.name} | {' | '.join(map(shown, means))} |")
-            label = f"{classifier}, {chosen}"
-            found.append({"label": label, "training": training.name, "values": means})
-    if options["record"]:
-        options["record"].write_text(json.dumps(found, indent=1), encoding="utf-8")
+            cells = [shown(over_seeds(list(values))) for values in zip(*rows, strict=True)]
+            click.echo(f"| {chosen} | {training.name} | {' | '.join(cells)} |")
 
 
 @main.command()
-@click.argument("records", nargs=-1, type=click.Path(exists=True, path_type=Path), required=True)
+@click.argument("tables", nargs=-1, type=click.Path(exists=True, path_type=Path), required=True)
 @click.option("--output", type=click.Path(path_type=Path), required=True)
-def picture(records: Sequence[Path], output: Path) -> None:
+def picture(tables: Sequence[Path], output: Path) -> None:
     """Draws SIC against the power of m_jj, a curve for each classifier and way to train."""
     curves: dict[str, list[TradeOff]] = {}
-    for file in records:
-        for row in json.loads(file.read_text(encoding="utf-8")):
-            way, _, strength = row["training"].partition(" ")
-            values = row["values"]
-            point = TradeOff(
-                strength.removeprefix("^ ") or ("" if way == "none" else "1"),
-                *((value, half) for value, half, _ in (values[_POWER], values[_SIC])),
-            )
+    for file in tables:
+        without: dict[str, TradeOff] = {}
+        for features, training, *cells in _rows_of(file):
+            way, _, strength = training.partition(" ")
+            strength = strength.removeprefix("^ ") or ("" if way == "none" else "1")
+            point = TradeOff(strength, _read(cells[_POWER]), _read(cells[_SIC]))
             if way == "none":  # where the curves of all ways begin
-                start = row["label"], point
+                without[features] = point
                 continue
-            label, first = start
-            curves.setdefault(f"{label}: {way}", [first]).append(point)
+            curves.setdefault(f"{file.stem}, {features}: {way}", [without[features]]).append(point)
     plot_trade_offs(
         {label: sorted(points, key=_strength) for label, points in curves.items()},
         output,
@@ -216,7 +206,19 @@ def picture(records: Sequence[Path], output: Path) -> None:
 
 
 _SIC, _POWER = 0, 6
-"""Places in a row of `curve`."""
+"""Places in a row of `curve`, behind its names."""
+
+
+def _rows_of(table: Path) -> Iterator[list[str]]:
+    for line in table.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("| ").split(" | ")]
+        if "±" in line:
+            yield cells
+
+
+def _read(cell: str) -> tuple[float, float]:
+    value, _, half = cell.partition(" ± ")
+    return float(value), float(half)
 
 
 def _strength(point: TradeOff) -> float:

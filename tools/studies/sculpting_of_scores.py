@@ -88,10 +88,11 @@ def words(
     chosen = np.flatnonzero(test.label == BACKGROUND)[:test_background]
     m_jj = with_masses.column("m_jj")[chosen]
     cases = cases_of(held, test.take(chosen), own)
-    training = Training.of(dataset, names, balance, 1)
     classifiers: dict[str, list[Classifier]] = {}
     if runs:
         classifiers["llm"] = [RunClassifier(open_run(run), scores / run.name) for run in runs]
+    if peers:
+        training = Training.of(dataset, names, balance, 1)
     for peer in peers:
         classifiers[peer] = [
             fit_peer(peer, training, seed, open_share) for seed in range(1, seeds + 1)
