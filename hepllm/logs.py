@@ -68,6 +68,7 @@ def progress_bar(total: int, description: str, unit: str = "events", *, initial:
             desc=description,
             unit=f" {unit}",
             file=_Records(),
+            position=0,  # one bar inside another would move a cursor
             leave=False,
             delay=LINE_EVERY,
             mininterval=LINE_EVERY,

@@ -63,8 +63,10 @@ def test_quiet_is_quiet() -> None:
     assert _on_a_terminal(-1).strip() == ""
 
 
-def _in_a_file(verbosity: int, every: float) -> str:
+def _in_a_file(verbosity: int, every: float, nested: bool = False) -> str:
     work = f"from hepllm import logs\nlogs.LINE_EVERY = {every}\n{_WORK}"
+    if nested:
+        work = work.replace("with progress", "outer = progress_bar(9, 'outer')\nwith progress")
     command = [sys.executable, "-c", work, str(verbosity), "0"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == ""
@@ -79,3 +81,9 @@ def test_a_file_gets_a_line_now_and_then() -> None:
         r"\d\d:\d\d:\d\d INFO    preprocess: \d+ of 1000 events, +[0-9.]+ events/s, \d\d:\d\d left"
     )
     assert all(re.fullmatch(shape, line) for line in lines), lines
+
+
+def test_a_bar_inside_another_moves_no_cursor() -> None:
+    text = _in_a_file(0, 0.2, nested=True)
+    assert "preprocess: " in text
+    assert "\x1b" not in text
