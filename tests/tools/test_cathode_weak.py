@@ -1,0 +1,100 @@
+"""The study of weak supervision on CATHODE's features: what it divides, mixes and joins."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+TOOLS = Path(__file__).parents[2] / "tools" / "studies"
+
+
+@pytest.fixture(scope="module")
+def study() -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(TOOLS))
+        yield importlib.import_module("cathode_weak")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with CATHODE's columns: m_jj in TeV, four features, label."""
+    generator = np.random.default_rng(1)
+    rows = generator.random((4000, 6))
+    rows[:, 0] = generator.uniform(3.3, 3.7, 4000)
+    rows[:, 5] = np.arange(4000) >= 3000
+    rows[rows[:, 5] == 1, 1] **= 4
+    folder = tmp_path_factory.mktemp("cathode")
+    np.save(folder / "innerdata_train.npy", rows)
+    return folder
+
+
+def test_events_are_tested_once_and_never_by_what_saw_them(study: ModuleType, source: Path) -> None:
+    pool = study.read_pool(source)
+    assert pool.background_m.min() >= 3300
+    shares = [study.share_of(pool, study.Part(3, fold, 5)) for fold in range(5)]
+    tested = np.concatenate([share.test for share in shares])
+    np.testing.assert_array_equal(np.sort(tested), np.arange(3000))
+    for share in shares:
+        together = np.concatenate([share.test, share.data, share.template])
+        np.testing.assert_array_equal(np.sort(together), np.arange(3000))
+        for method in study.LEARNT:
+            assert not np.isin(share.test, study.learnt_from(pool, method, share)).any()
+        gap = pool.background_m[study.learnt_from(pool, "gap", share)]
+        assert not ((gap >= 3400) & (gap < 3600)).any()
+        assert not np.isin(study.learnt_from(pool, "half", share), share.data).any()
+
+
+@pytest.mark.parametrize("method", ["idealised", "cwola", "supervised"])
+def test_both_samples_weigh_the_same(study: ModuleType, source: Path, method: str) -> None:
+    pool = study.read_pool(source)
+    share = study.share_of(pool, study.Part(0, 0, 5))
+    training = study.training_of(method, pool, share, np.arange(50), None)
+    label, weight = training.label, training.weight
+    assert weight[label == 1].sum() == pytest.approx(weight[label == 0].sum())
+
+
+def test_the_efficiency_at_the_kth_background_event(study: ModuleType) -> None:
+    eps_s = study.signal_above(np.array([0.1, 0.5, 0.9]), np.array([0.2, 0.6, 0.9, 1.0]))
+    np.testing.assert_allclose(eps_s, [0.5, 0.75, 1.0])
+
+
+def test_a_small_run_goes_on_where_it_ended(
+    study: ModuleType, source: Path, tmp_path: Path
+) -> None:
+    def run(fractions: str) -> list[dict[str, Any]]:
+        words = ["run", str(source), str(tmp_path), "--methods", "idealised,cwola"]
+        words += [
+            "--fractions",
+            fractions,
+            "--injections",
+            "1",
+            "--folds",
+            "2",
+            "--each",
+            "2",
+            "--members",
+            "1",
+        ]
+        result = CliRunner().invoke(study.main, words)
+        assert result.exit_code == 0, result.output
+        return [json.loads(line) for line in (tmp_path / "units.jsonl").read_text().splitlines()]
+
+    first = run("0.05")
+    assert len(first) == 4
+    both = run("0.05,0.02")
+    assert both[:4] == first
+    assert len(both) == 8
+    table = CliRunner().invoke(study.main, ["table", str(tmp_path), "--background", "3000"])
+    assert table.output.count("| idealised |") == 2
+    words = ["picture", str(tmp_path), str(tmp_path / "a.png"), "--background", "3000"]
+    drawn = CliRunner().invoke(study.main, [*words, "--fraction", "0.05"])
+    assert drawn.exit_code == 0, drawn.output
+    assert (tmp_path / "a.png").stat().st_size > 1000
