@@ -51,7 +51,7 @@ def run(read_only: Path) -> Run:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=600,  # a busy machine needs many seconds
         )
 
     return run
