@@ -19,6 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import scipy.sparse
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -293,6 +294,14 @@ def test_explanations_are_those_of_the_events(trained: EventClassifier, events: 
     np.testing.assert_allclose([one.score for one in found], trained.score(frame), atol=1e-5)
     assert set(found[0].facts) == set(trained.features)
     assert str(found[1]).startswith("Event 1")
+
+
+@pytest.mark.parametrize("kind", ["dok_array", "dok_matrix", "csr_array", "lil_matrix"])
+def test_sparse_matrices_are_refused_as_such(kind: str) -> None:
+    """Those of a dictionary of keys are mappings, but not of columns."""
+    matrix = getattr(scipy.sparse, kind)(np.eye(6))
+    with pytest.raises((TypeError, InputError), match=r"[Ss]parse"):
+        EventClassifier("tiny").fit(matrix, [0, 1] * 3)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from typing import Any
 import awkward as ak
 import numpy as np
 import vector
+from scipy.sparse import issparse
 
 from hepllm.arrays import Columns, Floats
 from hepllm.data.tables_in_memory import filled, named_columns
@@ -45,7 +46,7 @@ def as_particles(events: Any) -> ak.Array | None:
         return events
     if isinstance(events, np.ndarray):
         return _of_slots(events)
-    if isinstance(events, Mapping | ak.Array):
+    if isinstance(events, Mapping | ak.Array) and not issparse(events):  # some are dicts of places
         names = events if isinstance(events, Mapping) else ak.fields(events)
         if set(names) >= set(_KINEMATICS) and ak.Array(events["pt"]).ndim > 1:
             return _zipped({name: events[name] for name in _KINEMATICS})
