@@ -362,7 +362,8 @@ class Dataset:
             has = self.particles_per_jet or "no"
             raise InputError(
                 f"{self.folder}: has {has} constituents of each jet, and {per_jet} are needed; "
-                f"preprocess again with --set preprocess.particles_per_jet={per_jet}"
+                f"preprocess files of particles with --set preprocess.particles_per_jet={per_jet}, "
+                "or choose a method that reads features alone, such as fusion.inputs=numbers"
             )
 
     def _check(self, features: Sequence[str], split: str | None, particles: int) -> None:
