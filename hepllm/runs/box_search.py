@@ -24,6 +24,7 @@ from hepllm.schema import SIGNAL, is_search_safe
 from hepllm.search.hunt import BoxEvents, SearchResult, under_hypothesis
 from hepllm.search.jet_masses import JetPairs
 from hepllm.search.records import Blackbox, Submission, Unblinding
+from hepllm.search.region import MassRegion
 from hepllm.search.signal_grid import SignalGrid
 from hepllm.search.submission import Key, ReferenceSignal, search_box, truth_of
 
@@ -51,6 +52,7 @@ class Box:
         events: its events.
         reference: simulated signal; None where findings that need it cannot be given.
         grid: simulated signals of many masses, for limits by mass; None without them.
+        region: masses of the excesses that count; None for the whole range.
         origin: fields of ``Submission`` that say where events and scores come from.
         warnings: warnings about the scores.
     """
@@ -61,6 +63,7 @@ class Box:
     origin: Mapping[str, Any]
     warnings: Sequence[str] = ()
     grid: SignalGrid | None = None
+    region: MassRegion | None = None
 
     @property
     def has_jet_masses(self) -> bool:
@@ -104,7 +107,9 @@ def search_only(box: Box, config: SearchConfig, seed: int) -> tuple[SearchResult
     """
     if box.origin.get("hypothesis") is not None:
         config = under_hypothesis(config)
-    result, findings = search_box(box.events, config, seed, reference=box.reference, grid=box.grid)
+    result, findings = search_box(
+        box.events, config, seed, reference=box.reference, grid=box.grid, region=box.region
+    )
     submission = Submission(
         **box.origin,
         seed=seed,

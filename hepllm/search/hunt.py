@@ -23,6 +23,7 @@ from hepllm.search.peak_tests import (
 )
 from hepllm.search.poisson import BatchFit
 from hepllm.search.records import EXCESS_P, ShapeDistance
+from hepllm.search.region import MassRegion
 from hepllm.search.resonance import (
     BackgroundFit,
     Resonance,
@@ -44,6 +45,7 @@ from hepllm.search.spectra import (
     shape_distance,
 )
 from hepllm.search.toys import (
+    Outcome,
     PValue,
     ToyResult,
     examine,
@@ -153,6 +155,7 @@ class SearchResult:
             those that the search does not use.
         mass: name of the mass that was searched.
         is_groomed: whether jet masses are those after soft drop.
+        region: masses of the excesses that count; None for the whole range.
     """
 
     n_events: int
@@ -168,6 +171,7 @@ class SearchResult:
     tied: list[ScoreCut]
     mass: str = "m_jj"
     is_groomed: bool = False
+    region: MassRegion | None = None
 
     @property
     def chosen(self) -> SelectionResult:
@@ -180,41 +184,32 @@ class SearchResult:
         return self.toys.overall.value < EXCESS_P
 
 
-def search(events: BoxEvents, config: SearchConfig, seed: int) -> SearchResult:
+def search(
+    events: BoxEvents, config: SearchConfig, seed: int, *, region: MassRegion | None = None
+) -> SearchResult:
     """Searches a box for a resonance.
 
     Args:
         events: events of the box.
         config: rules, all fixed before anybody looks at the box.
         seed: seed of pseudo-experiments and replicas.
+        region: masses of the excesses that count; None for the whole range.
 
     Raises:
         InputError: if a score is not finite, or the box has too few events in the m_jj range.
         RunError: if the background cannot be fitted.
     """
-    check_scores(events.score)
-    edges = bin_edges(config.m_jj_min, config.m_jj_max, config.bin_width)
-    inside = events.take((events.m_jj >= edges[0]) & (events.m_jj < edges[-1]))
-    cuts = usable_cuts(inside.score, config)
-    spectra = make_spectra(inside.m_jj, inside.score, cuts, edges)
-    background = prepare_background(edges, config)
-    fits, data = examine(background, *observed_spectra(spectra))
-    if data.failed[0]:
-        raise RunError("the background fit does not converge; use more events or other bins")
-    null = null_hypothesis(background, fits)
-    toys = global_p_value(
-        null, data, seed=seed, n_toys=config.toys, max_toys=config.max_toys, workers=config.workers
-    )
-    best = int(data.statistic[0].argmax())
+    fitted = fit_box(events, config, seed, region=region)
+    inside, cuts, spectra, toys = fitted.events, fitted.cuts, fitted.spectra, fitted.toys
+    background, fits, edges = fitted.background, fitted.fits, spectra.edges
+    best, bump = fitted.best, fitted.bump
     counts = spectra.selected[best]
-    bump = scan_data(counts, fits.selected[best].expected[0], edges, background.windows)
     description = _description(background, fits.selected[best], fits.rejected)
     smooth = SmoothSpectrum(*description, _open_modes(background, fits.rejected))
     shape = PeakShape.shipped()
     first = fit_resonance(counts, edges, smooth, bump, shape)
     jet_masses = _jet_masses(inside, cuts[: best + 1], first, edges, seed)
     resonance = fit_resonance(counts, edges, smooth, bump, shape.with_jets(*_masses_of(jet_masses)))
-    fitted = _Fitted(inside, spectra, background, fits, toys)
     peaks = fitted.peaks(resonance, shape)
     excess = selection_bias(null_hypothesis(background, fits), peaks, best, seed)
     resonance = resonance.less_chosen(excess)
@@ -239,7 +234,33 @@ def search(events: BoxEvents, config: SearchConfig, seed: int) -> SearchResult:
         tied=[one for one in choose_cuts(inside.score, config.efficiencies) if one.is_tied(n)],
         mass=config.mass,
         is_groomed=events.groomed is not None,
+        region=region,
     )
+
+
+def fit_box(
+    events: BoxEvents, config: SearchConfig, seed: int, *, region: MassRegion | None = None
+) -> FittedBox:
+    """Fits the background of a box and computes p-values: what is enough to compare searches.
+
+    Args and errors are those of ``search``.
+    """
+    check_scores(events.score)
+    edges = bin_edges(config.m_jj_min, config.m_jj_max, config.bin_width)
+    inside = events.take((events.m_jj >= edges[0]) & (events.m_jj < edges[-1]))
+    cuts = usable_cuts(inside.score, config)
+    spectra = make_spectra(inside.m_jj, inside.score, cuts, edges)
+    background = prepare_background(edges, config, region)
+    fits, data = examine(background, *observed_spectra(spectra))
+    if data.failed[0]:
+        raise RunError("the background fit does not converge; use more events or other bins")
+    null = null_hypothesis(background, fits)
+    toys = global_p_value(
+        null, data, seed=seed, n_toys=config.toys, max_toys=config.max_toys, workers=config.workers
+    )
+    if region is not None:
+        toys = toys.among(region.trials)
+    return FittedBox(inside, cuts, spectra, background, fits, data, toys, region)
 
 
 def check_scores(scores: Floats) -> None:
@@ -252,9 +273,21 @@ def check_scores(scores: Floats) -> None:
         )
 
 
-def prepare_background(edges: Floats, config: SearchConfig) -> SmoothBackground:
-    """Returns the background of a binning, by the rules of a search."""
-    windows = Windows(config.narrowest, config.widest)
+def prepare_background(
+    edges: Floats, config: SearchConfig, region: MassRegion | None = None
+) -> SmoothBackground:
+    """Returns the background of a binning, by the rules of a search, maybe in a region.
+
+    Raises:
+        InputError: if the region is narrower than the narrowest window.
+    """
+    first, end = (0, len(edges) - 1) if region is None else region.bins(edges)
+    windows = Windows(config.narrowest, config.widest, first, end)
+    if region is not None and not windows.widths(len(edges) - 1):
+        raise InputError(
+            f"the region {region.low:g} to {region.high:g} GeV has {end - first} bins, fewer than "
+            f"evaluation.search.narrowest = {config.narrowest}; make it wider"
+        )
     background = smooth_background(
         edges, windows, config.background, config.parameter_p, config.sqrt_s
     )
@@ -273,14 +306,39 @@ def under_hypothesis(config: SearchConfig) -> SearchConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class _Fitted:
-    """A box with its spectra, their fits and pseudo-experiments."""
+class FittedBox:
+    """A box with its spectra, their fits and pseudo-experiments; made by ``fit_box``.
+
+    Attributes:
+        events: events in the m_jj range.
+        cuts: selections, the loosest first.
+        spectra: their spectra, and that of the rejected events.
+        background: model of the background.
+        fits: fits of the spectra.
+        data: statistics of the scans.
+        toys: p-values.
+        region: masses of the excesses that count; None for the whole range.
+    """
 
     events: BoxEvents
+    cuts: list[ScoreCut]
     spectra: BoxSpectra
     background: SmoothBackground
     fits: FittedSpectra
+    data: Outcome
     toys: ToyResult
+    region: MassRegion | None
+
+    @property
+    def best(self) -> int:
+        """Index of the selection with the most significant bump."""
+        return int(self.data.statistic[0].argmax())
+
+    @property
+    def bump(self) -> Bump:
+        """The most significant bump of that selection."""
+        counts, expected = self.spectra.selected[self.best], self.fits.selected[self.best].expected
+        return scan_data(counts, expected[0], self.spectra.edges, self.background.windows)
 
     def peaks(self, resonance: Resonance, shape: PeakShape) -> list[PeakEstimator]:
         """Returns estimators of the events of a peak at the resonance, by selection."""
@@ -317,7 +375,7 @@ class _Fitted:
             offset=description[1],
             shape=_sculpting(self.events, cut, seed),
             shape_outside=_sculpting(outside, cut, seed),
-            local=local_peak(joint, self.spectra.rejected, counts, edges),
+            local=local_peak(joint, self.spectra.rejected, counts, edges, self.region),
             scan=peak_scan(joint, self.spectra.rejected, counts, edges),
             spurious=spurious_signal(
                 self.spectra.rejected,

@@ -148,6 +148,10 @@ def _mass_points(
 ) -> list[MassPoint]:
     edges = result.spectra.edges
     masses = limit_masses(edges, config.limit_step, peak)
+    if result.region is not None:
+        low, high = result.region.low, result.region.high
+        steps = max(1, int(np.ceil(np.log(high / low) / config.limit_step)))
+        masses = [float(mass) for mass in np.geomspace(low, high, steps + 1)]
     if grid is None:
         return [MassPoint(mass, efficiencies) for mass in masses]
     inside = [mass for mass in masses if grid.covers(mass)]

@@ -14,6 +14,7 @@ from hepllm.arrays import Floats, Ints
 from hepllm.search.joint_model import JointModel
 from hepllm.search.peak_shape import PeakShape
 from hepllm.search.poisson import fit
+from hepllm.search.region import MassRegion
 from hepllm.search.resonance import RESOLUTION
 
 _MARGIN = 2.0
@@ -47,6 +48,13 @@ class PeakShapes:
         low, high = edges[0] / (1 - _MARGIN * RESOLUTION), edges[-1] / (1 + _MARGIN * RESOLUTION)
         number = int(np.ceil(np.log(high / low) / RESOLUTION * _PER_WIDTH)) + 1
         return cls.at(edges, np.geomspace(low, high, number))
+
+    def within(self, region: MassRegion) -> PeakShapes:
+        """Returns the shapes at masses in a region; the nearest where it has none."""
+        inside = (self.mass >= region.low) & (self.mass <= region.high)
+        if not inside.any():
+            inside[np.abs(np.log(self.mass**2 / (region.low * region.high))).argmin()] = True
+        return PeakShapes(self.mass[inside], self.share[inside])
 
     @classmethod
     def at(cls, edges: Floats, masses: Floats) -> PeakShapes:
@@ -117,7 +125,13 @@ class SpuriousSignal:
         return float(abs(self.n_signal[place])) if self.beyond_noise[place] > 0 else 0.0
 
 
-def local_peak(model: JointModel, rejected: Floats, selected: Floats, edges: Floats) -> LocalPeak:
+def local_peak(
+    model: JointModel,
+    rejected: Floats,
+    selected: Floats,
+    edges: Floats,
+    region: MassRegion | None = None,
+) -> LocalPeak:
     """Finds the most significant peak of one selection, with all parameters profiled.
 
     Candidates are the largest local maxima of the score test; there, and between the neighbours of
@@ -128,10 +142,13 @@ def local_peak(model: JointModel, rejected: Floats, selected: Floats, edges: Flo
         rejected: (B,) events that fail the loosest selection.
         selected: (B,) events that pass the selection.
         edges: (B + 1,) in GeV.
+        region: masses of the peak; None for the whole range.
     """
     counts = model.joined(rejected[None], selected[None])
     without = fit(counts, model.basis, model.offset).expected[0]
     scan = PeakShapes.over(edges)
+    if region is not None:
+        scan = scan.within(region)
     tests = _LinearPeaks.of(model.shapes(scan.share), without, model.basis)
     score = tests.size(counts[0] - without) / tests.error
 

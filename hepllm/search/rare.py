@@ -17,6 +17,7 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 
 from hepllm.arrays import Bools, Floats, Ints
+from hepllm.search.region import after_trials
 from hepllm.search.scan import Windows
 from hepllm.search.smooth import SmoothBackground
 
@@ -54,6 +55,10 @@ class RareP:
         """The 68 % interval of the p-value, Gaussian in its logarithm."""
         factor = math.exp(norm.isf((1 - _ONE_SIGMA) / 2) * self.relative_error)
         return self.value / factor, min(self.value * factor, 1.0)
+
+    def among(self, trials: int) -> RareP:
+        """The p-value of the smallest of several; see ``hepllm.search.region.after_trials``."""
+        return replace(self, value=after_trials(self.value, trials))
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,12 +196,12 @@ def rare_p_value(weights: Floats, extreme: Bools) -> RareP | None:
 def _windows(windows: Windows, n_bins: int) -> Floats:
     """The bins of each window, 1 inside and 0 outside, shape (W, B)."""
     bins = np.arange(n_bins)
-    widths = range(windows.narrowest, min(windows.widest, n_bins) + 1)
+    first, end = windows.inside(n_bins)
     return np.array(
         [
             (bins >= start) & (bins < start + width)
-            for width in widths
-            for start in range(n_bins - width + 1)
+            for width in windows.widths(n_bins)
+            for start in range(first, end - width + 1)
         ],
         dtype=np.float64,
     )

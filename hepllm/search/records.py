@@ -194,6 +194,10 @@ class SearchFindings(Record):
     """Events of the box."""
     m_jj_range_gev: GevRange
     """Range in which a resonance is searched."""
+    region_gev: GevRange | None = None
+    """Part of the range in which excesses count, one of ``n_regions``; absent where all of it."""
+    n_regions: int = 1
+    """Regions that were scanned, which the p-value over all counts as trials; 1 if absent."""
     n_in_range: Events
     """Events in this range."""
     p_value: float
@@ -295,6 +299,11 @@ class Submission(SearchFindings, SearchedBox):
     """Share of background that the boosting passes on to the model; null without a cascade."""
     select: str | None = None
     """Event filter that all events of the box pass; absent without."""
+    weak: str | None = None
+    """Template of the background that classifiers were trained against on the box; see weak.json.
+
+    Absent where the scores are not from weak supervision.
+    """
     hypothesis: str | None = None
     """Text under which the run scored the events; absent where nothing was stated."""
     seed: int

@@ -19,10 +19,28 @@ from hepllm.arrays import Floats, Ints
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows of a scan: every ``narrowest`` to ``widest`` neighbouring bins."""
+    """Windows of a scan: every ``narrowest`` to ``widest`` neighbouring bins.
+
+    Attributes:
+        narrowest: bins of the narrowest window.
+        widest: bins of the widest window.
+        first: first bin that a window may have.
+        end: the one after the last that it may have; None: the end of the spectrum.
+    """
 
     narrowest: int
     widest: int
+    first: int = 0
+    end: int | None = None
+
+    def inside(self, n_bins: int) -> tuple[int, int]:
+        """The first bin, and the one after the last, of the scanned part of a spectrum."""
+        return self.first, n_bins if self.end is None else min(self.end, n_bins)
+
+    def widths(self, n_bins: int) -> range:
+        """Numbers of bins of a window, for a spectrum with ``n_bins``."""
+        first, end = self.inside(n_bins)
+        return range(self.narrowest, min(self.widest, end - first) + 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,11 +85,13 @@ def scan_batch(counts: Floats, expected: Floats, windows: Windows) -> Excesses:
     seen, known = (
         np.pad(np.cumsum(events, axis=1), ((0, 0), (1, 0))) for events in (counts, expected)
     )
+    first, end = windows.inside(counts.shape[1])
+    seen, known = seen[:, first : end + 1], known[:, first : end + 1]
     best = np.zeros(len(counts))
-    start = np.zeros(len(counts), dtype=np.int64)
+    start = np.full(len(counts), first)
     width = np.full(len(counts), windows.narrowest)
     rows = np.arange(len(counts))
-    for size in range(windows.narrowest, min(windows.widest, counts.shape[1]) + 1):
+    for size in windows.widths(counts.shape[1]):
         observed, background = (one[:, size:] - one[:, :-size] for one in (seen, known))
         least, most = _bounds(observed, background)
         # The exact probability is needed only of windows that may be the least probable one.
@@ -81,7 +101,7 @@ def scan_batch(counts: Floats, expected: Floats, windows: Windows) -> Excesses:
         place = surprise.argmax(axis=1)
         value = surprise[rows, place]
         better = value > best
-        best[better], start[better], width[better] = value[better], place[better], size
+        best[better], start[better], width[better] = value[better], first + place[better], size
     return Excesses(best, start, width)
 
 
@@ -116,9 +136,10 @@ def scan_data(counts: Floats, expected: Floats, edges: Floats, windows: Windows)
     """Scans counts (B,) with bin edges (B + 1,) against a positive background (B,)."""
     from pyBumpHunter import BumpHunter1D  # noqa: PLC0415 (imports pyplot)
 
+    first, end = windows.inside(len(counts))
     hunter = BumpHunter1D(
-        rang=[edges[0], edges[-1]],
-        bins=edges,
+        rang=[edges[first], edges[end]],
+        bins=edges[first : end + 1],
         width_min=windows.narrowest,
         width_max=windows.widest,
         nworker=1,
@@ -126,10 +147,11 @@ def scan_data(counts: Floats, expected: Floats, edges: Floats, windows: Windows)
     # It prints on standard output, which is for results, and seeds the global generator.
     state = np.random.get_state()  # noqa: NPY002
     with contextlib.redirect_stdout(io.StringIO()), np.errstate(divide="ignore"):
-        hunter.bump_scan(counts, expected, is_hist=True, do_pseudo=False)
+        part = slice(first, end)
+        hunter.bump_scan(counts[part], expected[part], is_hist=True, do_pseudo=False)
     np.random.set_state(state)  # noqa: NPY002
     local_p = float(hunter.min_Pval_ar[0])
-    start, width = int(hunter.min_loc_ar[0]), int(hunter.min_width_ar[0])
+    start, width = first + int(hunter.min_loc_ar[0]), int(hunter.min_width_ar[0])
     if local_p == 0.0:  # underflow: pyBumpHunter reports its first window
         excess = scan_batch(counts[None], expected[None], windows)
         start, width = int(excess.start[0]), int(excess.width[0])

@@ -32,6 +32,7 @@ from hepllm.search.records import (
     SpuriousSignalFindings,
     Truth,
 )
+from hepllm.search.region import MassRegion
 from hepllm.search.response import shipped_response
 from hepllm.search.signal_grid import SignalGrid
 from hepllm.search.spectra import ScoreCut
@@ -66,6 +67,7 @@ def search_box(
     *,
     reference: ReferenceSignal | None = None,
     grid: SignalGrid | None = None,
+    region: MassRegion | None = None,
 ) -> tuple[SearchResult, SearchFindings]:
     """Searches a box for a resonance, and computes upper limits.
 
@@ -75,6 +77,7 @@ def search_box(
         seed: seed of pseudo-experiments and replicas.
         reference: signal for efficiencies; without it, findings that need them are None.
         grid: signals of many masses, for the efficiencies of limits, and of the masses found.
+        region: masses of the excesses that count; None for the whole range.
 
     Returns:
         The result, with the arrays that pictures need, and the findings for ``submission.json``.
@@ -83,7 +86,7 @@ def search_box(
         InputError: if a score is not finite, or the box has too few events in the m_jj range.
         RunError: if the background cannot be fitted.
     """
-    result = search(events, settings, seed)
+    result = search(events, settings, seed, region=region)
     limits, problems = None, []
     efficiencies = efficiencies_of(result, reference)
     try:
@@ -195,10 +198,13 @@ def findings_of(
     ratio = None
     if number is not None and number.value < result.n_events:
         ratio = number.value / (result.n_events - number.value)
+    region = result.region
     return SearchFindings(
         mass=result.mass,
         n_events=result.n_events,
         m_jj_range_gev=_range_of(result),
+        region_gev=None if region is None else (region.low, region.high),
+        n_regions=1 if region is None else region.trials,
         n_in_range=result.n_in_range,
         p_value=overall.value,
         significance_global=overall.significance,

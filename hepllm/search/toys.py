@@ -17,6 +17,7 @@ from hepllm.executor import run_tasks
 from hepllm.logs import progress_bar
 from hepllm.search.poisson import fit
 from hepllm.search.rare import RareP, RareToys, rare_p_value
+from hepllm.search.region import after_trials
 from hepllm.search.scan import scan_batch
 from hepllm.search.smooth import FittedSpectra, SmoothBackground, fit_spectra
 from hepllm.search.spectra import BoxSpectra
@@ -69,18 +70,22 @@ class Outcome:
 
 @dataclass(frozen=True)
 class PValue:
-    """A p-value: ``n_exceeding`` of ``n_toys`` toys are at least as extreme as the data."""
+    """A p-value: ``n_exceeding`` of ``n_toys`` toys are at least as extreme as the data.
+
+    It is the smallest of so many as there were ``trials``.
+    """
 
     n_exceeding: int
     n_toys: int
+    trials: int = 1
 
     @property
     def value(self) -> float:
         """(k + 1) / (n + 1), which is valid for any number of pseudo-experiments.
 
-        Phipson and Smyth, arXiv:1603.05766, section 2.
+        Phipson and Smyth, arXiv:1603.05766, section 2; among several, as ``after_trials`` has it.
         """
-        return (self.n_exceeding + 1) / (self.n_toys + 1)
+        return after_trials((self.n_exceeding + 1) / (self.n_toys + 1), self.trials)
 
     @property
     def significance(self) -> float | None:
@@ -112,6 +117,11 @@ class ToyResult:
     rejected_goodness: PValue
     n_failed: int
     rare: RareP | None = None
+
+    def among(self, trials: int) -> ToyResult:
+        """The same where the data have the smallest of several p-values."""
+        rare = None if self.rare is None else self.rare.among(trials)
+        return replace(self, overall=replace(self.overall, trials=trials), rare=rare)
 
 
 def examine(
