@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from hepllm.cli.options import PATH, Settings, common, hypothesis_option, print_reports
 from hepllm.config.inputs import GEV, EnergyUnit
+from hepllm.config.weak import BackgroundTemplate
 
 if TYPE_CHECKING:
     from hepllm.config import Config
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from hepllm.stages.search import SearchReport
 
 UNITS = tuple(GEV)
+TEMPLATES: tuple[str, ...] = get_args(BackgroundTemplate)
 
 
 @click.command()
@@ -40,6 +42,10 @@ UNITS = tuple(GEV)
 @click.option("--efficiencies", metavar="SHARE,...", help="Shares of the events that cuts keep.")
 @click.option("--signal", multiple=True, type=PATH, help="Table of simulated signal.")
 @hypothesis_option
+@click.option("--weak", type=click.Choice(TEMPLATES), help="Train on INPUT, against this template.")
+@click.option("--background", type=PATH, help="Dataset of background, for templates that need it.")
+@click.option("--region", type=float, nargs=2, metavar="LOW HIGH", help="Only this signal region.")
+@click.option("--features", metavar="SET", help="Features of --weak: search, extended or cathode.")
 @click.option("--scan", is_flag=True, help="Scan hypotheses over the masses of X and Y.")
 @click.option("--fit", is_flag=True, help="With --scan: fit masses and fraction of a signal.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier search in the output.")
@@ -68,6 +74,10 @@ def search(
     hypothesis: str | None,
     scan: bool,
     fit: bool,
+    weak: BackgroundTemplate | None,
+    background: Path | None,
+    region: tuple[float, float] | None,
+    features: str | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -85,6 +95,10 @@ def search(
     is then RUN and DATASET, or the dataset with --run. With --fit, no resonance is searched: the
     masses and the fraction of a signal are fitted to the data against a template of the background,
     in mixture.json and a picture.
+
+    With --weak, classifiers without labels are trained on a dataset itself: data of a mass region
+    against its sidebands, or another template of the background. Regions are scanned and count as
+    trials; weak.json and weak.png show them all.
     """
     if fit and not scan:
         raise click.UsageError("--fit: needs --scan, whose hypotheses it fits")
@@ -100,7 +114,15 @@ def search(
         "--tree": tree,
         "--energy-unit": energy_unit,
     }
-    is_dataset = _is_dataset(inputs, run, scores, [name for name, one in of_tables.items() if one])
+    of_weak = {"--background": background, "--region": region, "--features": features}
+    _check_weak(
+        weak, inputs, of_weak, {**of_tables, "--run": run, "--scores": scores, "--scan": scan}
+    )
+    is_dataset = weak is not None or _is_dataset(
+        inputs, run, scores, [name for name, one in of_tables.items() if one]
+    )
+    if weak is not None and signal:
+        raise click.UsageError("--signal: has scores, which --weak computes")
     if run is not None and signal:
         raise click.UsageError("--signal: a run has its own, the signal of its validation events")
     for option, is_given in (("--hypothesis", hypothesis is not None), ("--scan", scan)):
@@ -115,6 +137,10 @@ def search(
         "evaluation__search__m_jj_max": high,
         "evaluation__search__efficiencies": _shares(efficiencies),
         "evaluation__select": select if is_dataset else None,
+        "evaluation__search__weak__template": weak,
+        "evaluation__search__weak__background": None if background is None else str(background),
+        "evaluation__search__weak__region": region,
+        "evaluation__search__weak__features": features,
     }
     from hepllm.runs.scored_tables import TableColumns
     from hepllm.stages import search as stage
@@ -125,7 +151,11 @@ def search(
         report = scan_or_fit(settings, options, inputs[0], output, run, overwrite=overwrite)
         print_reports([report], report.tree(), as_json=as_json)
         return
-    if is_dataset:
+    if weak is not None:
+        found = stage.search_weakly(
+            inputs[0], settings.load(**options), output, overwrite=overwrite
+        )
+    elif is_dataset:
         found = _search_dataset(
             settings,
             options,
@@ -152,6 +182,25 @@ def search(
             inputs, asked, config, output, signal=signal, masterkey=masterkey, overwrite=overwrite
         )
     print_reports([found], found.tree(), as_json=as_json)
+
+
+def _check_weak(
+    weak: str | None,
+    inputs: Sequence[Path],
+    of_weak: Mapping[str, object],
+    of_scores: Mapping[str, object],
+) -> None:
+    """Refuses options that do not fit ``--weak``, or that it needs."""
+    if weak is None:
+        if given := [name for name, one in of_weak.items() if one]:
+            raise click.UsageError(f"{', '.join(given)}: for --weak TEMPLATE")
+        return
+    if given := [name for name, one in of_scores.items() if one]:
+        raise click.UsageError(f"{', '.join(given)}: not with --weak, which trains on the dataset")
+    if len(inputs) > 1 or not inputs[0].is_dir():
+        raise click.UsageError(
+            f"{inputs[0]}: --weak searches one dataset, a folder that 'hepllm preprocess' makes"
+        )
 
 
 def _scan_dataset(

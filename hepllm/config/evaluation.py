@@ -19,6 +19,7 @@ from hepllm.config.section import (
     WholeNumber,
     setting,
 )
+from hepllm.config.weak import WeakConfig
 from hepllm.hypotheses.signal import Decay
 
 _MIN_BINS = 10
@@ -155,6 +156,7 @@ class SearchConfig(Section):
         0, "Worker processes; 0: one per usable core, where that ends sooner"
     )
     plane: MassPlaneConfig = MassPlaneConfig()
+    weak: WeakConfig = WeakConfig()
 
     @field_validator("run", mode="before")
     @classmethod

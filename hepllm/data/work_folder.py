@@ -116,6 +116,10 @@ class WorkFolder:
         (self.result / self.output.name).replace(self.output)
         self._remove()
 
+    def discard(self) -> None:
+        """Removes the working folder where its parts have become a result elsewhere."""
+        self._remove()
+
     def _remove(self) -> None:
         # A worker that outlived an earlier run may add its last part during the first removal.
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hepllm.config import Config
 from hepllm.data.dataset import Dataset, EventTable, read_dataset
 from hepllm.errors import InputError
+from hepllm.event_filter import parse_event_filter
 from hepllm.learning.inputs import model_inputs
 from hepllm.model.inputs import ModelInputs
 from hepllm.runs.folder import Run
@@ -94,6 +96,42 @@ class EvaluationSet:
         rows = self.reread((), labels=True)
         table = replace(self.table, label=rows.label, label_raw=rows.label_raw)
         return replace(self, table=table, is_blind=False)
+
+
+def open_blind(
+    dataset: Dataset, config: Config, features: Sequence[str] = (), *, labels: bool = False
+) -> EvaluationSet:
+    """Opens a dataset for a search without a run, with the events that ``evaluation.select`` keeps.
+
+    Args:
+        dataset: the dataset.
+        config: settings of the evaluation, and columns of the user's own.
+        features: features that its table has; further ones may follow them.
+        labels: whether to read the labels, as of simulation that is no box.
+
+    Raises:
+        InputError: if the dataset lacks a feature, no event is selected, or the selection cuts on
+            the mass that is searched.
+    """
+    dataset.require_events()
+    dataset = dataset.with_variables(config.preprocess.variables())
+    text, mass = config.evaluation.select, config.evaluation.search.mass
+    own = (*config.preprocess.observers, *config.preprocess.new_variables)
+    select = None if text is None else parse_event_filter(text, own=own)
+    cut_on = () if select is None else select.names
+    if mass in cut_on:
+        raise InputError(
+            f"the selection '{text}' cuts on {mass}, of which a search needs the whole "
+            "spectrum; set its range with --mass-range"
+        )
+    table = dataset.load(tuple(dict.fromkeys((*features, *cut_on))), labels=labels)
+    if select is not None:
+        passes = select.mask(table.columns())
+        if not passes.any():
+            raise InputError(f"{dataset.folder}: no event passes the selection '{text}'; loosen it")
+        table = table.take(passes)
+    name = dataset.folder.name
+    return EvaluationSet(name, table, dataset, is_blackbox=not labels, is_blind=not labels)
 
 
 def collect_sets(

@@ -20,7 +20,6 @@ from hepllm.config.inputs import Column
 from hepllm.data.dataset import read_dataset
 from hepllm.errors import InputError
 from hepllm.evaluation.scores import ScoredEvents
-from hepllm.event_filter import parse_event_filter
 from hepllm.executor import resolve_threads
 from hepllm.physics.readers.columns import find_column
 from hepllm.physics.readers.content import kind_of_content, one_line
@@ -33,7 +32,7 @@ from hepllm.runs.folder import Run
 from hepllm.runs.kept_scores import KeptScores
 from hepllm.runs.questions import read_question
 from hepllm.runs.run_model import RunModel
-from hepllm.runs.samples import EvaluationSet, collect_sets
+from hepllm.runs.samples import EvaluationSet, collect_sets, open_blind
 from hepllm.runs.scored_tables import source_of
 from hepllm.runs.signals import open_signal_grid, score_signal_grid
 from hepllm.search.records import Blackbox, ScoreSource
@@ -131,15 +130,9 @@ def join_scores(
     Raises:
         InputError: if the file does not fit the dataset.
     """
-    dataset, settings = read_dataset(folder), config.evaluation
-    dataset.require_events()
-    dataset = dataset.with_variables(config.preprocess.variables())
-    own = (*config.preprocess.observers, *config.preprocess.new_variables)
-    select = None if settings.select is None else parse_event_filter(settings.select, own=own)
-    names = () if select is None else select.names
-    table = dataset.load(names, labels=False)
-    name = dataset.folder.name
-    chosen = EvaluationSet(name, table, dataset, is_blackbox=True, is_blind=True)
+    settings, mass = config.evaluation, config.evaluation.search.mass
+    chosen = open_blind(read_dataset(folder), config)
+    dataset, table, name = chosen.dataset, chosen.table, chosen.name
     found = _read_scores(file, score)
     scores = _scores_of(table.event_id, table.source, found, file)
     known = ~np.isnan(scores)
@@ -155,16 +148,7 @@ def join_scores(
             "and are left out"
         )
         LOG.warning("%s", warnings[0])
-    kept = known if select is None else known & select.mask(table.columns())
-    if not kept.any():
-        raise InputError(f"{folder}: no event passes the selection '{settings.select}'; loosen it")
-    chosen = replace(chosen, table=table.take(kept))
-    mass = settings.search.mass
-    if mass in names:
-        raise InputError(
-            f"the selection '{settings.select}' cuts on {mass}, of which a search needs the whole "
-            "spectrum; set its range with --mass-range"
-        )
+    chosen = replace(chosen, table=table.take(known))
     origin: dict[str, Any] = {
         "blackbox": Blackbox(
             name=name,
@@ -185,7 +169,7 @@ def join_scores(
             energy_unit="GeV",
         ),
     }
-    events = observe(chosen, scores[kept], mass)
+    events = observe(chosen, scores[known], mass)
     return DatasetBox(chosen, Box(name, events, reference, origin, warnings))
 
 

@@ -8,20 +8,24 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hepllm.arrays import Labels
+from hepllm.arrow_files import write_parquet
 from hepllm.config import Config, override_config
 from hepllm.config.inputs import Column
 from hepllm.errors import InputError, RunError
 from hepllm.files import refuse_existing, write_errors, write_text, write_together
+from hepllm.pictures.weak import plot_regions
 from hepllm.provenance import Call, present_date, shown_date, this_call
 from hepllm.report.data_uris import stored
 from hepllm.report.html import as_html
 from hepllm.report.page import Chapter, Page, Picture
 from hepllm.report.search import PICTURES, search_chapter
 from hepllm.report.text import as_text
+from hepllm.report.weak import WEAK_PICTURES, weak_chapter
 from hepllm.runs.box_search import (
     SUBMISSION,
     UNBLINDING,
@@ -37,11 +41,17 @@ from hepllm.schema import UNKNOWN
 from hepllm.search.hunt import BoxEvents
 from hepllm.search.records import Blackbox, ScoreSource, Submission, Unblinding
 from hepllm.search.submission import ReferenceSignal, truth_of
+from hepllm.weak.records import WeakScan
+
+if TYPE_CHECKING:  # torch comes with it
+    from hepllm.runs.weak_search import WeakBox
 
 LOG = logging.getLogger(__name__)
 
 TABLE, REPORT = "table.txt", "search.html"
-_FILES = (SUBMISSION, UNBLINDING, *PICTURES, TABLE, REPORT)
+WEAK, SCORES, REGIONS = "weak.json", "scores.parquet", "weak.png"
+_OF_WEAK = (WEAK, SCORES, REGIONS)
+_FILES = (SUBMISSION, UNBLINDING, *PICTURES, TABLE, REPORT, *_OF_WEAK)
 
 
 @dataclass(frozen=True)
@@ -53,12 +63,14 @@ class SearchReport:
         submission: what was found before any label was read.
         unblinding: what the key says; None without a key.
         files: files that were written.
+        weak: signal regions of weak supervision; None for other scores.
     """
 
     name: str
     submission: Submission
     unblinding: Unblinding | None = None
     files: Sequence[Path] = ()
+    weak: WeakScan | None = None
 
     @property
     def text(self) -> str:
@@ -68,7 +80,8 @@ class SearchReport:
     def tree(self) -> dict[str, object]:
         """The records as one JSON document."""
         key = None if self.unblinding is None else self.unblinding.tree()
-        return {"submission": self.submission.tree(), "unblinding": key}
+        tree: dict[str, object] = {"submission": self.submission.tree(), "unblinding": key}
+        return tree if self.weak is None else {**tree, "weak": self.weak.tree()}
 
 
 def search_tables(
@@ -152,6 +165,30 @@ def search_dataset(
     return _search(found.box, found.read_labels, config, output)
 
 
+def search_weakly(
+    folder: Path, config: Config, output: Path, *, overwrite: bool = False
+) -> SearchReport:
+    """Searches a dataset by classifiers that are trained on it, without its labels.
+
+    Args:
+        folder: the dataset.
+        config: settings of the search, in ``evaluation.search`` and its section ``weak``, and the
+            seed.
+        output: folder of the results; unfinished work is kept beside it.
+        overwrite: replace an earlier search in the folder.
+
+    Raises:
+        InputError: if a dataset cannot be used, the box has too few events, or the output exists.
+        RunError: if the background cannot be fitted, or the output cannot be written.
+    """
+    refuse_existing(output, _FILES, overwrite)
+    _refuse_grid(config)
+    from hepllm.runs.weak_search import searched_weakly
+
+    with searched_weakly(folder, config, output, overwrite=overwrite) as found:
+        return _search(found.box, found.read_labels, config, output, weak=found)
+
+
 def search_arrays(
     name: str,
     events: BoxEvents,
@@ -229,7 +266,12 @@ def box_name(files: Sequence[Path]) -> str:
 
 
 def _search(
-    box: Box, read_labels: Callable[[], Labels | None], config: Config, output: Path
+    box: Box,
+    read_labels: Callable[[], Labels | None],
+    config: Config,
+    output: Path,
+    *,
+    weak: WeakBox | None = None,
 ) -> SearchReport:
     """Searches, writes the submission, and only then reads the labels."""
     with write_errors(output), write_together(output) as folder:
@@ -237,8 +279,10 @@ def _search(
             submission, made = search_and_write(box, config.evaluation.search, config.seed, folder)
         except (InputError, RunError) as error:
             raise type(error)(f"{box.name}: {error}") from None
+        if weak is not None:
+            made = (*made, *_write_weak(weak, folder))
         forget_search(output)
-        for name in (TABLE, REPORT):
+        for name in (TABLE, REPORT, *_OF_WEAK):
             (output / name).unlink(missing_ok=True)
     files = [output / file.name for file in made]
     labels_read = present_date()
@@ -249,10 +293,18 @@ def _search(
             unblinding = unblind(output, box, label, labels_read)
             files.append(output / UNBLINDING)
         files += [output / TABLE, output / REPORT]
-        found = SearchReport(box.name, submission, unblinding, tuple(files))
+        scan = None if weak is None else weak.scan
+        found = SearchReport(box.name, submission, unblinding, tuple(files), scan)
         write_text(output / TABLE, f"{found.text}\n")
         write_text(output / REPORT, as_html(_page(found, this_call())))
     return found
+
+
+def _write_weak(weak: WeakBox, folder: Path) -> list[Path]:
+    weak.scan.write(folder / WEAK)
+    write_parquet(weak.scores(), folder / SCORES)
+    plot_regions(weak.box.name, weak.scan, folder / REGIONS)
+    return [folder / name for name in _OF_WEAK]
 
 
 def _refuse_grid(config: Config) -> None:
@@ -273,9 +325,15 @@ def _known(label: Labels | None) -> Labels | None:
     return label
 
 
-def _chapter(found: SearchReport, pictures: Sequence[Picture] = ()) -> Chapter:
+def _chapter(
+    found: SearchReport,
+    pictures: Sequence[Picture] = (),
+    weak_pictures: Sequence[Picture] = (),
+) -> Chapter:
     chapter = search_chapter(found.submission, found.name, pictures, found.unblinding)
-    return replace(chapter, facts=[*_origin(found.submission), *chapter.facts])
+    of_weak = [] if found.weak is None else [weak_chapter(found.weak, weak_pictures)]
+    facts = [*_origin(found.submission), *chapter.facts]
+    return replace(chapter, facts=facts, chapters=of_weak)
 
 
 def _origin(found: Submission) -> list[tuple[str, str]]:
@@ -287,24 +345,34 @@ def _origin(found: Submission) -> list[tuple[str, str]]:
         facts.append(("scores", f"column '{found.scores.score}' of {files}"))
         if found.scores.jet_masses:
             facts.append(("jet masses", ", ".join(found.scores.jet_masses)))
+    if found.weak is not None:
+        facts.append(("scores", f"by classifiers of the box itself, against: {found.weak}"))
+    if found.region_gev is not None:
+        low, high = found.region_gev
+        facts.append(
+            ("excesses count", f"from {low:.0f} to {high:.0f} GeV, 1 of {found.n_regions} regions")
+        )
     if found.select is not None:
         facts.append(("only events with", found.select))
     return facts
 
 
 def _page(found: SearchReport, call: Call) -> Page:
-    shown = [
-        stored(file, f"{PICTURES[file.name][0]}; {found.name}", PICTURES[file.name][1])
-        for file in found.files
-        if file.name in PICTURES
-    ]
+    shown, of_weak = (
+        [
+            stored(file, f"{known[file.name][0]}; {found.name}", known[file.name][1])
+            for file in found.files
+            if file.name in known
+        ]
+        for known in (PICTURES, WEAK_PICTURES)
+    )
     facts = [("written", shown_date(call.date)), ("command", call.command)]
     facts += [
         (one.file, f"{one.events} events, SHA-256 {one.sha256}")
         for one in found.submission.blackbox.sources
     ]
     versions = Chapter("Versions", facts=list(call.versions.items()))
-    return Page(f"hepllm search: {found.name}", facts, [_chapter(found, shown), versions])
+    return Page(f"hepllm search: {found.name}", facts, [_chapter(found, shown, of_weak), versions])
 
 
 def _with_mass(config: Config, mass: str) -> Config:

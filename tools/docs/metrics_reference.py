@@ -22,6 +22,7 @@ from hepllm.report.records import LabelledMetrics, RunRecord, UnlabelledMetrics
 from hepllm.search.plane_records import PlaneScan
 from hepllm.search.records import Submission, Unblinding
 from hepllm.weak.mixture_records import MixtureScan
+from hepllm.weak.records import WeakScan
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -34,6 +35,7 @@ FILES: Mapping[str, type[FileRecord]] = {
     "unblinding.json": Unblinding,
     "scan.json": PlaneScan,
     "mixture.json": MixtureScan,
+    "weak.json": WeakScan,
     "run.json": RunRecord,
     "map.json": MapRecord,
     "epoch-001.json": EpochRecord,
@@ -47,11 +49,11 @@ _INTRODUCTION = """\
 
 `hepllm eval` writes `metrics.json` and `curves.json` below `RUN/eval/<set>/`, `spread.json` for
 several runs, `submission.json` for a search and `unblinding.json` for its key; `hepllm search
---scan` writes `scan.json`, with `--fit` `mixture.json`, `hepllm train` `run.json`, `hepllm map`
-`map.json` and a file for each epoch, `hepllm label` a record beside its table. Each holds
-`schema_version`, which is larger where a key has changed its meaning; a later version of hepllm may
-add keys. A number that does not exist is null. `X` in a key stands for a signal efficiency, 0.1,
-0.3 or 0.5. A type that is a link is described there."""
+--scan` writes `scan.json`, with `--fit` `mixture.json`, with `--weak` `weak.json`; `hepllm train`
+writes `run.json`, `hepllm map` `map.json` and a file for each epoch, `hepllm label` a record beside
+its table. Each holds `schema_version`, which is larger where a key has changed its meaning; a later
+version of hepllm may add keys. A number that does not exist is null. `X` in a key stands for a
+signal efficiency, 0.1, 0.3 or 0.5. A type that is a link is described there."""
 
 _WORDS: Mapping[Any, str] = {
     bool: "true or false",

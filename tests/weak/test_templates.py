@@ -1,0 +1,80 @@
+"""Templates of the background in a signal region."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from hepllm.errors import InputError
+from hepllm.weak.regions import Region
+from hepllm.weak.templates import Sample, TemplateMaker, training_sample
+
+REGION = Region(3300.0, 3700.0, 3100.0, 3950.0)
+
+
+def _sample(n_events: int, seed: int, mean: float = 0.0) -> Sample:
+    """Background whose first feature grows linearly with the mass."""
+    random = np.random.default_rng(seed)
+    m_jj = 3000 + random.exponential(600, n_events)
+    x = random.normal(mean, 1, n_events) + (m_jj - 3500) / 1000
+    return Sample(np.column_stack([x, random.normal(size=n_events)]), m_jj)
+
+
+def test_sidebands_have_equal_weights_together() -> None:
+    data = _sample(6000, 1)
+    template = TemplateMaker("sidebands", ("x", "y")).make(data, REGION, None, 1)
+    below, _, above = REGION.counts(data.m_jj)
+    assert len(template.weight) == below + above
+    assert template.weight[:below].sum() == pytest.approx(template.weight[below:].sum())
+    assert template.weight.sum() == pytest.approx(len(template.weight))
+    np.testing.assert_array_equal(template.features[:below], data.features[REGION.lower(data.m_jj)])
+
+
+def test_both_classes_have_equal_weight() -> None:
+    data = _sample(6000, 1)
+    template = TemplateMaker("sidebands", ("x", "y")).make(data, REGION, None, 1)
+    sample = training_sample(data, REGION, template, ("x", "y"), 4)
+    is_data = sample.label == 1
+    assert sample.weight is not None
+    assert sample.weight[is_data].sum() == pytest.approx(sample.weight[~is_data].sum())
+    np.testing.assert_array_equal(sample.features[is_data], data.features[REGION.signal(data.m_jj)])
+
+
+@pytest.mark.parametrize("kind", ["simulation", "ideal"])
+def test_simulation_is_that_of_the_region(kind: str) -> None:
+    simulated = _sample(5000, 2)
+    template = TemplateMaker(kind, ("x", "y")).make(_sample(3000, 1), REGION, simulated, 1)
+    inside = REGION.signal(simulated.m_jj)
+    np.testing.assert_array_equal(template.features, simulated.features[inside])
+    assert (template.weight == 1).all()
+
+
+def test_reweighting_in_the_sidebands_mends_simulation_in_the_region() -> None:
+    data, simulated = _sample(12_000, 1), _sample(12_000, 2, mean=0.5)
+    truth = data.features[REGION.signal(data.m_jj), 0].mean()
+    maker = TemplateMaker("reweighted", ("x", "y"))
+    template = maker.make(data, REGION, simulated, 1)
+    before = template.features[:, 0].mean()
+    after = np.average(template.features[:, 0], weights=template.weight)
+    assert abs(before - truth) > 0.4
+    assert abs(after - truth) < 0.15
+
+
+def test_data_of_the_region_have_no_part_in_reweighting() -> None:
+    data, simulated = _sample(3000, 1), _sample(3000, 2, mean=0.5)
+    maker = TemplateMaker("reweighted", ("x", "y"))
+    outside = data.take(~REGION.signal(data.m_jj))
+    np.testing.assert_array_equal(
+        maker.make(data, REGION, simulated, 1).weight,
+        maker.make(outside, REGION, simulated, 1).weight,
+    )
+
+
+def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="needs a dataset of background"):
+        TemplateMaker("simulation", ("x", "y")).make(_sample(500, 1), REGION, None, 1)
+    monkeypatch.setitem(sys.modules, "hepllm.weak.density", None)
+    with pytest.raises(InputError, match=r"install hepllm\[weak\]"):
+        TemplateMaker("density", ("x", "y")).make(_sample(500, 1), REGION, None, 1)
