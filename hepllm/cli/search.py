@@ -100,8 +100,6 @@ def search(
     against its sidebands, or another template of the background. Regions are scanned and count as
     trials; weak.json and weak.png show them all.
     """
-    if fit and not scan:
-        raise click.UsageError("--fit: needs --scan, whose hypotheses it fits")
     if scan and run is None and len(inputs) == 2 and (inputs[0] / "run.json").is_file():
         run, inputs = inputs[0], inputs[1:]
     of_tables = {
@@ -115,21 +113,12 @@ def search(
         "--energy-unit": energy_unit,
     }
     of_weak = {"--background": background, "--region": region, "--features": features}
-    _check_weak(
-        weak, inputs, of_weak, {**of_tables, "--run": run, "--scores": scores, "--scan": scan}
-    )
+    of_scores = {"--run": run, "--scores": scores, "--signal": signal}
+    _check_weak(weak, inputs, of_weak, {**of_tables, **of_scores, "--scan": scan})
     is_dataset = weak is not None or _is_dataset(
         inputs, run, scores, [name for name, one in of_tables.items() if one]
     )
-    if weak is not None and signal:
-        raise click.UsageError("--signal: has scores, which --weak computes")
-    if run is not None and signal:
-        raise click.UsageError("--signal: a run has its own, the signal of its validation events")
-    for option, is_given in (("--hypothesis", hypothesis is not None), ("--scan", scan)):
-        if is_given and run is None:
-            raise click.UsageError(f"{option}: a run reads hypotheses; give --run RUN")
-    if scan and hypothesis is not None:
-        raise click.UsageError("--hypothesis and --scan: give one of them; a scan has its own")
+    _check_run(run, signal, hypothesis, scan=scan, fit=fit)
     low, high = mass_range or (None, None)
     options = {
         "evaluation__search__mass": mass,
@@ -182,6 +171,21 @@ def search(
             inputs, asked, config, output, signal=signal, masterkey=masterkey, overwrite=overwrite
         )
     print_reports([found], found.tree(), as_json=as_json)
+
+
+def _check_run(
+    run: Path | None, signal: Sequence[Path], hypothesis: str | None, *, scan: bool, fit: bool
+) -> None:
+    """Refuses options that only a run can follow, or that a run has itself."""
+    if fit and not scan:
+        raise click.UsageError("--fit: needs --scan, whose hypotheses it fits")
+    if run is not None and signal:
+        raise click.UsageError("--signal: a run has its own, the signal of its validation events")
+    for option, is_given in (("--hypothesis", hypothesis is not None), ("--scan", scan)):
+        if is_given and run is None:
+            raise click.UsageError(f"{option}: a run reads hypotheses; give --run RUN")
+    if scan and hypothesis is not None:
+        raise click.UsageError("--hypothesis and --scan: give one of them; a scan has its own")
 
 
 def _check_weak(

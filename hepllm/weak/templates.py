@@ -93,7 +93,8 @@ class TemplateMaker:
             seed: seed of draws and of the classifier that reweights.
 
         Raises:
-            InputError: if the other dataset is missing or has too few events.
+            InputError: if the other dataset is missing, or has too few events, or zuko is not
+                installed, which ``density`` needs.
         """
         if self.kind == "sidebands":
             return _sidebands(data, region)
@@ -110,13 +111,8 @@ class TemplateMaker:
 
 
 def _density(data: Sample, region: Region, count: int, seed: int) -> Template:
-    try:
-        from hepllm.weak.density import interpolate  # noqa: PLC0415 (its libraries are optional)
-    except ImportError as error:
-        raise InputError(
-            f"the template density needs the package {error.name}, which is not installed; "
-            "install hepllm[weak]"
-        ) from None
+    from hepllm.weak.density import interpolate  # noqa: PLC0415 (imports torch)
+
     outside = data.take(~region.signal(data.m_jj))
     return Template.of(interpolate(outside.features, outside.m_jj, region, count, seed))
 

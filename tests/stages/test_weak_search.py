@@ -177,7 +177,7 @@ def _run(*words: object) -> Result:
         (("--region", "3300", "3700"), "--region: for --weak TEMPLATE"),
         (("--weak", "sidebands", "--run", "runs/x"), "--run: not with --weak"),
         (("--weak", "sidebands", "--scan"), "--scan: not with --weak"),
-        (("--weak", "sidebands", "--signal", "s.csv"), "has scores, which --weak computes"),
+        (("--weak", "sidebands", "--signal", "s.csv"), "--signal: not with --weak"),
         (("--weak", "sidebands", "--features", "all"), "follows m_jj"),
         (("--weak", "cwola"), "is not one of"),
     ],

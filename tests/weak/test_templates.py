@@ -75,6 +75,24 @@ def test_data_of_the_region_have_no_part_in_reweighting() -> None:
 def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="needs a dataset of background"):
         TemplateMaker("simulation", ("x", "y")).make(_sample(500, 1), REGION, None, 1)
-    monkeypatch.setitem(sys.modules, "hepllm.weak.density", None)
-    with pytest.raises(InputError, match=r"install hepllm\[weak\]"):
-        TemplateMaker("density", ("x", "y")).make(_sample(500, 1), REGION, None, 1)
+    monkeypatch.setitem(sys.modules, "zuko", None)
+    with pytest.raises(InputError, match=r"hepllm\[weak\]"):
+        TemplateMaker("density", ("x", "y")).make(_sample(5000, 1), REGION, None, 1)
+
+
+def test_the_density_is_that_of_the_other_folds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked for without the events of the region, for so many as were set."""
+    data, asked = _sample(3000, 1), []
+
+    def interpolate(*words: object) -> np.ndarray:
+        asked.append(words)
+        return np.zeros((words[3], 2))
+
+    monkeypatch.setattr("hepllm.weak.density.interpolate", interpolate)
+    template = TemplateMaker("density", ("x", "y"), oversampling=3).make(data, REGION, None, 7)
+    ((features, m_jj, region, count, seed),) = asked
+    outside = ~REGION.signal(data.m_jj)
+    np.testing.assert_array_equal(features, data.features[outside])
+    np.testing.assert_array_equal(m_jj, data.m_jj[outside])
+    assert (region, seed) == (REGION, 7)
+    assert count == len(template.weight) == 3 * int(REGION.signal(data.m_jj).sum())
