@@ -27,6 +27,7 @@ from hepllm.cli.options import (
     path_or_none,
     print_reports,
 )
+from hepllm.cli.rounds import is_in_rounds, train_in_rounds
 from hepllm.config import load_config
 from hepllm.config.inputs import FORMATS
 from hepllm.config.learning import Layout
@@ -115,6 +116,9 @@ def train(
         return
     if resume and settings.file:
         raise click.UsageError("--resume uses the run's own configuration; change it with --set")
+    if is_in_rounds(settings, output, resume=resume):
+        train_in_rounds(settings, dataset, output, options, resume=resume, overwrite=overwrite)
+        return
     if resume:
         from hepllm.stages.train import resume as go_on
 

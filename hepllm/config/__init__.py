@@ -43,6 +43,7 @@ from hepllm.config.physics import (
     SoftDropConfig,
     SplitConfig,
 )
+from hepllm.config.unlabelled import SelfTrainingConfig, UnsupervisedConfig
 
 __all__ = [
     "BackboneConfig",
@@ -68,6 +69,7 @@ __all__ = [
     "Schedule",
     "ScoringConfig",
     "SearchConfig",
+    "SelfTrainingConfig",
     "ServerConfig",
     "SignalConfig",
     "SimulateConfig",
@@ -75,6 +77,7 @@ __all__ = [
     "SplitConfig",
     "TableRule",
     "TrainConfig",
+    "UnsupervisedConfig",
     "changed_settings",
     "config_from_tree",
     "dump_config",

@@ -22,6 +22,7 @@ from hepllm.config.section import (
     known_features,
     setting,
 )
+from hepllm.config.unlabelled import SelfTrainingConfig, UnsupervisedConfig
 from hepllm.schema import FEATURES, FeatureSet, feature_names, feature_of
 
 Layout = Literal["question", "minimal", "compact", "full"]
@@ -273,6 +274,8 @@ class TrainConfig(Section):
     )
     hypothesis: HypothesisConfig = HypothesisConfig()
     loss: LossConfig = LossConfig()
+    unsupervised: UnsupervisedConfig = UnsupervisedConfig()
+    self_training: SelfTrainingConfig = SelfTrainingConfig()
     lr: Positive = setting(2e-4, "Peak learning rate of LoRA weights; as QLoRA (arXiv:2305.14314)")
     nfa_lr: Positive = setting(2e-3, "Peak rate of the adapter; 10 lr, since it starts at random")
     lora_optimizer: Literal["auto", "adamw", "adamw8bit", "paged_adamw8bit"] = setting(
@@ -327,6 +330,17 @@ class TrainConfig(Section):
             raise ValueError(
                 "by_map.curriculum orders events, and so do hypotheses: "
                 "set hypothesis.enabled=false"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _rounds_have_what_they_need(self) -> Self:
+        if self.self_training.rounds and self.unsupervised.prior is None:
+            raise ValueError("self_training.rounds needs unsupervised.prior")
+        if self.self_training.rounds and self.needs_masses:
+            raise ValueError(
+                "self_training.rounds goes with no decorrelation: set decorrelate: none and "
+                "loss.disco: 0"
             )
         return self
 

@@ -15,19 +15,25 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hepllm.arrays import Floats
 from hepllm.errors import RunError
 from hepllm.learning.distributed import Team
 from hepllm.learning.dynamics import DynamicsRecorder
 from hepllm.learning.presentation import Presentation
 from hepllm.learning.schedule import RateSchedule, count_steps
 from hepllm.learning.steps import Trainer
+from hepllm.learning.unlabelled import Passes
 from hepllm.logs import progress_bar
 from hepllm.model.adapter.fusion import NumericFusionAdapter
+from hepllm.model.inputs import ModelInputs
 
 LOG = logging.getLogger(__name__)
 
 _LAST = 50
 """Steps whose mean loss is told."""
+
+_AT_ONCE = 4096
+"""Events that are scored together."""
 
 
 def train_adapter_alone(
@@ -48,52 +54,8 @@ def train_adapter_alone(
     nfa, alone = trainer.classifier.nfa, trainer.plan.train.nfa_alone
     if nfa is None or not alone.epochs:
         return None
-    head = _train(nfa, trainer, recorder) if trainer.team.is_first else None
+    head = fit_alone(nfa, trainer, recorder).head if trainer.team.is_first else None
     _share(nfa.parameters(), trainer.team)
-    return head
-
-
-def _train(
-    nfa: NumericFusionAdapter, trainer: Trainer, recorder: DynamicsRecorder | None
-) -> MeanHead:
-    data, plan, alone = trainer.data, trainer.plan, trainer.plan.train.nfa_alone
-    changes = {"epochs": alone.epochs, "batch_size": alone.batch_size}
-    config = plan.train.model_copy(update=changes)
-    presentation = Presentation(data.train, config, plan.seed, data.truth, data.rank)
-    n_steps = count_steps(len(data.train), config)
-    per_epoch = len(data.train) // presentation.batch_size
-    torch.manual_seed(plan.seed)
-    head = MeanHead(nfa).to(trainer.classifier.device)
-    weights = [*nfa.parameters(), *head.parameters()]
-    optimizer = torch.optim.AdamW(weights, lr=alone.lr, weight_decay=config.nfa_weight_decay)
-    schedule = RateSchedule("one_cycle", config.warmup_fraction)
-    losses: list[float] = []
-    with progress_bar(n_steps, "train the adapter alone", "steps") as bar:
-        for step in range(n_steps):
-            for group in optimizer.param_groups:
-                group["lr"] = alone.lr * schedule.share(step, n_steps)
-            shown = presentation.step(step)
-            targets, weight = (
-                torch.from_numpy(values).float().to(trainer.classifier.device)
-                for values in (trainer.targets_of(shown), trainer.event_weights[shown.events])
-            )
-            logits = head(nfa(data.inputs_of(shown)))
-            if recorder is not None:
-                recorder.alone(step // per_epoch, shown.events, logits, shown.is_wrong)
-            each = nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-            loss = (each * weight).sum() / weight.abs().sum().clamp(min=1e-12)
-            if config.loss.disco:
-                loss = loss + config.loss.disco * trainer.dependence_of(shown, logits, weight)
-            optimizer.zero_grad()
-            torch.autograd.backward(loss)
-            nn.utils.clip_grad_norm_(weights, config.clip_norm)
-            optimizer.step()
-            losses.append(float(loss.detach()))
-            bar.update(1)
-    last = float(np.mean(losses[-_LAST:]))
-    if not np.isfinite(last):
-        raise RunError(f"the loss of the adapter alone is {last}; lower train.nfa_alone.lr")
-    LOG.info("adapter alone: %d steps, loss %.4f at the end", n_steps, last)
     return head
 
 
@@ -109,6 +71,76 @@ class MeanHead(nn.Module):
         """Maps (B, n_tokens, hidden_size) to logits, shape (B,)."""
         logits: Tensor = self.linear(self.scale * tokens.mean(dim=1)).squeeze(-1)
         return logits
+
+
+class AdapterAlone(nn.Module):
+    """An adapter with a linear layer on its soft tokens."""
+
+    def __init__(self, nfa: NumericFusionAdapter) -> None:
+        super().__init__()
+        self.nfa, self.head = nfa, MeanHead(nfa)
+
+    def forward(self, inputs: ModelInputs) -> Tensor:
+        """Maps B events to logits of signal, shape (B,)."""
+        logits: Tensor = self.head(self.nfa(inputs))
+        return logits
+
+    @torch.no_grad()
+    def score(self, inputs: ModelInputs) -> Floats:
+        """Scores N events without gradients, shape (N,)."""
+        parts = [inputs.take(slice(i, i + _AT_ONCE)) for i in range(0, len(inputs), _AT_ONCE)]
+        return np.concatenate([self(part).double().cpu().numpy() for part in parts])
+
+
+def fit_alone(
+    nfa: NumericFusionAdapter, trainer: Trainer, recorder: DynamicsRecorder | None = None
+) -> AdapterAlone:
+    """Trains an adapter and a linear layer on it in this process; returns both.
+
+    Raises:
+        RunError: if the loss is not finite.
+    """
+    data, plan, alone = trainer.data, trainer.plan, trainer.plan.train.nfa_alone
+    changes = {"epochs": alone.epochs, "batch_size": alone.batch_size}
+    config = plan.train.model_copy(update=changes)
+    presentation = Presentation(data.train, config, plan.seed, data.truth, data.rank)
+    n_steps = count_steps(len(data.train), config)
+    per_epoch = len(data.train) // presentation.batch_size
+    torch.manual_seed(plan.seed)
+    model = AdapterAlone(nfa).to(trainer.classifier.device)
+    weights = [*model.nfa.parameters(), *model.head.parameters()]
+    optimizer = torch.optim.AdamW(weights, lr=alone.lr, weight_decay=config.nfa_weight_decay)
+    schedule = RateSchedule("one_cycle", config.warmup_fraction)
+    term, losses = trainer.unlabelled, list[float]()
+    with progress_bar(n_steps, "train the adapter alone", "steps") as bar:
+        for step in range(n_steps):
+            for group in optimizer.param_groups:
+                group["lr"] = alone.lr * schedule.share(step, n_steps)
+            shown = presentation.step(step)
+            targets, weight = (
+                torch.from_numpy(values).float().to(trainer.classifier.device)
+                for values in (trainer.targets_of(shown), trainer.event_weights[shown.events])
+            )
+            logits = model(data.inputs_of(shown))
+            if recorder is not None:
+                recorder.alone(step // per_epoch, shown.events, logits, shown.is_wrong)
+            each = nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+            loss = (each * weight).sum() / weight.abs().sum().clamp(min=1e-12)
+            if config.loss.disco:
+                loss = loss + config.loss.disco * trainer.dependence_of(shown, logits, weight)
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            if term is not None and term.is_due(step, n_steps):
+                term.add_gradient(step, Passes(model.score, model, torch.autograd.backward))
+            nn.utils.clip_grad_norm_(weights, config.clip_norm)
+            optimizer.step()
+            losses.append(float(loss.detach()))
+            bar.update(1)
+    last = float(np.mean(losses[-_LAST:]))
+    if not np.isfinite(last):
+        raise RunError(f"the loss of the adapter alone is {last}; lower train.nfa_alone.lr")
+    LOG.info("adapter alone: %d steps, loss %.4f at the end", n_steps, last)
+    return model
 
 
 @torch.no_grad()

@@ -96,7 +96,7 @@ def fit(
             mark_best(folder / "checkpoints", progress)
         LOG.info("continuing after step %d", progress.step)
     elif classifier.nfa is not None:
-        classifier.nfa.fit(data.inputs)
+        classifier.nfa.fit(data.inputs_to_scale)
     classifier.train()
     recorder = DynamicsRecorder(data.train, plan) if plan.train.dynamics else None
     heard: tuple[Listener, ...] = (*listeners, *(() if recorder is None else (recorder,)))

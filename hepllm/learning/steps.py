@@ -27,12 +27,13 @@ from hepllm.learning.optimizers import OptimizerGroup, build_groups
 from hepllm.learning.plan import TrainingPlan
 from hepllm.learning.presentation import Hypotheses, Presentation, Shown, assign_own
 from hepllm.learning.schedule import count_steps
+from hepllm.learning.unlabelled import Passes, UnlabelledTerm
 from hepllm.learning.watchdogs import refuse_loss
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.distance_correlation import background_dependence
 from hepllm.model.encoding import PromptEncoder
 from hepllm.model.inputs import ModelInputs
-from hepllm.model.scoring import forward_prompts
+from hepllm.model.scoring import forward_prompts, score_events
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class TrainingData:
         validation_hypothesis: what each validation event is shown with; None: the open one.
         m_jj: masses of the training events in GeV, shape (N,), for a decorrelation; None without.
         rank: ranks of the training events for a curriculum, shape (N,); None without.
+        unlabelled: events of ``train.unsupervised``; None without.
     """
 
     train: EventTable
@@ -58,6 +60,7 @@ class TrainingData:
     validation_hypothesis: Hypotheses | None = None
     m_jj: Floats | None = None
     rank: Floats | None = None
+    unlabelled: EventTable | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError if there is not one probability, truth or mass per training event."""
@@ -80,6 +83,13 @@ class TrainingData:
         if self.truth is None:
             return inputs
         return replace(inputs, hypothesis=assign_own(self.train, self.truth))
+
+    @property
+    def inputs_to_scale(self) -> ModelInputs:
+        """Inputs that set the adapter's scales: unlabelled events too, which need no label."""
+        if self.unlabelled is None or self.truth is not None:
+            return self.inputs
+        return ModelInputs.concatenate([self.inputs, model_inputs(self.unlabelled)])
 
     def inputs_of(self, shown: Shown) -> ModelInputs:
         """Returns the inputs of the B events of a step, under their hypotheses."""
@@ -143,7 +153,7 @@ class Trainer:
     ) -> Trainer:
         """Makes a trainer of fresh weights: fits the adapter's scales and makes the optimizers."""
         if classifier.nfa is not None:
-            classifier.nfa.fit(data.inputs)
+            classifier.nfa.fit(data.inputs_to_scale)
         classifier.train()
         groups = tuple(build_groups(classifier, plan.train))
         return cls(classifier, encoder, data, plan, groups, team=team)
@@ -191,6 +201,20 @@ class Trainer:
             targets = targets * (1 - self.plan.train.hypothesis.wrong_share)
         signal, background = (float((weight * part).sum()) for part in (targets, 1 - targets))
         return math.log(signal / background) if signal > 0 and background > 0 else 0.0
+
+    @cached_property
+    def unlabelled(self) -> UnlabelledTerm | None:
+        """The term of the loss on unlabelled events; None without ``train.unsupervised.weight``.
+
+        Raises:
+            ValueError: if it has a weight, and the data have no unlabelled events.
+        """
+        config, table = self.plan.train.unsupervised, self.data.unlabelled
+        if not config.weight:
+            return None
+        if table is None:
+            raise ValueError("train.unsupervised.weight needs unlabelled events")
+        return UnlabelledTerm(model_inputs(table), config, self.plan.seed, self.log_odds)
 
     def is_logged(self, done: int) -> bool:
         """Returns whether scalars are recorded after ``done`` steps."""
@@ -253,6 +277,8 @@ class Trainer:
         if nfa is not None:
             inputs = self.data.inputs_of(self.presentation.step(step))
             found["nfa/output_over_embedding_rms"] = nfa.relative_rms(inputs)
+        if self.unlabelled is not None:
+            found |= self.unlabelled.latest
         return found
 
     def accumulate(self, step: int, shown: Shown) -> tuple[float, int]:
@@ -274,6 +300,8 @@ class Trainer:
         for group in self.groups:
             group.set_trainable(step >= group.schedule.first_step)
         mine = self._backward(step, shown)
+        if self.unlabelled is not None and self.unlabelled.is_due(step, self.total_steps):
+            self.unlabelled.add_gradient(step, self._passes())
         for group in self.groups:
             if step >= group.schedule.first_step:
                 self.team.sum_gradients(group.parameters.values())
@@ -313,6 +341,22 @@ class Trainer:
             for listener in listeners:
                 listener(seen)
         return total
+
+    def _passes(self) -> Passes:
+        """How unlabelled events are scored: all under the open hypothesis."""
+
+        def score(inputs: ModelInputs) -> Floats:
+            size = self.plan.evaluation.batch_size
+            return score_events(self.classifier, self.encoder, inputs, batch_size=size)
+
+        def difference(inputs: ModelInputs) -> Tensor:
+            logits = forward_prompts(self.classifier, self.encoder.encode(inputs), inputs)
+            return logits[:, 1] - logits[:, 0]
+
+        def backward(scalar: Tensor) -> None:
+            self.scaler.scale(scalar).backward()  # type: ignore[no-untyped-call]
+
+        return Passes(score, difference, backward, self.plan.micro_batch, self.team)
 
     def _loss(self, shown: Shown, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, int]:
         """Returns the logits of some events, their loss, and their number of tokens."""

@@ -17,6 +17,49 @@ from hepllm.records import Events, EventsPerSecond, FileRecord, Record
 from hepllm.search.records import NoSearch, Submission, Unblinding
 
 
+class UnlabelledEvents(Record):
+    """The events without labels that a run has learnt from."""
+
+    dataset: Path
+    """Absolute path of their dataset."""
+    dataset_digest: str
+    """Digest of the dataset's contents (SHA-256)."""
+    n_events: Events
+    """Number of events."""
+
+
+class RoundRecord(Record):
+    """A round of self-training."""
+
+    number: int
+    """Number of the round; 0 is the training on labelled events alone."""
+    pseudo_labels: int
+    """Events that the round before has labelled."""
+    validation_auc: float
+    """AUC of the validation events, by which weights and rounds are chosen."""
+    test_auc: float
+    """AUC of the test split, by which nothing is chosen."""
+    gap: float
+    """How far the validation is above the test."""
+    gap_error: float
+    """Standard error of the gap, by bootstrap of the events."""
+
+
+class SelfTrainingRecord(FileRecord):
+    """The rounds of a self-training."""
+
+    dataset: Path
+    """Absolute path of the labelled dataset."""
+    rounds: tuple[RoundRecord, ...] = ()
+    """Finished rounds."""
+
+    @property
+    def best(self) -> int:
+        """Number of the round with the highest validation AUC, the first of equals; 0 before."""
+        best = max(self.rounds, key=lambda found: found.validation_auc, default=None)
+        return 0 if best is None else best.number
+
+
 class RunRecord(FileRecord):
     """What a run was trained on."""
 
@@ -34,6 +77,8 @@ class RunRecord(FileRecord):
     """Signals whose hypotheses the events were shown with; absent without hypotheses."""
     used_map: MapUse | None = None
     """Map and filter of the training events; absent without."""
+    unlabelled: UnlabelledEvents | None = None
+    """Events of ``train.unsupervised``; absent without."""
     starts: tuple[Call, ...] = ()
     """When and by which command the training was started and resumed, oldest first."""
 

@@ -16,6 +16,10 @@ RECORD, CONFIG = "run.json", "config.yaml"
 """Files that every run folder has."""
 
 
+ROUNDS = "self_training.json"
+"""File of a folder with rounds of self-training."""
+
+
 def require_run(folder: Path) -> None:
     """Checks that a folder is a run, in no time: commands do so before they import torch.
 

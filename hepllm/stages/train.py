@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from hepllm import __version__
 from hepllm.cartography.records import MapUse
 from hepllm.config import Config, changed_settings, dump_config, override_config
-from hepllm.data.dataset import Dataset, EventTable, overlap, read_dataset
+from hepllm.data.dataset import Dataset, overlap, read_dataset
 from hepllm.data.signal_truth import signal_truth
 from hepllm.errors import InputError, RunError
 from hepllm.files import real_path
@@ -44,8 +42,9 @@ from hepllm.model.devices import choose_device
 from hepllm.model.encoding import PromptEncoder
 from hepllm.model.scoring import score_events
 from hepllm.provenance import Call, this_call
-from hepllm.report.records import RunRecord
+from hepllm.report.records import RunRecord, UnlabelledEvents
 from hepllm.runs.folder import (
+    Run,
     count_classes,
     make_classifier,
     open_run,
@@ -57,16 +56,18 @@ from hepllm.runs.folder import (
     write_validation_scores,
 )
 from hepllm.runs.hypotheses import training_truth, with_hypotheses
-from hepllm.runs.places import link_latest, log_folder, refuse_reserved
+from hepllm.runs.places import link_latest, log_folder
+from hepllm.runs.pseudo_labels import AddEvents
+from hepllm.runs.training_checks import check_classes, check_features, check_output, check_particles
+from hepllm.runs.unlabelled import unlabelled_events
 from hepllm.runs.used_map import UsedMap, guide, read_used_map, use_map, uses_map
-from hepllm.schema import BACKGROUND, SIGNAL
 
 LOG = logging.getLogger(__name__)
 
 _FIXED = (
     *("seed", "preprocess.", "backbone.name", "backbone.quantization", "backbone.lora."),
     *("prompt.", "fusion.", "train.features", "train.lora_optimizer"),
-    *("train.hypothesis.enabled", "train.dynamics"),
+    *("train.hypothesis.enabled", "train.unsupervised.dataset", "train.dynamics"),
     *("train.map", "train.filter", "train.by_map."),
 )
 """Settings, or their beginnings, that a resumed training cannot change."""
@@ -86,7 +87,14 @@ class TrainedRun:
     seconds: float
 
 
-def train(dataset_folder: Path, output: Path, config: Config, *, overwrite: bool) -> TrainedRun:
+def train(
+    dataset_folder: Path,
+    output: Path,
+    config: Config,
+    *,
+    overwrite: bool,
+    add: AddEvents | None = None,
+) -> TrainedRun:
     """Trains a classifier from the start; under torchrun, together with the other processes.
 
     Args:
@@ -94,23 +102,26 @@ def train(dataset_folder: Path, output: Path, config: Config, *, overwrite: bool
         output: run folder to make.
         config: settings of the whole experiment.
         overwrite: replace an existing run.
+        add: adds the events of a round of self-training.
 
     Raises:
         InputError: if the dataset lacks a class, or the output exists.
         RunError: if the training fails.
     """
     config, output = config.with_layout(), real_path(output)
+    if config.train.self_training.rounds and add is None:
+        raise InputError("train.self_training.rounds needs 'hepllm train', which makes the rounds")
     with join(config.backbone.device) as team:
         with team.together():
             if team.is_first:
-                _check_output(output, overwrite)
+                check_output(output, overwrite)
             check_backbone(config.backbone)
             dataset = read_dataset(dataset_folder)
             dataset = dataset.with_variables(config.preprocess.variables())
             used = _used_map(dataset, config)
-            data = _load_data(dataset, config, used)
+            data, pool = _load_all(dataset, config, used, add)
         config = with_hypotheses(config, enabled=data.truth is not None)
-        record = _record(dataset_folder.resolve(), dataset.digest, data)
+        record = _record(dataset_folder.resolve(), dataset.digest, data, pool)
         record = record.model_copy(update={"used_map": None if used is None else used.use})
         _require_same(team, config, record, resume_from=None)
         made, memory = _prepare(config, record, data, team)
@@ -131,7 +142,11 @@ def train(dataset_folder: Path, output: Path, config: Config, *, overwrite: bool
 
 
 def resume(
-    output: Path, overrides: Sequence[str], *, dataset_folder: Path | None = None
+    output: Path,
+    overrides: Sequence[str],
+    *,
+    dataset_folder: Path | None = None,
+    add: AddEvents | None = None,
 ) -> TrainedRun:
     """Continues a training that was stopped, with as many processes as there are now.
 
@@ -139,6 +154,7 @@ def resume(
         output: run folder.
         overrides: settings to change from here on, like ``train.lr=1e-4``.
         dataset_folder: the run's own dataset, if it is named again.
+        add: adds the events of a round of self-training.
 
     Raises:
         InputError: if there is no such run, its dataset has changed or is not ``dataset_folder``,
@@ -146,6 +162,11 @@ def resume(
     """
     output = real_path(output)
     run = open_run(output)
+    if run.config.train.self_training.rounds and add is None:
+        raise InputError(
+            f"{output}: is a round of self-training; continue with: hepllm train --resume "
+            f"--output {output.parent}"
+        )
     if dataset_folder is not None and dataset_folder.resolve() != run.record.dataset.resolve():
         raise InputError(
             f"{output}: is trained on {run.record.dataset}, not on {dataset_folder}; "
@@ -166,9 +187,10 @@ def resume(
         with team.together():
             check_backbone(config.backbone)
             used = read_used_map(output) if uses_map(config.train) else None
-            data = _load_data(run.dataset(), config, used)
-        record = _record(run.record.dataset, run.record.dataset_digest, data, run.record.starts)
-        record = record.model_copy(update={"used_map": run.record.used_map})
+            data, pool = _load_all(run.dataset(), config, used, add, run)
+        earlier, starts = run.record, run.record.starts
+        record = _record(earlier.dataset, earlier.dataset_digest, data, pool, starts)
+        record = record.model_copy(update={"used_map": earlier.used_map})
         resume_from = newest_checkpoint(run.checkpoints)
         if resume_from is not None and "train.epochs" in changes:
             _refuse_fewer_steps(output, config, len(data.train), done=step_of(resume_from))
@@ -193,7 +215,11 @@ def _refuse_fewer_steps(output: Path, config: Config, n_events: int, *, done: in
 
 
 def _record(
-    dataset: Path, digest: str, data: TrainingData, earlier: tuple[Call, ...] = ()
+    dataset: Path,
+    digest: str,
+    data: TrainingData,
+    pool: UnlabelledEvents | None,
+    earlier: tuple[Call, ...] = (),
 ) -> RunRecord:
     return RunRecord(
         hepllm=__version__,
@@ -202,6 +228,7 @@ def _record(
         n_train=count_classes(data.train),
         n_validation=count_classes(data.validation),
         hypotheses=None if data.truth is None else TrainedRange.of(data.truth.signals),
+        unlabelled=pool,
         starts=(*earlier, this_call()),
     )
 
@@ -260,7 +287,8 @@ def _train(
 ) -> TrainedRun:
     started = time.perf_counter()
     if team.is_first:
-        write_used_events(output, record.dataset_digest, data.train, data.validation)
+        seen = [data.train, data.validation, *([data.unlabelled] if data.unlabelled else [])]
+        write_used_events(output, record.dataset_digest, *seen)
         memory.write(output)
     result = fit(
         *made,
@@ -316,7 +344,23 @@ def _used_map(dataset: Dataset, config: Config) -> UsedMap | None:
     return use_map(training_events(dataset, config.train, config.seed, ()), config.train)
 
 
-def _load_data(dataset: Dataset, config: Config, used: UsedMap | None) -> TrainingData:
+def _load_all(
+    dataset: Dataset,
+    config: Config,
+    used: UsedMap | None,
+    add: AddEvents | None,
+    resumed: Run | None = None,
+) -> tuple[TrainingData, UnlabelledEvents | None]:
+    """The events of a training, and the record of those without labels; None without them."""
+    data = _load_data(dataset, config, used)
+    pool = unlabelled_events(dataset, config, data.validation, resumed)
+    if pool is None:
+        return data, None
+    data = replace(data, unlabelled=pool.table)
+    return (data if add is None else add(data)), pool.record
+
+
+def _load_data(dataset: Dataset, config: Config, used: UsedMap | None = None) -> TrainingData:
     settings, seed, hypothesis = config.train, config.seed, None
     limit, constituents = settings.validation_events, config.fusion.constituents
     kept = None if used is None else used.kept_digests
@@ -344,78 +388,13 @@ def _load_data(dataset: Dataset, config: Config, used: UsedMap | None) -> Traini
             "set train.hypothesis.enabled=false"
         )
     if settings.loss.needs_both_classes:
-        _check_classes(dataset, "train", data.train, settings.balance)
-    _check_classes(dataset, "val", data.validation, settings.balance)
-    _check_features(dataset, data.train)
-    _check_particles(dataset, data.train)
+        check_classes(dataset, "train", data.train, settings.balance)
+    check_classes(dataset, "val", data.validation, settings.balance)
+    check_features(dataset, data.train)
+    check_particles(dataset, data.train)
     shared = overlap(data.train.event_digest, data.validation.event_digest)
     if shared:
         raise RunError(
             f"{dataset.folder}: {shared} events are in both the training and validation split"
         )
     return data
-
-
-def _check_classes(dataset: Dataset, split: str, table: EventTable, balance: str) -> None:
-    """Refuses events that are not of both classes, or have no positive sum of weights in one."""
-    held, chosen = dataset.manifest.counts[split], count_classes(table)
-    if missing := [name for name in chosen if not held[name]]:
-        raise InputError(
-            f"{dataset.folder}: no {' and no '.join(missing)} events in its {split} split, which "
-            f"has {', '.join(f'{number} {name}' for name, number in held.items())}; training needs "
-            "both classes: preprocess more events, with labels or a master key (--masterkey)"
-        )
-    for name, label in (("signal", SIGNAL), ("background", BACKGROUND)):
-        if not chosen[name]:
-            raise InputError(
-                f"{dataset.folder}: train.balance={balance} leaves none of the {held[name]} {name} "
-                f"events in its {split} split; give train.balance=natural"
-            )
-        total = float(table.weight[table.label == label].sum())
-        if total <= 0:
-            raise InputError(
-                f"{dataset.folder}: the weights of the {chosen[name]} {name} events in its {split} "
-                f"split sum to {total:g}, expected more than 0; correct them, or preprocess the "
-                "files with --set preprocess.weight=none"
-            )
-
-
-def _check_features(dataset: Dataset, table: EventTable) -> None:
-    """Warns of features that no training event has; refuses to train on no others."""
-    is_missing = [bool(np.isnan(column).all()) for column in table.features.T]
-    names = [name for name, missing in zip(table.names, is_missing, strict=True) if missing]
-    if len(names) == len(table.names):
-        raise InputError(
-            f"{dataset.folder}: all of the features {', '.join(names)} are missing in every "
-            "training event; choose others with train.features"
-        )
-    if names:
-        LOG.warning("missing in every training event, so not useful: %s", ", ".join(names))
-
-
-def _check_particles(dataset: Dataset, table: EventTable) -> None:
-    """Refuses to train on particles that no event has, as in a dataset of a feature table."""
-    if table.particles is not None and np.isnan(table.particles[:, :, 1:]).all():
-        raise InputError(
-            f"{dataset.folder}: made from features, so no event has particles; preprocess files "
-            "with particles, or set fusion.inputs=numbers"
-        )
-
-
-def _check_output(output: Path, overwrite: bool) -> None:
-    """Raises InputError, before the model is loaded, if the output cannot become a run."""
-    refuse_reserved(output)
-    above = next(parent for parent in output.absolute().parents if parent.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        raise InputError(
-            f"{output}: {above} is not a folder that can be written to; choose another --output"
-        )
-    if output.exists() and not output.is_dir():
-        raise InputError(f"{output}: exists and is not a folder")
-    if output.is_dir() and any(output.iterdir()):
-        if not overwrite:
-            raise InputError(
-                f"{output}: exists; continue with --resume, or replace it with --overwrite"
-            )
-        if not (output / "run.json").is_file():
-            raise InputError(f"{output}: contains no run but other files; choose another --output")

@@ -388,10 +388,8 @@ def test_processes_on_different_cards_must_have_one_precision(
 def test_one_class_is_enough_where_the_objective_says_so(
     folder: Path, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def background(
-        dataset: Dataset, train: TrainConfig, seed: int, *, particles: int = 0
-    ) -> EventTable:
-        table = training_events(dataset, train, seed, particles=particles)
+    def background(dataset: Dataset, train: TrainConfig, seed: int, **options: Any) -> EventTable:
+        table = training_events(dataset, train, seed, **options)
         return table.take(table.label == BACKGROUND)
 
     monkeypatch.setattr("hepllm.stages.train.training_events", background)

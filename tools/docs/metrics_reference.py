@@ -18,7 +18,7 @@ from hepllm.evaluation.curves import CurvesRecord
 from hepllm.evaluation.seeds import SpreadRecord
 from hepllm.labelling.records import LabellingRecord
 from hepllm.records import FileRecord, Quantity, Record, is_by_efficiency, quantity_of
-from hepllm.report.records import LabelledMetrics, RunRecord, UnlabelledMetrics
+from hepllm.report.records import LabelledMetrics, RunRecord, SelfTrainingRecord, UnlabelledMetrics
 from hepllm.search.plane_records import PlaneScan
 from hepllm.search.records import Submission, Unblinding
 from hepllm.weak.mixture_records import MixtureScan
@@ -40,6 +40,7 @@ FILES: Mapping[str, type[FileRecord]] = {
     "map.json": MapRecord,
     "epoch-001.json": EpochRecord,
     "the record beside a table of labels": LabellingRecord,
+    "self_training.json": SelfTrainingRecord,
 }
 
 _INTRODUCTION = """\
@@ -53,7 +54,8 @@ several runs, `submission.json` for a search and `unblinding.json` for its key; 
 writes `run.json`, `hepllm map` `map.json` and a file for each epoch, `hepllm label` a record beside
 its table. Each holds `schema_version`, which is larger where a key has changed its meaning; a later
 version of hepllm may add keys. A number that does not exist is null. `X` in a key stands for a
-signal efficiency, 0.1, 0.3 or 0.5. A type that is a link is described there."""
+signal efficiency, 0.1, 0.3 or 0.5. A type that is a link is described there. Rounds of
+training write `self_training.json`."""
 
 _WORDS: Mapping[Any, str] = {
     bool: "true or false",

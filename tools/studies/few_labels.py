@@ -1,0 +1,334 @@
+"""Measures what classifiers learn from few labels and many events without.
+
+    hepllm simulate ...; hepllm preprocess ...     # or any labelled datasets
+    python tools/studies/few_labels.py DATASET... --output build/few-labels [--other DATASET...]
+
+The datasets together have events of both classes in all splits. For each number of labels (half of
+them signal) and each seed, classifiers are trained on the same events and tested on the test split:
+boosting, MLP, the adapter of hepllm with a linear layer in place of the language model (supervised,
+with the risk of unlabelled events, and self-trained). The unlabelled events have 10 % signal.
+``--other`` names datasets of another detector or simulation: unlabelled events from there, and
+tests there. Results are appended to results.jsonl, from which a call that is repeated goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from hepllm.arrays import Floats
+from hepllm.baselines.boosting import Boosting, fit_boosting
+from hepllm.baselines.mlp import fit_network
+from hepllm.baselines.scorer import TrainingSample
+from hepllm.config import Config, SelfTrainingConfig, load_config
+from hepllm.data.dataset import EventTable, concatenate, read_dataset
+from hepllm.errors import InputError
+from hepllm.evaluation.calibration import expit, fit_calibration
+from hepllm.evaluation.scores import scored_events
+from hepllm.learning.adapter_alone import AdapterAlone, fit_alone
+from hepllm.learning.inputs import model_inputs
+from hepllm.learning.plan import TrainingPlan
+from hepllm.learning.pseudo_labels import choose_pseudo_labels, with_noise
+from hepllm.learning.steps import Trainer, TrainingData
+from hepllm.learning.unsupervised_risk import (
+    Kind,
+    NoMixtureError,
+    estimate,
+    labelled_hinge_risk,
+)
+from hepllm.runs.folder import make_classifier
+from hepllm.schema import BACKGROUND, SIGNAL
+
+PRIOR, POOL, STEPS = 0.1, 20_000, 300
+LABELS = (8, 32, 128, 512, 2048)
+WEIGHTS = (0.1, 10.0, 100.0, 500.0)
+"""Weights beside 1 of the unlabelled term."""
+
+FEW = 32
+"""Labels with which weights and priors are compared."""
+
+RISKS = ("mixture", "split", "posterior")
+METHODS = ("supervised", *RISKS, "self-confident", "self-middle", "boosting", "mlp")
+SHIFTED_LABELS = (128, 2048)
+SHIFTED_METHODS = ("supervised", *RISKS, "self-confident", "boosting")
+FEWEST_OF_PROJECT = 40
+"""Labels from which the project's boosting and MLP train, which refuse 20 of a class."""
+
+
+@dataclass(frozen=True, eq=False)
+class Events:
+    """Events of one simulation: to train on, and to test on."""
+
+    train: EventTable
+    test: EventTable
+
+    @classmethod
+    def read(cls, folders: Sequence[Path], names: tuple[str, ...]) -> Events:
+        """Reads labelled datasets."""
+        return cls(
+            *(
+                concatenate([read_dataset(one).load(names, split) for one in folders])
+                for split in ("train", "test")
+            )
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """Events of one number of labels and one seed: labelled, for calibration, and the pool."""
+
+    labelled: EventTable
+    validation: EventTable
+    pool: EventTable
+    test: EventTable
+
+
+def draw(events: Events, other: Events | None, n_labels: int, seed: int) -> Draw:
+    """Draws disjoint events; those without labels and of the test are of ``other``, if given."""
+    random = np.random.default_rng([seed, 11])
+    classes = [random.permutation(np.flatnonzero(events.train.label == one)) for one in (0, 1)]
+    half, parts = n_labels // 2, []
+    for start in (0, half):
+        rows = np.concatenate([rows[start : start + half] for rows in classes])
+        parts.append(events.train.take(random.permutation(rows)))
+    where = events if other is None else other
+    first = n_labels if other is None else 0
+    left = [np.flatnonzero(where.train.label == one) for one in (BACKGROUND, SIGNAL)]
+    left = (
+        [rows[first:] for rows in classes]
+        if other is None
+        else [random.permutation(rows) for rows in left]
+    )
+    n_pool = int(min(POOL, len(left[SIGNAL]) / PRIOR))
+    sizes = (round((1 - PRIOR) * n_pool), round(PRIOR * n_pool))
+    rows = np.concatenate([part[:size] for part, size in zip(left, sizes, strict=True)])
+    return Draw(*parts, where.train.take(random.permutation(rows)), where.test)
+
+
+def area(score: Floats, table: EventTable) -> float:
+    """AUC of the test."""
+    return float(roc_auc_score(table.label, score))
+
+
+def background_at_half(score: Floats, table: EventTable) -> float:
+    """Share of background that is kept with half of the signal; ties are interpolated."""
+    eps_b, eps_s, _ = roc_curve(table.label == SIGNAL, score, drop_intermediate=False)
+    return float(np.interp(0.5, eps_s, eps_b))
+
+
+def sample_of(table: EventTable, seed: int) -> TrainingSample:
+    """The labelled events as baselines take them."""
+    return TrainingSample(table.features, table.names, table.label, seed=seed)
+
+
+def boosted(given: Draw, seed: int) -> Floats:
+    """Scores of the test by boosting; with few labels the same trees without early stopping."""
+    if len(given.labelled) >= FEWEST_OF_PROJECT:
+        return fit_boosting(sample_of(given.labelled, seed)).score(given.test.features)
+    trees = HistGradientBoostingClassifier(
+        learning_rate=0.05,
+        max_iter=100,
+        max_leaf_nodes=15,
+        min_samples_leaf=2,
+        l2_regularization=1.0,
+        early_stopping=False,
+        random_state=seed,
+    )
+    columns = np.flatnonzero(~np.isnan(given.labelled.features).all(axis=0))
+    trees.fit(given.labelled.features[:, columns], given.labelled.label)
+    return Boosting(trees, columns).score(given.test.features)
+
+
+def network(given: Draw, seed: int) -> Floats:
+    """Scores of the test by the MLP."""
+    return fit_network(sample_of(given.labelled, seed)).score(given.test.features)
+
+
+def adapter(
+    given: Draw,
+    seed: int,
+    *settings: str,
+    train: EventTable | None = None,
+    targets: Floats | None = None,
+) -> AdapterAlone:
+    """Trains the adapter alone; its scales are always those of the unlabelled events."""
+    train = given.labelled if train is None else train
+    epochs = STEPS / (len(train) // min(128, len(train)))
+    config = load_config(
+        None,
+        [
+            f"seed={seed}",
+            "backbone.name=tiny-random",
+            "backbone.device=cpu",
+            f"train.nfa_alone.epochs={epochs}",
+            *settings,
+        ],
+    )
+    data = TrainingData(train, given.validation, soft_targets=targets, unlabelled=given.pool)
+    trainer = Trainer.fresh(*make_classifier(config), data, TrainingPlan.of(config))
+    nfa = trainer.classifier.nfa
+    if nfa is None:
+        raise RuntimeError("the default configuration has an adapter")
+    nfa.fit(model_inputs(given.pool))
+    return fit_alone(nfa, trainer)
+
+
+def with_risk(
+    given: Draw, seed: int, kind: Kind, weight: float = 1.0, prior: float = PRIOR
+) -> AdapterAlone:
+    """The adapter with a term on the unlabelled events."""
+    return adapter(
+        given,
+        seed,
+        f"train.unsupervised.weight={weight}",
+        f"train.unsupervised.prior={prior}",
+        f"train.unsupervised.kind={kind}",
+    )
+
+
+def self_trained(
+    given: Draw, seed: int, config: SelfTrainingConfig, first: AdapterAlone
+) -> AdapterAlone:
+    """Rounds of self-training from a supervised adapter, calibrated on as many other labels."""
+    model = first
+    for number in range(config.rounds):
+        score = model.score(model_inputs(given.pool))
+        held = scored_events(model.score(model_inputs(given.validation)), given.validation.label)
+        try:
+            target = fit_calibration(held, "temperature", 0.5).probabilities(score)
+        except InputError:  # so few labels are in the wrong order
+            target = expit(score)
+        half = len(given.labelled) / 2
+        chosen = choose_pseudo_labels(score, target, (half, half), PRIOR, config)
+        extra = given.pool.take(chosen.events)
+        extra = replace(
+            extra,
+            label=chosen.is_signal.astype(np.int8),
+            weight=chosen.weight,
+            features=with_noise(extra.features, chosen.is_signal, config.noise, seed, number),
+        )
+        both = concatenate([given.labelled, extra])
+        targets = np.concatenate([given.labelled.label.astype(np.float64), chosen.target])
+        model = adapter(given, seed + 100 * (number + 1), train=both, targets=targets)
+    return model
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training to be done.
+
+    Attributes:
+        part: which question it belongs to.
+        method: name of the classifier.
+        n_labels: labelled events.
+        seed: seed.
+        weight: weight of the unlabelled term.
+        prior: stated share of signal.
+        shifted: whether the unlabelled events and the test are of the other simulation.
+    """
+
+    part: str
+    method: str
+    n_labels: int
+    seed: int
+    weight: float = 1.0
+    prior: float = PRIOR
+    shifted: bool = False
+
+    def run(self, given: Draw) -> dict[str, float]:
+        """Trains, and returns what the test says."""
+        if self.method in ("boosting", "mlp"):
+            score = (boosted if self.method == "boosting" else network)(given, self.seed)
+            return found_on(score, given)
+        if self.method == "supervised":
+            model = adapter(given, self.seed)
+        elif self.method in ("mixture", "split", "posterior"):
+            kind: Kind = self.method  # type: ignore[assignment]
+            model = with_risk(given, self.seed, kind, self.weight, self.prior)
+        else:
+            band = self.method.removeprefix("self-")
+            config = SelfTrainingConfig(rounds=2, band=band)  # type: ignore[arg-type]
+            model = self_trained(given, self.seed, config, adapter(given, self.seed))
+        found = found_on(model.score(model_inputs(given.test)), given)
+        return found | risks_on(model.score(model_inputs(given.pool)), given.pool)
+
+
+def found_on(score: Floats, given: Draw) -> dict[str, float]:
+    """AUC, and the background that is kept with half of the signal."""
+    return {"auc": area(score, given.test), "eps_b": background_at_half(score, given.test)}
+
+
+def risks_on(score: Floats, pool: EventTable) -> dict[str, float]:
+    """The labelled risk of the pool at the odds of the prior, and those without labels over it."""
+    shifted = score + np.log(PRIOR / (1 - PRIOR))
+    expected = labelled_hinge_risk(shifted, pool.label == SIGNAL, PRIOR)
+    found = {"risk": expected, "called": float((shifted > 0).mean())}
+    for kind in ("mixture", "split"):
+        try:
+            found[f"risk_{kind}"] = estimate(shifted, PRIOR, kind).value / expected  # type: ignore[arg-type]
+        except NoMixtureError:
+            continue
+    return found
+
+
+def jobs(seeds: int, has_other: bool) -> Iterator[Job]:
+    """All trainings, those of one seed after another."""
+    for seed in range(1, seeds + 1):
+        yield from jobs_of(seed)
+        if has_other:
+            for n_labels, method in itertools.product(SHIFTED_LABELS, SHIFTED_METHODS):
+                yield Job("shift", method, n_labels, seed, shifted=True)
+
+
+def jobs_of(seed: int) -> Iterator[Job]:
+    """The trainings of one seed on one simulation."""
+    for n_labels, method in itertools.product(LABELS, METHODS):
+        if method != "mlp" or n_labels >= FEWEST_OF_PROJECT:
+            yield Job("labels", method, n_labels, seed)
+    for method in RISKS:
+        for prior in (PRIOR / 2, 2 * PRIOR):
+            yield Job("prior", method, FEW, seed, prior=prior)
+        for weight in WEIGHTS:
+            yield Job("weight", method, FEW, seed, weight=weight)
+
+
+def main() -> None:
+    """Trains what is missing, and prints tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("datasets", nargs="+", type=Path)
+    parser.add_argument("--other", nargs="*", type=Path, default=[])
+    parser.add_argument("--output", type=Path, default=Path("build/few-labels"))
+    parser.add_argument("--seeds", type=int, default=5)
+    given = parser.parse_args()
+    logging.getLogger("hepllm").setLevel(logging.ERROR)
+    given.output.mkdir(parents=True, exist_ok=True)
+    results = given.output / "results.jsonl"
+    done = (
+        [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    )
+    names = Config().train.feature_names()
+    here = Events.read(given.datasets, names)
+    there = Events.read(given.other, names) if given.other else None
+    for job in jobs(given.seeds, there is not None):
+        if any(one["job"] == vars(job) for one in done):
+            continue
+        started = time.process_time()
+        found = job.run(draw(here, there if job.shifted else None, job.n_labels, job.seed))
+        seconds = time.process_time() - started
+        with results.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"job": vars(job), "seconds": round(seconds, 2), **found}) + "\n")
+        print(job, {name: round(value, 4) for name, value in found.items()}, flush=True)
+
+
+if __name__ == "__main__":
+    main()
