@@ -31,9 +31,11 @@ from sklearn.utils.estimator_checks import check_estimator
 
 import hepllm
 from hepllm import EventClassifier
+from hepllm.config import Config
 from hepllm.data.dataset import EventTable, read_dataset
 from hepllm.errors import ConfigError, InputError
 from hepllm.model.prompts import render
+from hepllm.stages.train import train
 
 SETTINGS = ("train.threads=1", "train.epochs=2", "evaluation.calibration=none")
 
@@ -148,6 +150,45 @@ def test_a_file_has_the_scores_of_its_rows(
     made = classifier.score_file(folder / "rnd.h5", tmp_path / "scores.parquet")
     found = pq.read_table(made.path)["score"].to_numpy()
     np.testing.assert_allclose(found, classifier.score(events.features), atol=1e-3)
+
+
+_SCRIPT = """
+from hepllm import EventClassifier
+print(__name__)
+classifier = EventClassifier.load({run!r})
+settings = classifier._config.preprocess
+assert settings.executor == "processes", settings.executor
+print(classifier.score_file({events!r}, "s.parquet").n_events)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_file", [True, False])
+def test_a_plain_script_scores_a_file_with_workers(
+    is_file: bool, tmp_path: Path, tiny_data: Path, tiny_config: Callable[..., Config]
+) -> None:
+    """Neither the script nor its standard input is run again by the processes that cluster."""
+    config = tiny_config("preprocess.workers=2", "preprocess.chunk_size=20")
+    assert config.preprocess.executor == "processes"
+    train(tiny_data / "data" / "rnd", tmp_path / "run", config, overwrite=False)
+    script = tmp_path / "script.py"
+    script.write_text(_SCRIPT.format(run="run", events=str(tiny_data / "rnd.h5")))
+    with script.open() as stream:
+        done = subprocess.run(
+            [sys.executable, *(["script.py"] if is_file else ["-"])],
+            stdin=stream,
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(NOTEBOOK.parents[2])},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
+        )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["__main__", "200"]
+    assert "Traceback" not in done.stderr
+    assert len(pq.read_table(tmp_path / "s.parquet")) == 200
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "s.parquet", "script.py"]
 
 
 @pytest.mark.parametrize(
