@@ -21,7 +21,13 @@ from hepllm.config.files import (
     override_config,
     settings_by_path,
 )
-from hepllm.config.labelling import CoherenceConfig, LabelConfig, LabelMethod, ServerConfig
+from hepllm.config.labelling import (
+    CoherenceConfig,
+    LabelConfig,
+    LabelMethod,
+    ServerConfig,
+    SoftLabelConfig,
+)
 from hepllm.config.learning import (
     BackboneConfig,
     FusionConfig,
@@ -74,6 +80,7 @@ __all__ = [
     "SignalConfig",
     "SimulateConfig",
     "SoftDropConfig",
+    "SoftLabelConfig",
     "SplitConfig",
     "TableRule",
     "TrainConfig",

@@ -16,7 +16,7 @@ from hepllm.config.section import (
     setting,
 )
 
-LabelMethod = Literal["icm", "zero-shot", "few-shot", "iterated", "k-means"]
+LabelMethod = Literal["icm", "soft", "zero-shot", "few-shot", "iterated", "k-means"]
 """Ways to label events; see docs/explanation/labelling.md."""
 
 _Half = Annotated[float, Field(gt=0.5, le=1)]
@@ -59,6 +59,50 @@ class CoherenceConfig(Section):
         0.99, "Temperature falls as 1 / (1 + cooling log(step)) from the first step"
     )
     sweeps: Count = setting(4, "Most passes over the events; the search ends when one is idle")
+
+
+class SoftLabelConfig(Section):
+    """Soft labels by gradients, from predictions that are made once (method soft)."""
+
+    tuples: Count = setting(20, "Predictions of an event after contexts, on average")
+    per_context: Annotated[int, Field(ge=2)] = setting(
+        16, "Targets after one context, which share its encoding"
+    )
+    rounds: Count = setting(
+        2, "Parts in which they are made; from the second on more of them for uncertain events"
+    )
+    mutual: NonNegative = setting(1.0, "Weight of predictions after contexts that agree")
+    ranking: NonNegative = setting(0.5, "Weight of the order of targets after one context")
+    prior: NonNegative = setting(0.5, "Weight of the calibrated prediction without a context")
+    direct: NonNegative = setting(0.5, "Weight of the mean prediction after all contexts")
+    entropy: NonNegative = setting(0.1, "Weight of the labels' entropy, which makes them decide")
+    learn_weights: bool = setting(
+        False, "Learn the weights of the terms, each within a factor of 4 of its setting"
+    )
+    sharpness: Positive = setting(
+        4.0, "How much better a context counts whose labels agree with the soft labels"
+    )
+    share: Probability = setting(
+        0.5, "Mean probability of signal; without it one label for all is a solution"
+    )
+    pairs: Count = setting(20_000, "Pairs of targets whose order is compared")
+    held_out: Annotated[float, Field(gt=0, lt=0.9)] = setting(
+        0.1, "Share of the predictions whose likelihood stops the optimisation"
+    )
+    optimizer: Literal["adamw", "lbfgs"] = setting("adamw", "Optimiser of the soft labels")
+    lr: Positive = setting(0.1, "Learning rate of adamw")
+    epochs: Count = setting(300, "Most epochs; each uses all predictions")
+    patience: Count = setting(20, "Epochs without a better held-out likelihood before it ends")
+    landmarks: str | None = setting(
+        None,
+        "Table of a few known labels (event_digest, label), to calibrate the prior; null: none",
+    )
+
+    @model_validator(mode="after")
+    def _has_a_term(self) -> Self:
+        if not any((self.mutual, self.ranking, self.prior, self.direct)):
+            raise ValueError("at least one weight of mutual, ranking, prior, direct must be > 0")
+        return self
 
 
 class LabelConfig(Section):
@@ -106,6 +150,7 @@ class LabelConfig(Section):
     )
     rounds: Count = setting(5, "Method iterated: most rounds")
     coherence: CoherenceConfig = CoherenceConfig()
+    soft: SoftLabelConfig = SoftLabelConfig()
 
     _expand_features = field_validator("features")(chosen_features)
 

@@ -14,6 +14,7 @@ from hepllm.labelling.coherence import CoherenceSearch, inconsistencies
 from hepllm.labelling.peers import cut, few_shot, iterated, k_means, mean_by_event, zero_shot
 from hepllm.labelling.pool import Pool
 from hepllm.labelling.predictions import BudgetSpentError, Contexts, Predictions
+from hepllm.labelling.soft_method import soft_labels
 from hepllm.schema import UNKNOWN
 
 
@@ -27,6 +28,7 @@ class EventLabels:
         mean_log_probability: of the labels after their contexts; None without contexts.
         inconsistencies: pairs of views of one event with different labels.
         details: further numbers of the method.
+        start_log_odds: shape (N,), what the method began with; None where it began with nothing.
     """
 
     labels: Labels
@@ -34,6 +36,7 @@ class EventLabels:
     mean_log_probability: float | None = None
     inconsistencies: int | None = None
     details: Mapping[str, float] = field(default_factory=dict)
+    start_log_odds: Floats | None = None
 
     @property
     def soft(self) -> Floats:
@@ -84,6 +87,25 @@ def _icm(pool: Pool, predictions: Predictions, config: LabelConfig, seed: int) -
     )
 
 
+def _soft(pool: Pool, predictions: Predictions, config: LabelConfig, seed: int) -> EventLabels:
+    found = soft_labels(predictions, pool.event, pool.landmarks, config, seed)
+    details: dict[str, float] = {}
+    for name, one in {"all terms": found.together, **found.alone}.items():
+        details |= {
+            f"{name}: held-out log-likelihood": one.held_out,
+            f"{name}: held-out log-likelihood at the start": one.start_held_out,
+            f"{name}: epochs": float(one.epochs),
+            f"{name}: agreement with all terms": float(
+                np.mean((one.logits > 0) == (found.together.logits > 0))
+            ),
+        }
+    together = found.together
+    details |= {f"{name} at the end": value for name, value in together.terms.items()}
+    details |= {f"weight of {name}": value for name, value in together.weights.items()}
+    odds = together.logits
+    return EventLabels(cut(odds, None), odds, details=details, start_log_odds=found.start)
+
+
 def _zero_shot(pool: Pool, predictions: Predictions, config: LabelConfig, seed: int) -> EventLabels:
     del seed
     return _from_odds(pool, zero_shot(predictions, len(pool.event)), config)
@@ -116,6 +138,7 @@ def _from_odds(pool: Pool, odds: Floats, config: LabelConfig) -> EventLabels:
 _Method = Callable[[Pool, Predictions, LabelConfig, int], EventLabels]
 _METHODS: Mapping[LabelMethod, _Method] = {
     "icm": _icm,
+    "soft": _soft,
     "zero-shot": _zero_shot,
     "few-shot": _few_shot,
     "iterated": _iterated,

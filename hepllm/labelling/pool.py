@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hepllm.arrays import Digests, Ints
+from hepllm.arrays import Digests, Ints, Labels
 from hepllm.data.dataset import Dataset, EventTable
 from hepllm.data.notes import find_events
 from hepllm.errors import InputError
 from hepllm.labelling.views import complete, distinct_views, view_of
 from hepllm.model.inputs import ModelInputs
+from hepllm.schema import UNKNOWN
 
 LOG = logging.getLogger(__name__)
 
@@ -27,12 +28,14 @@ class Pool:
         names: the features of ``inputs.numbers``.
         inputs: the M items.
         event: shape (M,), event of each item.
+        landmarks: shape (N,), labels that the user knows, -1 elsewhere; for method soft.
     """
 
     table: EventTable
     names: tuple[str, ...]
     inputs: ModelInputs
     event: Ints
+    landmarks: Labels
 
     @property
     def n_views(self) -> int:
@@ -77,7 +80,13 @@ def draw_events(
     return table.take(np.sort(chosen))
 
 
-def make_pool(table: EventTable, inputs: ModelInputs, most_views: int, seed: int) -> Pool:
+def make_pool(
+    table: EventTable,
+    inputs: ModelInputs,
+    most_views: int,
+    seed: int,
+    landmarks: Labels | None = None,
+) -> Pool:
     """Adds to events the views in which what a model reads of them differs.
 
     Args:
@@ -85,7 +94,10 @@ def make_pool(table: EventTable, inputs: ModelInputs, most_views: int, seed: int
         inputs: what the model reads of them; the features are those of the table.
         most_views: most views of an event, itself included.
         seed: seed of the angles of rotated views.
+        landmarks: shape (N,), known labels, -1 elsewhere; None for none.
     """
+    if landmarks is None:
+        landmarks = np.full(len(table), UNKNOWN, dtype=np.int8)
     views = [0]
     if most_views > 1 and complete(table.names):
         views = distinct_views(inputs, table.names, most_views, seed)
@@ -102,4 +114,4 @@ def make_pool(table: EventTable, inputs: ModelInputs, most_views: int, seed: int
     # From all events of one view after another to all views of one event after another.
     order = np.arange(len(views) * n_events).reshape(len(views), n_events).T.ravel()
     items = ModelInputs.concatenate(seen).take(order)
-    return Pool(table, table.names, items, np.repeat(np.arange(n_events), len(views)))
+    return Pool(table, table.names, items, np.repeat(np.arange(n_events), len(views)), landmarks)

@@ -81,6 +81,10 @@ class Predictions:
         """Predictions that are left."""
         return self.budget - self.n_used
 
+    def answers(self) -> dict[Key, float]:
+        """All predictions that were used so far."""
+        return dict(self._used)
+
     def __call__(self, requests: Sequence[Request]) -> list[Floats]:
         """Returns the log-odds of the targets of each request.
 

@@ -70,6 +70,8 @@ class LabellingRecord(FileRecord):
     """Pairs of views of one event with different labels."""
     details: Mapping[str, float] = {}
     """Further numbers of the method, by name."""
+    start_truth: Truth | None = None
+    """Agreement of what the method began with, as for ``truth``; absent where there is nothing."""
     truth: Truth | None = None
     """Agreement with true labels, where the dataset has them; never used to find labels."""
 

@@ -20,7 +20,7 @@ from hepllm import __version__
 from hepllm.arrays import Labels
 from hepllm.config import Config, LabelConfig
 from hepllm.data.dataset import Dataset, EventTable, read_dataset
-from hepllm.data.notes import NotesRecord, find_events, write_notes
+from hepllm.data.notes import NotesRecord, find_events, read_notes, write_notes
 from hepllm.data.work_folder import work_folder
 from hepllm.errors import InputError
 from hepllm.executor import resolve_threads
@@ -30,7 +30,7 @@ from hepllm.labelling.kept import kept_predictions
 from hepllm.labelling.methods import EventLabels, label_pool
 from hepllm.labelling.pool import Pool, draw_events, make_pool
 from hepllm.labelling.predictions import Key, LabelModel, Predictions
-from hepllm.labelling.records import LabellingRecord, compare_with_truth, is_collapsed
+from hepllm.labelling.records import LabellingRecord, Truth, compare_with_truth, is_collapsed
 from hepllm.labelling.wording import Wording, printed_features, write_items
 from hepllm.learning.inputs import model_inputs
 from hepllm.logs import progress_bar
@@ -75,6 +75,9 @@ class LabelReport:
             )
         if record.collapsed:
             lines.append("COLLAPSED: nearly all events have one label, which says nothing")
+        if record.start_truth is not None:
+            before = record.start_truth.accuracy.value
+            lines.append(f"accuracy of what it began with {before:.3f}")
         if record.truth is not None:
             truth, found = record.truth, record.truth.accuracy
             area = "" if truth.auc is None else f", AUC of soft labels {truth.auc:.3f}"
@@ -178,7 +181,13 @@ def _text_pool(dataset: Dataset, config: Config, hypothesis: Hypothesis) -> tupl
     settings = config.label
     names = printed_features(settings)
     table = draw_events(dataset, names, settings.pool, config.seed, split=settings.split)
-    pool = make_pool(table, model_inputs(table, names), settings.views, config.seed)
+    pool = make_pool(
+        table,
+        model_inputs(table, names),
+        settings.views,
+        config.seed,
+        _landmarks(config, table),
+    )
     return pool, write_items(pool.inputs.numbers, names, settings, hypothesis)
 
 
@@ -230,7 +239,7 @@ def _open_run(dataset: Dataset, config: Config, hypothesis: Hypothesis, folder: 
     inputs = model_inputs(table, names)
     if hypothesis is not OPEN:
         inputs = replace(inputs, hypothesis=fill(hypothesis, len(table)))
-    pool = make_pool(table, inputs, settings.views, config.seed)
+    pool = make_pool(table, inputs, settings.views, config.seed, _landmarks(config, table))
     scored = RunModel(run, None)
     classifier, encoder = scored.loaded
     model = run_model(
@@ -287,6 +296,7 @@ def _describe(
     predictions, found = made
     labels, settings = found.labels, config.label
     truth = _true_labels(dataset, source.pool.table, settings.split)
+    truth = np.where(source.pool.landmarks == UNKNOWN, truth, UNKNOWN)  # those were given
     return LabellingRecord(
         hepllm=__version__,
         method=settings.method,
@@ -308,8 +318,41 @@ def _describe(
         mean_log_probability=found.mean_log_probability,
         inconsistencies=found.inconsistencies,
         details=dict(found.details),
+        start_truth=_compare_start(found, truth, config.evaluation.confidence),
         truth=compare_with_truth(labels, found.soft, truth, config.evaluation.confidence),
     )
+
+
+def _compare_start(found: EventLabels, truth: Labels, confidence: float) -> Truth | None:
+    odds = found.start_log_odds
+    if odds is None:
+        return None
+    return compare_with_truth((odds > 0).astype(np.int8), odds, truth, confidence)
+
+
+def _landmarks(config: Config, table: EventTable) -> Labels:
+    """Labels of the user's few landmarks among the events; -1 elsewhere.
+
+    Raises:
+        InputError: the table cannot be read, has other labels, or no event of the pool.
+    """
+    unknown = np.full(len(table), UNKNOWN, dtype=np.int8)
+    file = config.label.soft.landmarks
+    if file is None or config.label.method != "soft":
+        return unknown
+    notes = read_notes(Path(file), "name a table with the columns event_digest and label")
+    given = notes.column("label")
+    if not np.isin(given, (BACKGROUND, SIGNAL, UNKNOWN)).all():
+        raise InputError(f"{file}: labels must be {SIGNAL}, {BACKGROUND}, or {UNKNOWN} for none")
+    rows = find_events(table.event_digest, notes.event_digest)
+    found = unknown
+    found[rows >= 0] = given[rows[rows >= 0]]
+    if (found == UNKNOWN).all():
+        raise InputError(
+            f"{file}: has no label of the {len(table)} events of the pool; raise label.pool, or "
+            "set label.soft.landmarks=null"
+        )
+    return found
 
 
 def _true_labels(dataset: Dataset, table: EventTable, split: str | None) -> Labels:

@@ -12,7 +12,7 @@ import pytest
 
 from hepllm.config import Config, load_config
 from hepllm.data.dataset import read_dataset
-from hepllm.data.notes import read_notes
+from hepllm.data.notes import NotesRecord, read_notes, write_notes
 from hepllm.errors import InputError
 from hepllm.labelling.predictions import Predictions
 from hepllm.labelling.records import LabellingRecord
@@ -105,7 +105,7 @@ def test_predictions_of_other_prompts_are_refused(
     assert json.loads((tmp_path / "labels.json").read_text())["method"] == "icm"
 
 
-@pytest.mark.parametrize("method", ["zero-shot", "few-shot", "iterated", "k-means"])
+@pytest.mark.parametrize("method", ["zero-shot", "few-shot", "iterated", "k-means", "soft"])
 def test_simpler_methods_keep_to_the_budget(
     tiny_data: Path, config: Config, tmp_path: Path, method: str
 ) -> None:
@@ -169,3 +169,28 @@ def test_smollm2_labels_real_prompts_alike_in_serial(
         made.append(labels(output)["log_odds"])
     np.testing.assert_allclose(made[0], made[1], atol=2e-3)
     assert np.abs(made[0]).max() > 0.01
+
+
+def test_landmarks_calibrate_and_are_left_out_of_the_accuracy(
+    tiny_data: Path, config: Config, tmp_path: Path
+) -> None:
+    dataset = tiny_data / "data" / "rnd"
+    known = read_dataset(dataset).load(())
+    file = tmp_path / "landmarks.parquet"
+    record = NotesRecord(holds="landmarks", made_by="a test")
+    soft = config.label.soft.model_copy(update={"landmarks": str(file), "epochs": 5})
+    settings = config.label.model_copy(update={"method": "soft", "budget": 300, "soft": soft})
+    changed = config.model_copy(update={"label": settings})
+    write_notes(file, known.event_digest[:0], {"label": known.label[:0]}, record)
+    with pytest.raises(InputError, match="has no label of the 12 events of the pool"):
+        label(dataset, changed, tmp_path / "labels.parquet")
+    plain = config.label.model_copy(update={"method": "zero-shot"})
+    label(dataset, config.model_copy(update={"label": plain}), tmp_path / "plain.parquet")
+    odds = labels(tmp_path / "plain.parquet")
+    chosen = np.argsort(odds["log_odds"])[[0, 1, -1]]  # labels that the model agrees with
+    given = {"label": np.array([0, 0, 1], dtype=np.int8)}
+    write_notes(file, odds["event_digest"][chosen], given, record)
+    found = label(dataset, changed, tmp_path / "labels.parquet").record
+    assert found.truth is not None
+    assert found.start_truth is not None
+    assert found.truth.accuracy.n_events == 9
