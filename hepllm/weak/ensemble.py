@@ -11,18 +11,27 @@ import numpy as np
 from hepllm.arrays import Floats
 from hepllm.baselines.boosting import fit_boosting
 from hepllm.baselines.scorer import Fit, Scorer, TrainingSample
+from hepllm.weak.bins import FeatureBins
 
 Classifier = Literal["boosting", "mlp"]
 
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """Classifiers that were trained on the same events; made by ``fit_ensemble``."""
+    """Classifiers that were trained on the same events; made by ``fit_ensemble``.
+
+    Attributes:
+        members: the classifiers.
+        bins: bins of the features that they read; None for the features themselves.
+    """
 
     members: Sequence[Scorer]
+    bins: FeatureBins | None = None
 
     def score(self, features: Floats) -> Floats:
         """Mean probability of class 1, shape (N,), for features (N, F)."""
+        if self.bins is not None:
+            features = self.bins.codes(features)
         total = np.zeros(len(features))
         for member in self.members:
             total += 1 / (1 + np.exp(-member.score(features)))
@@ -38,9 +47,13 @@ def fit_ensemble(sample: TrainingSample, classifier: Classifier, members: int) -
     Raises:
         InputError: for events that no classifier can be trained on.
     """
-    fit = _fit_of(classifier)
+    fit, bins = _fit_of(classifier), None
+    if classifier == "boosting":
+        sample.check()
+        bins = FeatureBins.of(sample.features)
+        sample = replace(sample, features=bins.codes(sample.features))
     seeds = np.random.SeedSequence([sample.seed, 61]).generate_state(members)
-    return Ensemble([fit(replace(sample, seed=int(seed))) for seed in seeds])
+    return Ensemble([fit(replace(sample, seed=int(seed))) for seed in seeds], bins)
 
 
 def _fit_of(classifier: Classifier) -> Fit:

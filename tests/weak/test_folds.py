@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hepllm.baselines.scorer import TrainingSample
 from hepllm.weak.ensemble import fit_ensemble
 from hepllm.weak.folds import EventFiles, FoldTask, WeakTraining, at_equal_efficiency, draw_folds
 from hepllm.weak.regions import Region
@@ -100,6 +101,21 @@ def test_members_differ_and_their_mean_is_the_score(data: Sample) -> None:
     template = TemplateMaker("sidebands", ("x", "y")).make(data, REGION, None, 1)
     sample = training_sample(data, REGION, template, ("x", "y"), 1)
     ensemble = fit_ensemble(sample, "boosting", 3)
-    each = [1 / (1 + np.exp(-one.score(data.features))) for one in ensemble.members]
+    assert ensemble.bins is not None
+    codes = ensemble.bins.codes(data.features)
+    each = [1 / (1 + np.exp(-one.score(codes))) for one in ensemble.members]
     assert not np.array_equal(each[0], each[1])
     np.testing.assert_allclose(ensemble.score(data.features), np.mean(each, axis=0))
+
+
+def test_a_network_is_a_member_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By choice; it reads the features themselves, since bins are for trees."""
+    monkeypatch.setattr("hepllm.baselines.mlp._MAX_EPOCHS", 2)
+    random = np.random.default_rng(5)
+    label = np.repeat([1, 0], 150)
+    features = random.normal(size=(300, 2)) + 3 * label[:, None]
+    sample = TrainingSample(features, ("jet_mass_light", "tau21_light"), label, seed=1)
+    ensemble = fit_ensemble(sample, "mlp", 1)
+    assert ensemble.bins is None
+    scores = ensemble.score(features)
+    assert ((scores > 0.5) == (label == 1)).mean() > 0.8

@@ -132,8 +132,12 @@ def search_weakly(box: Sample, config: Config, names: tuple[str, ...], seed: int
 
 
 def search_supervised(box: Sample, scorer: Scorer, search: SearchConfig, seed: int) -> float:
-    """The p-value of the same box in scores of a classifier that was trained with labels."""
-    return fit_box(_events(box.m_jj, scorer.score(box.features)), search, seed).toys.overall.value
+    """The p-value of the same box, and region, in scores of a classifier trained with labels."""
+    region = None
+    if search.weak.region is not None:
+        region = choose_regions(box.m_jj, search)[0].searched(1)
+    events = _events(box.m_jj, scorer.score(box.features))
+    return fit_box(events, search, seed, region=region).toys.overall.value
 
 
 def _events(m_jj: Floats, score: Floats) -> BoxEvents:
