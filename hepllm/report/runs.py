@@ -91,9 +91,9 @@ def _speed(run: ReportedRun) -> list[tuple[str, str]]:
     facts = []
     if seconds:
         facts.append(("time of the steps", f"{seconds:.0f} s, without validations"))
-        facts.append(("events per second", f"{n_events / seconds:.3g}, in training"))
+        facts.append(("events per second", f"{n_events / seconds:,.0f}, in training"))
     facts += [
-        (f"events per second on {found.name}", f"{found.metrics.events_per_second:.3g}")
+        (f"events per second on {found.name}", f"{found.metrics.events_per_second:,.0f}")
         for found in run.sets
     ]
     processor = run.record.starts[-1].versions.get("processor") if run.record.starts else None
