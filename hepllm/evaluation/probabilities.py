@@ -34,6 +34,10 @@ class Prior:
     estimate: PriorEstimate | None = None
 
 
+_FAR = 3.0
+"""Times the mean error of exact probabilities, which none of 2,000 exact samples reaches."""
+
+
 @dataclass(frozen=True, eq=False)
 class CalibrationCheck:
     """Agreement of probabilities with the labels of a sample.
@@ -55,6 +59,11 @@ class CalibrationCheck:
         """Whether calibration adds more to the error than exact probabilities have from chance."""
         added = self.calibrated.ece - self.uncalibrated.ece
         return added > self.calibrated.ece_if_perfect
+
+    @property
+    def is_off(self) -> bool:
+        """Whether the error is far above the one that exact probabilities have from chance."""
+        return self.calibrated.ece > _FAR * self.calibrated.ece_if_perfect
 
 
 def choose_prior(

@@ -267,14 +267,14 @@ def _check_probabilities(
         check = check_calibration(calibration, prior, results.model, bench.contest.seed)
     pictures = []
     if check is not None:
-        _warn_if_worse(folder.name, check)
+        _warn_of_probabilities(folder.name, check)
         pictures.append(folder / "reliability.png")
         title = f"{folder.name} sample, calibration: {calibration.method}"
         plot_reliability(check, title, pictures[0])
     return CalibrationRecord.of(calibration, prior, check, own), pictures
 
 
-def _warn_if_worse(name: str, check: CalibrationCheck) -> None:
+def _warn_of_probabilities(name: str, check: CalibrationCheck) -> None:
     if check.is_worse:
         LOG.warning(
             "%s: calibration makes the probabilities worse (expected calibration error %.4f, %.4f "
@@ -283,6 +283,20 @@ def _warn_if_worse(name: str, check: CalibrationCheck) -> None:
             name,
             check.calibrated.ece,
             check.uncalibrated.ece,
+        )
+    elif check.is_off:
+        top = check.top[0] if check.top else None
+        LOG.warning(
+            "%s: do not trust the probabilities here (expected calibration error %.4f, %.4f if "
+            "they were exact%s): its classes are not distributed as in the validation data, as "
+            "under a hypothesis of another signal; the order of the scores is not affected",
+            name,
+            check.calibrated.ece,
+            check.calibrated.ece_if_perfect,
+            ""
+            if top is None
+            else f"; {top.observed:.3g} signal events among the highest scores, "
+            f"{top.expected:.3g} expected",
         )
 
 

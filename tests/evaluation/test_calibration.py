@@ -23,7 +23,12 @@ from hepllm.evaluation.calibration import (
     logit,
 )
 from hepllm.evaluation.calibration_choice import choose_calibration
-from hepllm.evaluation.probabilities import CalibrationRecord, check_calibration, choose_prior
+from hepllm.evaluation.probabilities import (
+    CalibrationRecord,
+    Prior,
+    check_calibration,
+    choose_prior,
+)
 from hepllm.evaluation.reliability import reliability, top_bins
 from hepllm.evaluation.scores import ScoredEvents, scored_events
 from hepllm.pictures.reliability import plot_reliability
@@ -174,6 +179,26 @@ def test_a_check_says_when_calibration_is_worse_than_none() -> None:
         check = check_calibration(Calibration("platt", 0.5, slope, offset), prior, events, 1)
         assert check is not None
         assert check.is_worse == is_worse
+
+
+@pytest.mark.parametrize(
+    ("n_events", "share", "least"), [(6_000, 0.02, 40), (1_000, 0.5, 40), (400, 0.1, 10)]
+)
+def test_a_check_says_when_probabilities_are_far_off(
+    n_events: int, share: float, least: int
+) -> None:
+    exact = Calibration("platt", share, 1.0, 0.0)
+    prior = Prior("stated", share)
+    found = {0.0: 0, 3.0: 0}
+    for offset in found:  # of a sample whose signal is not that of the validation data
+        for seed in range(40):
+            score, label = draw(n_events, share, seed)
+            score = SLOPE * score + OFFSET + np.log(share / (1 - share)) - offset * label
+            check = check_calibration(exact, prior, scored_events(score, label), 1)
+            assert check is not None
+            found[offset] += check.is_off
+    assert found[0.0] == 0
+    assert found[3.0] >= least
 
 
 def test_expit_agrees_with_scipy_without_overflow() -> None:
