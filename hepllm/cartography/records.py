@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hepllm.config import CartographyConfig
+from hepllm.config import CartographyConfig, FlagsConfig
 from hepllm.provenance import Call
 from hepllm.records import Events, FileRecord, Record, Whole
 
@@ -151,3 +151,35 @@ class MapUse(Record):
             add(f"  dropped by {one.rule}", one.dropped)
         add("kept", found.kept)
         return "\n".join(lines)
+
+
+class FlagRecord(Record):
+    """A rule that marks suspicious events."""
+
+    meaning: str
+    """What an event is that breaks it."""
+    weight: float
+    """Share in the score of an event."""
+    flagged: Mapping[str, Events]
+    """Events that break it, by class."""
+    alone: Events
+    """Of these, events that break no other rule."""
+
+
+class FlagsRecord(FileRecord):
+    """Suspicious events of a dataset."""
+
+    dataset: str
+    """Name of the dataset's folder."""
+    n_events: Events
+    """Events that were judged."""
+    settings: Whole[FlagsConfig]
+    """Limits of the rules."""
+    rules: Mapping[str, FlagRecord]
+    """Rules that were asked."""
+    skipped: Mapping[str, str]
+    """Why a rule was not asked."""
+    suspicious: Mapping[str, Events]
+    """Events with a score of at least the threshold, by class."""
+    made: Call
+    """When, by which command and with which versions the events were judged."""

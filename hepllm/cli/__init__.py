@@ -65,6 +65,7 @@ for _command in (
     labels.label,
     explanations.explain,
     cartography.map_events,
+    cartography.flag,
     configuration.config,
     installation.doctor,
     reports.report,

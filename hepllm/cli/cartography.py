@@ -1,12 +1,13 @@
-"""The command that maps what a training believed of its events."""
+"""Commands that judge events: by what a training believed of them, and by rules."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from hepllm.cli.options import PATH, Settings, common, print_reports
+from hepllm.cli.options import PATH, Settings, common, dataset_or_only, print_reports
 from hepllm.runs import LATEST, require_run
 
 _READ = ("cartography.",)
@@ -34,4 +35,32 @@ def map_events(settings: Settings, run: Path | None, output: Path | None, as_jso
 
     config = load_config(settings.file) if settings.file else open_run(folder).config
     report = map_run(folder, settings.on_top_of(config).cartography, output)
+    print_reports([report], {report.name: report.record.tree()}, as_json=as_json)
+
+
+@click.command()
+@click.argument("dataset", type=PATH, required=False, metavar="[DATASET]")
+@click.option("--run", "runs", multiple=True, type=PATH, help="A mapped run whose belief counts.")
+@click.option("--output", type=PATH, help="Folder of the results [flags/<DATASET>].")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+@common
+def flag(
+    settings: Settings,
+    dataset: Path | None,
+    runs: Sequence[Path],
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Mark suspicious events of a DATASET [the only one, or data/processed/rnd] by rules.
+
+    Impossible energies, m_jj that does not follow from the jets, duplicates, other units, labels
+    that neighbours or mapped runs contradict, and more. Writes a side table, which train.filter
+    reads, and how often each rule was broken.
+    """
+    settings.refuse_others(("flags.",), "flag")
+    folder = dataset_or_only(dataset)
+    from hepllm.stages.flag import flag_dataset
+
+    place = output or Path("flags") / folder.resolve().name
+    report = flag_dataset(folder, settings.load().flags, place, runs)
     print_reports([report], {report.name: report.record.tree()}, as_json=as_json)

@@ -21,6 +21,7 @@ from hepllm.config.files import (
     override_config,
     settings_by_path,
 )
+from hepllm.config.flags import FlagsConfig
 from hepllm.config.labelling import (
     CoherenceConfig,
     LabelConfig,
@@ -61,6 +62,7 @@ __all__ = [
     "DetectorConfig",
     "EvaluationConfig",
     "FilterRule",
+    "FlagsConfig",
     "FusionConfig",
     "GridConfig",
     "HypothesisConfig",

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from hepllm.config.cartography import CartographyConfig
 from hepllm.config.evaluation import EvaluationConfig
+from hepllm.config.flags import FlagsConfig
 from hepllm.config.labelling import LabelConfig
 from hepllm.config.learning import (
     TEXT_WITHOUT_NUMBERS,
@@ -38,6 +39,7 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     cartography: CartographyConfig = CartographyConfig()
+    flags: FlagsConfig = FlagsConfig()
     label: LabelConfig = LabelConfig()
 
     @model_validator(mode="after")

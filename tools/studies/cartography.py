@@ -4,7 +4,7 @@ hepllm preprocess .../cathode/innerdata_*.npy --output build/cathode --config co
 python tools/studies/cartography.py run --dataset build/cathode --output build/cartography
 python tools/studies/cartography.py table --output build/cartography >> docs/results/cartography.md
 
-`run` draws 30,000 training events of both classes for each seed, exchanges 5 % of their labels, and
+`run` draws 15,000 training events of both classes for each seed, exchanges 5 % of their labels, and
 trains the adapter alone, for CPU reasons: as it is, which also makes the map, and in the ways of
 `train.filter` and `train.by_map`, each in as many steps. It keeps one file per seed and goes on
 where it was stopped. All are judged on the test split, whose labels are right. With --cleanlab
@@ -13,6 +13,8 @@ where it was stopped. All are judged on the test split, whose labels are right. 
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -39,14 +41,16 @@ from hepllm.learning.dynamics import DynamicsRecorder
 from hepllm.learning.inputs import model_inputs
 from hepllm.learning.plan import TrainingPlan
 from hepllm.learning.steps import Trainer, TrainingData
+from hepllm.model.classifier import EventClassifier
+from hepllm.model.encoding import PromptEncoder
 from hepllm.model.inputs import ModelInputs
 from hepllm.runs.folder import make_classifier
 from hepllm.runs.used_map import guide, use_map
 
 Floats = NDArray[np.float64]
 
-N_EVENTS, FLIPPED = 30_000, 0.05
-EPOCHS, BATCH = 10, 512
+N_EVENTS, FLIPPED = 15_000, 0.05
+EPOCHS, BATCH = 4, 256
 FOLDS = 5
 CONFIDENCE = 0.95
 EFFICIENCY, LEAST_BACKGROUND = 0.5, 10
@@ -68,7 +72,11 @@ STRATEGIES: Mapping[str, Sequence[str]] = {
 _SETTINGS = (
     *("backbone.name=tiny-random", "backbone.device=cpu", "backbone.dtype=float32"),
     *("train.features=cathode", "train.threads=1", "train.dynamics=true"),
-    *("train.hypothesis.enabled=false", f"train.nfa_alone.batch_size={BATCH}"),
+    *(
+        "fusion.hidden_size=64",
+        "train.hypothesis.enabled=false",
+        f"train.nfa_alone.batch_size={BATCH}",
+    ),
 )
 
 
@@ -113,7 +121,8 @@ def train(bench: Bench, config: Config, data: TrainingData) -> tuple[Floats, Dyn
     alone = config.train.nfa_alone.model_copy(update={"epochs": n_steps / per_epoch})
     settings = config.train.model_copy(update={"nfa_alone": alone})
     plan = TrainingPlan.of(config.model_copy(update={"train": settings}))
-    trainer = Trainer.fresh(*make_classifier(config), data, plan)
+    # All trainings of a seed begin with the same weights.
+    trainer = Trainer.fresh(*copy.deepcopy(_made(config.seed)), data, plan)
     recorder = DynamicsRecorder(data.train, plan)
     head, nfa = train_adapter_alone(trainer, recorder), trainer.classifier.nfa
     if head is None or nfa is None:
@@ -122,6 +131,11 @@ def train(bench: Bench, config: Config, data: TrainingData) -> tuple[Floats, Dyn
     with torch.inference_mode():
         parts = [head(nfa(part)) for part in _parts(model_inputs(bench.test))]
     return torch.cat(parts).double().numpy(), recorder
+
+
+@functools.cache
+def _made(seed: int) -> tuple[EventClassifier, PromptEncoder]:
+    return make_classifier(config_of(seed))
 
 
 def _parts(inputs: ModelInputs) -> list[ModelInputs]:
