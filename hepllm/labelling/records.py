@@ -79,7 +79,9 @@ class LabellingRecord(FileRecord):
 def is_collapsed(labels: Labels, share: float) -> bool:
     """Whether at least this share of the labelled events have one label."""
     known = labels[labels != UNKNOWN]
-    return bool(len(known)) and max(np.mean(known == SIGNAL), np.mean(known == BACKGROUND)) >= share
+    if not len(known):
+        return False
+    return bool(max(np.mean(known == SIGNAL), np.mean(known == BACKGROUND)) >= share)
 
 
 def compare_with_truth(

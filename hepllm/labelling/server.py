@@ -135,6 +135,15 @@ class ServerModel:
             return 0.0
         if background is None or signal is None:
             self.n_bounded += 1
+            if self.n_bounded == 1:
+                LOG.warning(
+                    "%s: only one of %s and %s is among the %d most probable tokens of an answer; "
+                    "the other is taken to be as probable as the last one listed; "
+                    "label.server.top asks for more",
+                    self.name,
+                    *names,
+                    len(listed),
+                )
         least = min(value for _, value in listed)
         return (least if signal is None else signal) - (least if background is None else background)
 

@@ -125,7 +125,7 @@ def label(
         InputError: the dataset, the model or the settings do not fit, or the output exists.
         RunError: a server failed, or the output cannot be written.
     """
-    _check_output(output, overwrite)
+    beside = _check_output(output, overwrite)
     dataset = read_dataset(folder).with_variables(config.preprocess.variables())
     dataset.require_events()
     stated = OPEN if hypothesis is None else parse_hypothesis(hypothesis)
@@ -148,18 +148,26 @@ def label(
             record = _describe(dataset, config, source, (predictions, found), stated)
             _warn(record, config.label)
             _write_table(work.result / output.name, dataset, source.pool.table, found, record)
-            beside = output.with_suffix(".json")
-            record.write(beside)
+            record.write(work.result / beside.name)
+            (work.result / beside.name).replace(beside)
             work.publish_file()
     return LabelReport((output, beside), record)
 
 
-def _check_output(output: Path, overwrite: bool) -> None:
+def _check_output(output: Path, overwrite: bool) -> Path:
+    """Refuses an output that cannot be written; returns the file of its record."""
     if output.suffix.lower() not in _SUFFIXES:
         raise InputError(f"{output}: the name must end with one of {', '.join(_SUFFIXES)}")
     if output.is_dir() or (output.exists() and not overwrite):
         hint = "is a folder" if output.is_dir() else "exists; give --overwrite to replace it"
         raise InputError(f"{output}: {hint}")
+    beside = output.with_suffix(".json")
+    if beside.exists() and not overwrite:
+        raise InputError(
+            f"{beside}: exists, and the record of {output.name} would replace it; name another "
+            "output, or give --overwrite"
+        )
+    return beside
 
 
 def _open_source(dataset: Dataset, config: Config, hypothesis: Hypothesis) -> _Source:

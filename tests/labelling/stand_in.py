@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ class StandIn:
         key: key that it wants.
         style: ``mapping`` or ``content``, the two forms in which servers list tokens.
         tokens: most probable tokens; None: the names, by a rule of the prompt.
+        fails_after: predictions after which it answers 503 for good; None: never.
         bodies: what it was asked to predict.
         headers: headers of all requests.
     """
@@ -37,15 +39,18 @@ class StandIn:
     models: tuple[str, ...] = ("stand-in",)
     bodies: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
+    fails_after: int | None = None
     url: str = ""
 
     def predict(self, prompt: str) -> dict[str, float]:
         """More signal after more of it among the labelled events, and for larger masses."""
         if self.tokens is not None:
             return self.tokens
-        *shown, target = prompt.split("event m=")[1:]
+        *shown, target = re.split(r"\nevent ", prompt)[1:]
+        mass = re.search(r"\bm=(\d+)", target)
+        assert mass is not None
         said = sum("signal" in one for one in shown) - sum("background" in one for one in shown)
-        odds = 0.1 * said + float(target[:4]) / 100 - 1.0
+        odds = 0.1 * said + float(mass[1]) / 100 - 1.0
         return {" signal": -1.0 + odds / 2, " backg": -1.0 - odds / 2, " the": -3.0}
 
 
@@ -70,6 +75,8 @@ class _Handler(BaseHTTPRequestHandler):
         if stand_in.key and self.headers.get("Authorization") != f"Bearer {stand_in.key}":
             self._send(401, {"error": {"message": "no such key"}})
             return
+        if stand_in.fails_after is not None and len(stand_in.bodies) >= stand_in.fails_after:
+            stand_in.faults = [503]
         if stand_in.faults:
             fault = stand_in.faults.pop(0)
             if fault == "hang":

@@ -19,6 +19,7 @@ from hepllm.hypotheses.hypothesis import OPEN
 from hepllm.labelling.predictions import NO_CONTEXT, Context, Request
 from hepllm.labelling.server import ServerModel, top_tokens
 from hepllm.labelling.wording import write_items
+from hepllm.stages.label import label as run_stage
 
 _SPEC = importlib.util.spec_from_file_location("stand_in", Path(__file__).parent / "stand_in.py")
 assert _SPEC is not None
@@ -172,3 +173,32 @@ def test_tokens_of_no_probability_are_left_out() -> None:
     assert top_tokens({"choices": [{"logprobs": {"top_logprobs": [listed]}}]}) == [
         (" signal", -0.1)
     ]
+
+
+def test_a_labelling_goes_on_when_its_server_is_back(
+    tiny_data: Path, tiny_config: Any, tmp_path: Path
+) -> None:
+    dataset, output = tiny_data / "data" / "rnd", tmp_path / "labels.parquet"
+
+    def run(url: str, file: Path) -> Any:
+        settings = (
+            *("label.pool=16", "label.context=4", "label.blocks=4", f"label.backend={url}"),
+            *("label.server.tries=2", "label.server.wait=0.01", "label.server.parallel=1"),
+        )
+        return run_stage(dataset, tiny_config(*settings), file).record
+
+    with running(StandIn()) as server:
+        whole = run(server.url, tmp_path / "whole.parquet")
+        n_whole = len(server.bodies)
+        # The pool is the same, so the server is asked the same again; it fails on the way.
+        server.bodies.clear()
+        server.fails_after = 30
+        with pytest.raises(RunError, match="no answer in 2 tries: status 503"):
+            run(server.url, output)
+        assert not output.exists()
+        server.fails_after, server.faults = None, []
+        again = run(server.url, output)
+        assert n_whole <= len(server.bodies) < n_whole + 30
+    assert again.n_predictions == whole.n_predictions
+    assert (again.n_signal, again.n_background) == (whole.n_signal, whole.n_background)
+    assert again.backend == f"stand-in at {server.url}"

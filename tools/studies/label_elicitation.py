@@ -28,7 +28,7 @@ from hepllm.hypotheses.hypothesis import OPEN
 from hepllm.labelling.local import backbone_model, run_model
 from hepllm.labelling.methods import label_pool
 from hepllm.labelling.pool import Pool, make_pool
-from hepllm.labelling.predictions import Context, LabelModel, Predictions, Request
+from hepllm.labelling.predictions import Context, Key, LabelModel, Predictions, Request
 from hepllm.labelling.records import compare_with_truth, is_collapsed
 from hepllm.labelling.wording import printed_features, write_items
 from hepllm.learning.inputs import model_inputs
@@ -36,7 +36,7 @@ from hepllm.model.inputs import ModelInputs
 from hepllm.runs.folder import open_run
 from hepllm.schema import SIGNAL
 
-METHODS = ("zero-shot", "k-means", "few-shot", "iterated", "icm", "soft")
+METHODS = ("zero-shot", "k-means", "soft", "icm", "iterated", "few-shot")
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,38 +116,40 @@ def _pools(
 
 
 def measure(
-    pool: Pool, model: LabelModel, config: Config, methods: Sequence[str], seed: int
-) -> list[dict[str, Any]]:
-    """Labels a pool by each method, with equal budgets; equal predictions are made once."""
-    known: dict[Any, float] = {}
-    rows = []
-    for method in methods:
-        settings = config.label.model_copy(update={"method": method})
-        predictions = Predictions(model, settings.budget, known)
-        started = time.process_time()
-        found = label_pool(pool, predictions, settings, seed)
-        known |= predictions.answers()
-        truth = compare_with_truth(found.labels, found.soft, pool.table.label, 0.95)
-        row = {
-            "method": method,
-            "seed": seed,
-            "accuracy": truth.accuracy.value,
-            "auc": truth.auc,
-            "events": truth.accuracy.n_events,
-            "predictions": predictions.n_used,
-            "collapsed": is_collapsed(found.labels, settings.collapse),
-            "signal_share": float((found.labels == SIGNAL).mean()),
-            "mean_log_probability": found.mean_log_probability,
-            "inconsistencies": found.inconsistencies,
-            "cpu_seconds": time.process_time() - started,
-        }
-        if found.start_log_odds is not None:
-            before = (found.start_log_odds > 0) == (pool.table.label == SIGNAL)
-            row["start_accuracy"] = float(before.mean())
-            row["details"] = dict(found.details)
-        rows.append(row)
-        print(json.dumps({key: row[key] for key in ("method", "seed", "accuracy", "predictions")}))
-    return rows
+    pool: Pool,
+    model: LabelModel,
+    config: Config,
+    *,
+    method: str,
+    known: dict[Key, float],
+    seed: int,
+) -> dict[str, Any]:
+    """Labels a pool by a method; what others have predicted counts, but is not asked again."""
+    settings = config.label.model_copy(update={"method": method})
+    predictions = Predictions(model, settings.budget, known)
+    started = time.process_time()
+    found = label_pool(pool, predictions, settings, seed)
+    known |= predictions.answers()
+    truth = compare_with_truth(found.labels, found.soft, pool.table.label, 0.95)
+    if truth is None:
+        raise SystemExit(f"{method}: labelled no event; raise label.budget")
+    row = {
+        "method": method,
+        "seed": seed,
+        "accuracy": truth.accuracy.value,
+        "auc": truth.auc,
+        "events": truth.accuracy.n_events,
+        "predictions": predictions.n_used,
+        "collapsed": is_collapsed(found.labels, settings.collapse),
+        "signal_share": float((found.labels == SIGNAL).mean()),
+        "mean_log_probability": found.mean_log_probability,
+        "inconsistencies": found.inconsistencies,
+        "cpu_seconds": time.process_time() - started,
+    }
+    if found.start_log_odds is not None:
+        before = (found.start_log_odds > 0) == (pool.table.label == SIGNAL)
+        row |= {"start_accuracy": float(before.mean()), "details": dict(found.details)}
+    return row
 
 
 def table_of(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -198,12 +200,15 @@ def main() -> None:
     seeds = range(options.seeds)
     folders = options.signal, options.background
     pools, model = open_backend(options.backend, config, folders, options.events, seeds)
+    firsts = np.cumsum([0, *(len(pool.event) for pool in pools[:-1])]).tolist()
+    known: list[dict[Key, float]] = [{} for _ in pools]
     rows: list[dict[str, Any]] = []
-    first = 0
-    for seed, pool in zip(seeds, pools, strict=True):
-        rows += measure(pool, Part(model, first), config, options.methods, seed)
-        first += len(pool.event)
-        options.output.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    for method in options.methods:
+        for seed, pool, first, kept in zip(seeds, pools, firsts, known, strict=True):
+            part = Part(model, first)
+            rows.append(measure(pool, part, config, method=method, known=kept, seed=seed))
+            print({key: rows[-1][key] for key in ("method", "seed", "accuracy", "predictions")})
+            options.output.write_text(json.dumps(rows, indent=1), encoding="utf-8")
     print(table_of(rows))
 
 
