@@ -31,12 +31,15 @@ class PseudoLabels:
         is_signal: the class.
         target: probability of signal in the balance of the training.
         weight: weight in the loss.
+        repeats: how often each labelled event is shown beside them in a pass. Few labelled events
+            of large weights would each be alone in the loss of its batch.
     """
 
     events: Ints
     is_signal: Bools
     target: Floats
     weight: Floats
+    repeats: int
 
     def __len__(self) -> int:
         return len(self.events)
@@ -53,7 +56,7 @@ def choose_pseudo_labels(
 
     The prior's share of the highest scores counts as signal. Of each class, the stated share is
     taken: the farthest from the border, or those around the median. Classes have the balance of the
-    labelled events, and together ``weight`` times their weight.
+    labelled events, and together ``weight`` times the weight of these and their repetitions.
 
     Args:
         score: shape (N,).
@@ -78,12 +81,16 @@ def choose_pseudo_labels(
         )
     events = np.concatenate(chosen)
     is_signal = np.repeat([False, True], [len(part) for part in chosen])
+    repeats = max(1, round(len(events) / (config.weight * sum(labelled))))
     factors = [
-        config.weight * total / len(part) for total, part in zip(labelled, chosen, strict=True)
+        config.weight * repeats * total / len(part)
+        for total, part in zip(labelled, chosen, strict=True)
     ]
     rising = np.argsort(events)
     weight = np.where(is_signal, factors[1], factors[0])
-    return PseudoLabels(events[rising], is_signal[rising], target[events[rising]], weight[rising])
+    return PseudoLabels(
+        events[rising], is_signal[rising], target[events[rising]], weight[rising], repeats
+    )
 
 
 def with_noise(

@@ -23,6 +23,7 @@ AddEvents = Callable[[TrainingData], TrainingData]
 def write_pseudo_labels(file: Path, pool: EventTable, chosen: PseudoLabels) -> None:
     """Writes which events of a pool have labels, which ones, and their weights."""
     columns = {"is_signal": chosen.is_signal, "target": chosen.target, "weight": chosen.weight}
+    columns["repeats"] = np.full(len(chosen), chosen.repeats)
     record = NotesRecord(
         holds="pseudo-labels of a round of self-training",
         made_by=f"hepllm train, version {__version__}",
@@ -79,5 +80,7 @@ class AddPseudoLabels:
             label=is_signal.astype(np.int8),
             weight=notes.column("weight"),
         )
-        targets = np.concatenate([data.targets, notes.column("target")])
-        return replace(data, train=concatenate([data.train, extra]), soft_targets=targets)
+        again = np.tile(np.arange(len(data.train)), int(notes.column("repeats")[0]))
+        targets = np.concatenate([data.targets[again], notes.column("target")])
+        train = concatenate([data.train.take(again), extra])
+        return replace(data, train=train, soft_targets=targets)

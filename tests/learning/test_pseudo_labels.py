@@ -28,10 +28,14 @@ def test_the_middle_band_is_around_the_median_of_each_class() -> None:
 
 
 def test_weights_keep_the_balance_of_the_labelled_events() -> None:
-    config = SelfTrainingConfig(share=0.2, weight=3)
-    chosen = choose_pseudo_labels(SCORES, TARGETS, (40.0, 10.0), 0.1, config)
-    assert chosen.weight[~chosen.is_signal].sum() == pytest.approx(120)
-    assert chosen.weight[chosen.is_signal].sum() == pytest.approx(30)
+    for labelled, weight, repeats in (((40.0, 10.0), 4.0, 1), ((4.0, 1.0), 2.0, 20)):
+        config = SelfTrainingConfig(share=0.2, weight=weight)
+        chosen = choose_pseudo_labels(SCORES, TARGETS, labelled, 0.1, config)
+        assert chosen.repeats == repeats
+        factor = weight * repeats
+        assert chosen.weight[~chosen.is_signal].sum() == pytest.approx(factor * labelled[0])
+        assert chosen.weight[chosen.is_signal].sum() == pytest.approx(factor * labelled[1])
+        assert chosen.weight.mean() == pytest.approx(1)
 
 
 def test_too_few_events_are_refused() -> None:

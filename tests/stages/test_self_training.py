@@ -38,7 +38,8 @@ def test_rounds_are_runs_that_go_on_where_they_were_stopped(
     labelled = read_notes(folder / "pseudo-labels-1.parquet", "")
     runs = [open_run(folder / f"round-{number}") for number in (0, 1)]
     n_train = [sum(run.record.n_train.values()) for run in runs]
-    assert n_train[1] == n_train[0] + second.pseudo_labels
+    repeats = int(labelled.column("repeats")[0])
+    assert n_train[1] == repeats * n_train[0] + second.pseudo_labels
     assert second.pseudo_labels == len(labelled.event_digest) > 20
     assert (folder / "scores-1.svg").stat().st_size > 1000
     assert second.gap == pytest.approx(second.validation_auc - second.test_auc)

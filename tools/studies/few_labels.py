@@ -8,7 +8,8 @@ them signal) and each seed, classifiers are trained on the same events and teste
 boosting, MLP, the adapter of hepllm with a linear layer in place of the language model (supervised,
 with the risk of unlabelled events, and self-trained). The unlabelled events have 10 % signal.
 ``--other`` names datasets of another detector or simulation: unlabelled events from there, and
-tests there. Results are appended to results.jsonl, from which a call that is repeated goes on.
+tests there. Results are appended to results.jsonl, from which a call that is repeated goes on;
+few_labels_tables.py makes tables and the picture of them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import itertools
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -49,7 +50,7 @@ from hepllm.learning.unsupervised_risk import (
 from hepllm.runs.folder import make_classifier
 from hepllm.schema import BACKGROUND, SIGNAL
 
-PRIOR, POOL, STEPS = 0.1, 20_000, 300
+PRIOR, POOL, STEPS = 0.1, 20_000, 120
 LABELS = (8, 32, 128, 512, 2048)
 WEIGHTS = (0.1, 10.0, 100.0, 500.0)
 """Weights beside 1 of the unlabelled term."""
@@ -57,10 +58,16 @@ WEIGHTS = (0.1, 10.0, 100.0, 500.0)
 FEW = 32
 """Labels with which weights and priors are compared."""
 
+SMALL = ("fusion.hidden_size=64", "fusion.n_frequencies=8", "fusion.embedding_size=8")
+"""Sizes of the adapter, which few labels need small."""
+
 RISKS = ("mixture", "split", "posterior")
-METHODS = ("supervised", *RISKS, "self-confident", "self-middle", "boosting", "mlp")
+METHODS = ("supervised", "mixture", "self-confident", "boosting", "mlp", "posterior", "self-middle")
 SHIFTED_LABELS = (128, 2048)
-SHIFTED_METHODS = ("supervised", *RISKS, "self-confident", "boosting")
+SHIFTED_METHODS = ("supervised", "mixture", "self-confident", "boosting", "posterior", "split")
+N_CORE = 5
+"""First methods, whose trainings come first."""
+
 FEWEST_OF_PROJECT = 40
 """Labels from which the project's boosting and MLP train, which refuse 20 of a class."""
 
@@ -170,6 +177,7 @@ def adapter(
             f"seed={seed}",
             "backbone.name=tiny-random",
             "backbone.device=cpu",
+            *SMALL,
             f"train.nfa_alone.epochs={epochs}",
             *settings,
         ],
@@ -193,6 +201,7 @@ def with_risk(
         f"train.unsupervised.weight={weight}",
         f"train.unsupervised.prior={prior}",
         f"train.unsupervised.kind={kind}",
+        "train.unsupervised.events=600",  # at the least prior here, 30 of signal
     )
 
 
@@ -217,8 +226,9 @@ def self_trained(
             weight=chosen.weight,
             features=with_noise(extra.features, chosen.is_signal, config.noise, seed, number),
         )
-        both = concatenate([given.labelled, extra])
-        targets = np.concatenate([given.labelled.label.astype(np.float64), chosen.target])
+        labelled = given.labelled.take(np.tile(np.arange(len(given.labelled)), chosen.repeats))
+        both = concatenate([labelled, extra])
+        targets = np.concatenate([labelled.label.astype(np.float64), chosen.target])
         model = adapter(given, seed + 100 * (number + 1), train=both, targets=targets)
     return model
 
@@ -257,7 +267,7 @@ class Job:
             model = with_risk(given, self.seed, kind, self.weight, self.prior)
         else:
             band = self.method.removeprefix("self-")
-            config = SelfTrainingConfig(rounds=2, band=band)  # type: ignore[arg-type]
+            config = SelfTrainingConfig(rounds=1, band=band)  # type: ignore[arg-type]
             model = self_trained(given, self.seed, config, adapter(given, self.seed))
         found = found_on(model.score(model_inputs(given.test)), given)
         return found | risks_on(model.score(model_inputs(given.pool)), given.pool)
@@ -281,25 +291,25 @@ def risks_on(score: Floats, pool: EventTable) -> dict[str, float]:
     return found
 
 
-def jobs(seeds: int, has_other: bool) -> Iterator[Job]:
-    """All trainings, those of one seed after another."""
+def jobs(seeds: int, has_other: bool) -> list[Job]:
+    """All trainings, the most telling first: a study that is stopped has these."""
+    ordered = []
     for seed in range(1, seeds + 1):
-        yield from jobs_of(seed)
+        for n_labels, (place, method) in itertools.product(LABELS, enumerate(METHODS)):
+            if method != "mlp" or n_labels >= FEWEST_OF_PROJECT:
+                later = 10 * (place >= N_CORE) + (seed > 3)
+                ordered.append((later, Job("labels", method, n_labels, seed)))
+        for place, method in enumerate(RISKS):
+            others = [Job("prior", method, FEW, seed, prior=one) for one in (PRIOR / 2, 2 * PRIOR)]
+            others += [Job("weight", method, FEW, seed, weight=one) for one in WEIGHTS]
+            ordered += [(seed + 10 * place, one) for one in others]
         if has_other:
-            for n_labels, method in itertools.product(SHIFTED_LABELS, SHIFTED_METHODS):
-                yield Job("shift", method, n_labels, seed, shifted=True)
-
-
-def jobs_of(seed: int) -> Iterator[Job]:
-    """The trainings of one seed on one simulation."""
-    for n_labels, method in itertools.product(LABELS, METHODS):
-        if method != "mlp" or n_labels >= FEWEST_OF_PROJECT:
-            yield Job("labels", method, n_labels, seed)
-    for method in RISKS:
-        for prior in (PRIOR / 2, 2 * PRIOR):
-            yield Job("prior", method, FEW, seed, prior=prior)
-        for weight in WEIGHTS:
-            yield Job("weight", method, FEW, seed, weight=weight)
+            for n_labels, (place, method) in itertools.product(
+                SHIFTED_LABELS, enumerate(SHIFTED_METHODS)
+            ):
+                job = Job("shift", method, n_labels, seed, shifted=True)
+                ordered.append((seed + 10 * (place >= N_CORE), job))
+    return [job for _, job in sorted(ordered, key=lambda one: one[0])]
 
 
 def main() -> None:
