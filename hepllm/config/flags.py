@@ -23,7 +23,9 @@ class FlagsConfig(Section):
     trigger_pt: NonNegative = setting(
         1200.0, "Smallest pT of a leading jet that fires the trigger; 0: any", "GeV"
     )
-    max_abs_eta: Positive = setting(2.5, "Largest |eta| of a particle that the detector sees")
+    max_abs_eta: Positive = setting(
+        5.0, "Largest |eta| of a particle that the detector sees; calorimeters end at 5"
+    )
     sqrt_s: Positive = setting(
         13_000.0, "Energy of the collisions: no mass is above it, no jet's energy above half", "GeV"
     )

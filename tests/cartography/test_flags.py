@@ -143,7 +143,7 @@ def exchanged(events: Suspects) -> Suspects:
 BREAKS: dict[str, Change] = {
     "few_jets": value(n_jets=1.0),
     "below_trigger": trigger,
-    "outside_acceptance": particle(eta=3.1),
+    "outside_acceptance": particle(eta=5.1),
     "not_finite": value(jet1_tau21=np.inf),
     "absurd_energy": value(m_jjj=-5.0),
     "wrong_m_jj": value(m_jj=5000.0),
