@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from hepllm.arrays import Floats
-from hepllm.data.dataset import LABEL_NAMES, CutFlowStep, Dataset, SourceFile
+from hepllm.data.dataset import LABEL_NAMES, Dataset
+from hepllm.data.manifest import CutFlowStep, SourceFile
 from hepllm.records import Events, Record, Whole
 from hepllm.schema import feature_of
 

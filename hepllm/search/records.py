@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from hepllm.config.evaluation import SearchConfig
-from hepllm.data.dataset import SourceFile
+from hepllm.data.manifest import SourceFile
 from hepllm.records import Events, FileRecord, Gev, Record, Whole
 from hepllm.search.limit_records import UpperLimits
 from hepllm.search.measurements import (

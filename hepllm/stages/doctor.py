@@ -61,7 +61,7 @@ def _examine_model(
     try:
         from huggingface_hub.constants import HF_HUB_CACHE
 
-        from hepllm.model.backbone import cache_folder
+        from hepllm.model.sources import cache_folder
 
         build, hub_cache, cache = probe(), Path(HF_HUB_CACHE), cache_folder()
         weights = hub.find_weights(backbone.name, hub_cache)
@@ -113,7 +113,7 @@ def check_dry_run(config: Config, weights: hub.Weights) -> Finding:
     """Trains one step on random events; without weights, a model of two random layers."""
     from torch.cuda import OutOfMemoryError
 
-    from hepllm.model.backbone import TINY_RANDOM
+    from hepllm.model.sources import TINY_RANDOM
 
     is_stand_in = weights.folder is None
     name = TINY_RANDOM if is_stand_in else config.backbone.name

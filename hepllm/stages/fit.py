@@ -22,7 +22,7 @@ from sklearn.utils.validation import column_or_1d
 from hepllm.arrays import Columns, Digests, Floats, Labels
 from hepllm.config import Config, load_config, override_config
 from hepllm.config.presets import preset_file
-from hepllm.data.dataset import CutFlowStep, SourceFile
+from hepllm.data.manifest import CutFlowStep, SourceFile
 from hepllm.data.writer import DatasetWriter, make_table
 from hepllm.errors import InputError, StoppedError, nearest_name
 from hepllm.files import write_aside

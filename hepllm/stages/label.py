@@ -203,8 +203,8 @@ def _open_backbone(dataset: Dataset, config: Config, hypothesis: Hypothesis) -> 
     import torch
 
     from hepllm.labelling.local import backbone_model
-    from hepllm.model.backbone import identify_model
     from hepllm.model.devices import choose_device, choose_dtype
+    from hepllm.model.sources import identify_model
 
     torch.set_num_threads(resolve_threads(config.train.threads))
     pool, wording = _text_pool(dataset, config, hypothesis)

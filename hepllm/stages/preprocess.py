@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from hepllm.config import Config, PreprocessConfig, dump_config
-from hepllm.data.dataset import MANIFEST, CutFlowStep, Dataset, SourceFile, read_dataset
+from hepllm.data.dataset import MANIFEST, Dataset, read_dataset
+from hepllm.data.manifest import CutFlowStep, SourceFile
 from hepllm.data.work_folder import Parts, WorkFolder, work_folder
 from hepllm.data.writer import DatasetWriter, make_table, package_versions
 from hepllm.errors import InputError, RunError, nearest_name

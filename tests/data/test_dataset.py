@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from hepllm.config import SplitConfig
 from hepllm.data import writer
-from hepllm.data.dataset import CutFlowStep, Dataset, SourceFile, overlap, read_dataset
+from hepllm.data.dataset import Dataset, overlap, read_dataset
+from hepllm.data.manifest import CutFlowStep, SourceFile
 from hepllm.data.writer import DatasetWriter, make_table
 from hepllm.errors import InputError
 from hepllm.schema import FEATURES, SPLITS

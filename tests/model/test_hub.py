@@ -15,7 +15,8 @@ from huggingface_hub import constants
 from hepllm.config import BackboneConfig
 from hepllm.errors import InputError
 from hepllm.model import hub
-from hepllm.model.backbone import identify_model, load_backbone, load_tokenizer, lora_state
+from hepllm.model.backbone import load_backbone, load_tokenizer, lora_state
+from hepllm.model.sources import identify_model
 
 MakeFamily = Callable[[str], Path]
 NAME = "somebody/a-model"

@@ -19,13 +19,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from hepllm.config import Config
 from hepllm.errors import InputError
 from hepllm.hypotheses.hypothesis import OPEN, parse_hypothesis
-from hepllm.model.backbone import causal_model, locate_model, set_checkpointing
+from hepllm.model.backbone import causal_model, set_checkpointing
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import PromptEncoder
 from hepllm.model.footprint import PACKED
 from hepllm.model.inputs import ModelInputs
 from hepllm.model.packing import PackedPrompts, Question, pack
 from hepllm.model.scoring import forward_prompts, score_events
+from hepllm.model.sources import locate_model
 from hepllm.runs.folder import make_classifier
 
 ASKED = (

@@ -16,11 +16,12 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from hepllm.config import Config
 from hepllm.model import classifier as classifier_module
-from hepllm.model.backbone import locate_model, set_checkpointing
+from hepllm.model.backbone import set_checkpointing
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import EncodedPrompts, PromptEncoder
 from hepllm.model.inputs import ModelInputs
 from hepllm.model.prefix import obstacle_to_sharing, sharing_pays
+from hepllm.model.sources import locate_model
 from hepllm.runs.folder import make_classifier
 
 LAYOUTS = ("minimal", "compact", "full")

@@ -16,7 +16,8 @@ from transformers import PreTrainedModel
 
 from hepllm.config import BackboneConfig
 from hepllm.model import quantized_cache as module
-from hepllm.model.backbone import Backbone, causal_model, load_backbone, locate_model
+from hepllm.model.backbone import Backbone, causal_model, load_backbone
+from hepllm.model.sources import locate_model
 
 IDS = torch.arange(24).reshape(2, 12) + 100
 

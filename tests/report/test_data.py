@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hepllm.data.dataset import CutFlowStep, SourceFile
+from hepllm.data.manifest import CutFlowStep, SourceFile
 from hepllm.data.summary import DatasetSummary, FeatureByClass, FeatureSummary
 from hepllm.report.data import dataset_chapter
 from hepllm.report.text import as_text

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from hepllm.config import Config
 from hepllm.data.dataset import EventTable
-from hepllm.model.backbone import locate_model
+from hepllm.model.sources import locate_model
 
 TOOLS = Path(__file__).parents[2] / "tools" / "bench"
 

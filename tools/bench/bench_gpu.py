@@ -35,10 +35,11 @@ from hepllm.learning.memory import training_budget
 from hepllm.learning.plan import TrainingPlan
 from hepllm.learning.steps import Trainer, TrainingData
 from hepllm.logs import configure_logging
-from hepllm.model.backbone import cache_folder, set_checkpointing
+from hepllm.model.backbone import set_checkpointing
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.devices import choose_device, choose_dtype
 from hepllm.model.scoring import score_events
+from hepllm.model.sources import cache_folder
 from hepllm.runs.folder import make_classifier
 
 GIB = 2**30

@@ -27,7 +27,8 @@ import torch
 from transformers import AutoTokenizer, MistralConfig, MistralForCausalLM
 
 from hepllm.config import BackboneConfig
-from hepllm.model.backbone import load_backbone, locate_model
+from hepllm.model.backbone import load_backbone
+from hepllm.model.sources import locate_model
 
 GIB = 2**30
 

@@ -51,8 +51,8 @@ from hepllm.evaluation.metrics import auc
 from hepllm.evaluation.scores import scored_events
 from hepllm.learning.steps import TrainingData
 from hepllm.logs import configure_logging
-from hepllm.model.backbone import SMOLLM2, locate_model
 from hepllm.model.packing import EVENTS_PER_QUESTION
+from hepllm.model.sources import SMOLLM2, locate_model
 
 TARGETS = {"train": 2.5, "score": 3.0, "everything": 20.0}
 QUESTION_TARGETS = {"train": 4.0, "score": 6.0}

@@ -28,10 +28,10 @@ from transformers import AutoTokenizer
 from hepllm.config import Config, load_config
 from hepllm.hypotheses.hypothesis import OPEN, Hypothesis, parse_hypothesis
 from hepllm.hypotheses.words import EXAMPLE
-from hepllm.model.backbone import SMOLLM2, locate_model
 from hepllm.model.encoding import EncodedPrompts, PromptEncoder
 from hepllm.model.inputs import ModelInputs
 from hepllm.model.packing import PackedPrompts
+from hepllm.model.sources import SMOLLM2, locate_model
 
 PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "prompts.md"
 BEGIN, END = "<!-- made by tools/bench/prompt_tokens.py -->\n", "<!-- end -->\n"

@@ -25,11 +25,12 @@ from hepllm.data.views import balanced_view
 from hepllm.learning.inputs import model_inputs
 from hepllm.learning.plan import TrainingPlan
 from hepllm.learning.steps import Trainer, TrainingData
-from hepllm.model.backbone import SMOLLM2, load_backbone, locate_model
+from hepllm.model.backbone import load_backbone
 from hepllm.model.classifier import build_classifier
 from hepllm.model.encoding import EncodedPrompts, PromptEncoder
 from hepllm.model.inputs import ModelInputs
 from hepllm.model.scoring import score_events
+from hepllm.model.sources import SMOLLM2, locate_model
 from hepllm.schema import FEATURES, feature_names
 
 NAMES = feature_names("search")
