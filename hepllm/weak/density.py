@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from hepllm.arrays import Floats
 from hepllm.errors import InputError
 from hepllm.weak.flow import ConditionalFlow, FlowSettings, fit_flow
 from hepllm.weak.flow_features import FlowFeatures, MarkModel, fit_features, fit_marks
+from hepllm.weak.following import Following, find_following
 from hepllm.weak.spectrum import (
     RegionSpectrum,
     Window,
@@ -24,13 +26,15 @@ class MassDensity:
     """The density p(x | m_jj) of features; made by ``fit_density``.
 
     Attributes:
-        features: transformation of the features.
+        following: which features are learnt, and which follow from them.
+        features: transformation of the learnt features.
         marks: which values are absent, given m_jj.
         flow: density of the transformed features, given m_jj and marks.
         centre: m_jj in GeV where the flow's condition is 0.
         scale: width in GeV of a unit of the condition.
     """
 
+    following: Following
     features: FlowFeatures
     marks: MarkModel
     flow: ConditionalFlow
@@ -42,7 +46,7 @@ class MassDensity:
         scaled = (m_jj - self.centre) / self.scale
         marks = self.marks.draw(scaled, np.random.default_rng([seed, 4]))
         drawn = self.flow.sample(np.column_stack([scaled, marks]), seed)
-        return self.features.inverse(drawn, marks)
+        return self.following.complete(self.features.inverse(drawn, marks))
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +72,11 @@ class SidebandDensity:
 
 
 def fit_density(
-    features: Floats, m_jj: Floats, seed: int, settings: FlowSettings | None = None
+    features: Floats,
+    m_jj: Floats,
+    seed: int,
+    settings: FlowSettings | None = None,
+    names: Sequence[str] | None = None,
 ) -> MassDensity:
     """Learns p(x | m_jj) of events by maximum likelihood.
 
@@ -77,18 +85,22 @@ def fit_density(
         m_jj: (N,) in GeV.
         seed: seed of all random numbers; equal seeds give equal densities.
         settings: sizes and training of the flow.
+        names: names of the F features. Those that follow from others by their definitions are then
+            not learnt but computed; None learns all.
 
     Raises:
         InputError: for infinite features, features that do not vary, or without zuko.
         RunError: if the training diverges.
     """
+    following = find_following(names or [""] * features.shape[1], features)
+    features = features[:, following.learnt]
     transformation = fit_features(features)
     centre, scale = float(m_jj.mean()), float(m_jj.std())
     scaled = (m_jj - centre) / scale
     found = transformation.marks(features)
     values = transformation.forward(features, np.random.default_rng([seed, 1]))
     flow = fit_flow(values, np.column_stack([scaled, found]), seed, settings)
-    return MassDensity(transformation, fit_marks(found, scaled), flow, centre, scale)
+    return MassDensity(following, transformation, fit_marks(found, scaled), flow, centre, scale)
 
 
 def fit_sidebands(
@@ -97,6 +109,8 @@ def fit_sidebands(
     region: Window,
     seed: int,
     settings: FlowSettings | None = None,
+    *,
+    names: Sequence[str] | None = None,
 ) -> SidebandDensity:
     """Learns spectrum and density of the events outside a region (CATHODE, arXiv:2109.00546).
 
@@ -106,6 +120,7 @@ def fit_sidebands(
         region: the signal region; everything else is sideband.
         seed: seed of all random numbers; equal seeds give equal densities.
         settings: sizes and training of the flow.
+        names: names of the F features, as for ``fit_density``.
 
     Raises:
         InputError: for shapes that do not fit, infinite features, masses that are no positive
@@ -118,7 +133,7 @@ def fit_sidebands(
     outside = ~in_region(m_jj, region)
     return SidebandDensity(
         spectrum=interpolate_spectrum(m_jj, region),
-        density=fit_density(features[outside], m_jj[outside], seed, settings),
+        density=fit_density(features[outside], m_jj[outside], seed, settings, names),
     )
 
 
@@ -130,6 +145,7 @@ def interpolate(
     seed: int,
     *,
     settings: FlowSettings | None = None,
+    names: Sequence[str] | None = None,
 ) -> Floats:
     """Draws the features of background events in a region from the density of its sidebands.
 
@@ -143,6 +159,7 @@ def interpolate(
         count: events to draw.
         seed: seed of all random numbers.
         settings: sizes and training of the flow.
+        names: names of the F features, as for ``fit_density``.
 
     Returns:
         (count, F) features, NaN where absent.
@@ -153,4 +170,5 @@ def interpolate(
     """
     if count < 1:
         raise InputError(f"a template needs at least one event, not {count}")
-    return fit_sidebands(features, m_jj, region, seed, settings).sample(count, seed)[0]
+    density = fit_sidebands(features, m_jj, region, seed, settings, names=names)
+    return density.sample(count, seed)[0]

@@ -100,7 +100,7 @@ class TemplateMaker:
             return _sidebands(data, region)
         if self.kind == "density":
             count = self.oversampling * int(region.signal(data.m_jj).sum())
-            return _density(data, region, count, seed)
+            return _density(data, region, count, seed, self.names)
         if background is None:
             raise InputError(f"the template {self.kind} needs a dataset of background")
         inside = background.take(region.signal(background.m_jj))
@@ -110,11 +110,14 @@ class TemplateMaker:
         return Template.of(inside.features)
 
 
-def _density(data: Sample, region: Region, count: int, seed: int) -> Template:
+def _density(
+    data: Sample, region: Region, count: int, seed: int, names: tuple[str, ...]
+) -> Template:
     from hepllm.weak.density import interpolate  # noqa: PLC0415 (imports torch)
 
     outside = data.take(~region.signal(data.m_jj))
-    return Template.of(interpolate(outside.features, outside.m_jj, region, count, seed))
+    drawn = interpolate(outside.features, outside.m_jj, region, count, seed, names=names)
+    return Template.of(drawn)
 
 
 def _sidebands(data: Sample, region: Region) -> Template:

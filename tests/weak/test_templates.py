@@ -84,7 +84,8 @@ def test_the_density_is_that_of_the_other_folds(monkeypatch: pytest.MonkeyPatch)
     """It is asked for without the events of the region, for so many as were set."""
     data, asked = _sample(3000, 1), []
 
-    def interpolate(*words: object) -> np.ndarray:
+    def interpolate(*words: object, names: tuple[str, ...]) -> np.ndarray:
+        assert names == ("x", "y")
         asked.append(words)
         return np.zeros((words[3], 2))
 
