@@ -6,7 +6,7 @@ import importlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from unittest.mock import Mock
@@ -25,10 +25,8 @@ TOOLS = Path(__file__).parents[2] / "tools" / "bench"
 
 
 @pytest.fixture(scope="module")
-def variants() -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(TOOLS))
-        yield importlib.import_module("train_variants")
+def variants(load_tool: Callable[[str], ModuleType]) -> ModuleType:
+    return load_tool("train_variants")
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -14,14 +12,10 @@ from hepllm.evaluation.metrics import auc, roc, sic_at
 from hepllm.evaluation.scores import ScoredEvents, scored_events
 from hepllm.evaluation.seed_intervals import OverRuns
 
-TOOLS = Path(__file__).parents[2] / "tools" / "studies"
-
 
 @pytest.fixture(scope="module")
-def study() -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(TOOLS))
-        yield importlib.import_module("case_means")
+def study(load_tool: Callable[[str], ModuleType]) -> ModuleType:
+    return load_tool("case_means")
 
 
 def scores(n_signal: int, n_background: int, digits: int | None) -> tuple[np.ndarray, np.ndarray]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,14 +12,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-TOOLS = Path(__file__).parents[2] / "tools" / "studies"
-
 
 @pytest.fixture(scope="module")
-def study() -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(TOOLS))
-        yield importlib.import_module("cathode_weak")
+def study(load_tool: Callable[[str], ModuleType]) -> ModuleType:
+    return load_tool("cathode_weak")
 
 
 @pytest.fixture(scope="module")

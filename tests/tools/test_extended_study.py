@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,14 +16,10 @@ from hepllm.data.signal_points import SignalPoint, SignalPoints, points_beside
 from hepllm.physics.lhco_writer import write_lhco
 from hepllm.stages.preprocess import preprocess
 
-TOOLS = Path(__file__).parents[2] / "tools" / "studies"
-
 
 @pytest.fixture(scope="module")
-def tools() -> Iterator[dict[str, ModuleType]]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(TOOLS))
-        yield {name: importlib.import_module(name) for name in ("case_means", "extended")}
+def tools(load_tool: Callable[[str], ModuleType]) -> dict[str, ModuleType]:
+    return {name: load_tool(name) for name in ("case_means", "extended")}
 
 
 def test_the_study_prints_both_tables(

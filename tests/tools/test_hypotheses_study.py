@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -13,7 +11,6 @@ import pytest
 from hepllm.evaluation.seed_intervals import OverRuns
 from hepllm.hypotheses.signal import Product, Signal
 
-TOOLS = Path(__file__).parents[2] / "tools" / "studies"
 SIGNALS = [
     Signal((Product(heavy, "qqq"), Product(light, "bb")))
     for heavy, light in ((500.0, 100.0), (90.0, 80.5), (300.0, 290.0), (700.0, 45.0))
@@ -21,17 +18,13 @@ SIGNALS = [
 
 
 @pytest.fixture(scope="module")
-def cases() -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(TOOLS))
-        yield importlib.import_module("hypothesis_cases")
+def cases(load_tool: Callable[[str], ModuleType]) -> ModuleType:
+    return load_tool("hypothesis_cases")
 
 
 @pytest.fixture(scope="module")
-def study() -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(TOOLS))
-        yield importlib.import_module("hypotheses")
+def study(load_tool: Callable[[str], ModuleType]) -> ModuleType:
+    return load_tool("hypotheses")
 
 
 def test_a_table_compares_what_is_asked_with_the_truth(study: ModuleType) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -12,16 +10,10 @@ import pytest
 from click.testing import CliRunner
 from scipy.stats import norm
 
-TOOLS = Path(__file__).parents[2] / "tools" / "studies"
-
 
 @pytest.fixture(scope="module")
-def tools() -> Iterator[dict[str, ModuleType]]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(TOOLS))
-        yield {
-            name: importlib.import_module(name) for name in ("mixtures", "max_sic", "sic_bounds")
-        }
+def tools(load_tool: Callable[[str], ModuleType]) -> dict[str, ModuleType]:
+    return {name: load_tool(name) for name in ("mixtures", "max_sic", "sic_bounds")}
 
 
 def test_truth_is_the_share_of_many_drawn_events(tools: dict[str, ModuleType]) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -16,14 +15,10 @@ from hepllm.physics.generated import GeneratedParticles
 from hepllm.schema import BACKGROUND, SIGNAL
 from hepllm.stages.preprocess import preprocess
 
-TOOLS = Path(__file__).parents[2] / "tools" / "studies"
-
 
 @pytest.fixture(scope="module")
-def tool() -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(TOOLS))
-        yield importlib.import_module("other_boxes")
+def tool(load_tool: Callable[[str], ModuleType]) -> ModuleType:
+    return load_tool("other_boxes")
 
 
 def test_boxes_share_no_seed_and_have_the_drawn_number_of_signal_events(tool: ModuleType) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -16,19 +16,15 @@ from transformers import AutoConfig, MistralConfig
 from hepllm.config import BackboneConfig
 from hepllm.model.backbone import causal_model, load_backbone, load_tokenizer
 
-TOOLS = Path(__file__).parents[2] / "tools" / "bench"
-
 
 @pytest.fixture(scope="module")
-def tool() -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(TOOLS))
-        found = importlib.import_module("random_mistral")
-        try:
-            found.mistral_tokenizer()
-        except FileNotFoundError as error:
-            pytest.skip(str(error))
-        yield found
+def tool(load_tool: Callable[[str], ModuleType]) -> ModuleType:
+    found = load_tool("random_mistral")
+    try:
+        found.mistral_tokenizer()
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    return found
 
 
 def small() -> MistralConfig:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,15 +16,12 @@ from hepllm.config import load_config
 from hepllm.physics.lhco_writer import write_lhco
 from hepllm.stages.preprocess import preprocess
 
-TOOLS = Path(__file__).parents[2] / "tools" / "studies"
 NAMES = ("sculpting", "sculpting_coverage", "sculpting_of_scores")
 
 
 @pytest.fixture(scope="module")
-def tools() -> Iterator[dict[str, ModuleType]]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(TOOLS))
-        yield {name: importlib.import_module(name) for name in NAMES}
+def tools(load_tool: Callable[[str], ModuleType]) -> dict[str, ModuleType]:
+    return {name: load_tool(name) for name in NAMES}
 
 
 def run(command: Any, arguments: list[str]) -> list[list[str]]:

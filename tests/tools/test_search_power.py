@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -17,14 +17,10 @@ from hepllm.errors import InputError
 from hepllm.search.hunt import BoxEvents
 from hepllm.search.spectra import bin_edges, choose_cuts
 
-TOOLS = Path(__file__).parents[2] / "tools" / "studies"
-
 
 @pytest.fixture(scope="module")
-def tool() -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(TOOLS))
-        yield importlib.import_module("search_power")
+def tool(load_tool: Callable[[str], ModuleType]) -> ModuleType:
+    return load_tool("search_power")
 
 
 def _box(tool: ModuleType, n_events: int = 4000, n_signal: int = 80) -> object:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
-TOOLS = Path(__file__).parents[2] / "tools" / "studies"
-
 
 def test_the_table_has_a_row_for_each_decay(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    load_tool: Callable[[str], ModuleType], tmp_path: Path
 ) -> None:
-    monkeypatch.syspath_prepend(str(TOOLS))
-    tool = importlib.import_module("topologies")
+    tool = load_tool("topologies")
     page = tmp_path / "page.md"
     arguments = ["--events", "6", "--masses", "500", "--output", str(page)]
     result = CliRunner().invoke(tool.main, arguments, catch_exceptions=False)
@@ -28,9 +26,8 @@ def test_the_table_has_a_row_for_each_decay(
     assert "## X of 500 GeV" in page.read_text()
 
 
-def test_a_median_has_its_interval(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(TOOLS))
-    tool = importlib.import_module("topologies")
+def test_a_median_has_its_interval(load_tool: Callable[[str], ModuleType]) -> None:
+    tool = load_tool("topologies")
     values = np.append(np.random.default_rng(1).normal(2, 1, 10_000), np.nan)
     found = tool.median(values, np.random.default_rng(2))
     low, high = (float(one) for one in found.split("[")[1].rstrip("]").split(", "))

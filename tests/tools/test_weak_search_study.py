@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -14,14 +13,10 @@ from click.testing import CliRunner
 from hepllm.errors import InputError
 from hepllm.weak.templates import Sample
 
-TOOLS = Path(__file__).parents[2] / "tools" / "studies"
-
 
 @pytest.fixture(scope="module")
-def tool() -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(TOOLS))
-        yield importlib.import_module("weak_search")
+def tool(load_tool: Callable[[str], ModuleType]) -> ModuleType:
+    return load_tool("weak_search")
 
 
 def _sample(n_events: int, shift: float) -> Sample:
