@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,3 +53,26 @@ def test_what_is_asked_states_the_truth_or_something_else(cases: ModuleType, num
     assert masses.masses == signal.masses
     assert masses.decays == (None, None)
     assert cases.wrong_place(number, len(SIGNALS)) == (number + 2) % 4
+
+
+def test_the_best_events_under_the_true_hypothesis_are_scored_in_another_phrasing(
+    study: ModuleType, cases: ModuleType
+) -> None:
+    asked = []
+
+    def model(events: list[float], hypothesis: Any) -> Any:
+        asked.append((hypothesis.text, len(events)))
+        return np.asarray(events)
+
+    class Events(list[float]):
+        def take(self, places: Any) -> Events:
+            return Events(self[place] for place in places)
+
+    events = Events(range(100))
+    phrased = cases.rephrased(SIGNALS[0], 1)
+    quick = partial(study._in_plain_words, model)
+    found = cases.Cascade(quick, model, 0.1, events)(events, phrased)
+    assert asked[-1] == (phrased.text, 10)
+    assert {text for text, _ in asked[:-1]} == {cases.canonical(SIGNALS[0]).text}
+    np.testing.assert_array_equal(found[90:], range(90, 100))
+    assert np.isneginf(found[:90]).all()

@@ -23,7 +23,8 @@ And what each is asked: "own", the true hypothesis; "rephrased", the same in a p
 training has; "wrong", that of the signal half of all signals further on in mass; "masses", only the
 masses of the true one; "open", none. Intervals of 95 % come from replicas of all events, paired
 between classifiers, and from the scatter of the trainings. A last table compares what each training
-says when it is asked otherwise with what it says under the true hypothesis.
+says when it is asked otherwise with what it says under the true hypothesis; its AUC means nothing
+where --keep or --rephrase leave events out.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +57,7 @@ from hypothesis_cases import (
 )
 
 from hepllm.baselines.fitting import reads_hypotheses
-from hepllm.data.dataset import read_dataset
+from hepllm.data.dataset import EventTable, read_dataset
 from hepllm.hypotheses.hypothesis import OPEN, Hypothesis, parse_hypothesis
 from hepllm.hypotheses.phrases import describe
 from hepllm.logs import configure_logging
@@ -91,6 +93,11 @@ class Study:
     cases: list[Case]
     scored: dict[str, list[list[Scored]]]
 
+    @property
+    def background(self) -> EventTable:
+        """That of the first case."""
+        return self.cases[0].background
+
     def add(self, name: str, classifier: Classifier, asked: Sequence[str]) -> None:
         """Scores all cases by another training of a classifier, each time asked otherwise."""
         for what in asked:
@@ -119,6 +126,13 @@ class Study:
     show_default=True,
     help="share of the background that boosting_differences leaves to the language model",
 )
+@click.option(
+    "--rephrase",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="share of the background, best under the true hypothesis, scored in another phrasing",
+)
 @click.option("--peers-only", is_flag=True, help="no language model")
 @click.option("--peer", "peers", multiple=True, default=PEERS, show_default=True)
 @click.option("--asked", multiple=True, default=("own", "rephrased", "wrong", "open"))
@@ -128,7 +142,7 @@ class Study:
 @click.option("--split", default="test", show_default=True, help="val to choose settings")
 @click.option("--test-background", default=75_000, show_default=True, help="at most")
 @click.option("--open-share", default=0.2, show_default=True)
-@click.option("--seeds", default=3, show_default=True, help="trainings of each peer")
+@click.option("--seeds", default=3, show_default=True, help="trainings of each peer; 0: no peers")
 @click.option("--replicas", default=300, show_default=True)
 @click.option("--seed", default=1, show_default=True)
 @click.option("--output", type=Path, required=True)
@@ -140,6 +154,7 @@ def main(
     signal: str | None,
     runs: Sequence[Path],
     keep: float,
+    rephrase: float,
     peers_only: bool,
     peers: Sequence[str],
     asked: Sequence[str],
@@ -183,9 +198,17 @@ def main(
         model: Classifier = RunClassifier(open_run(folder), output / "scores" / folder.name)
         if keep < 1:
             quick = fit_peer("boosting_differences", training, seed, open_share)
-            model = Cascade(quick, model, keep, study.cases[0].background)
-        study.add("llm", model, asked)
+            model = Cascade(quick, model, keep, study.background)
+        elif rephrase < 1:
+            phrased = Cascade(partial(_in_plain_words, model), model, rephrase, study.background)
+            study.add("llm", phrased, [what for what in asked if what == "rephrased"])
+        rest = [what for what in asked if what != "rephrased" or keep < 1 or rephrase == 1]
+        study.add("llm", model, rest)
     _write(study, output, replicas, seed)
+
+
+def _in_plain_words(model: Classifier, events: EventTable, hypothesis: Hypothesis) -> Floats:
+    return model(events, canonical(hypothesis.signal))
 
 
 def _dedicated(cases: Sequence[Case], training: Training, seed: int) -> list[Scored]:
