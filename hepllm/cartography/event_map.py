@@ -80,18 +80,28 @@ def choose_part(dynamics: Dynamics, config: CartographyConfig, source: Path) -> 
         source: the run folder, for messages.
 
     Raises:
-        InputError: if the part has no epochs.
+        InputError: if the part has no epochs that count.
     """
     n_epochs = {part: one.n_epochs for part, one in dynamics.parts.items()}
     if config.epochs == "auto":
-        return max(PARTS, key=lambda part: (n_epochs.get(part, 0), part == "model"))
+        part = max(PARTS, key=lambda part: (n_epochs.get(part, 0), part == "model"))
+        return _require_epochs(part, n_epochs[part], config.skip, source)
     if not n_epochs.get(config.epochs):
         (other, *_) = n_epochs
         raise InputError(
             f"{source}: was trained without epochs of the {config.epochs} alone; "
             f"set cartography.epochs={other}"
         )
-    return config.epochs
+    return _require_epochs(config.epochs, n_epochs[config.epochs], config.skip, source)
+
+
+def _require_epochs(part: Part, n_epochs: int, skip: int, source: Path) -> Part:
+    if skip >= n_epochs:
+        raise InputError(
+            f"{source}: cartography.skip={skip} leaves none of its {n_epochs} epochs of the "
+            f"{part}; lower it"
+        )
+    return part
 
 
 def map_events(dynamics: Dynamics, part: Part, config: CartographyConfig) -> EventMap:
@@ -99,7 +109,7 @@ def map_events(dynamics: Dynamics, part: Part, config: CartographyConfig) -> Eve
 
     Events that no epoch showed are left out.
     """
-    measures = measure(dynamics.parts[part])
+    measures = measure(dynamics.parts[part], skip=config.skip)
     seen = measures.is_seen
     measures = Measures(**{name: getattr(measures, name)[seen] for name in _MEASURES})
     return EventMap(

@@ -43,15 +43,16 @@ class Measures:
         return self.n_epochs > 0
 
 
-def measure(dynamics: PartDynamics, n_epochs: int | None = None) -> Measures:
+def measure(dynamics: PartDynamics, n_epochs: int | None = None, *, skip: int = 0) -> Measures:
     """Measures the events of a part of a training.
 
     Args:
         dynamics: record of N events in E epochs.
-        n_epochs: count only so many of the first epochs; None: all.
+        n_epochs: stop after so many epochs; None: count all.
+        skip: first epochs that do not count.
     """
-    probability = dynamics.probability[:, :n_epochs].astype(np.float64)
-    margin = dynamics.margin[:, :n_epochs].astype(np.float64)
+    probability = dynamics.probability[:, skip:n_epochs].astype(np.float64)
+    margin = dynamics.margin[:, skip:n_epochs].astype(np.float64)
     is_shown = ~np.isnan(margin)
     counts = is_shown.sum(axis=1)
     confidence = _mean(probability, is_shown, counts)

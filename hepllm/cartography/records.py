@@ -55,7 +55,7 @@ class MapRecord(FileRecord):
     epochs: str
     """Part of the training that was measured: adapter (alone), or model."""
     n_epochs: int
-    """Epochs of that part."""
+    """Epochs of that part that count."""
     n_events: Events
     """Events on the map."""
     n_unseen: Events

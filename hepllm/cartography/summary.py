@@ -96,7 +96,8 @@ def describe_epochs(
     right = np.zeros(len(dynamics.label), dtype=np.bool_)
     shown_before = np.zeros(len(dynamics.label), dtype=np.bool_)
     for epoch in range(record.n_epochs):
-        so_far = measure(record, epoch + 1)
+        # The categories of an epoch that does not count are those of itself alone.
+        so_far = measure(record, epoch + 1, skip=min(config.skip, epoch))
         margin = record.margin[:, epoch].astype(np.float64)
         shown = ~np.isnan(margin)
         now = np.where(shown, margin > 0, right)

@@ -30,6 +30,9 @@ class CartographyConfig(Section):
     epochs: Literal["auto", "adapter", "model"] = setting(
         "auto", "Epochs that count: of the adapter alone, of the model; auto: where there are more"
     )
+    skip: WholeNumber = setting(
+        0, "First epochs that do not count, in which the training had learnt little of anything"
+    )
     categories: Literal["thresholds", "quantiles"] = setting(
         "thresholds", "What divides the events: fixed values, or shares of the events"
     )

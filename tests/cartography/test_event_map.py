@@ -48,6 +48,8 @@ def test_the_part_with_more_epochs_counts_unless_one_is_named() -> None:
     assert choose_part(both, CartographyConfig(epochs="model"), here) == "model"
     with pytest.raises(InputError, match=r"^run: .*set cartography\.epochs=model$"):
         choose_part(one, CartographyConfig(epochs="adapter"), here)
+    with pytest.raises(InputError, match=r"skip=2 leaves none of its 2 epochs of the model"):
+        choose_part(one, CartographyConfig(skip=2), here)
 
 
 def test_a_map_has_the_events_that_were_shown_and_is_read_as_written(tmp_path: Path) -> None:

@@ -44,6 +44,8 @@ def test_the_first_epochs_can_be_measured_alone() -> None:
     record = part((0.25, 0.75, 0.875))
     assert measure(record, 2).confidence[0] == 0.5
     assert measure(record, 3).forgetting[0] == 0
+    assert measure(record, skip=1).confidence[0] == pytest.approx(0.8125)
+    assert measure(record, 2, skip=1).n_epochs.tolist() == [1]
 
 
 def test_a_sure_event_that_is_never_shown_right_was_never_learnt() -> None:

@@ -1,14 +1,16 @@
 """What maps of a training are worth: wrong labels that they find, and trainings that go by them.
 
 hepllm preprocess .../cathode/innerdata_*.npy --output build/cathode --config configs/cathode.yaml
-python tools/studies/cartography.py run --dataset build/cathode --output build/cartography
+python tools/studies/cartography.py labels --dataset build/cathode --output build/cartography
+python tools/studies/cartography.py train --dataset build/cathode --output build/cartography
 python tools/studies/cartography.py table --output build/cartography >> docs/results/cartography.md
 
-`run` draws 15,000 training events of both classes for each seed, exchanges 5 % of their labels, and
-trains the adapter alone, for CPU reasons: as it is, which also makes the map, and in the ways of
-`train.filter` and `train.by_map`, each in as many steps. It keeps one file per seed and goes on
-where it was stopped. All are judged on the test split, whose labels are right. With --cleanlab
-(pip install cleanlab) the label quality of cleanlab is a peer. `table` writes both tables.
+Both draw training events of both classes for each seed, exchange 5 % of their labels, and train the
+adapter alone, for CPU reasons. `labels` ranks the events by what one training believed; with
+--cleanlab (pip install cleanlab) the label quality of cleanlab is a peer. `train` trains as it is,
+which also makes the map, and in the ways of `train.filter` and `train.by_map`, each in as many
+steps; all are judged on the test split, whose labels are right. They keep one file per seed and go
+on where they were stopped. `table` writes both tables.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,8 +32,9 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-from hepllm.cartography.event_map import EventMap, map_events
-from hepllm.cartography.measures import Measures
+from hepllm.cartography.dynamics import Dynamics, PartDynamics
+from hepllm.cartography.event_map import map_events
+from hepllm.cartography.measures import measure
 from hepllm.config import Config, load_config
 from hepllm.data.dataset import EventTable, read_dataset
 from hepllm.evaluation.metrics import auc, roc, sic_at
@@ -45,12 +48,11 @@ from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import PromptEncoder
 from hepllm.model.inputs import ModelInputs
 from hepllm.runs.folder import make_classifier
-from hepllm.runs.used_map import guide, use_map
+from hepllm.runs.used_map import Guidance, guide, use_map
 
 Floats = NDArray[np.float64]
 
-N_EVENTS, FLIPPED = 15_000, 0.05
-EPOCHS, BATCH = 4, 256
+FLIPPED = 0.05
 FOLDS = 5
 CONFIDENCE = 0.95
 EFFICIENCY, LEAST_BACKGROUND = 0.5, 10
@@ -72,25 +74,39 @@ STRATEGIES: Mapping[str, Sequence[str]] = {
 _SETTINGS = (
     *("backbone.name=tiny-random", "backbone.device=cpu", "backbone.dtype=float32"),
     *("train.features=cathode", "train.threads=1", "train.dynamics=true"),
-    *(
-        "fusion.hidden_size=64",
-        "train.hypothesis.enabled=false",
-        f"train.nfa_alone.batch_size={BATCH}",
-    ),
+    *("fusion.hidden_size=64", "train.hypothesis.enabled=false"),
 )
+
+
+@dataclass(frozen=True)
+class Size:
+    """Events, epochs and batch of a training."""
+
+    n_events: int
+    epochs: int
+    batch: int
+
+    @property
+    def n_steps(self) -> int:
+        """Steps on all events, which trainings on fewer events do as well."""
+        return self.epochs * (self.n_events // self.batch)
+
+
+OF_LABELS, OF_TRAININGS = Size(30_000, 10, 512), Size(15_000, 4, 256)
 
 
 @dataclass(frozen=True, eq=False)
 class Bench:
     """A training sample with wrong labels, and the events that all are judged on."""
 
+    size: Size
     train: EventTable
     is_flipped: NDArray[np.bool_]
     test: EventTable
     seed: int
 
 
-def draw(folder: Path, seed: int) -> Bench:
+def draw(folder: Path, seed: int, size: Size) -> Bench:
     """Draws training events of both classes, and exchanges the labels of some."""
     config = config_of(seed)
     dataset = read_dataset(folder)
@@ -99,7 +115,7 @@ def draw(folder: Path, seed: int) -> Bench:
     random = np.random.default_rng([seed, 5])
     chosen = np.concatenate(
         [
-            random.choice(np.flatnonzero(whole.label == one), N_EVENTS // 2, replace=False)
+            random.choice(np.flatnonzero(whole.label == one), size.n_events // 2, replace=False)
             for one in (0, 1)
         ]
     )
@@ -107,7 +123,7 @@ def draw(folder: Path, seed: int) -> Bench:
     is_flipped = np.zeros(len(train), dtype=np.bool_)
     is_flipped[random.choice(len(train), round(FLIPPED * len(train)), replace=False)] = True
     label = np.where(is_flipped, 1 - train.label, train.label).astype(np.int8)
-    return Bench(replace(train, label=label), is_flipped, test, seed)
+    return Bench(size, replace(train, label=label), is_flipped, test, seed)
 
 
 def config_of(seed: int, *settings: str) -> Config:
@@ -117,8 +133,9 @@ def config_of(seed: int, *settings: str) -> Config:
 
 def train(bench: Bench, config: Config, data: TrainingData) -> tuple[Floats, DynamicsRecorder]:
     """Trains the adapter alone, in as many steps as all events take; its scores of the test."""
-    n_steps, per_epoch = EPOCHS * (N_EVENTS // BATCH), len(data.train) // BATCH
-    alone = config.train.nfa_alone.model_copy(update={"epochs": n_steps / per_epoch})
+    size = bench.size
+    epochs = size.n_steps / (len(data.train) // size.batch)
+    alone = config.train.nfa_alone.model_copy(update={"epochs": epochs, "batch_size": size.batch})
     settings = config.train.model_copy(update={"nfa_alone": alone})
     plan = TrainingPlan.of(config.model_copy(update={"train": settings}))
     # All trainings of a seed begin with the same weights.
@@ -152,14 +169,21 @@ def judge(bench: Bench, score: Floats) -> dict[str, float]:
     return {name: float("nan") if value is None else value for name, value in found.items()}
 
 
-def rankings(bench: Bench, measures: Measures, last: Floats, cleanlab: bool) -> dict[str, Floats]:
+def rankings(bench: Bench, record: PartDynamics, *, cleanlab: bool) -> dict[str, Floats]:
     """How suspicious each training event is, by method; larger for more."""
+    measures, half = measure(record), record.n_epochs // 2
+    # The last epoch that showed an event: one smaller batch of each epoch is left out.
+    last = np.full(len(bench.train), np.nan)
+    for column in record.margin.T.astype(np.float64):
+        last = np.where(np.isnan(column), last, column)
     found = {
         "area under the margin": -measures.area_under_margin,
         "confidence": -measures.confidence,
         "variability": measures.variability,
         "forgetting": measures.forgetting + 1e3 * (measures.correctness == 0),
-        "loss of the last epoch": last,
+        "area under the margin, skip 1": -measure(record, skip=1).area_under_margin,
+        "area under the margin, second half": -measure(record, skip=half).area_under_margin,
+        "loss of the last epoch": -last,
     }
     boosting = HistGradientBoostingClassifier(random_state=bench.seed)
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=bench.seed)
@@ -196,41 +220,54 @@ def find_wrong(bench: Bench, found: Mapping[str, Floats]) -> dict[str, dict[str,
     }
 
 
-def study(folder: Path, seed: int, output: Path, *, cleanlab: bool) -> dict[str, object]:
-    """Everything of one seed."""
-    bench = draw(folder, seed)
-    plain = config_of(seed, f"train.nfa_alone.epochs={EPOCHS}")
-    score, recorder = train(bench, plain, TrainingData(bench.train, bench.test.take(np.arange(64))))
-    event_map: EventMap = map_events(recorder.dynamics, "adapter", plain.cartography)
+def plain_of(bench: Bench) -> tuple[Config, Floats, PartDynamics]:
+    """Settings of the training as it is, its scores of the test events and its record."""
+    config = config_of(bench.seed, f"train.nfa_alone.epochs={bench.size.epochs}")
+    score, recorder = train(bench, config, _data(bench, bench.train))
+    return config, score, recorder.dynamics.parts["adapter"]
+
+
+def _data(bench: Bench, events: EventTable, by_map: Guidance | None = None) -> TrainingData:
+    few = bench.test.take(np.arange(64))  # nothing is validated
+    if by_map is None:
+        return TrainingData(events, few)
+    return TrainingData(
+        replace(events, weight=by_map.weight),
+        few,
+        soft_targets=by_map.soft_targets,
+        rank=by_map.rank,
+    )
+
+
+def study_labels(folder: Path, seed: int, *, cleanlab: bool) -> dict[str, dict[str, float]]:
+    """How well each ranking finds the wrong labels."""
+    bench = draw(folder, seed, OF_LABELS)
+    return find_wrong(bench, rankings(bench, plain_of(bench)[2], cleanlab=cleanlab))
+
+
+def study_trainings(folder: Path, seed: int, output: Path) -> dict[str, object]:
+    """What the trainings of one seed reach."""
+    bench = draw(folder, seed, OF_TRAININGS)
+    plain, score, record = plain_of(bench)
+    table = bench.train
+    dynamics = Dynamics(table.event_digest, table.label, {"adapter": record})
     file = output / f"map-{seed}.parquet"
-    event_map.write(file, "")
-    record = recorder.dynamics.parts["adapter"]
-    # The last epoch that showed an event: one smaller batch of each epoch is left out.
-    last = np.full(len(bench.train), np.nan)
-    for column in record.margin.T.astype(np.float64):
-        last = np.where(np.isnan(column), last, column)
-    labels = find_wrong(bench, rankings(bench, event_map.measures, -last, cleanlab))
+    map_events(dynamics, "adapter", plain.cartography).write(file, "")
     trained = {"plain": judge(bench, score)}
     for name, settings in STRATEGIES.items():
-        config = config_of(seed, f"train.map={file}", f"train.nfa_alone.epochs={EPOCHS}", *settings)
-        used = use_map(bench.train, config.train)
-        events = bench.train.take(used.kept)
-        by_map = guide(used, events, config.train.by_map)
-        data = TrainingData(
-            replace(events, weight=by_map.weight),
-            bench.test.take(np.arange(64)),
-            soft_targets=by_map.soft_targets,
-            rank=by_map.rank,
+        config = config_of(
+            seed, f"train.map={file}", f"train.nfa_alone.epochs={bench.size.epochs}", *settings
         )
+        used = use_map(table, config.train)
+        events = table.take(used.kept)
+        data = _data(bench, events, guide(used, events, config.train.by_map))
         trained[name] = judge(bench, train(bench, config, data)[0])
         click.echo(f"seed {seed}: {name}: {trained[name]}", err=True)
-    right = replace(
-        bench.train, label=np.where(bench.is_flipped, 1 - bench.train.label, bench.train.label)
-    )
-    clean = TrainingData(right, bench.test.take(np.arange(64)))
+    right = np.where(bench.is_flipped, 1 - table.label, table.label).astype(np.int8)
+    clean = _data(bench, replace(table, label=right))
     trained["plain, right labels"] = judge(bench, train(bench, plain, clean)[0])
     n_test = [int((bench.test.label == one).sum()) for one in (1, 0)]
-    return {"labels": labels, "trained": trained, "n_test": n_test}
+    return {"trained": trained, "n_test": n_test}
 
 
 @click.group()
@@ -238,20 +275,41 @@ def main() -> None:
     """Studies maps of trainings."""
 
 
-@main.command()
-@click.option("--dataset", type=click.Path(path_type=Path), required=True)
-@click.option("--output", type=click.Path(path_type=Path), required=True)
-@click.option("--seeds", type=int, default=5)
-@click.option("--cleanlab", is_flag=True, help="Compare with cleanlab, which must be installed.")
-def run(dataset: Path, output: Path, seeds: int, *, cleanlab: bool) -> None:
-    """Trains and ranks for each seed."""
+def _common(command: Callable[..., None]) -> Callable[..., None]:
+    for option in (
+        click.option("--seeds", type=int, default=5),
+        click.option("--output", type=click.Path(path_type=Path), required=True),
+        click.option("--dataset", type=click.Path(path_type=Path), required=True),
+    ):
+        command = option(command)
+    return command
+
+
+def _for_each(
+    name: str, seeds: int, output: Path, study: Callable[[int], Mapping[str, object]]
+) -> None:
+    """Writes a file for each seed that has none."""
     torch.set_num_threads(1)
     output.mkdir(parents=True, exist_ok=True)
     for seed in range(1, seeds + 1):
-        file = output / f"seed-{seed}.json"
+        file = output / f"{name}-{seed}.json"
         if not file.exists():
-            found = study(dataset, seed, output, cleanlab=cleanlab)
-            file.write_text(json.dumps(found, indent=1))
+            file.write_text(json.dumps(study(seed), indent=1))
+
+
+@main.command("labels")
+@_common
+@click.option("--cleanlab", is_flag=True, help="Compare with cleanlab, which must be installed.")
+def labels_command(dataset: Path, output: Path, seeds: int, *, cleanlab: bool) -> None:
+    """Ranks events by how wrong their labels look."""
+    _for_each("labels", seeds, output, lambda one: study_labels(dataset, one, cleanlab=cleanlab))
+
+
+@main.command("train")
+@_common
+def train_command(dataset: Path, output: Path, seeds: int) -> None:
+    """Trains by maps."""
+    _for_each("seed", seeds, output, lambda one: study_trainings(dataset, one, output))
 
 
 def interval(values: Floats) -> tuple[float, float, float]:
@@ -281,23 +339,26 @@ def _cell(values: Floats, digits: int, sign: str = "") -> str:
 def table(output: Path) -> None:
     """Writes both tables."""
     found = [json.loads(file.read_text()) for file in sorted(output.glob("seed-*.json"))]
-
-    def column(part: str, name: str, key: str) -> Floats:
-        return np.array([one[part][name][key] for one in found])
-
-    click.echo(f"{len(found)} seeds; N_s, N_b of the test: {found[0]['n_test']}\n")
+    ranked = [json.loads(file.read_text()) for file in sorted(output.glob("labels-*.json"))]
+    click.echo(f"{len(ranked)} seeds, {OF_LABELS}\n")
     click.echo("| ranking | AUROC | precision at 5 % | AUROC minus that of the last loss |")
     click.echo("|---|---|---|---|")
-    reference = column("labels", "loss of the last epoch", "auroc")
-    for name in found[0]["labels"]:
-        auroc, precision = (column("labels", name, key) for key in ("auroc", "precision"))
-        difference = (
-            "-" if name.startswith("loss of the last") else _cell(auroc - reference, 4, "+")
+    last = "loss of the last epoch"
+    reference = np.array([one[last]["auroc"] for one in ranked])
+    for name in ranked[0]:
+        auroc, precision = (
+            np.array([one[name][key] for one in ranked]) for key in ("auroc", "precision")
         )
+        difference = "-" if name == last else _cell(auroc - reference, 4, "+")
         click.echo(f"| {name} | {_cell(auroc, 4)} | {_cell(precision, 3)} | {difference} |")
+
+    def column(name: str, key: str) -> Floats:
+        return np.array([one["trained"][name][key] for one in found])
+
+    click.echo(f"\n{len(found)} seeds, {OF_TRAININGS}; N_s, N_b of the test: {found[0]['n_test']}")
     ways = [name for name in found[0]["trained"] if name != "plain"]
     differences = {
-        (name, key): column("trained", name, key) - column("trained", "plain", key)
+        (name, key): column(name, key) - column("plain", key)
         for key in ("auc", "sic")
         for name in ways
     }
@@ -314,7 +375,7 @@ def table(output: Path) -> None:
     for name in ("plain", *ways):
         cells = [name]
         for key, digits in (("auc", 4), ("sic", 2)):
-            cells.append(_cell(column("trained", name, key), digits))
+            cells.append(_cell(column(name, key), digits))
             given = differences.get((name, key))
             cells.append("-" if given is None else _cell(given, digits, "+"))
             p_value = p_values.get((name, key))
