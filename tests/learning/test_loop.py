@@ -35,6 +35,26 @@ Train = Callable[..., TrainingResult]
 Losses = Callable[[Path], dict[int, float]]
 
 
+@pytest.fixture(scope="module")
+def trained(
+    tiny_config: Callable[..., Config],
+    data: TrainingData,
+    make: Make,
+    train: Train,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    config = tiny_config("train.epochs=1")
+    train(make(config), data, config, folder)
+    return folder / "checkpoints"
+
+
+@pytest.fixture
+def checkpoint(trained: Path, tmp_path: Path) -> Path:
+    """A checkpoint after one epoch, to be changed."""
+    return best_checkpoint(Path(shutil.copytree(trained, tmp_path / "checkpoints")))
+
+
 def test_it_learns_and_a_fresh_model_takes_the_weights_over(
     tiny_config: Callable[..., Config], data: TrainingData, tmp_path: Path, make: Make, train: Train
 ) -> None:
@@ -133,20 +153,13 @@ def test_states_of_another_optimizer_are_refused(
 
 
 def test_going_on_in_another_precision_is_told(
-    *,
+    checkpoint: Path,
     tiny_config: Callable[..., Config],
-    data: TrainingData,
-    tmp_path: Path,
     make: Make,
-    train: Train,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     config, other = tiny_config("train.epochs=1"), tiny_config("backbone.dtype=bfloat16")
-    made = make(config)
-    train(made, data, config, tmp_path)
-    checkpoint = newest_checkpoint(tmp_path / "checkpoints")
-    assert checkpoint is not None
-    warn_of_precision(checkpoint, made[0])
+    warn_of_precision(checkpoint, make(config)[0])
     assert "goes on" not in caplog.text
     warn_of_precision(checkpoint, make(other)[0])
     assert "was trained in float32 and continues in bfloat16" in caplog.text
@@ -192,40 +205,31 @@ def test_validation_changes_nothing_in_training(
 def test_a_checkpoint_without_a_file_is_named(
     *,
     file: str,
+    checkpoint: Path,
     tiny_config: Callable[..., Config],
     data: TrainingData,
     tmp_path: Path,
     make: Make,
-    train: Train,
 ) -> None:
     config = tiny_config("train.epochs=1")
-    train(make(config), data, config, tmp_path)
-    checkpoint = best_checkpoint(tmp_path / "checkpoints")
     (checkpoint / file).unlink()
     with pytest.raises(InputError, match=f"{file}: missing"):
         fit(*make(config), data, TrainingPlan.of(config), folder=tmp_path, resume_from=checkpoint)
 
 
 def test_a_damaged_checkpoint_is_named(
-    tiny_config: Callable[..., Config], data: TrainingData, tmp_path: Path, make: Make, train: Train
+    checkpoint: Path, tiny_config: Callable[..., Config], make: Make
 ) -> None:
-    config = tiny_config("train.epochs=1")
-    made = make(config)
-    train(made, data, config, tmp_path)
-    checkpoint = best_checkpoint(tmp_path / "checkpoints")
     whole = (checkpoint / "adapter_model.safetensors").read_bytes()
     (checkpoint / "adapter_model.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match=r"adapter_model\.safetensors: not readable"):
-        load_weights(checkpoint, made[0])
+        load_weights(checkpoint, make(tiny_config())[0])
 
 
 def test_lora_weights_of_former_checkpoints_load(
-    tiny_config: Callable[..., Config], data: TrainingData, tmp_path: Path, make: Make, train: Train
+    checkpoint: Path, tiny_config: Callable[..., Config], make: Make
 ) -> None:
-    config = tiny_config("train.epochs=1")
-    train(make(config), data, config, tmp_path)
-    checkpoint = best_checkpoint(tmp_path / "checkpoints")
-    now, former = (make(config)[0] for _ in range(2))
+    now, former = (make(tiny_config())[0] for _ in range(2))
     load_weights(checkpoint, now)
     (checkpoint / "adapter_model.safetensors").rename(checkpoint / "lora.safetensors")
     load_weights(checkpoint, former)
@@ -234,12 +238,9 @@ def test_lora_weights_of_former_checkpoints_load(
 
 
 def test_peft_opens_the_lora_weights_of_a_checkpoint(
-    tiny_config: Callable[..., Config], data: TrainingData, tmp_path: Path, make: Make, train: Train
+    checkpoint: Path, tiny_config: Callable[..., Config], make: Make
 ) -> None:
-    config = tiny_config("train.epochs=1")
-    made = make(config)
-    train(made, data, config, tmp_path)
-    checkpoint = best_checkpoint(tmp_path / "checkpoints")
+    made = make(tiny_config())
     load_weights(checkpoint, made[0])
     settings = PeftConfig.from_pretrained(checkpoint)
     plain = AutoModelForCausalLM.from_pretrained(settings.base_model_name_or_path)
@@ -286,17 +287,14 @@ def test_no_pickle_in_a_checkpoint_and_nothing_left_aside(
 
 
 def test_weights_of_another_kind_of_model_are_refused(
-    tiny_config: Callable[..., Config], data: TrainingData, tmp_path: Path, make: Make, train: Train
+    checkpoint: Path, tiny_config: Callable[..., Config], make: Make
 ) -> None:
-    config = tiny_config("train.epochs=1")
-    train(make(config), data, config, tmp_path)
-    checkpoint = best_checkpoint(tmp_path / "checkpoints")
     text_only, _ = make(tiny_config("fusion.enabled=false"))
     with pytest.raises(InputError, match="saved with fusion on"):
         load_weights(checkpoint, text_only)
     other_size, _ = make(tiny_config("fusion.hidden_size=16"))
     with pytest.raises(InputError, match="the adapter does not fit"):
         load_weights(checkpoint, other_size)
-    shutil.rmtree(tmp_path / "checkpoints")
+    shutil.rmtree(checkpoint.parent)
     with pytest.raises(InputError, match="no checkpoint here"):
-        best_checkpoint(tmp_path / "checkpoints")
+        best_checkpoint(checkpoint.parent)
