@@ -210,8 +210,9 @@ def _hunt(
     found = []
     with progress_bar(len(regions), "hunt", "regions") as bar:
         for number, region in enumerate(regions):
+            # The seed of the submission, so that the best region has the same p-value there.
             excess = find_excess(
-                events, joined(number), region, config.evaluation.search, config.seed + number
+                events, joined(number), region, config.evaluation.search, config.seed
             )
             LOG.info("%s: p = %.3g", region, excess.p_value.value)
             found.append(excess)

@@ -55,7 +55,7 @@ def test_a_study_goes_on_where_it_was(tool: ModuleType, tmp_path: Path) -> None:
     lines.add({**wanted[0], "p_value": 0.4})
     made = CliRunner().invoke(tool.main, ["table", str(lines.file)])
     assert made.exit_code == 0, made.output
-    assert "0.21 [0.0808, 0.339] | 1 of 2 | 0" in made.output
+    assert "0.21 [0.0808, 0.339] | - | 1 of 2 | 0" in made.output
 
 
 def test_the_ideal_classifier_is_measured_on_events_that_it_has_not_seen(tool: ModuleType) -> None:

@@ -28,9 +28,9 @@ from typing import Any
 import click
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 
-from hepllm.baselines.boosting import fit_boosting
-from hepllm.baselines.scorer import Scorer, TrainingSample
+from hepllm.baselines.scorer import TrainingSample
 from hepllm.config import Config, SearchConfig, override_config
 from hepllm.data.dataset import EventTable, read_dataset
 from hepllm.errors import InputError
@@ -38,7 +38,7 @@ from hepllm.evaluation.metrics import max_sic_in_sample, roc
 from hepllm.evaluation.scores import ScoredEvents
 from hepllm.schema import BACKGROUND, SIGNAL, feature_names
 from hepllm.search.hunt import BoxEvents, fit_box
-from hepllm.weak.ensemble import fit_ensemble
+from hepllm.weak.ensemble import Ensemble, fit_ensemble
 from hepllm.weak.folds import FoldTask, WeakTraining, at_equal_efficiency, draw_folds
 from hepllm.weak.records import smallest_p
 from hepllm.weak.regions import choose_regions
@@ -120,10 +120,11 @@ def search_weakly(box: Sample, config: Config, names: tuple[str, ...], seed: int
         for one in range(weak.folds):
             raw[fold == one] = training.score(inside, fold, None, FoldTask(number, region, one))
         scores = at_equal_efficiency(raw, fold, seed)
-        found.append(find_excess(events, scores, region, search, seed + number))
+        found.append(find_excess(events, scores, region, search, seed))
     best, p_value = smallest_p(found)
     return {
         "p_value": p_value,
+        "local_sigma": float(norm.isf(found[best].bump.local_p)),
         "bump": list(found[best].window),
         "n_regions": len(found),
         "in_range": len(inside),
@@ -131,13 +132,17 @@ def search_weakly(box: Sample, config: Config, names: tuple[str, ...], seed: int
     }
 
 
-def search_supervised(box: Sample, scorer: Scorer, search: SearchConfig, seed: int) -> float:
-    """The p-value of the same box, and region, in scores of a classifier trained with labels."""
+def search_supervised(box: Sample, scorer: Ensemble, search: SearchConfig, seed: int) -> Line:
+    """Searches the same box, and region, in scores of a classifier that was trained with labels."""
     region = None
     if search.weak.region is not None:
         region = choose_regions(box.m_jj, search)[0].searched(1)
     events = _events(box.m_jj, scorer.score(box.features))
-    return fit_box(events, search, seed, region=region).toys.overall.value
+    fitted = fit_box(events, search, seed, region=region)
+    return {
+        "p_supervised": fitted.toys.overall.value,
+        "local_sigma_supervised": float(norm.isf(fitted.bump.local_p)),
+    }
 
 
 def _events(m_jj: Floats, score: Floats) -> BoxEvents:
@@ -225,23 +230,27 @@ def boxes(
         box, is_signal = pool.draw(size, line["fraction"], line["seed"])
         found = search_weakly(box, config, names, line["seed"])
         if scorer is not None:
-            found["p_supervised"] = search_supervised(box, scorer, search, line["seed"])
+            found |= search_supervised(box, scorer, search, line["seed"])
         lines.add({**line, **found, "n_signal": int(is_signal.sum())})
 
 
-def train_on_grid(grid: Path, background: Path, names: tuple[str, ...], seed: int) -> Scorer:
-    """Trains a boosting with labels, on signals of many masses."""
-    parts = read_samples([grid], names, SIGNAL), read_samples([background], names, BACKGROUND)
-    sizes = [len(one) for one in parts]
-    return fit_boosting(
-        TrainingSample(
-            features=np.concatenate([one.features for one in parts]),
-            names=names,
-            label=np.repeat([1, 0], sizes),
-            weight=np.repeat([1.0, sizes[0] / sizes[1]], sizes),
-            seed=seed,
-        )
+def train_on_grid(grid: Path, background: Path, names: tuple[str, ...], seed: int) -> Ensemble:
+    """Trains a boosting with labels, on signals of many masses and as much background."""
+    signal, others = (
+        read_samples([folder], names, label)
+        for folder, label in ((grid, SIGNAL), (background, BACKGROUND))
     )
+    number = min(len(signal), len(others))
+    parts = signal, _choose(others, number, np.random.default_rng([seed, 73]))
+    sizes = [len(one) for one in parts]
+    sample = TrainingSample(
+        features=np.concatenate([one.features for one in parts]),
+        names=names,
+        label=np.repeat([1, 0], sizes),
+        weight=np.repeat([1.0, sizes[0] / sizes[1]], sizes),
+        seed=seed,
+    )
+    return fit_ensemble(sample, "boosting", 1)
 
 
 @main.command()
@@ -391,11 +400,12 @@ def grouped(files: Sequence[Path]) -> Mapping[tuple[Any, ...], list[Line]]:
 
 def _p_values(group: Sequence[Line]) -> str:
     parts = []
-    for what in ("p_value", "p_supervised"):
-        values = [one[what] for one in group if what in one]
+    for end in ("", "_supervised"):
+        values = [one[f"p{end or '_value'}"] for one in group if f"p{end or '_value'}" in one]
         if values:
             small, evident = (sum(one < level for one in values) for level in (SMALL, EVIDENCE))
-            parts.append(f"{_band(values)} | {small} of {len(values)} | {evident}")
+            sigma = _band([one.get(f"local_sigma{end}") for one in group])
+            parts.append(f"{_band(values)} | {sigma} | {small} of {len(values)} | {evident}")
     return " | ".join(parts)
 
 
@@ -426,8 +436,8 @@ def picture(files: Sequence[Path], output: Path) -> None:
     left.set(xlabel="p-value of a box without signal", ylabel="share of boxes below", xlim=(0, 1))
     left.legend(fontsize=9)
     for what, label, colour in (
-        ("p_value", "without labels", "#D55E00"),
-        ("p_supervised", "boosting trained on other signals", "#0072B2"),
+        ("local_sigma", "without labels", "#D55E00"),
+        ("local_sigma_supervised", "boosting trained on other signals", "#0072B2"),
     ):
         found = {
             key[4]: [one[what] for one in group if what in one]
@@ -440,7 +450,7 @@ def picture(files: Sequence[Path], output: Path) -> None:
             percent = 100 * np.array(fractions)
             right.fill_between(percent, bands[:, 0], bands[:, 2], color=colour, alpha=0.2)
             right.plot(percent, bands[:, 1], "o-", color=colour, label=label)
-    right.set(xlabel="signal in the box [%]", ylabel="p-value", xscale="log", yscale="log")
+    right.set(xlabel="signal in the box [%]", ylabel="local significance of the bump", xscale="log")
     right.legend(fontsize=9)
     figure.savefig(output)
 
