@@ -100,7 +100,7 @@ def search(
     against its sidebands, or another template of the background. Regions are scanned and count as
     trials; weak.json and weak.png show them all.
     """
-    if scan and run is None and len(inputs) == 2 and (inputs[0] / "run.json").is_file():
+    if (scan or fit) and run is None and len(inputs) == 2 and (inputs[0] / "run.json").is_file():
         run, inputs = inputs[0], inputs[1:]
     of_tables = {
         "--light": light,

@@ -48,20 +48,14 @@ def _draw_contours(axes: Axes, found: MixtureFindings) -> None:
     """Lines of equal likelihood, at the depth that holds for a strong signal."""
     masses = np.array([one.m_jets_gev for one in found.points])
     missing = found.statistic - np.array([one.statistic for one in found.points])
-    # Equal masses are the edge of the plane; a mirrored point beyond closes the contours there.
-    both = np.concatenate([masses, masses[masses[:, 0] > masses[:, 1]][:, ::-1]])
-    depth = np.concatenate([missing, missing[masses[:, 0] > masses[:, 1]]])
-    levels = chi2.ppf(_CONTOURS, 2)
     axes.tricontour(
-        both[:, 0],
-        both[:, 1],
-        depth,
-        levels=levels,
+        masses[:, 0],
+        masses[:, 1],
+        missing,
+        levels=chi2.ppf(_CONTOURS, 2),
         colors=SIGNAL_COLOUR,
         linestyles=("solid", "dashed"),
     )
-    low, high = masses.min(), masses.max()
-    axes.fill_between([low, high], [low, high], high * 2, color="white", zorder=3)
 
 
 def _draw_fractions(axes: Axes, found: MixtureFindings) -> None:
@@ -79,6 +73,8 @@ def _draw_fractions(axes: Axes, found: MixtureFindings) -> None:
         )  # fmt: skip
     axes.plot(found.fraction.value, np.sqrt(found.statistic), "*", ms=15, color=SIGNAL_COLOUR)
     axes.set(xlabel="fraction of signal in the data", ylabel="local significance", ylim=(0, None))
+    axes.xaxis.label.set_fontsize(13)
+    axes.yaxis.label.set_fontsize(12)
     text = f"{_shown(found.n_signal)} signal events"
     axes.set_title(text, loc="right", fontsize=11)
     axes.legend(loc="lower right", fontsize=10)

@@ -36,6 +36,11 @@ from hepllm.weak.mixture_toys import Truth, divide_again, reach_of_intervals
 
 SIDEBANDS = "sidebands"
 
+_BESIDE = (
+    "jets beside the region are not as those inside: against sidebands, p is small without a "
+    "signal, too, and the fraction is too large"
+)
+
 _TOOLS = ("numpy", "scipy", "scikit-learn")
 
 Hypotheses = NDArray[np.object_] | None
@@ -91,8 +96,9 @@ def fit_by_run(run: Run, folder: Path, config: Config) -> MixtureScan:
         sizes=(len(box.table), len(template)),
         region=_region(search),
     )
+    beside = asked.template == SIDEBANDS
     return MixtureScan(
-        **dict(findings),
+        **dict(findings) | {"warnings": [*findings.warnings, *[_BESIDE] * beside]},
         blackbox=Blackbox(
             name=box.name,
             digest=box.dataset.digest,

@@ -78,7 +78,7 @@ def divide_again(
             n_exceeding = sum(one >= statistic.max() for one in largest)
             if len(largest) >= first and n_exceeding >= _MIN_EXCEEDING:
                 break
-            size = min(_BLOCK, most - len(largest), max(first - len(largest), _BLOCK))
+            size = min(_BLOCK, most - len(largest))
             data = np.zeros((n_events, size))
             for toy in range(size):
                 data[random.choice(n_events, n_data, replace=False), toy] = 1
