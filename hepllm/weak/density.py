@@ -93,7 +93,7 @@ def fit_density(
         RunError: if the training diverges.
     """
     following = find_following(names or [""] * features.shape[1], features)
-    features = features[:, following.learnt]
+    features = following.coordinates(features)
     transformation = fit_features(features)
     centre, scale = float(m_jj.mean()), float(m_jj.std())
     scaled = (m_jj - centre) / scale

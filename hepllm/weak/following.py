@@ -6,6 +6,7 @@ classifier of data against such a template learns nothing but that.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,21 +37,44 @@ _ORDERED = {
 
 _MASSES = ("jet1_mass", "jet2_mass")
 
+_SUBJETTINESS = re.compile(r"(?P<begin>.*tau)(?P<n>[2-9])(?P<end>_.*)?")
+
 
 @dataclass(frozen=True, eq=False)
 class Following:
     """Which of F features are learnt, and which follow from them; made by ``find_following``.
 
+    N-subjettiness is learnt as its ratio to that of N - 1: the two have nearly the same
+    distribution, and it is their small difference that tells jets apart.
+
     Attributes:
         names: names of the F features.
         learnt: indices of those that are learnt.
+        denominator: for each of these the place, among them, of the one by which it is divided; -1
+            for none.
     """
 
     names: tuple[str, ...]
     learnt: Ints
+    denominator: Ints
 
-    def complete(self, values: Floats) -> Floats:
-        """Computes all F features, shape (N, F), from those that are learnt, shape (N, L)."""
+    def coordinates(self, features: Floats) -> Floats:
+        """What a density learns, shape (N, L), of features (N, F)."""
+        values = features[:, self.learnt]
+        result = values.copy()
+        for place, below in enumerate(self.denominator):
+            if below >= 0:
+                zero = values[:, below] == 0
+                safe = np.where(zero, 1.0, values[:, below])
+                result[:, place] = np.where(zero, 1.0, values[:, place] / safe)
+        return result
+
+    def complete(self, coordinates: Floats) -> Floats:
+        """Computes all F features, shape (N, F), from what is learnt, shape (N, L)."""
+        values = coordinates.copy()
+        for place in sorted(range(len(self.learnt)), key=self._name_of):  # tau2 before tau3
+            if self.denominator[place] >= 0:
+                values[:, place] *= values[:, self.denominator[place]]
         known = [self.names[index] for index in self.learnt]
         result = np.empty((len(values), len(self.names)))
         result[:, self.learnt] = values
@@ -62,6 +86,22 @@ class Following:
                 result[part, index] = derived[self.names[index]]
         return result
 
+    def _name_of(self, place: int) -> str:
+        return self.names[int(self.learnt[place])]
+
+
+def _denominators(names: Sequence[str], learnt: Sequence[int], plain: set[int]) -> list[int]:
+    places = {names[index]: place for place, index in enumerate(learnt)}
+    found = []
+    for index in learnt:
+        match = None if index in plain else _SUBJETTINESS.fullmatch(names[index])
+        if match is None:
+            found.append(-1)
+            continue
+        below = f"{match['begin']}{int(match['n']) - 1}{match['end'] or ''}"
+        found.append(places.get(below, -1))
+    return found
+
 
 def find_following(names: Sequence[str], features: Floats) -> Following:
     """Finds the features (N, F) that follow from others by their definitions.
@@ -70,14 +110,18 @@ def find_following(names: Sequence[str], features: Floats) -> Following:
     something else by the same name.
     """
     rows = features[:_COMPARED]
-    learnt = _independent(names)
+    learnt, plain = set(_independent(names)), set[int]()
     while True:
-        found = Following(tuple(names), np.array(learnt, dtype=np.int64))
-        completed = found.complete(rows[:, found.learnt])
-        wrong = np.flatnonzero(~_agree(completed, rows))
-        if not len(wrong):
+        places = sorted(learnt)
+        below = _denominators(names, places, plain)
+        found = Following(tuple(names), np.array(places, dtype=np.int64), np.array(below))
+        wrong = set(np.flatnonzero(~_agree(found.complete(found.coordinates(rows)), rows)).tolist())
+        if not wrong:
             return found
-        learnt = sorted({*learnt, *wrong.tolist()})
+        # What does not follow is learnt, and what is no ratio, as where tau1 alone is absent, is
+        # learnt as it is; then it agrees.
+        plain |= wrong & learnt
+        learnt |= wrong
 
 
 def _independent(names: Sequence[str]) -> list[int]:

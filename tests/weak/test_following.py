@@ -30,7 +30,7 @@ def test_what_follows_is_computed_and_nothing_else(table: np.ndarray) -> None:
     found = find_following(SEARCH, table)
     learnt = {SEARCH[index] for index in found.learnt}
     assert learnt == set(SEARCH) - FOLLOW
-    np.testing.assert_allclose(found.complete(table[:, found.learnt]), table)
+    np.testing.assert_allclose(found.complete(found.coordinates(table)), table)
 
 
 def test_a_definition_that_does_not_hold_is_not_used(table: np.ndarray) -> None:
@@ -58,10 +58,34 @@ def test_extended_subjettiness_that_the_jets_have_is_not_learnt_twice(table: np.
     learnt = {names[index] for index in found.learnt}
     assert "tau2_b1_light" not in learnt
     assert "tau2_b2_light" in learnt
-    np.testing.assert_allclose(found.complete(full[:, found.learnt]), full)
+    np.testing.assert_allclose(found.complete(found.coordinates(full)), full)
 
 
 def test_unknown_names_are_learnt() -> None:
     rows = np.random.default_rng(3).random((50, 2))
     found = find_following(["mine", "yours"], rows)
-    np.testing.assert_array_equal(found.complete(rows), rows)
+    np.testing.assert_array_equal(found.complete(found.coordinates(rows)), rows)
+
+
+def test_subjettiness_is_learnt_as_a_ratio(table: np.ndarray) -> None:
+    table[0, [SEARCH.index(f"jet1_tau{n}") for n in (1, 2, 3)]] = 0.0
+    table[0, [SEARCH.index(name) for name in ("jet1_tau21", "jet1_tau32")]] = 0.0
+    found = find_following(SEARCH, table)
+    coordinates = found.coordinates(table)
+    place = found.learnt.tolist().index(SEARCH.index("jet1_tau3"))
+    np.testing.assert_allclose(coordinates[1:, place], table[1:, SEARCH.index("jet1_tau32")])
+    assert np.isfinite(coordinates[0, place])
+    back = found.complete(coordinates)
+    np.testing.assert_allclose(back[:, found.learnt], table[:, found.learnt])
+
+
+def test_a_ratio_to_what_is_absent_is_not_learnt(table: np.ndarray) -> None:
+    table[:100, SEARCH.index("jet1_tau1")] = np.nan
+    found = find_following(SEARCH, table)
+    back = found.complete(found.coordinates(table))
+    np.testing.assert_allclose(back[:, found.learnt], table[:, found.learnt])
+
+
+def test_names_need_not_be_known_nor_different() -> None:
+    rows = np.random.default_rng(4).random((50, 2))
+    np.testing.assert_array_equal(find_following(["", ""], rows).coordinates(rows), rows)
