@@ -66,13 +66,13 @@ def table(results: Iterable[Result], by: str, key: str = "auc") -> list[str]:
 def draw(results: Sequence[Result], file: Path) -> None:
     """AUC by number of labels, a band per classifier."""
     figure, axes = wide_canvas("20,000 events without labels, 10 % signal", "simulation")
-    for place, (method, name) in enumerate(NAMES.items()):
+    present = {one["job"]["method"] for one in results}
+    shown = {method: name for method, name in NAMES.items() if method in present}
+    for place, (method, name) in enumerate(shown.items()):
         found: dict[int, list[float]] = defaultdict(list)
         for one in results:
             if one["job"]["method"] == method:
                 found[one["job"]["n_labels"]].append(one["auc"])
-        if not found:
-            continue
         numbers = sorted(found)
         low, middle, high = np.array([band(found[one]) for one in numbers]).T
         colour = COLOURS[place % len(COLOURS)]
