@@ -513,7 +513,7 @@ def _draw(rows: Sequence[dict[str, Any]], fits: Sequence[dict[str, Any]], pictur
         )
     left.set(xscale="log", xlabel="S / B [%]", ylim=(0, None))
     left.set_ylabel("improvement at eps_B = 0.1 %")
-    left.legend(fontsize=9)
+    left.legend(fontsize=9, loc="center left")
     for number, level in enumerate(LEVELS):
         chosen = [one for one in fits if one["level"] == level]
         true = [100 * one["true_fraction"] for one in chosen]
