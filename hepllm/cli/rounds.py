@@ -10,13 +10,14 @@ import click
 
 from hepllm.cli.options import Settings, dataset_or_only
 from hepllm.launcher import launched
-from hepllm.runs import LATEST, ROUNDS
+from hepllm.runs import LATEST, RECORD, ROUNDS
 
 
 def is_in_rounds(settings: Settings, output: Path | None, *, resume: bool) -> bool:
     """Whether a training is one of ``train.self_training``."""
     if resume:
-        return ((output or LATEST) / ROUNDS).is_file()
+        folder = output or LATEST
+        return (folder / ROUNDS).is_file() or (folder / "round-0" / RECORD).is_file()
     return settings.load().train.self_training.rounds > 0
 
 

@@ -1,6 +1,6 @@
 """``hepllm train`` with ``train.self_training.rounds``: trainings on labels of the one before.
 
-runs/<name>/  config.yaml  self_training.json
+runs/<name>/  self_training.json
               round-0/ (a run on the labelled events)  round-1/ (another, with pseudo-labels) ...
               pseudo-labels-1.parquet  scores-1.svg ...
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from hepllm.arrays import Floats
-from hepllm.config import Config, dump_config, load_config, override_config
+from hepllm.config import Config, override_config
 from hepllm.data.dataset import EventTable
 from hepllm.data.notes import read_notes
 from hepllm.data.views import validation_view
@@ -25,7 +25,7 @@ from hepllm.evaluation.calibration import Calibration
 from hepllm.evaluation.calibration_choice import choose_calibration
 from hepllm.evaluation.metrics import auc
 from hepllm.evaluation.scores import ScoredEvents, scored_events
-from hepllm.files import real_path, write_text
+from hepllm.files import real_path
 from hepllm.learning.inputs import model_inputs
 from hepllm.learning.pseudo_labels import PseudoLabels, choose_pseudo_labels
 from hepllm.learning.steps import TrainingData
@@ -33,7 +33,7 @@ from hepllm.logs import progress_bar
 from hepllm.model.scoring import score_events
 from hepllm.pictures.self_training import draw_round
 from hepllm.report.records import RoundRecord, SelfTrainingRecord
-from hepllm.runs import CONFIG, ROUNDS
+from hepllm.runs import ROUNDS
 from hepllm.runs.folder import Run, open_run, training_events
 from hepllm.runs.pseudo_labels import AddEvents, AddPseudoLabels, write_pseudo_labels
 from hepllm.runs.training_checks import check_output
@@ -90,8 +90,11 @@ def resume_self_training(output: Path) -> SelfTrained:
         InputError: if there are no rounds.
     """
     output = real_path(output)
-    record = SelfTrainingRecord.read(output / ROUNDS, "train again")
-    return _go_on(_Rounds(output, load_config(output / CONFIG)), record)
+    first = open_run(_round_folder(output, 0))
+    record = SelfTrainingRecord(dataset=first.record.dataset)
+    if (output / ROUNDS).is_file():  # else the first round was stopped
+        record = SelfTrainingRecord.read(output / ROUNDS, "train again")
+    return _go_on(_Rounds(output, first.config), record)
 
 
 def _go_on(rounds: _Rounds, record: SelfTrainingRecord) -> SelfTrained:
@@ -142,10 +145,6 @@ class _Rounds:
                 resume(folder, [], add=add)
         else:
             train(dataset, folder, self._config(number), overwrite=folder.exists(), add=add)
-        if not number:
-            write_text(self.output / CONFIG, dump_config(self.config))
-            if not (self.output / ROUNDS).exists():
-                SelfTrainingRecord(dataset=dataset.resolve()).write(self.output / ROUNDS)
         return _measure(open_run(folder), number, chosen)
 
     def _config(self, number: int) -> Config:

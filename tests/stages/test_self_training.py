@@ -55,6 +55,10 @@ def test_rounds_are_runs_that_go_on_where_they_were_stopped(
     again = resume_self_training(folder)
     assert again.record == done.record
     np.testing.assert_array_equal(open_run(folder / "round-1").validation_scores(), scores)
+    # As if it had been stopped in the first round.
+    shutil.rmtree(folder / "round-1")
+    (folder / "self_training.json").unlink()
+    assert resume_self_training(folder).record == done.record
     with pytest.raises(InputError, match=r"round-1: is a round .* --resume --output .*rounds$"):
         resume(folder / "round-1", [])
     with pytest.raises(InputError, match="exists"):
@@ -64,5 +68,5 @@ def test_rounds_are_runs_that_go_on_where_they_were_stopped(
 def test_what_has_no_rounds_is_refused(config: Config, tiny_data: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="needs 'hepllm train'"):
         train(tiny_data / "data" / "rnd", tmp_path / "run", config, overwrite=False)
-    with pytest.raises(InputError, match=r"self_training\.json"):
+    with pytest.raises(InputError, match=r"round-0: no such run"):
         resume_self_training(tmp_path)
