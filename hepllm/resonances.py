@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from hepllm.arrays import Floats, Labels
 from hepllm.config import load_config
 from hepllm.errors import InputError
-from hepllm.search.hunt import BoxEvents
+from hepllm.search.box import BoxEvents
 from hepllm.search.submission import ReferenceSignal
 from hepllm.stages.search import SearchReport, search_arrays
 

@@ -20,7 +20,7 @@ from hepllm.pictures.style import (
     save_figure,
     wide_canvas,
 )
-from hepllm.search.hunt import SearchResult, SelectionResult
+from hepllm.search.box import SearchResult, SelectionResult
 from hepllm.search.jet_masses import JetMass
 from hepllm.search.limit_records import Limit, UpperLimit, UpperLimits
 

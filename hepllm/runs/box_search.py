@@ -21,7 +21,8 @@ from hepllm.evaluation.scores import ScoredEvents
 from hepllm.files import file_digest, sync
 from hepllm.pictures.search import plot_jet_masses, plot_limits, plot_scan, plot_spectrum
 from hepllm.schema import SIGNAL, is_search_safe
-from hepllm.search.hunt import BoxEvents, SearchResult, under_hypothesis
+from hepllm.search.box import BoxEvents, SearchResult
+from hepllm.search.hunt import under_hypothesis
 from hepllm.search.jet_masses import JetPairs
 from hepllm.search.records import Blackbox, Submission, Unblinding
 from hepllm.search.region import MassRegion

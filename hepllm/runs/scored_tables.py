@@ -21,7 +21,7 @@ from hepllm.physics.readers.masterkey import read_masterkey
 from hepllm.physics.readers.tables import open_table
 from hepllm.runs.box_search import Box
 from hepllm.schema import UNKNOWN
-from hepllm.search.hunt import BoxEvents
+from hepllm.search.box import BoxEvents
 from hepllm.search.records import Blackbox, ScoreSource
 from hepllm.search.submission import ReferenceSignal
 

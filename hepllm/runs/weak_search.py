@@ -22,7 +22,7 @@ from hepllm.logs import progress_bar
 from hepllm.runs.box_search import Box, observe
 from hepllm.runs.samples import EvaluationSet, open_blind
 from hepllm.schema import BACKGROUND, SIGNAL
-from hepllm.search.hunt import BoxEvents
+from hepllm.search.box import BoxEvents
 from hepllm.search.records import Blackbox
 from hepllm.search.region import MassRegion
 from hepllm.weak.folds import EventFiles, FoldTask, WeakTraining, at_equal_efficiency, draw_folds

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from hepllm.arrays import Bools
-from hepllm.search.hunt import SearchResult, SelectionResult
+from hepllm.search.box import SearchResult, SelectionResult
 
 SMALL_P = 0.01
 _EVIDENCE_P = 1e-3

@@ -9,8 +9,8 @@ import numpy as np
 from scipy.stats import norm
 
 from hepllm.arrays import Bools, Floats
+from hepllm.search.box import SearchResult
 from hepllm.search.cls import PeakTest
-from hepllm.search.hunt import SearchResult
 from hepllm.search.joint_model import JointModel
 from hepllm.search.measurements import SignalEfficiency
 from hepllm.search.peak_shape import PeakShape

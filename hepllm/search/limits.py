@@ -12,8 +12,8 @@ from hepllm.arrays import Floats
 from hepllm.config.evaluation import SearchConfig
 from hepllm.executor import run_tasks
 from hepllm.logs import progress_bar
+from hepllm.search.box import SearchResult
 from hepllm.search.cls import CONFIDENCE, LimitValues
-from hepllm.search.hunt import SearchResult
 from hepllm.search.limit_model import FittedSelections, near_bins, peak_of, shape_variations
 from hepllm.search.limit_records import LeastEfficient, Limit, UpperLimit, UpperLimits
 from hepllm.search.measurements import SignalEfficiency

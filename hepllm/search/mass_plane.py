@@ -16,7 +16,8 @@ from hepllm.hypotheses.hypothesis import Hypothesis, parse_hypothesis
 from hepllm.hypotheses.phrases import describe
 from hepllm.hypotheses.signal import Product, Signal
 from hepllm.hypotheses.trained_range import TrainedRange
-from hepllm.search.hunt import BoxEvents, check_scores, usable_cuts
+from hepllm.search.box import BoxEvents
+from hepllm.search.hunt import check_scores, usable_cuts
 from hepllm.search.spectra import ScoreCut, bin_edges
 
 Score = Callable[[Hypothesis], Floats]

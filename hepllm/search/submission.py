@@ -12,8 +12,9 @@ from hepllm.arrays import Bools, Floats
 from hepllm.config.evaluation import SearchConfig
 from hepllm.errors import RunError
 from hepllm.evaluation.efficiency import efficiency
+from hepllm.search.box import BoxEvents, SearchResult, SelectionResult
 from hepllm.search.caveats import warnings_of
-from hepllm.search.hunt import BoxEvents, SearchResult, SelectionResult, search
+from hepllm.search.hunt import search
 from hepllm.search.limit_records import UpperLimits
 from hepllm.search.limits import upper_limits
 from hepllm.search.measurements import Measurement, SignalEfficiency

@@ -38,7 +38,7 @@ from hepllm.runs.box_search import (
 )
 from hepllm.runs.scored_tables import TableColumns, read_box, read_signal
 from hepllm.schema import UNKNOWN
-from hepllm.search.hunt import BoxEvents
+from hepllm.search.box import BoxEvents
 from hepllm.search.records import Blackbox, ScoreSource, Submission, Unblinding
 from hepllm.search.submission import ReferenceSignal, truth_of
 from hepllm.weak.records import WeakScan

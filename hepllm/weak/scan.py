@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from hepllm.arrays import Floats
 from hepllm.config import SearchConfig
-from hepllm.search.hunt import BoxEvents, fit_box
+from hepllm.search.box import BoxEvents
+from hepllm.search.hunt import fit_box
 from hepllm.search.scan import Bump
 from hepllm.search.toys import PValue
 from hepllm.weak.regions import Region

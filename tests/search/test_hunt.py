@@ -15,15 +15,9 @@ from hepllm.pictures.search import plot_jet_masses, plot_limits, plot_spectrum
 from hepllm.report.search import search_chapter
 from hepllm.report.text import as_text
 from hepllm.search import submission
+from hepllm.search.box import BoxEvents, SearchResult
 from hepllm.search.caveats import warnings_of
-from hepllm.search.hunt import (
-    BoxEvents,
-    SearchResult,
-    prepare_background,
-    search,
-    under_hypothesis,
-    usable_cuts,
-)
+from hepllm.search.hunt import prepare_background, search, under_hypothesis, usable_cuts
 from hepllm.search.jet_masses import JetPairs
 from hepllm.search.measurements import Measurement, SignalEfficiency
 from hepllm.search.peak_shape import PeakShape

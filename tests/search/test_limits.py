@@ -10,8 +10,9 @@ from scipy.optimize import brentq
 from scipy.stats import norm, poisson
 
 from hepllm.config import SearchConfig
+from hepllm.search.box import BoxEvents, SearchResult
 from hepllm.search.cls import QUANTILES, PeakTest, PseudoExperiments
-from hepllm.search.hunt import BoxEvents, SearchResult, search
+from hepllm.search.hunt import search
 from hepllm.search.limit_model import (
     FittedSelections,
     expected_outside,

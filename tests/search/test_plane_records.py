@@ -15,7 +15,7 @@ from hepllm.hypotheses.hypothesis import Hypothesis
 from hepllm.pictures.mass_plane import plot_plane_limits, plot_significances
 from hepllm.report.mass_plane import plane_chapter
 from hepllm.report.text import as_text
-from hepllm.search.hunt import BoxEvents
+from hepllm.search.box import BoxEvents
 from hepllm.search.mass_plane import plane_points, select_in_plane
 from hepllm.search.plane_limits import PlaneSignals, mass_of_limits, plane_limits
 from hepllm.search.plane_records import PlaneFindings, _sigma, plane_findings

@@ -10,7 +10,7 @@ from hepllm.errors import InputError
 from hepllm.hypotheses.hypothesis import Hypothesis
 from hepllm.hypotheses.signal import Product, Signal
 from hepllm.hypotheses.trained_range import TrainedRange
-from hepllm.search.hunt import BoxEvents
+from hepllm.search.box import BoxEvents
 from hepllm.search.mass_plane import plane_points, select_in_plane
 from hepllm.search.plane_toys import PlaneResult, run_block, scan_plane
 from hepllm.search.plane_toys import _null as null_of

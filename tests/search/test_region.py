@@ -9,7 +9,8 @@ import pytest
 
 from hepllm.config import SearchConfig
 from hepllm.errors import InputError
-from hepllm.search.hunt import BoxEvents, prepare_background, search
+from hepllm.search.box import BoxEvents
+from hepllm.search.hunt import prepare_background, search
 from hepllm.search.region import MassRegion, after_trials
 from hepllm.search.scan import Windows, scan_batch, scan_data
 from hepllm.search.spectra import bin_edges

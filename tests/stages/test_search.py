@@ -18,7 +18,7 @@ from hepllm.config import Config, load_config
 from hepllm.errors import InputError, RunError
 from hepllm.physics.readers.parquet import ParquetTable
 from hepllm.runs.scored_tables import TableColumns
-from hepllm.search.hunt import BoxEvents
+from hepllm.search.box import BoxEvents
 from hepllm.search.records import Submission, Unblinding
 from hepllm.stages import search as stage
 from hepllm.stages.search import SearchReport, search_arrays, search_tables

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from hepllm.config import SearchConfig
 from hepllm.errors import InputError
-from hepllm.search.hunt import BoxEvents
+from hepllm.search.box import BoxEvents
 from hepllm.search.spectra import bin_edges, choose_cuts
 
 

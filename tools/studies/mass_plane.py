@@ -28,7 +28,7 @@ from hepllm.data.signal_truth import signal_truth
 from hepllm.hypotheses.hypothesis import Hypothesis, parse_hypothesis
 from hepllm.hypotheses.trained_range import TrainedRange
 from hepllm.schema import feature_names
-from hepllm.search.hunt import BoxEvents
+from hepllm.search.box import BoxEvents
 from hepllm.search.mass_plane import PlaneSpectra, plane_points, select_in_plane
 from hepllm.search.plane_toys import PlaneResult, scan_plane
 

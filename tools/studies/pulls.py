@@ -36,7 +36,8 @@ from hepllm.baselines.boosting import Boosting
 from hepllm.config import Config, SearchConfig
 from hepllm.data.dataset import read_dataset
 from hepllm.schema import SIGNAL
-from hepllm.search.hunt import BoxEvents, search
+from hepllm.search.box import BoxEvents
+from hepllm.search.hunt import search
 from hepllm.search.measurements import Measurement
 from hepllm.search.records import EXCESS_P
 from hepllm.search.signal_grid import SignalGrid

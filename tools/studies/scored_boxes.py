@@ -25,7 +25,8 @@ from hepllm.runs.folder import Run, open_run
 from hepllm.runs.run_model import RunModel
 from hepllm.runs.score_files import calibrate
 from hepllm.schema import SIGNAL
-from hepllm.search.hunt import BoxEvents, search
+from hepllm.search.box import BoxEvents
+from hepllm.search.hunt import search
 from hepllm.search.measurements import Measurement
 from hepllm.search.records import SearchFindings, Truth
 from hepllm.search.submission import Key, ReferenceSignal, findings_of, truth_of

@@ -37,7 +37,8 @@ from hepllm.errors import InputError
 from hepllm.evaluation.metrics import max_sic_in_sample, roc
 from hepllm.evaluation.scores import ScoredEvents
 from hepllm.schema import BACKGROUND, SIGNAL, feature_names
-from hepllm.search.hunt import BoxEvents, fit_box
+from hepllm.search.box import BoxEvents
+from hepllm.search.hunt import fit_box
 from hepllm.weak.ensemble import Ensemble, fit_ensemble
 from hepllm.weak.folds import FoldTask, WeakTraining, at_equal_efficiency, draw_folds
 from hepllm.weak.records import smallest_p
