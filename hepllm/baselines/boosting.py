@@ -44,12 +44,16 @@ class Boosting:
         return np.asarray(logits, dtype=np.float64)
 
 
-def fit_boosting(sample: TrainingSample) -> Boosting:
+def fit_boosting(sample: TrainingSample, *, min_leaf: int = 20) -> Boosting:
     """Trains histogram gradient boosting (Ke et al., LightGBM, NeurIPS 2017).
 
     Adds trees of 15 leaves at a learning rate of 0.05 until the loss on a held-out 15 % of the
     training events has not improved for 20 trees, so that the same settings are good for 1,000
     and 1,000,000 events. Missing values follow a branch of their own.
+
+    Args:
+        sample: the training events.
+        min_leaf: fewest events of a leaf.
 
     Raises:
         InputError: for events that no classifier can be trained on.
@@ -60,7 +64,7 @@ def fit_boosting(sample: TrainingSample) -> Boosting:
         learning_rate=0.05,
         max_iter=1000,
         max_leaf_nodes=15,
-        min_samples_leaf=20,
+        min_samples_leaf=min_leaf,
         l2_regularization=1.0,
         early_stopping=True,
         validation_fraction=_STOPPING_SHARE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -14,6 +15,9 @@ from hepllm.baselines.scorer import Fit, Scorer, TrainingSample
 from hepllm.weak.bins import FeatureBins
 
 Classifier = Literal["boosting", "mlp"]
+
+MIN_LEAF = 150
+"""Fewest events of a leaf: of a signal that is rare in both classes, smaller ones learn noise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +62,7 @@ def fit_ensemble(sample: TrainingSample, classifier: Classifier, members: int) -
 
 def _fit_of(classifier: Classifier) -> Fit:
     if classifier == "boosting":
-        return fit_boosting
+        return partial(fit_boosting, min_leaf=MIN_LEAF)
     from hepllm.baselines.mlp import fit_network  # noqa: PLC0415 (imports torch)
 
     return fit_network

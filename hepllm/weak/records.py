@@ -12,6 +12,9 @@ from hepllm.search.region import after_trials
 from hepllm.weak.regions import Region
 from hepllm.weak.scan import Excess, most_significant
 
+_CLOSING = 8
+"""Features up to which a density was seen to close (docs/results/weak-cathode.md)."""
+
 
 class RegionFindings(Record):
     """A signal region, and the largest excess in it."""
@@ -106,6 +109,11 @@ def warnings_of(config: WeakConfig, regions: Sequence[Region]) -> list[str]:
         found.append(
             "the template is simulation as it is: where it differs from data, classifiers learn "
             "this difference instead of a signal; compare with the template reweighted"
+        )
+    if config.template == "density" and len(config.feature_names()) > _CLOSING:
+        found.append(
+            f"a density of {len(config.feature_names())} features is not quite that of background, "
+            "and classifiers learn the difference, too; with features=cathode it is closer"
         )
     low, high = regions[0].low, regions[-1].high
     found.append(
