@@ -59,11 +59,19 @@ def calibrate(run: Run, choice: Choice) -> RunCalibration:
     validation = ScoredEvents(run.validation_scores(), *run.validation_labels())
     n_signal, n_background = run.record.n_train["signal"], run.record.n_train["background"]
     prior = n_signal / (n_signal + n_background)
+    found = calibrate_scores(validation, choice, prior, str(run.folder))
+    return RunCalibration(validation, found)
+
+
+def calibrate_scores(
+    validation: ScoredEvents, choice: Choice, prior: float, what: str
+) -> Calibration:
+    """Fits a calibration; where this is not possible, none, with a warning about ``what``."""
     try:
-        return RunCalibration(validation, choose_calibration(validation, choice, prior))
+        return choose_calibration(validation, choice, prior)
     except InputError as error:
-        LOG.warning("%s: probabilities are not calibrated: %s", run.folder, error)
-        return RunCalibration(validation, Calibration("none", prior))
+        LOG.warning("%s: probabilities are not calibrated: %s", what, error)
+        return Calibration("none", prior)
 
 
 def score_schema(

@@ -87,6 +87,15 @@ class Bench:
     grid: SignalGrid | None
 
 
+def validation_set(run: Run) -> EvaluationSet:
+    """The validation events of a run, for the question that it is asked."""
+    names, constituents = run.config.train.feature_names(), run.config.fusion.constituents
+    table = run.validation_table(names, particles=constituents)
+    dataset = run.dataset()
+    whole = EvaluationSet(VALIDATION, table, dataset, is_blackbox=False, is_blind=False)
+    return whole.asked(run.question, run.config.seed)
+
+
 def evaluate_set(bench: Bench, chosen: EvaluationSet) -> EvaluatedSet:
     """Scores a set, searches it where it is to be searched, and writes all results.
 

@@ -33,7 +33,7 @@ from hepllm.runs.run_baselines import RunBaselines
 from hepllm.runs.run_model import RunModel
 from hepllm.runs.samples import EvaluationSet, collect_sets
 from hepllm.runs.score_files import calibrate
-from hepllm.runs.set_results import VALIDATION, Bench, evaluate_set
+from hepllm.runs.set_results import VALIDATION, Bench, evaluate_set, validation_set
 from hepllm.runs.signals import open_signal_grid, score_signal_grid
 from hepllm.search.signal_grid import SignalGrid
 from hepllm.stages.blackbox import open_blackbox
@@ -167,7 +167,7 @@ def _evaluate_sets(plan: _Plan, sets: Sequence[EvaluationSet]) -> list[Evaluated
     contest, baselines = plan.contest, plan.baselines
     run, settings = contest.run, contest.config
     searched = frozenset(f"{name}{run.question.suffix}" for name in plan.searched)
-    validation = _validation_set(run)
+    validation = validation_set(run)
     of_baselines = _score_baselines(plan, validation, sets)
     boosting = baselines.fitted(BOOSTING) if _needs_boosting(settings) else None
     contest = replace(contest, cascade=open_cascade(run, settings, boosting))
@@ -179,15 +179,6 @@ def _evaluate_sets(plan: _Plan, sets: Sequence[EvaluationSet]) -> list[Evaluated
         grid = _score_signal_grid(contest, plan.signal_grid)
     bench = Bench(contest, validation.table, of_baselines, retrained, calibration, searched, grid)
     return [evaluate_set(bench, chosen) for chosen in sets]
-
-
-def _validation_set(run: Run) -> EvaluationSet:
-    """The validation events of a run, for the question that it is asked."""
-    names, constituents = run.config.train.feature_names(), run.config.fusion.constituents
-    table = run.validation_table(names, particles=constituents)
-    dataset = run.dataset()
-    whole = EvaluationSet(VALIDATION, table, dataset, is_blackbox=False, is_blind=False)
-    return whole.asked(run.question, run.config.seed)
 
 
 def _score_signal_grid(contest: Contest, dataset: Dataset) -> SignalGrid:
