@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from hepllm.cartography.records import EpochRecord, FlagsRecord, MapRecord
+from hepllm.evaluation.averaging import EnsembleRecord
 from hepllm.evaluation.curves import CurvesRecord
 from hepllm.evaluation.seeds import SpreadRecord
 from hepllm.labelling.records import LabellingRecord
@@ -40,6 +41,7 @@ FILES: Mapping[str, type[FileRecord]] = {
     "map.json": MapRecord,
     "epoch-001.json": EpochRecord,
     "flags.json": FlagsRecord,
+    "ensemble.json": EnsembleRecord,
     "the record beside a table of labels": LabellingRecord,
     "self_training.json": SelfTrainingRecord,
 }
@@ -56,7 +58,8 @@ writes `run.json`, `hepllm map` `map.json` and a file for each epoch, `hepllm la
 its table. Each holds `schema_version`, which is larger where a key has changed its meaning; a later
 version of hepllm may add keys. A number that does not exist is null. `X` in a key stands for a
 signal efficiency, 0.1, 0.3 or 0.5. A type that is a link is described there. Rounds of
-training write `self_training.json`, `hepllm flag` `flags.json`."""
+training write `self_training.json`, `hepllm flag` `flags.json`, `hepllm ensemble`
+`ensemble.json`."""
 
 _WORDS: Mapping[Any, str] = {
     bool: "true or false",
