@@ -52,7 +52,7 @@ def _describe(
         return CategoryRecord(n_events=0, share=0.0)
     measures = event_map.measures
     features = {
-        name: _summarise(values[chosen], values[of_class & ~of_category])
+        name: summarise_feature(values[chosen], values[of_class & ~of_category])
         for name, values in columns.items()
     }
     order = sorted(features, key=lambda name: -(features[name].distance or 0.0))
@@ -69,7 +69,8 @@ def _describe(
     )
 
 
-def _summarise(values: Floats, others: Floats) -> FeatureSummary:
+def summarise_feature(values: Floats, others: Floats) -> FeatureSummary:
+    """Summarises a feature of some events; NaN where missing, ``others`` for the distance."""
     present, rest = values[~np.isnan(values)], others[~np.isnan(others)]
     if not len(present):
         return FeatureSummary(median=None, low=None, high=None, distance=None)

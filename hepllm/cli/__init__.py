@@ -68,6 +68,7 @@ for _command in (
     explanations.explain,
     cartography.map_events,
     cartography.flag,
+    cartography.embed,
     configuration.config,
     installation.doctor,
     reports.report,

@@ -1,4 +1,4 @@
-"""Commands that judge events: by what a training believed of them, and by rules."""
+"""Commands that judge events: by what a training believed, by rules, and by their embeddings."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from hepllm.runs import LATEST, require_run
 
 _READ = ("cartography.",)
 """Settings that ``map`` reads."""
+
+_READ_TO_EMBED = ("clusters.", "evaluation.batch_size", "train.threads")
 
 
 @click.command(name="map")
@@ -63,4 +65,30 @@ def flag(
 
     place = output or Path("flags") / folder.resolve().name
     report = flag_dataset(folder, settings.load().flags, place, runs)
+    print_reports([report], {report.name: report.record.tree()}, as_json=as_json)
+
+
+@click.command()
+@click.argument("run", type=PATH, metavar="RUN")
+@click.argument("dataset", type=PATH, required=False, metavar="[DATASET]")
+@click.option("--output", type=PATH, help="Folder of the results [RUN/embed/<DATASET>].")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+@common
+def embed(
+    settings: Settings, run: Path, dataset: Path | None, output: Path | None, as_json: bool
+) -> None:
+    """Embed events of a DATASET [training split of the RUN's] by a RUN, and find clusters of them.
+
+    An embedding is the hidden state in which the RUN reads the class, joined with the mean of the
+    event's soft tokens. Clusters are found in its principal components and again in subsamples;
+    what they are is told in physics terms. Writes side tables, which train.filter reads.
+    """
+    settings.refuse_others(_READ_TO_EMBED, "embed")
+    require_run(run)
+    from hepllm.config import load_config
+    from hepllm.runs.folder import open_run
+    from hepllm.stages.embed import embed_dataset
+
+    config = load_config(settings.file) if settings.file else open_run(run).config
+    report = embed_dataset(run, settings.on_top_of(config), dataset, output)
     print_reports([report], {report.name: report.record.tree()}, as_json=as_json)

@@ -11,6 +11,7 @@ from hepllm.config.cartography import (
     FilterRule,
     TableRule,
 )
+from hepllm.config.clusters import ClustersConfig
 from hepllm.config.evaluation import EvaluationConfig, ScoringConfig, SearchConfig
 from hepllm.config.experiment import Config
 from hepllm.config.files import (
@@ -57,6 +58,7 @@ __all__ = [
     "ByMapConfig",
     "CartographyConfig",
     "Category",
+    "ClustersConfig",
     "CoherenceConfig",
     "Config",
     "DetectorConfig",

@@ -7,6 +7,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from hepllm.config.cartography import CartographyConfig
+from hepllm.config.clusters import ClustersConfig
 from hepllm.config.evaluation import EvaluationConfig
 from hepllm.config.flags import FlagsConfig
 from hepllm.config.labelling import LabelConfig
@@ -40,6 +41,7 @@ class Config(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     cartography: CartographyConfig = CartographyConfig()
     flags: FlagsConfig = FlagsConfig()
+    clusters: ClustersConfig = ClustersConfig()
     label: LabelConfig = LabelConfig()
 
     @model_validator(mode="after")

@@ -94,6 +94,19 @@ class EventClassifier(nn.Module):
         Returns:
             Logits of background and signal, shape (B, 2), float32.
         """
+        return self.read(
+            self.last_states(token_ids, attention_mask, fusion_positions, inputs, n_shared)
+        )
+
+    def last_states(
+        self,
+        token_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        fusion_positions: Tensor | None = None,
+        inputs: ModelInputs | None = None,
+        n_shared: int = 0,
+    ) -> Tensor:
+        """Returns hidden states after last tokens, (B, hidden size); arguments as ``forward``."""
         causal = causal_model(self.language_model)
         embeddings = self._embed(token_ids, fusion_positions, inputs)
         n_events, n_tokens = token_ids.shape
@@ -111,11 +124,11 @@ class EventClassifier(nn.Module):
                 use_cache=cache is not None,
             ).last_hidden_state
         if attention_mask is None:
-            hidden = hidden[:, -1]
+            states: Tensor = hidden[:, -1]
         else:
             last = attention_mask.sum(1) - 1 - n_cached
-            hidden = hidden[torch.arange(len(hidden), device=hidden.device), last]
-        return self._read(hidden)
+            states = hidden[torch.arange(len(hidden), device=hidden.device), last]
+        return states
 
     def _embed(
         self, token_ids: Tensor, fusion_positions: Tensor | None, inputs: ModelInputs | None
@@ -155,6 +168,10 @@ class EventClassifier(nn.Module):
         Raises:
             InputError: if the language model cannot keep packed events apart.
         """
+        return self.read(self.last_states_of_packed(prompts, inputs))
+
+    def last_states_of_packed(self, prompts: PackedPrompts, inputs: ModelInputs) -> Tensor:
+        """Returns hidden states after last tokens, (B, hidden size); arguments as ``answer``."""
         if self.nfa is None:
             raise ValueError("packed events are soft tokens, and this classifier has no adapter")
         self.prepare_packing()
@@ -162,7 +179,7 @@ class EventClassifier(nn.Module):
         if len(prompts.masses):
             masses = self.nfa.encode_masses(prompts.masses.to(self.device))
             parts.append((prompts.mass_places, masses))
-        return self.read_packed(prompts, parts)
+        return self._packed_states(prompts, parts)
 
     def read_packed(
         self, prompts: PackedPrompts, soft_tokens: Sequence[tuple[Tensor, Tensor]]
@@ -176,13 +193,18 @@ class EventClassifier(nn.Module):
         Returns:
             Logits of background and signal, shape (B, 2), float32.
         """
+        return self.read(self._packed_states(prompts, soft_tokens))
+
+    def _packed_states(
+        self, prompts: PackedPrompts, soft_tokens: Sequence[tuple[Tensor, Tensor]]
+    ) -> Tensor:
         device, causal = self.device, causal_model(self.language_model)
         words = causal.get_input_embeddings()(prompts.token_ids.to(device))
         embeddings = self.with_soft_tokens(words.flatten(0, 1), soft_tokens)
         hidden = encode_packed(
             causal, embeddings.view_as(words), prompts, self.autocast_dtype
         ).flatten(0, 1)
-        return self._read(hidden[prompts.last_places.to(device)])
+        return hidden[prompts.last_places.to(device)]
 
     def read_sequence(
         self, token_ids: Tensor, soft_tokens: Sequence[tuple[Tensor, Tensor]]
@@ -198,7 +220,7 @@ class EventClassifier(nn.Module):
             self.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None
         ):
             hidden = causal.base_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
-        return self._read(hidden[:, -1])
+        return self.read(hidden[:, -1])
 
     def with_soft_tokens(
         self, embeddings: Tensor, soft_tokens: Sequence[tuple[Tensor, Tensor]]
@@ -210,7 +232,7 @@ class EventClassifier(nn.Module):
             embeddings = embeddings.scatter(0, index, silenced)
         return embeddings
 
-    def _read(self, hidden: Tensor) -> Tensor:
+    def read(self, hidden: Tensor) -> Tensor:
         """Returns the logits of the label words after last tokens, shape (B, 2), float32."""
         output = causal_model(self.language_model).get_output_embeddings().weight
         logits: Tensor = hidden.float() @ output[list(self._output_rows)].float().T

@@ -11,6 +11,7 @@ from hepllm.model.backbone import causal_model, load_backbone
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import PromptEncoder
 from hepllm.model.inputs import ModelInputs
+from hepllm.model.scoring import embed_events, score_events
 from hepllm.runs.folder import make_classifier
 
 Loaded = tuple[EventClassifier, PromptEncoder, Config]
@@ -111,3 +112,29 @@ def test_both_groups_get_gradients(loaded: Loaded) -> None:
         norms = [float(p.grad.norm()) for p in group.values() if p.grad is not None]
         assert sum(norms) > 0
     classifier.zero_grad()
+
+
+@pytest.mark.parametrize("layout", ["minimal", "question"])
+def test_embeddings_are_what_the_class_is_read_from(
+    tiny_config: Callable[..., Config], layout: str
+) -> None:
+    config = tiny_config(f"prompt.layout={layout}")
+    classifier, encoder, _ = load(config)
+    assert classifier.nfa is not None
+    inputs = rows(config, 5)
+    found = embed_events(classifier, encoder, inputs, batch_size=2)
+    scores = score_events(classifier, encoder, inputs, batch_size=2)
+    np.testing.assert_allclose(found.score, scores, rtol=1e-6)
+    with torch.inference_mode():
+        logits = classifier.read(torch.from_numpy(found.states).to(classifier.device)).cpu()
+        soft = classifier.nfa(inputs).mean(1).cpu()
+    np.testing.assert_allclose(logits[:, 1] - logits[:, 0], scores, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.soft_tokens, soft, rtol=1e-4, atol=1e-6)
+
+
+def test_embeddings_of_text_have_one_part(tiny_config: Callable[..., Config]) -> None:
+    config = tiny_config("fusion.enabled=false")
+    classifier, encoder, _ = load(config)
+    found = embed_events(classifier, encoder, rows(config), batch_size=2)
+    assert found.soft_tokens is None
+    assert list(found.named) == ["read-out state"]

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from hepllm.cartography.cluster_records import ClustersRecord
 from hepllm.cartography.records import EpochRecord, FlagsRecord, MapRecord
 from hepllm.evaluation.averaging import EnsembleRecord
 from hepllm.evaluation.curves import CurvesRecord
@@ -42,6 +43,7 @@ FILES: Mapping[str, type[FileRecord]] = {
     "epoch-001.json": EpochRecord,
     "flags.json": FlagsRecord,
     "ensemble.json": EnsembleRecord,
+    "clusters.json": ClustersRecord,
     "the record beside a table of labels": LabellingRecord,
     "self_training.json": SelfTrainingRecord,
 }
@@ -59,7 +61,7 @@ its table. Each holds `schema_version`, which is larger where a key has changed 
 version of hepllm may add keys. A number that does not exist is null. `X` in a key stands for a
 signal efficiency, 0.1, 0.3 or 0.5. A type that is a link is described there. Rounds of
 training write `self_training.json`, `hepllm flag` `flags.json`, `hepllm ensemble`
-`ensemble.json`."""
+`ensemble.json`, `hepllm embed` `clusters.json`."""
 
 _WORDS: Mapping[Any, str] = {
     bool: "true or false",

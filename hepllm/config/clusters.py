@@ -1,0 +1,30 @@
+"""Settings of the embeddings of events and their clusters."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from hepllm.config.section import Count, Probability, Section, setting
+
+
+class ClustersConfig(Section):
+    """Embeddings and clusters of ``hepllm embed``; see docs/how-to/embed.md."""
+
+    events: Count = setting(
+        10_000,
+        "Most events that are embedded, a random choice; the time of HDBSCAN rises as the square",
+    )
+    dimensions: Count = setting(50, "Most principal components in which clusters are sought")
+    min_size: Annotated[int, Field(ge=2)] = setting(
+        100, "Fewest events of a cluster (min_cluster_size of HDBSCAN)"
+    )
+    min_samples: Count | None = setting(
+        10, "Neighbours whose distance is an event's density; larger: more noise; null: min_size"
+    )
+    subsamples: Count = setting(10, "Random subsamples that are clustered again, for the stability")
+    subsample_share: Probability = setting(0.8, "Share of the events in a subsample")
+    stable_from: Probability = setting(
+        0.8, "Mean adjusted Rand index over subsamples from which clusters are called stable"
+    )

@@ -1,0 +1,376 @@
+"""``hepllm embed``: embeddings of events by a run, their clusters, and what these are."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.csv
+import torch
+from numpy.typing import NDArray
+
+from hepllm import __version__
+from hepllm.arrays import Bools, Columns, Floats
+from hepllm.arrow_files import open_file, read_parquet
+from hepllm.cartography.cluster_records import ClusterRecord, ClustersRecord
+from hepllm.cartography.clusters import (
+    Clusters,
+    Components,
+    find_clusters,
+    find_components,
+    measure_stability,
+)
+from hepllm.cartography.event_map import MAP, read_map
+from hepllm.cartography.summary import summarise_feature
+from hepllm.config import ClustersConfig, Config
+from hepllm.data.dataset import LABEL_NAMES, Dataset, EventTable, read_dataset
+from hepllm.data.notes import NotesRecord, find_events, write_notes
+from hepllm.errors import InputError
+from hepllm.executor import resolve_threads
+from hepllm.files import write_aside, write_errors, write_text
+from hepllm.learning.inputs import model_inputs
+from hepllm.learning.passes import events_at_once
+from hepllm.logs import progress_bar
+from hepllm.model.backbone import check_backbone
+from hepllm.model.scoring import Embeddings, embed_events
+from hepllm.pictures.clusters import plot_clusters
+from hepllm.provenance import this_call
+from hepllm.report.page import Cell, Group, Row, Table
+from hepllm.report.text import as_text
+from hepllm.runs.folder import Run, open_run
+from hepllm.runs.run_model import RunModel
+from hepllm.runs.samples import check_jets
+from hepllm.schema import UNKNOWN, feature_of
+
+LOG = logging.getLogger(__name__)
+
+FOLDER, RECORD, TABLE, PICTURE = "embed", "clusters.json", "clusters.parquet", "clusters.png"
+"""The folder of the results in a run, and files in it."""
+
+_M_JJ = "m_jj"
+_TOLD = 3
+"""Features that are told of each cluster: those that set it apart most."""
+
+
+@dataclass(frozen=True)
+class EmbedReport:
+    """The clusters of a dataset.
+
+    Attributes:
+        name: name of the dataset.
+        record: the content of ``clusters.json``.
+        text: the same in words.
+        files: the written files.
+    """
+
+    name: str
+    record: ClustersRecord
+    text: str
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Bench:
+    """N embedded events, their features, scores, principal components and clusters."""
+
+    run: Run
+    dataset: Dataset
+    table: EventTable
+    columns: Columns
+    score: Floats
+    components: Components
+    clusters: Clusters
+
+
+def embed_dataset(
+    folder: Path, config: Config, dataset: Path | None = None, output: Path | None = None
+) -> EmbedReport:
+    """Embeds events by a run and finds their clusters.
+
+    Args:
+        folder: the run folder.
+        config: ``clusters``, ``evaluation.batch_size``, ``train.threads`` and ``seed``.
+        dataset: the dataset; None for the training split of the run's own.
+        output: folder of the results, which replaces an earlier one; None:
+            ``embed/<dataset>`` in the run.
+
+    Raises:
+        InputError: if the run or the dataset cannot be used, or has too few events.
+        RunError: if the results cannot be written.
+    """
+    run, settings = open_run(folder), config.clusters
+    opened, split = _open_dataset(run, dataset)
+    place = output or folder / FOLDER / opened.folder.resolve().name
+    _refuse_others(place)
+    table, columns, n_available = _load(run, opened, split, settings, config.seed)
+    embedded = _embed(run, table, config)
+    components = find_components(embedded.parts, settings.dimensions)
+    clusters = find_clusters(components.values, settings)
+    with progress_bar(settings.subsamples, "cluster again", "subsamples") as bar:
+        stability = measure_stability(
+            components.values, clusters, settings, config.seed, bar.update
+        )
+    bench = _Bench(run, opened, table, columns, embedded.score, components, clusters)
+    mean = float(np.mean(stability)) if stability else None
+    record = ClustersRecord(
+        run=folder.resolve().name,
+        dataset=opened.folder.resolve().name,
+        split=split,
+        n_available=n_available,
+        n_events=len(table),
+        embedding=tuple(embedded.named),
+        n_dimensions=components.values.shape[1],
+        explained=float(components.explained.sum()),
+        settings=settings,
+        seed=config.seed,
+        **_describe(bench),
+        stability=stability,
+        mean_stability=mean,
+        is_stable=None if mean is None else mean >= settings.stable_from,
+        made=this_call(),
+    )
+    with write_errors(place, "choose another --output"):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with write_aside(place) as aside:
+            aside.mkdir()
+            names = _write(bench, record, aside)
+    files = tuple(place / name for name in names)
+    return EmbedReport(record.dataset, record, as_text(_table(record)), files)
+
+
+def _open_dataset(run: Run, folder: Path | None) -> tuple[Dataset, str | None]:
+    """Opens the dataset, with the split that is embedded; None for all events."""
+    if folder is None:
+        return run.dataset(), "train"
+    dataset = run.known(read_dataset(folder))
+    dataset.require_events()
+    check_jets(run, dataset)
+    return dataset, None
+
+
+def _refuse_others(place: Path) -> None:
+    """Raises InputError where a folder holds anything but clusters, which would be lost."""
+    if place.is_dir() and any(place.iterdir()) and not (place / RECORD).is_file():
+        raise InputError(f"{place}: contains no clusters but other files; choose another --output")
+
+
+def _load(
+    run: Run, dataset: Dataset, split: str | None, config: ClustersConfig, seed: int
+) -> tuple[EventTable, Columns, int]:
+    """Loads a random choice of events with features; the last is of how many."""
+    read = run.config.train.feature_names()
+    shown = tuple(dict.fromkeys([*[_M_JJ] * (_M_JJ in dataset.manifest.features), *read]))
+    # The features that the model reads come first, as its inputs need them.
+    names = (*read, *(name for name in shown if name not in read))
+    table = dataset.load(names, split, particles=run.config.fusion.constituents)
+    n_available = len(table)
+    if n_available > config.events:
+        random = np.random.default_rng(seed)
+        rows = np.sort(random.choice(n_available, config.events, replace=False))
+        table = table.take(rows)
+        LOG.info(
+            "%d of %d events are embedded; raise clusters.events for more",
+            config.events,
+            n_available,
+        )
+    needed = max(config.min_size, config.min_samples or 1)
+    if round(config.subsample_share * len(table)) < needed:
+        raise InputError(
+            f"{dataset.folder}: {len(table)} events are too few for clusters of {needed} in "
+            f"subsamples of {config.subsample_share:.0%}; lower clusters.min_size and "
+            "clusters.min_samples"
+        )
+    return table, {name: table.column(name) for name in shown}, n_available
+
+
+def _embed(run: Run, table: EventTable, config: Config) -> Embeddings:
+    """Runs the events through the model of the run, without a hypothesis."""
+    torch.set_num_threads(resolve_threads(config.train.threads))
+    check_backbone(run.config.backbone)
+    classifier, encoder = RunModel(run, config.evaluation.batch_size).loaded
+    inputs = model_inputs(table, run.config.train.feature_names())
+    size = config.evaluation.batch_size or events_at_once(classifier, encoder, inputs)
+    with progress_bar(len(inputs), "embed") as bar:
+        return embed_events(classifier, encoder, inputs, batch_size=size, on_batch=bar.update)
+
+
+def _describe(bench: _Bench) -> dict[str, Any]:
+    """Describes the clusters, and the events in none."""
+    clusters, confidence = bench.clusters, _confidence(bench)
+    found = tuple(
+        _describe_one(bench, clusters.number == place, confidence)
+        for place in range(clusters.n_clusters)
+    )
+    noise = None
+    if clusters.is_noise.any():
+        noise = _describe_one(bench, clusters.is_noise, confidence)
+        noise = noise.model_copy(update={"probability": None})
+    return {"clusters": found, "noise": noise}
+
+
+def _confidence(bench: _Bench) -> Floats:
+    """Confidence of each event on the map of the run, shape (N,); NaN without."""
+    folder = bench.run.folder
+    if not (folder / "map" / MAP).is_file():
+        return np.full(len(bench.table), np.nan)
+    event_map = read_map(folder)
+    rows = find_events(bench.table.event_digest, event_map.event_digest)
+    values = event_map.measures.confidence[np.maximum(rows, 0)]
+    return np.where(rows >= 0, values, np.nan)
+
+
+def _describe_one(bench: _Bench, chosen: Bools, confidence: Floats) -> ClusterRecord:
+    label = bench.table.label[chosen]
+    labels = {name: int((label == value).sum()) for value, name in LABEL_NAMES.items()}
+    known = [
+        number
+        for value, number in zip(LABEL_NAMES, labels.values(), strict=True)
+        if value != UNKNOWN
+    ]
+    believed = confidence[chosen]
+    believed = believed[~np.isnan(believed)]
+    features = {
+        name: summarise_feature(values[chosen], values[~chosen])
+        for name, values in bench.columns.items()
+    }
+    order = sorted(features, key=lambda name: -(features[name].distance or 0.0))
+    return ClusterRecord(
+        n_events=len(label),
+        share=len(label) / len(chosen),
+        labels={name: number for name, number in labels.items() if number},
+        purity=max(known) / sum(known) if sum(known) else None,
+        probability=float(bench.clusters.probability[chosen].mean()),
+        score=float(bench.score[chosen].mean()),
+        confidence=float(believed.mean()) if len(believed) else None,
+        features={name: features[name] for name in order},
+    )
+
+
+def _write(bench: _Bench, record: ClustersRecord, folder: Path) -> list[str]:
+    """Writes all files, and returns their names."""
+    table, clusters, values = bench.table, bench.clusters, bench.components.values
+    columns: dict[str, NDArray[Any]] = {
+        "event_id": table.event_id,
+        "source": table.source,
+        "label": table.label,
+        "score": bench.score,
+        "cluster": clusters.number,
+        "probability": clusters.probability,
+        "is_noise": clusters.is_noise,
+    }
+    _write_notes(bench, folder / TABLE, "clusters of embedded events", columns)
+    with open_file(folder / "clusters.csv", "wb") as stream:
+        pyarrow.csv.write_csv(read_parquet(folder / TABLE), stream)
+    components = {
+        f"component_{place:02d}": one.astype(np.float32) for place, one in enumerate(values.T, 1)
+    }
+    _write_notes(
+        bench, folder / "components.parquet", "principal components of embeddings", components
+    )
+    names = [RECORD, TABLE, "clusters.csv", "components.parquet"]
+    names += _write_projector(bench, folder)
+    if values.shape[1] > 1:
+        title = f"{record.dataset} by {record.run}"
+        explained = bench.components.explained[:2].tolist()
+        plot_clusters(values[:, :2], clusters.number, explained, title, folder / PICTURE)
+        names.append(PICTURE)
+    record.write(folder / RECORD)
+    return names
+
+
+def _write_notes(bench: _Bench, file: Path, holds: str, columns: dict[str, NDArray[Any]]) -> None:
+    record = NotesRecord(
+        holds=holds,
+        made_by=f"hepllm embed, version {__version__}",
+        dataset_digest=bench.dataset.digest,
+    )
+    write_notes(file, bench.table.event_digest, columns, record)
+
+
+def _write_projector(bench: _Bench, folder: Path) -> list[str]:
+    """Writes what projector.tensorflow.org and TensorBoard load: vectors, and a line about each."""
+    table, number = bench.table, bench.clusters.number
+    vectors = ("\t".join(f"{x:.5g}" for x in row) for row in bench.components.values.tolist())
+    write_text(folder / "tensors.tsv", "\n".join(vectors) + "\n")
+    lines = ["event\tlabel\tcluster\tscore"]
+    for row in range(len(table)):
+        name = f"{table.source[row]}:{table.event_id[row]}".replace("\t", " ").replace("\n", " ")
+        cluster = "none" if number[row] < 0 else str(number[row])
+        label = LABEL_NAMES[int(table.label[row])]
+        lines.append(f"{name}\t{label}\t{cluster}\t{bench.score[row]:.4f}")
+    write_text(folder / "metadata.tsv", "\n".join(lines) + "\n")
+    return ["tensors.tsv", "metadata.tsv"]
+
+
+def _table(record: ClustersRecord) -> Table:
+    """Tabulates the clusters, with what sets each apart."""
+    named = list(_named(record))
+    rows = [Row(name, _cells(one)) for name, one in named]
+    heads = ("", "events", "share", "purity", "membership", "score", "confidence")
+    return Table(
+        f"Clusters of {record.n_events} of {record.n_available} events of {record.dataset} by "
+        f"{record.run}",
+        (*heads, _M_JJ),
+        [Group("", rows)],
+        (*_notes(record), *_distinctions(named)),
+    )
+
+
+def _named(record: ClustersRecord) -> Iterator[tuple[str, ClusterRecord]]:
+    for place, one in enumerate(record.clusters):
+        yield f"cluster {place}", one
+    if record.noise is not None:
+        yield "in no cluster", record.noise
+
+
+def _cells(one: ClusterRecord) -> Sequence[Cell]:
+    m_jj = one.features[_M_JJ].median if _M_JJ in one.features else None
+    values = (
+        (one.share, "{:.1%}"),
+        (one.purity, "{:.3f}"),
+        (one.probability, "{:.3f}"),
+        (one.score, "{:+.2f}"),
+        (one.confidence, "{:.3f}"),
+        (m_jj, "{:.0f}"),
+    )
+    return [
+        Cell(str(one.n_events), one.n_events),
+        *(Cell("" if value is None else form.format(value), value) for value, form in values),
+    ]
+
+
+def _notes(record: ClustersRecord) -> Iterator[str]:
+    yield (
+        f"{record.n_dimensions} principal components have {record.explained:.1%} of the variance "
+        f"of the embeddings ({', '.join(record.embedding)}). {_M_JJ} is a median in GeV."
+    )
+    if record.mean_stability is None:
+        yield (
+            "No cluster: the events are one cloud, or clusters.min_size "
+            f"({record.settings.min_size}) is too large."
+        )
+        return
+    verdict = "stable" if record.is_stable else "UNSTABLE: do not go by these clusters"
+    yield (
+        f"Adjusted Rand index of {len(record.stability)} subsamples of "
+        f"{record.settings.subsample_share:.0%}: mean {record.mean_stability:.3f}, from "
+        f"{min(record.stability):.3f} to {max(record.stability):.3f}; {verdict} (limit "
+        f"{record.settings.stable_from:g})."
+    )
+
+
+def _distinctions(named: Sequence[tuple[str, ClusterRecord]]) -> Iterator[str]:
+    """Says of each cluster in which features it differs most from all other events."""
+    for name, one in named:
+        told = [
+            f"{feature} {found.median:.4g}{' ' * bool(unit)}{unit} (distance {found.distance:.2f})"
+            for feature, found in list(one.features.items())[:_TOLD]
+            for unit in (feature_of(feature).unit,)
+            if found.distance is not None and found.median is not None
+        ]
+        if told:
+            yield f"{name}: {', '.join(told)}."

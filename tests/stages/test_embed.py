@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow.csv
+import pytest
+from click.testing import CliRunner
+
+from hepllm.cartography.filters import filter_events
+from hepllm.cli import cli
+from hepllm.config import Config, FilterRule, load_config
+from hepllm.data.dataset import read_dataset
+from hepllm.data.notes import read_notes
+from hepllm.errors import InputError
+from hepllm.runs.predictor import load_predictor
+from hepllm.stages.embed import embed_dataset
+
+SMALL = ("clusters.min_size=6", "clusters.min_samples=2", "clusters.subsamples=2")
+
+
+def settings(run: Path, *overrides: str) -> Config:
+    return load_config(run / "config.yaml", [*SMALL, *overrides])
+
+
+def test_events_of_a_run_get_clusters_and_a_side_table(
+    tiny_run: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "out"
+    report = embed_dataset(tiny_run, settings(tiny_run), output=place)
+    record = report.record
+    assert all(file.stat().st_size for file in report.files)
+    assert {file.name for file in report.files} == {file.name for file in place.iterdir()}
+    table = read_dataset(tiny_data / "data" / "rnd").load((), "train")
+    notes = read_notes(place / "clusters.parquet", "")
+    np.testing.assert_array_equal(notes.event_digest, table.event_digest)
+    np.testing.assert_array_equal(notes.column("event_id"), table.event_id)
+    assert pyarrow.csv.read_csv(place / "clusters.csv").num_rows == len(table)
+    cluster, score = notes.column("cluster"), notes.column("score")
+    for number, one in enumerate(record.clusters):
+        mine = cluster == number
+        assert one.n_events == mine.sum() >= 6
+        assert one.score == pytest.approx(score[mine].mean())
+        assert one.purity == max(one.labels.values()) / one.n_events
+        assert one.confidence is None
+        assert "m_jj" in one.features
+    n_noise = 0 if record.noise is None else record.noise.n_events
+    assert n_noise + sum(one.n_events for one in record.clusters) == len(table)
+    assert record.embedding == ("read-out state", "mean of the soft tokens")
+    vectors = (place / "tensors.tsv").read_text().splitlines()
+    assert len(vectors) == len(table)
+    assert {len(row.split("\t")) for row in vectors} == {record.n_dimensions}
+    assert len((place / "metadata.tsv").read_text().splitlines()) == len(table) + 1
+    # train.filter reads the table.
+    rule = {"table": str(place / "clusters.parquet"), "column": "is_noise", "above": 0.5}
+    rules = [FilterRule.model_validate({"marked": rule})]
+    kept = filter_events(table.event_digest, table.label, rules).kept
+    np.testing.assert_array_equal(kept, cluster >= 0)
+
+
+def test_the_scores_are_those_of_the_run(tiny_run: Path, tiny_data: Path, tmp_path: Path) -> None:
+    box = tiny_data / "data" / "bb"
+    report = embed_dataset(tiny_run, settings(tiny_run), box, tmp_path / "out")
+    assert report.record.split is None
+    predictor = load_predictor(tiny_run)
+    from hepllm.learning.inputs import model_inputs
+
+    inputs = model_inputs(read_dataset(box).load(predictor.names))
+    found = read_notes(tmp_path / "out" / "clusters.parquet", "").column("score")
+    np.testing.assert_allclose(found, predictor.score(inputs), rtol=1e-5, atol=1e-6)
+
+
+def test_the_command_writes_to_the_run(tiny_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    command = ["embed", str(run), "--json", "--set", "clusters.events=60"]
+    for one in SMALL:
+        command += ["--set", one]
+    done = CliRunner().invoke(cli, command)
+    assert done.exit_code == 0, done.output
+    tree = json.loads(done.stdout)["rnd"]
+    assert tree["n_events"] == 60 < tree["n_available"]
+    assert (run / "embed" / "rnd" / "clusters.json").is_file()
+
+
+def test_what_cannot_be_done_is_told_before_the_work(tiny_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").touch()
+    with pytest.raises(InputError, match="contains no clusters but other files"):
+        embed_dataset(tiny_run, settings(tiny_run), output=tmp_path)
+    with pytest.raises(InputError, match=r"too few for clusters of 500"):
+        embed_dataset(tiny_run, settings(tiny_run, "clusters.min_size=500"), output=tmp_path / "o")
+    assert not (tmp_path / "o").exists()
