@@ -29,6 +29,7 @@ else
     hepllm eval runs/demo --blackbox
     # The classifiers that read no hypothesis were measured on this box just now.
     peers=(--set "evaluation.baselines=[boosting,boosting_differences]")
+    peers+=(--set evaluation.ablation_events=1000)
     hepllm eval runs/demo --dataset data/processed/blackbox --hypothesis "$true" "${peers[@]}"
     hepllm eval runs/demo --dataset data/processed/blackbox --hypothesis "$wrong" "${peers[@]}"
     touch runs/demo/eval/done
