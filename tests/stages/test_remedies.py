@@ -110,7 +110,7 @@ def test_settings_exist() -> None:
         (module, found)
         for module, text in _messages()
         for found in re.findall(pattern, text)
-        if not found.endswith((".json", ".yaml", ".py", ".parquet", ".h5", ".log", ".png"))
+        if not found.endswith((".json", ".yaml", ".py", ".parquet", ".csv", ".h5", ".log", ".png"))
         and not _setting_exists(found)
     ]
     assert not wrong

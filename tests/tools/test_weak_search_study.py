@@ -61,12 +61,12 @@ def test_a_study_goes_on_where_it_was(tool: ModuleType, tmp_path: Path) -> None:
 def test_the_ideal_classifier_is_measured_on_events_that_it_has_not_seen(tool: ModuleType) -> None:
     """The best SIC of the mixture is known: x > c keeps nearly all signal and little background."""
     random = np.random.default_rng(4)
-    background, signal = random.normal(size=(6000, 2)), random.normal((3, 0), 1, (1500, 2))
+    background, signal = random.normal(size=(24000, 2)), random.normal((3, 0), 1, (6000, 2))
     options = {"n_folds": 2, "members": 1, "seed": 1}
     found = tool.measure_ideal(background, signal, 0.1, ("x", "y"), **options)
-    cuts = np.linspace(0, 3, 100)
+    cuts = np.linspace(0, 3.3, 100)  # beyond, fewer than ten background events are left
     best = max((signal[:, 0] > c).mean() / (background[:, 0] > c).mean() ** 0.5 for c in cuts)
-    assert found["n_mixed"] == 300
+    assert found["n_mixed"] == 1200
     assert 0.6 * best < found["max_sic_10"] < 1.15 * best
     without = tool.measure_ideal(background, signal, 0.0, ("x", "y"), **options)
     assert without["sic_at_1e-3"] < 0.5 * found["sic_at_1e-3"]
