@@ -109,8 +109,10 @@ def plot_features(
 
 def plot_feature(histogram: FeatureHistograms) -> Figure:
     """Draws one feature, which at least one event has; signal is hatched, background filled."""
-    figure = Figure(figsize=(3.4, 3.0), dpi=170, layout="constrained")
-    _draw(figure, figure.add_gridspec(1, 1)[0, 0], histogram)
+    figure = Figure(figsize=(3.4, 3.0), dpi=170)
+    # Margins that fit every feature: to find those of each takes most of the time of drawing.
+    place = figure.add_gridspec(1, 1, left=0.17, right=0.97, bottom=0.15, top=0.93)
+    _draw(figure, place[0, 0], histogram)
     return figure
 
 

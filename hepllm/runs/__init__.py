@@ -15,6 +15,8 @@ LATEST = RUNS_FOLDER / "latest"
 RECORD, CONFIG = "run.json", "config.yaml"
 """Files that every run folder has."""
 
+METRICS, CURVES = "metrics.json", "curves.json"
+"""Files with the numbers and curves of an evaluated set."""
 
 ROUNDS = "self_training.json"
 """File of a folder with rounds of self-training."""

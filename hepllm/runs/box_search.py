@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +25,7 @@ from hepllm.schema import SIGNAL, is_search_safe
 from hepllm.search.box import BoxEvents, SearchResult
 from hepllm.search.hunt import under_hypothesis
 from hepllm.search.jet_masses import JetPairs
-from hepllm.search.records import Blackbox, Submission, Unblinding
+from hepllm.search.records import Blackbox, SearchFindings, Submission, Unblinding
 from hepllm.search.region import MassRegion
 from hepllm.search.signal_grid import SignalGrid
 from hepllm.search.submission import Key, ReferenceSignal, search_box, truth_of
@@ -94,13 +95,44 @@ def wants_search(settings: SearchConfig, chosen: EvaluationSet) -> bool:
     return False
 
 
-def search_only(box: Box, config: SearchConfig, seed: int) -> tuple[SearchResult, Submission]:
+@dataclass(frozen=True, eq=False)
+class FoundInBoxes:
+    """What one classifier found in boxes with the same rules and seed, by content of the box.
+
+    A box with its key and the same box without it are searched once.
+    """
+
+    found: dict[str, tuple[str, SearchResult, SearchFindings]] = field(default_factory=dict)
+
+    def get(self, box: Box, config: SearchConfig, seed: int) -> tuple[SearchResult, SearchFindings]:
+        """Searches a box, unless one with the same events and scores was searched before."""
+        events, content = box.events, hashlib.sha256()
+        jets = (JetPairs(events.jet_mass_light, events.jet_mass_heavy), events.jets)
+        masses = [one for pair in jets for one in (pair.light, pair.heavy)]
+        for one in (events.score, events.m_jj, *masses):
+            content.update(np.ascontiguousarray(one).tobytes())
+        key = f"{content.hexdigest()} {box.region}"
+        if key in self.found:
+            name, result, findings = self.found[key]
+            LOG.info("%s: has the events and scores of %s; its search is used", box.name, name)
+            return result, findings
+        result, findings = search_box(
+            events, config, seed, reference=box.reference, grid=box.grid, region=box.region
+        )
+        self.found[key] = box.name, result, findings
+        return result, findings
+
+
+def search_only(
+    box: Box, config: SearchConfig, seed: int, earlier: FoundInBoxes | None = None
+) -> tuple[SearchResult, Submission]:
     """Searches a box for a resonance, and writes nothing.
 
     Args:
         box: box to search.
         config: rules of the search.
         seed: seed of pseudo-experiments and replicas.
+        earlier: what was found in other boxes with the same classifier, rules and seed.
 
     Raises:
         InputError: as ``search_box``.
@@ -108,9 +140,7 @@ def search_only(box: Box, config: SearchConfig, seed: int) -> tuple[SearchResult
     """
     if box.origin.get("hypothesis") is not None:
         config = under_hypothesis(config)
-    result, findings = search_box(
-        box.events, config, seed, reference=box.reference, grid=box.grid, region=box.region
-    )
+    result, findings = (earlier or FoundInBoxes()).get(box, config, seed)
     submission = Submission(
         **box.origin,
         seed=seed,
@@ -122,7 +152,7 @@ def search_only(box: Box, config: SearchConfig, seed: int) -> tuple[SearchResult
 
 
 def search_and_write(
-    box: Box, config: SearchConfig, seed: int, folder: Path
+    box: Box, config: SearchConfig, seed: int, folder: Path, earlier: FoundInBoxes | None = None
 ) -> tuple[Submission, tuple[Path, ...]]:
     """Searches a box for a resonance, and writes ``submission.json`` and pictures.
 
@@ -134,6 +164,7 @@ def search_and_write(
         config: rules of the search.
         seed: seed of pseudo-experiments and replicas.
         folder: folder for the files.
+        earlier: what was found in other boxes with the same classifier, rules and seed.
 
     Returns:
         The submission, and the files that were written.
@@ -142,7 +173,7 @@ def search_and_write(
         InputError: as ``search_box``.
         RunError: as ``search_box``.
     """
-    result, submission = search_only(box, config, seed)
+    result, submission = search_only(box, config, seed, earlier)
     files = [folder / SUBMISSION, folder / SPECTRUM, folder / LOCAL_P]
     submission.write(files[0])
     sync(files[0])

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,16 +25,16 @@ from hepllm.data.views import balanced_view, validation_view
 from hepllm.errors import InputError
 from hepllm.event_filter import EventFilter, parse_event_filter
 from hepllm.files import write_text
-from hepllm.learning.checkpoint import best_checkpoint, load_weights
-from hepllm.model.backbone import load_backbone, load_tokenizer
-from hepllm.model.classifier import EventClassifier, build_classifier
-from hepllm.model.encoding import PromptEncoder
 from hepllm.report.records import RunRecord
 from hepllm.runs import CONFIG, RECORD, require_run
 from hepllm.runs.places import find_dataset
 from hepllm.runs.questions import OPEN_QUESTION, Question
 from hepllm.runs.used_map import read_used_map
 from hepllm.schema import BACKGROUND, FEATURES, SIGNAL
+
+if TYPE_CHECKING:  # torch comes with them, which a report does without
+    from hepllm.model.classifier import EventClassifier
+    from hepllm.model.encoding import PromptEncoder
 
 _EVENTS, _VALIDATION = "events.parquet", "validation.parquet"
 
@@ -189,6 +189,8 @@ class Run:
 
     def load_classifier(self) -> tuple[EventClassifier, PromptEncoder]:
         """Loads the backbone and the weights that are best on validation data."""
+        from hepllm.learning.checkpoint import best_checkpoint, load_weights
+
         checkpoint = best_checkpoint(self.checkpoints)
         classifier, encoder = make_classifier(self.config)
         load_weights(checkpoint, classifier)
@@ -213,15 +215,22 @@ def open_run(folder: Path) -> Run:
 
 def make_encoder(config: Config) -> PromptEncoder:
     """Makes the prompt encoder of a model, of which only the tokenizer is loaded."""
+    from hepllm.model.backbone import load_tokenizer
+
     return _encoder(load_tokenizer(config.backbone), config)
 
 
 def _encoder(tokenizer: Any, config: Config) -> PromptEncoder:
+    from hepllm.model.encoding import PromptEncoder
+
     return PromptEncoder(tokenizer, config.train.feature_names(), config.prompt, config.fusion)
 
 
 def make_classifier(config: Config) -> tuple[EventClassifier, PromptEncoder]:
     """Loads the backbone and adds new LoRA and NFA weights."""
+    from hepllm.model.backbone import load_backbone
+    from hepllm.model.classifier import build_classifier
+
     backbone = load_backbone(config.backbone, config.seed)
     names, fusion = config.train.feature_names(), config.fusion
     encoder = _encoder(backbone.tokenizer, config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,11 @@ from hepllm.pictures.sculpting import plot_sculpting
 from hepllm.provenance import present_date, this_call
 from hepllm.report.records import LabelledMetrics, SetMetrics, TrainedOn, UnlabelledMetrics
 from hepllm.report.sets import EvaluatedSet
+from hepllm.runs import CURVES, METRICS
 from hepllm.runs.ablation import add_ablations
 from hepllm.runs.box_search import (
     UNBLINDING,
+    FoundInBoxes,
     box_of_run,
     forget_search,
     search_and_write,
@@ -57,9 +59,6 @@ from hepllm.search.signal_grid import SignalGrid
 
 LOG = logging.getLogger(__name__)
 
-METRICS, CURVES = "metrics.json", "curves.json"
-"""Files with the numbers and curves of an evaluated set."""
-
 VALIDATION = " validation"
 """Key of the validation events among the sets, whose names never begin with a space."""
 
@@ -76,6 +75,7 @@ class Bench:
         calibration: map from scores to probabilities.
         searched: names of the sets in which a resonance is searched for.
         grid: signals of many masses, for limits by mass.
+        found: what was found in the boxes that were searched.
     """
 
     contest: Contest
@@ -85,6 +85,7 @@ class Bench:
     calibration: RunCalibration
     searched: frozenset[str]
     grid: SignalGrid | None
+    found: FoundInBoxes = field(default_factory=FoundInBoxes)
 
 
 def validation_set(run: Run) -> EvaluationSet:
@@ -158,7 +159,7 @@ def _search_and_unblind(
             grid=bench.grid,
         )
         search, seed = contest.config.search, contest.seed
-        submission, files = search_and_write(box, search, seed, folder)
+        submission, files = search_and_write(box, search, seed, folder, bench.found)
     except HepllmError as error:
         LOG.warning("%s: no search: %s", chosen.name, error)
         return chosen.with_labels(), {"search": NoSearch(problem=str(error))}, ()

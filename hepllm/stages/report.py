@@ -27,8 +27,8 @@ from hepllm.report.runs import (
 )
 from hepllm.report.sets import EvaluatedSet, set_chapter
 from hepllm.report.text import as_text
+from hepllm.runs import CURVES, METRICS
 from hepllm.runs.folder import Run, open_run
-from hepllm.runs.set_results import CURVES, METRICS
 from hepllm.runs.spread import PICTURES, SPREAD
 
 REPORT = "report.html"

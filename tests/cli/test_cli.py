@@ -71,6 +71,15 @@ def test_help_loads_nothing_heavy(command: str | None) -> None:
     assert "Usage: " in done.stdout
 
 
+def test_a_report_and_a_search_in_tables_are_made_without_torch() -> None:
+    code = (
+        "import sys, hepllm.stages.report, hepllm.stages.search\n"
+        "loaded = [name for name in ('torch', 'transformers', 'peft') if name in sys.modules]\n"
+        "assert not loaded, loaded\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
 def test_every_command_takes_the_common_options() -> None:
     for name, command in cli.cli.commands.items():
         options = {option for parameter in command.params for option in parameter.opts}

@@ -22,8 +22,11 @@ from hepllm.data.signal_points import SignalPoint, SignalPoints, points_beside
 from hepllm.errors import InputError
 from hepllm.hypotheses.signal import Decay
 from hepllm.report.sets import EvaluatedSet
+from hepllm.runs import box_search
 from hepllm.runs.box_search import cascade_warnings, has_groomed_masses
+from hepllm.search.box import BoxEvents
 from hepllm.search.records import Submission
+from hepllm.search.region import MassRegion
 from hepllm.stages.evaluate import evaluate
 from hepllm.stages.preprocess import preprocess
 from hepllm.stages.search import SearchReport, search_dataset
@@ -270,6 +273,31 @@ def test_scores_that_do_not_fit_a_dataset_are_told(
     assert any(
         "10 of 4060 events of hidden have no score" in one for one in part.submission.warnings
     )
+
+
+def test_equal_boxes_are_searched_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    searched = []
+
+    def search_box(events: BoxEvents, *_: object, **__: object) -> tuple[int, str]:
+        searched.append(events)
+        return len(searched), "findings"
+
+    monkeypatch.setattr(box_search, "search_box", search_box)
+    caplog.set_level("INFO", logger="hepllm")
+    found, config = box_search.FoundInBoxes(), SearchConfig()
+
+    def ask(name: str, score: float = 0.0, heavy: float = 400.0, region: Any = None) -> int:
+        numbers = [np.array([one, np.nan]) for one in (score, 3000.0, 90.0, heavy)]
+        box = box_search.Box(name, BoxEvents(*numbers), None, {}, region=region)
+        return found.get(box, config, 1)[0]
+
+    assert [ask("known"), ask("hidden")] == [1, 1]
+    assert "hidden: has the events and scores of known" in caplog.text
+    region = MassRegion(3000.0, 3500.0)
+    assert [ask("a", score=1.0), ask("b", heavy=401.0), ask("c", region=region)] == [2, 3, 4]
+    assert [ask("d", score=1.0), ask("e")] == [2, 1]
 
 
 def test_a_search_that_is_not_wanted_leaves_nothing(
