@@ -30,8 +30,8 @@ else
     # The classifiers that read no hypothesis were measured on this box just now.
     peers=(--set "evaluation.baselines=[boosting,boosting_differences]")
     peers+=(--set evaluation.ablation_events=1000)
-    hepllm eval runs/demo --dataset data/processed/blackbox --hypothesis "$true" "${peers[@]}"
-    hepllm eval runs/demo --dataset data/processed/blackbox --hypothesis "$wrong" "${peers[@]}"
+    hepllm eval runs/demo --dataset data/processed/blackbox \
+        --hypothesis "$true" --hypothesis "$wrong" "${peers[@]}"
     touch runs/demo/eval/done
 fi
 hepllm report runs/demo > runs/demo/report.log

@@ -179,8 +179,10 @@ def train(
 @click.option("--stack", is_flag=True, default=None, help="Combine the model and the boosting.")
 @click.option(
     "--hypothesis",
+    "hypotheses",
+    multiple=True,
     metavar="TEXT|own",
-    help="Signal to look for, in words; 'own': each simulated signal's own.",
+    help="Signal to look for, in words, once for each; 'own': each simulated signal's own.",
 )
 @cascade_option
 @prior_option
@@ -200,7 +202,7 @@ def evaluate(
     signal_grid: str | None,
     by_signal: bool | None,
     stack: bool | None,
-    hypothesis: str | None,
+    hypotheses: Sequence[str],
     cascade: float | None,
     prior: float | str | None,
     executor: str | None,
@@ -219,7 +221,8 @@ def evaluate(
 
     A RUN that was trained with hypotheses scores without one, and its test split also with each
     signal under its own. With --hypothesis "Z' to a 730 GeV and a 380 GeV particle, both to two
-    quarks" it scores all events under this one; the name of the set then ends with it.
+    quarks" it scores all events under this one, and under others that are given in the same way;
+    the name of the set then ends with it.
     """
     settings.refuse_others(OF_READING if blackbox else OF_SCORING, "eval")
     folders = [*(runs or (LATEST,)), *against]
@@ -258,7 +261,7 @@ def evaluate(
             config=configs[-1],
             reading=settings.on_top_of(prediction_config(run)).preprocess if blackbox else None,
             rescore=rescore,
-            hypothesis=hypothesis,
+            hypotheses=hypotheses,
         )
     if recipes:
         from hepllm.runs.spread import spread_of_runs

@@ -51,7 +51,7 @@ def evaluate(
     config: Config | None = None,
     reading: PreprocessConfig | None = None,
     rescore: bool = False,
-    hypothesis: str | None = None,
+    hypotheses: Sequence[str] = (),
 ) -> list[EvaluatedSet]:
     """Evaluates a run, by default on the test split of the dataset that it was trained on.
 
@@ -72,8 +72,8 @@ def evaluate(
         config: replaces the run's settings of ``evaluation``.
         reading: how a black box that is an event file is read; None: as the training events were.
         rescore: score again also what is kept from earlier evaluations.
-        hypothesis: hypothesis in words under which all events are scored, or ``own``; the name of
-            the set then ends with it.
+        hypotheses: hypotheses in words, or ``own``, under each of which all events are scored; the
+            name of the set then ends with it.
 
     Raises:
         InputError: if the run or a set cannot be used.
@@ -104,7 +104,7 @@ def evaluate(
     searched = [chosen.name for chosen in sets if wants_search(settings.search, chosen)]
     threads = resolve_threads(config.train.threads)
     torch.set_num_threads(threads)
-    asked = _asked(run, sets, hypothesis, seed, by_signal=settings.by_signal)
+    asked = _asked(run, sets, hypotheses, seed, by_signal=settings.by_signal)
     names = [chosen.name for of_question in asked.values() for chosen in of_question]
     found: list[EvaluatedSet] = []
     with _locked_folders(run, names):
@@ -123,14 +123,26 @@ def evaluate(
 
 
 def _asked(
-    run: Run, sets: Sequence[EvaluationSet], text: str | None, seed: int, *, by_signal: bool
+    run: Run,
+    sets: Sequence[EvaluationSet],
+    texts: Sequence[str],
+    seed: int,
+    *,
+    by_signal: bool,
 ) -> dict[Question, list[EvaluationSet]]:
     """The sets by question, each under its name for that question."""
     trained = run.record.hypotheses
-    question = read_question(text, trained, str(run.folder))
-    asked = {question: [chosen.asked(question, seed) for chosen in sets]}
+    asked: dict[Question, list[EvaluationSet]] = {}
+    stated: dict[str, str | None] = {}
+    for text in texts or (None,):
+        question = read_question(text, trained, str(run.folder))
+        if question.suffix in stated:
+            same = stated[question.suffix]
+            raise InputError(f"--hypothesis {text!r} states the same as {same!r}; give it once")
+        stated[question.suffix] = text
+        asked[question] = [chosen.asked(question, seed) for chosen in sets]
     own = [chosen for chosen in sets if not chosen.is_blind]  # the test split
-    if text is None and trained is not None and own:
+    if not texts and trained is not None and own:
         each = Question(None)
         asked[each] = [chosen.asked(each, seed) for chosen in own]
     if by_signal and Question(None) not in asked:

@@ -118,7 +118,7 @@ def test_the_test_split_is_scored_without_and_under_own_hypotheses(folder: Path)
     assert own.metrics.auc.value != without.metrics.auc.value
     assert "under its own hypothesis" in own.text
     assert own.metrics.n_signal == without.metrics.n_signal
-    again = evaluate(folder / "run", hypothesis="own")
+    again = evaluate(folder / "run", hypotheses=["own"])
     assert [one.name for one in again] == ["grid-test-own"]
     assert again[0].metrics.auc == own.metrics.auc
 
@@ -127,7 +127,7 @@ def test_each_signal_is_measured_against_all_background(
     folder: Path, config: Callable[..., Config]
 ) -> None:
     wanted = config("evaluation.by_signal=true", "evaluation.ablations=false")
-    (found,) = evaluate(folder / "run", hypothesis="own", config=wanted)
+    (found,) = evaluate(folder / "run", hypotheses=["own"], config=wanted)
     by_signal = found.metrics.by_signal
     assert list(by_signal) == [
         "Z' -> X (250 GeV, qq) Y (80 GeV, qq)",
@@ -138,11 +138,11 @@ def test_each_signal_is_measured_against_all_background(
     assert {one.n_background for one in by_signal.values()} == {found.metrics.n_background}
     assert "for each signal under its own hypothesis" in found.text
     with pytest.raises(InputError, match="--by-signal measures each signal"):
-        evaluate(folder / "run", hypothesis=TEXT, config=wanted)
+        evaluate(folder / "run", hypotheses=[TEXT], config=wanted)
 
 
 def test_a_stated_hypothesis_is_in_names_and_records(folder: Path) -> None:
-    (found,) = evaluate(folder / "run", hypothesis=TEXT)
+    (found,) = evaluate(folder / "run", hypotheses=[TEXT])
     assert found.name == ASKED
     assert found.metrics.hypothesis == TEXT
     assert TEXT in found.text
@@ -151,8 +151,18 @@ def test_a_stated_hypothesis_is_in_names_and_records(folder: Path) -> None:
     assert (folder / "run" / "scores" / "validation-500qq-100qq" / "llm.parquet").is_file()
 
 
+def test_several_hypotheses_are_asked_in_one_evaluation(folder: Path) -> None:
+    other = TEXT.replace("500", "300")
+    found = evaluate(folder / "run", hypotheses=[TEXT, other])
+    assert [one.metrics.hypothesis for one in found] == [TEXT, other]
+    (alone,) = evaluate(folder / "run", hypotheses=[other])
+    assert found[1].metrics.auc == alone.metrics.auc != found[0].metrics.auc
+    with pytest.raises(InputError, match=r"states the same as .*; give it once"):
+        evaluate(folder / "run", hypotheses=[TEXT, TEXT.replace("500 GeV", "500.0 GeV")])
+
+
 def test_the_python_interface_and_predict_agree_with_eval(folder: Path, tmp_path: Path) -> None:
-    evaluate(folder / "run", hypothesis=TEXT)
+    evaluate(folder / "run", hypotheses=[TEXT])
     of_eval = pq.read_table(folder / "run" / "eval" / ASKED / "scores.parquet")
     classifier = EventClassifier.load(folder / "run")
     table = open_run(folder / "run").dataset().load(classifier.features, "test")
