@@ -31,6 +31,9 @@ _STYLE: Mapping[str, tuple[str, str | None, float]] = {
     "unknown": ("0.35", None, 0.12),
 }
 
+_LABEL = 45
+"""Characters of a label of usual size that fit below a panel."""
+
 
 @dataclass(frozen=True)
 class FeatureHistograms:
@@ -149,7 +152,8 @@ def _draw(figure: Figure, place: SubplotSpec, histogram: FeatureHistograms) -> N
     for one in {axes, below}:
         one.tick_params(direction="in", which="both", top=True, right=True, labelsize=7)
         one.minorticks_on()
-    below.set_xlabel(histogram.feature.axis_label, fontsize=9)
+    label = histogram.feature.axis_label
+    below.set_xlabel(label, fontsize=9 * min(1.0, _LABEL / len(label)))
     _note_missing(axes, histogram)
 
 
