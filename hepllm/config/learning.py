@@ -122,6 +122,11 @@ class FusionConfig(Section):
     compare: bool = setting(
         True, "Compare an event's jet masses with those of the hypothesis (layout question)"
     )
+    decays: Literal["auto", True, False] = setting(
+        "auto",
+        "Give the adapter the stated decays beside an event (layout question); auto: where "
+        "signals differ in them",
+    )
 
     @property
     def reads_numbers(self) -> bool:
@@ -133,6 +138,10 @@ class FusionConfig(Section):
         """The most constituents of each leading jet that the adapter reads; 0: no particles."""
         reads = self.enabled and self.inputs != "numbers"
         return self.particles.max_constituents if reads else 0
+
+    def before_decays(self) -> FusionConfig:
+        """The settings of a run whose ``auto`` is older than decays in the adapter."""
+        return self.model_copy(update={"decays": self.decays is True})
 
 
 class PromptConfig(Section):

@@ -288,6 +288,7 @@ class _Path:
         with ExitStack() as stack:
             if "embeddings" in named:
                 stack.enter_context(_replaced(self._words, named["embeddings"].to))
+            events = self._event.take(np.zeros(n_points, dtype=np.intp))
             nfa = self._classifier.nfa
             if nfa is not None and nfa.particles is not None and "particles" in named:
                 stack.enter_context(_replaced(nfa.particles, named["particles"].to))
@@ -297,10 +298,10 @@ class _Path:
                     kind: named.get(kind, ends[0].expand(n_points, -1))
                     for kind, ends in self._number_ends.items()
                 }
-                stated = repeated(numbers.stated(self._event))
-                soft = numbers.tokens_of(values["standard"], values["missing"], stated)
+                soft = numbers.tokens_of(
+                    values["standard"], values["missing"], numbers.stated(events)
+                )
                 stack.enter_context(_replaced(numbers, soft.to))
-            events = self._event.take(np.zeros(n_points, dtype=np.intp))
             if self._encoder.reads_hypotheses:
                 logits = forward_prompts(self._classifier, self._encoder.encode(events), events)
             else:

@@ -209,8 +209,9 @@ def open_run(folder: Path) -> Run:
     dataset = find_dataset(record.dataset, record.dataset_digest, folder)
     record = record.model_copy(update={"dataset": dataset})
     config = load_config(folder / CONFIG)
-    prompt = config.prompt.before_questions(config.fusion)
-    return Run(folder, config.model_copy(update={"prompt": prompt}), record)
+    fusion = config.fusion.before_decays()
+    prompt = config.prompt.before_questions(fusion)
+    return Run(folder, config.model_copy(update={"prompt": prompt, "fusion": fusion}), record)
 
 
 def make_encoder(config: Config) -> PromptEncoder:

@@ -8,7 +8,7 @@ from hepllm.data.signal_truth import SignalTruth, signal_truth
 from hepllm.errors import InputError
 
 _FEWEST = 2
-"""Different signals from which a hypothesis tells one from another."""
+"""Different signals, or decays, of which a hypothesis tells one from another."""
 
 
 def training_truth(dataset: Dataset, table: EventTable, config: Config) -> SignalTruth | None:
@@ -39,6 +39,16 @@ def training_truth(dataset: Dataset, table: EventTable, config: Config) -> Signa
     )
 
 
-def with_hypotheses(config: Config, *, enabled: bool) -> Config:
-    """The settings with the decision in place of ``auto``, as a run keeps them."""
-    return override_config(config, [f"train.hypothesis.enabled={str(enabled).lower()}"])
+def with_hypotheses(config: Config, truth: SignalTruth | None) -> Config:
+    """The settings with decisions in place of ``auto``, as a run keeps them.
+
+    Args:
+        config: settings as they were given.
+        truth: true signals that training shows as hypotheses; None: it shows none.
+    """
+    decided = {"train.hypothesis.enabled": truth is not None}
+    if config.fusion.decays == "auto":
+        signals = () if truth is None else truth.signals
+        decays = {one.decay for signal in signals for one in signal.products} - {None}
+        decided["fusion.decays"] = len(decays) >= _FEWEST
+    return override_config(config, [f"{path}={str(on).lower()}" for path, on in decided.items()])

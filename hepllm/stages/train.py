@@ -120,7 +120,7 @@ def train(
             dataset = dataset.with_variables(config.preprocess.variables())
             used = _used_map(dataset, config)
             data, pool = _load_all(dataset, config, used, add)
-        config = with_hypotheses(config, enabled=data.truth is not None)
+        config = with_hypotheses(config, data.truth)
         record = _record(dataset_folder.resolve(), dataset.digest, data, pool)
         record = record.model_copy(update={"used_map": None if used is None else used.use})
         _require_same(team, config, record, resume_from=None)
@@ -174,7 +174,7 @@ def resume(
         )
     config = run.config
     if config.train.hypothesis.enabled == "auto":  # of a version that had no hypotheses
-        config = with_hypotheses(config, enabled=False)
+        config = with_hypotheses(config, None)
     config = override_config(config, overrides)
     changes = changed_settings(run.config, config)
     wrong = [path for path in changes if path.startswith(_FIXED) and path not in _FREE]

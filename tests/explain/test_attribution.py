@@ -37,6 +37,9 @@ def trained(config: Config) -> tuple[EventClassifier, PromptEncoder]:
         random = np.random.default_rng(1)
         rows = random.gamma(4.0, 30.0, (200, 4)) * [1, 1, 0.004, 0.004]
         classifier.nfa.fit(ModelInputs(rows))
+        if classifier.nfa.numbers is not None and classifier.nfa.numbers.reads_decays:
+            with torch.no_grad():  # they start without effect
+                classifier.nfa.numbers.mlp[0].weight.normal_(0, 0.1)  # type: ignore[index]
     return classifier.eval(), encoder
 
 
@@ -139,10 +142,13 @@ def test_a_language_model_is_shared_out_completely(
     layout: str, fusion: str, tiny_config: Callable[..., Config]
 ) -> None:
     config = tiny_config(
-        f"prompt.layout={layout}", f"fusion.enabled={fusion}", "train.features=cathode"
+        f"prompt.layout={layout}",
+        f"fusion.enabled={fusion}",
+        "fusion.decays=true",
+        "train.features=cathode",
     )
     classifier, encoder = trained(config)
-    asked = parse_hypothesis("Z' to a 500 GeV particle and one of 0.1 TeV")
+    asked = parse_hypothesis("Z' to a 500 GeV particle and one of 0.1 TeV, both to bb")
     found = attribute(classifier, encoder, NAMES, ROW, REFERENCE, hypothesis=asked)
     rows = ModelInputs(
         np.stack([ROW, REFERENCE]), hypothesis=np.array([asked, asked], dtype=object)

@@ -85,10 +85,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory, config: Callable[..., Confi
 def test_a_run_keeps_what_it_was_trained_on(folder: Path) -> None:
     run = open_run(folder / "run")
     assert run.config.train.hypothesis.enabled is True
+    assert run.config.fusion.decays is False  # all signals decay alike
     trained = run.record.hypotheses
     assert trained is not None
     assert (trained.heavier_max, trained.lighter_min, trained.decays) == (500, 80, ("qq",))
     assert _history(run.folder, "validation/auc_open")
+
+
+def test_a_run_from_before_decays_in_the_adapter_has_none(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "run", tmp_path / "run")
+    file = tmp_path / "run" / "config.yaml"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(line for line in lines if not line.startswith("  decays: false")))
+    assert load_config(file).fusion.decays == "auto"
+    assert open_run(tmp_path / "run").config == open_run(folder / "run").config
+    resume(tmp_path / "run", ["train.epochs=3"])
 
 
 def _history(run: Path, name: str) -> dict[int, float]:

@@ -73,7 +73,14 @@ class NumericFusionAdapter(nn.Module):
         self.numbers: NumberEncoder | None = None
         self.particles: ParticleEncoder | None = None
         if config.reads_numbers:
-            self.numbers = NumberEncoder(names, hidden_size, embedding_rms, config, comparison)
+            self.numbers = NumberEncoder(
+                names,
+                hidden_size,
+                embedding_rms,
+                config,
+                comparison,
+                decays=reads_hypotheses and config.decays is True,
+            )
         if config.constituents:
             self.particles = ParticleEncoder(hidden_size, embedding_rms, config.particles)
         self.hidden_size = hidden_size

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hepllm.config import FusionConfig
 from hepllm.model.adapter.embedding import PeriodicEmbedding, Standardizer
 from hepllm.model.adapter.masses import MassComparison
+from hepllm.model.adapter.stated import DECAY_COLUMNS, Stated
 from hepllm.model.inputs import ModelInputs
 
 _JET = re.compile(r"jet\d+(?=_)")
@@ -48,6 +49,7 @@ class NumberEncoder(nn.Module):
         embedding_rms: root mean square of the language model's input embeddings.
         config: size and kind of the adapter.
         comparison: embeds the jet masses as those of a hypothesis; None where there is none.
+        decays: whether the decays that a hypothesis states stand beside the numbers.
     """
 
     rms: Tensor
@@ -59,6 +61,8 @@ class NumberEncoder(nn.Module):
         embedding_rms: float,
         config: FusionConfig,
         comparison: MassComparison | None = None,
+        *,
+        decays: bool = False,
     ) -> None:
         super().__init__()
         self.names = tuple(names)
@@ -76,9 +80,11 @@ class NumberEncoder(nn.Module):
             )
         self.missing = nn.Parameter(torch.zeros(len(names), size))
         self.comparison = comparison
+        self.reads_decays = decays
         widths = [len(group) * size for group in groups]
         widths[-1] += comparison.size if comparison is not None else 0
-        mlps = [_mlp(width, config, hidden_size) for width in widths]
+        mlps = [_mlp(width, config, hidden_size) for width in widths[:-1]]
+        mlps.append(_mlp(widths[-1], config, hidden_size, DECAY_COLUMNS if decays else 0))
         self.mlp: nn.Module = mlps[0] if len(mlps) == 1 else _GroupedMlp(groups, mlps, size)
 
     def fit(self, inputs: ModelInputs) -> None:
@@ -92,26 +98,25 @@ class NumberEncoder(nn.Module):
         tokens: Tensor = self(values, self.stated(inputs))
         return tokens
 
-    def stated(self, inputs: ModelInputs) -> Tensor | None:
-        """Returns the masses in GeV that the hypotheses of B events state, for ``forward``."""
-        if self.comparison is None or inputs.hypothesis is None:
+    def stated(self, inputs: ModelInputs) -> Stated | None:
+        """Returns what the hypotheses of B events state, for ``forward``."""
+        reads = self.comparison is not None or self.reads_decays
+        if not reads or inputs.hypothesis is None:
             return None
-        masses = [hypothesis.masses for hypothesis in inputs.hypothesis]
-        return torch.tensor(masses, dtype=torch.float64, device=self.rms.device)
+        return Stated.of(inputs.hypothesis.tolist(), self.rms.device)
 
-    def forward(self, values: Tensor, stated: Tensor | None = None) -> Tensor:
+    def forward(self, values: Tensor, stated: Stated | None = None) -> Tensor:
         """Makes soft tokens, shape (B, n_tokens, hidden_size), float32.
 
         Args:
             values: shape (B, F), float64, in GeV and radians; NaN where missing.
-            stated: shape (B, 2), float64, masses of the hypothesis in GeV, NaN where it states
-                none; None where no event has one.
+            stated: what the hypothesis of each event states; None where no event has one.
         """
         with torch.autocast(values.device.type, enabled=False):
             standard, missing = self.standardizer(values)
             return self.tokens_of(standard, missing.float(), stated)
 
-    def tokens_of(self, standard: Tensor, missing: Tensor, stated: Tensor | None = None) -> Tensor:
+    def tokens_of(self, standard: Tensor, missing: Tensor, stated: Stated | None = None) -> Tensor:
         """Makes soft tokens of standardised values, as ``forward`` returns them.
 
         Args:
@@ -127,8 +132,12 @@ class NumberEncoder(nn.Module):
             embedded = torch.lerp(embedded, self.missing.expand_as(embedded), missing.unsqueeze(-1))
             inner = embedded.flatten(1)
             if self.comparison is not None:
-                compared = self.comparison(self.standardizer, standard, missing, stated)
+                masses = None if stated is None else stated.masses
+                compared = self.comparison(self.standardizer, standard, missing, masses)
                 inner = torch.cat([inner, compared], dim=1)
+            if self.reads_decays:
+                decays = inner.new_zeros(len(inner), DECAY_COLUMNS)
+                inner = torch.cat([inner, decays if stated is None else stated.decays], dim=1)
             tokens = self.mlp(inner).view(-1, self.n_tokens, self.hidden_size)
             return nn.functional.rms_norm(tokens, (self.hidden_size,)) * self.rms
 
@@ -151,7 +160,7 @@ class _GroupedMlp(nn.Module):
         self.mlps = nn.ModuleList(mlps)
 
     def forward(self, embedded: Tensor) -> Tensor:
-        """Maps (B, F * size + size of the comparison) to (B, all tokens * hidden size)."""
+        """Maps (B, F * size + what follows the features) to (B, all tokens * hidden size)."""
         end = self._size * sum(map(len, self._groups))
         by_feature = embedded[:, :end].view(len(embedded), -1, self._size)
         parts = [by_feature[:, group].flatten(1) for group in self._groups]
@@ -160,9 +169,19 @@ class _GroupedMlp(nn.Module):
         return torch.cat(tokens, dim=1)
 
 
-def _mlp(width: int, config: FusionConfig, hidden_size: int) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for _ in range(config.depth):
-        layers += [nn.Linear(width, config.hidden_size), nn.SiLU(), nn.Dropout(config.dropout)]
-        width = config.hidden_size
-    return nn.Sequential(*layers, nn.Linear(width, config.n_tokens * hidden_size))
+def _mlp(width: int, config: FusionConfig, hidden_size: int, n_flags: int = 0) -> nn.Sequential:
+    """Makes an MLP of ``width`` numbers and ``n_flags`` zeros or ones behind them.
+
+    The weights of the flags start at zero, so one that is never set in training changes nothing.
+    """
+    first = nn.Linear(width + n_flags, config.hidden_size)
+    if n_flags:
+        nn.init.zeros_(first.weight[:, width:])
+    layers: list[nn.Module] = [first, nn.SiLU(), nn.Dropout(config.dropout)]
+    for _ in range(config.depth - 1):
+        layers += [
+            nn.Linear(config.hidden_size, config.hidden_size),
+            nn.SiLU(),
+            nn.Dropout(config.dropout),
+        ]
+    return nn.Sequential(*layers, nn.Linear(config.hidden_size, config.n_tokens * hidden_size))
