@@ -69,6 +69,7 @@ for _command in (
     cartography.map_events,
     cartography.flag,
     cartography.embed,
+    cartography.audit,
     configuration.config,
     installation.doctor,
     reports.report,

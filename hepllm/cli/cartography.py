@@ -1,4 +1,4 @@
-"""Commands that judge events: by what a training believed, by rules, and by their embeddings."""
+"""Commands that judge events: by a training, by rules, by embeddings, and by all of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from pathlib import Path
 
 import click
 
-from hepllm.cli.options import PATH, Settings, common, dataset_or_only, print_reports
+from hepllm.cli.options import (
+    PATH,
+    WORKERS,
+    Settings,
+    common,
+    dataset_or_only,
+    print_reports,
+)
 from hepllm.runs import LATEST, require_run
 
 _READ = ("cartography.",)
@@ -91,4 +98,37 @@ def embed(
 
     config = load_config(settings.file) if settings.file else open_run(run).config
     report = embed_dataset(run, settings.on_top_of(config), dataset, output)
+    print_reports([report], {report.name: report.record.tree()}, as_json=as_json)
+
+
+@click.command()
+@click.argument("dataset", type=PATH, required=False, metavar="[DATASET]")
+@click.option("--run", "runs", multiple=True, type=PATH, help="A run that knows the events.")
+@click.option("--workers", type=WORKERS, help="Processes; 0: as many as pay [0].")
+@click.option(
+    "--output",
+    type=PATH,
+    help="Folder of the results [audit/<DATASET> in the first run; without one, audits/<DATASET>].",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+@common
+def audit(
+    settings: Settings,
+    dataset: Path | None,
+    runs: Sequence[Path],
+    workers: int | None,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Join all that is known of the events of a DATASET [of the first run] into one table.
+
+    Features, rules, what each --run believed of the labels (train --dynamics), its clusters (hepllm
+    embed) and scores, and a boosting that judges labels that it was not trained on. Writes a row
+    per event, how the methods agree, and a review list: the events that are worth a look first.
+    """
+    settings.refuse_others(("audit.", "flags."), "audit")
+    folder = dataset if dataset is not None or runs else dataset_or_only(dataset)
+    from hepllm.stages.audit import audit_dataset
+
+    report = audit_dataset(folder, runs, settings.load(audit__workers=workers), output)
     print_reports([report], {report.name: report.record.tree()}, as_json=as_json)

@@ -4,6 +4,7 @@ All defaults are in this package. A stage receives its section and writes the wh
 configuration beside its output, where later stages read it.
 """
 
+from hepllm.config.audit import AuditConfig
 from hepllm.config.cartography import (
     ByMapConfig,
     CartographyConfig,
@@ -54,6 +55,7 @@ from hepllm.config.physics import (
 from hepllm.config.unlabelled import SelfTrainingConfig, UnsupervisedConfig
 
 __all__ = [
+    "AuditConfig",
     "BackboneConfig",
     "ByMapConfig",
     "CartographyConfig",

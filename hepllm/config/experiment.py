@@ -6,6 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from hepllm.config.audit import AuditConfig
 from hepllm.config.cartography import CartographyConfig
 from hepllm.config.clusters import ClustersConfig
 from hepllm.config.evaluation import EvaluationConfig
@@ -42,6 +43,7 @@ class Config(Section):
     cartography: CartographyConfig = CartographyConfig()
     flags: FlagsConfig = FlagsConfig()
     clusters: ClustersConfig = ClustersConfig()
+    audit: AuditConfig = AuditConfig()
     label: LabelConfig = LabelConfig()
 
     @model_validator(mode="after")

@@ -76,6 +76,11 @@ class Notes:
         return values
 
 
+def notes_metadata(record: NotesRecord) -> dict[bytes, str]:
+    """The metadata of a file that is a side table, for those that are written in steps."""
+    return {_METADATA: record.model_dump_json()}
+
+
 def write_notes(
     file: Path, digests: Digests, columns: Mapping[str, NDArray[Any]], record: NotesRecord
 ) -> None:
@@ -84,7 +89,7 @@ def write_notes(
     A failure leaves an earlier file as it was.
     """
     table = pa.table({KEY: digests, **columns})
-    table = table.replace_schema_metadata({_METADATA: record.model_dump_json()})
+    table = table.replace_schema_metadata(notes_metadata(record))
     with write_aside(file) as aside:
         write_parquet(table, aside)
 

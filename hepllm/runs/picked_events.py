@@ -92,7 +92,7 @@ def pick_events(
         dataset = run.known(read_dataset(source))
         check_jets(run, dataset)
         dataset.require_particles(constituents)
-        return _from_dataset(dataset, wanted, constituents, by_row=by_row)
+        return pick_from_dataset(dataset, wanted, constituents, by_row=by_row)
     return _from_file(source, wanted, config.model_copy(update={"particles_per_jet": constituents}))
 
 
@@ -143,10 +143,22 @@ def _jets(
     return leading_jets(lists, features, per_jet) if per_jet and lists is not None else None
 
 
-def _from_dataset(
-    dataset: Dataset, wanted: Sequence[str], constituents: int, *, by_row: bool
+def pick_from_dataset(
+    dataset: Dataset, wanted: Sequence[str], constituents: int = 0, *, by_row: bool
 ) -> list[PickedEvent]:
-    """Reads the shards one by one; of each, only ids and the wanted events are read."""
+    """Reads single events of a dataset.
+
+    The shards are read one by one, and of each only ids and the wanted events.
+
+    Args:
+        dataset: the dataset.
+        wanted: event ids or rows, as for ``pick_events``.
+        constituents: constituents of each leading jet that a model reads; 0: none.
+        by_row: whether ``wanted`` are rows.
+
+    Raises:
+        InputError: an event does not exist.
+    """
     names = [_split_name(dataset, text, by_row=by_row) for text in wanted]
     found: dict[int, PickedEvent] = {}
     start = 0

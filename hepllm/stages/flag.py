@@ -16,6 +16,7 @@ from hepllm.arrays import Floats
 from hepllm.arrow_files import read_parquet
 from hepllm.cartography.event_map import read_map
 from hepllm.cartography.flags import RULES, Flags, ParticleLists, Suspects, flag_events
+from hepllm.cartography.priority import mean_of_known
 from hepllm.cartography.records import FlagRecord, FlagsRecord
 from hepllm.config import FlagsConfig
 from hepllm.data.dataset import LABEL_NAMES, Dataset, EventTable, read_dataset
@@ -74,17 +75,8 @@ def flag_dataset(
     """
     dataset = read_dataset(folder)
     dataset.require_events()
-    names = [name for name in dataset.manifest.features if name in _NEEDED]
-    table = dataset.load(names)
-    suspects = Suspects(
-        table.event_digest,
-        table.label,
-        {name: table.column(name) for name in names},
-        table.source,
-        _particles(dataset),
-        _confidence(table, runs),
-    )
-    flags = flag_events(suspects, config)
+    table = dataset.load(flagged_features(dataset))
+    flags = flag_table(dataset, table, config, _confidence(table, runs))
     record = _record(dataset, table, flags, config)
     columns: dict[str, NDArray[Any]] = {
         "event_id": table.event_id,
@@ -105,6 +97,29 @@ def flag_dataset(
         record.write(output / RECORD)
     files = (output / TABLE, output / RECORD)
     return FlagReport(folder.resolve().name, record, as_text(_table(record)), files)
+
+
+def flagged_features(dataset: Dataset) -> list[str]:
+    """The features of a dataset that rules look at."""
+    return [name for name in dataset.manifest.features if name in _NEEDED]
+
+
+def flag_table(
+    dataset: Dataset, table: EventTable, config: FlagsConfig, confidence: Floats | None
+) -> Flags:
+    """Asks the rules about all events of a dataset.
+
+    Args:
+        dataset: the dataset, whose constituents are read.
+        table: its N events with ``flagged_features``, and perhaps others.
+        config: limits of the rules.
+        confidence: mean confidence in the labels over mapped runs, shape (N,); None without runs.
+    """
+    columns = {name: table.column(name) for name in flagged_features(dataset)}
+    suspects = Suspects(
+        table.event_digest, table.label, columns, table.source, _particles(dataset), confidence
+    )
+    return flag_events(suspects, config)
 
 
 def _particles(dataset: Dataset) -> ParticleLists | None:
@@ -134,7 +149,7 @@ def _confidence(table: EventTable, runs: Sequence[Path]) -> Floats | None:
     """Mean confidence over mapped runs, shape (N,); None without runs."""
     if not runs:
         return None
-    found = np.full((len(runs), len(table)), np.nan)
+    found = [np.full(len(table), np.nan) for _ in runs]
     for values, run in zip(found, runs, strict=True):
         event_map = read_map(run)
         rows = find_events(table.event_digest, event_map.event_digest)
@@ -142,9 +157,7 @@ def _confidence(table: EventTable, runs: Sequence[Path]) -> Floats | None:
         if not known.any():
             raise InputError(f"{run}: its map has no event of the dataset; name runs of it")
         values[known] = event_map.measures.confidence[rows[known]]
-    n_runs = (~np.isnan(found)).sum(axis=0)
-    total = np.nansum(found, axis=0)
-    return np.where(n_runs > 0, total / np.maximum(n_runs, 1), np.nan)
+    return mean_of_known(found)
 
 
 def _record(dataset: Dataset, table: EventTable, flags: Flags, config: FlagsConfig) -> FlagsRecord:

@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from hepllm.cartography.audit_records import AUDITS, OVERLAP
 from hepllm.errors import InputError, RunError
 from hepllm.evaluation.curves import CurvesRecord
 from hepllm.evaluation.seeds import SpreadRecord
 from hepllm.files import write_text
 from hepllm.pictures.training import History
 from hepllm.provenance import shown_date, versions
+from hepllm.report.audit import read_audit
 from hepllm.report.data import data_chapter
 from hepllm.report.html import as_html
 from hepllm.report.markdown import as_markdown
@@ -152,7 +154,8 @@ def _run_chapters(reported: ReportedRun, run: Run, before: Sequence[ReportedRun]
             f"{error.filename}: not readable: {error.strerror}; {_AGAIN}: hepllm eval {run.folder}"
         ) from None
     data = _data_chapter(run, before)
-    return [*sets, training_chapter(reported), data, config_chapter(reported)]
+    audits = [read_audit(file) for file in sorted((run.folder / AUDITS).glob(f"*/{OVERLAP}"))]
+    return [*sets, training_chapter(reported), data, *audits, config_chapter(reported)]
 
 
 def _data_chapter(run: Run, before: Sequence[ReportedRun]) -> Chapter:

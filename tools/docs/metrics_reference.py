@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from hepllm.cartography.audit_records import AuditRecord
 from hepllm.cartography.cluster_records import ClustersRecord
 from hepllm.cartography.records import EpochRecord, FlagsRecord, MapRecord
 from hepllm.evaluation.averaging import EnsembleRecord
@@ -44,6 +45,7 @@ FILES: Mapping[str, type[FileRecord]] = {
     "flags.json": FlagsRecord,
     "ensemble.json": EnsembleRecord,
     "clusters.json": ClustersRecord,
+    "overlap.json": AuditRecord,
     "the record beside a table of labels": LabellingRecord,
     "self_training.json": SelfTrainingRecord,
 }
@@ -61,7 +63,7 @@ its table. Each holds `schema_version`, which is larger where a key has changed 
 version of hepllm may add keys. A number that does not exist is null. `X` in a key stands for a
 signal efficiency, 0.1, 0.3 or 0.5. A type that is a link is described there. Rounds of
 training write `self_training.json`, `hepllm flag` `flags.json`, `hepllm ensemble`
-`ensemble.json`, `hepllm embed` `clusters.json`."""
+`ensemble.json`, `hepllm embed` `clusters.json`, `hepllm audit` `overlap.json`."""
 
 _WORDS: Mapping[Any, str] = {
     bool: "true or false",
