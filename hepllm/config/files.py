@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ def load_config(file: Path | None = None, overrides: Sequence[str] = ()) -> Conf
     Raises:
         ConfigError: lists all unknown keys and all wrong values.
     """
-    tree = _read_yaml(file) if file else {}
+    tree = read_yaml(file) if file else {}
     return _validate(tree, str(file) if file else "configuration", overrides)
 
 
@@ -95,7 +95,12 @@ def _parse_yaml(text: str) -> Any:
     return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader with one more number form)
 
 
-def _read_yaml(file: Path) -> dict[str, Any]:
+def read_yaml(file: Path) -> dict[str, Any]:
+    """Reads the mapping in a YAML file; an empty file has an empty one.
+
+    Raises:
+        ConfigError: it cannot be read, is no YAML, or has something else than a mapping.
+    """
     try:
         tree = _parse_yaml(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -137,7 +142,7 @@ def _validate(tree: dict[str, Any], source: str, overrides: Sequence[str] = ()) 
     try:
         config = Config.model_validate(tree, context={OWN_NAMES: own_names(tree)})
     except ValidationError as error:
-        problems += _described(error)
+        problems += described_errors(error)
     else:
         if not problems:
             return config
@@ -146,11 +151,18 @@ def _validate(tree: dict[str, Any], source: str, overrides: Sequence[str] = ()) 
     raise ConfigError(f"{source}: {len(problems)} {noun}{listing}")
 
 
-def _described(error: ValidationError) -> list[str]:
-    """Descriptions of its errors; the errors of all branches of a union are joined to one."""
+def described_errors(
+    error: ValidationError, nearest: Callable[[str], str] | None = None
+) -> list[str]:
+    """Descriptions of its errors; the errors of all branches of a union are joined to one.
+
+    Args:
+        error: what pydantic has found.
+        nearest: end of a message on an unknown path; None: a similar path of a configuration.
+    """
     by_path: dict[str, list[str]] = {}
     for detail in error.errors():
-        by_path.setdefault(_path(detail), []).append(_describe(detail))
+        by_path.setdefault(_path(detail), []).append(_describe(detail, nearest or _nearest))
     return [problem for path, found in by_path.items() for problem in _joined(path, found)]
 
 
@@ -163,11 +175,11 @@ def _joined(path: str, problems: list[str]) -> list[str]:
     return [f"{wants}{', or '.join([*kinds, last.removeprefix(wants)])}"]
 
 
-def _describe(detail: Any) -> str:
+def _describe(detail: Any, nearest: Callable[[str], str]) -> str:
     """One pydantic error as ``dotted.path: what is wrong``."""
     path = _path(detail)
     if detail["type"] == "extra_forbidden":
-        return f"{path}: unknown key{_nearest(path)}"
+        return f"{path}: unknown key{nearest(path)}"
     message = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "value_error":
         return f"{path}: {message}"

@@ -19,6 +19,12 @@ def preset_files() -> dict[str, Path]:
     return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
 
 
+def suite_files() -> dict[str, Path]:
+    """Files of suites of experiments by name, in alphabetical order."""
+    folder = next((folder for folder in _FOLDERS if folder.is_dir()), _FOLDERS[0])
+    return {file.stem: file for file in sorted((folder / "suites").glob("*.yaml"))}
+
+
 def preset_file(name: str) -> Path:
     """The file of a preset.
 

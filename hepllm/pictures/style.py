@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from matplotlib import rc_context
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -103,5 +104,6 @@ def drawn_as(figure: Figure, kind: Literal["png", "svg"]) -> bytes:
     """Returns the content of a PNG or SVG file, with the same bytes each time."""
     buffer = io.BytesIO()
     metadata = {"Date": None} if kind == "svg" else {"Software": "hepllm"}
-    figure.savefig(buffer, format=kind, metadata=metadata)
+    with rc_context({"svg.hashsalt": "hepllm"}):  # otherwise the names of parts are drawn at random
+        figure.savefig(buffer, format=kind, metadata=metadata)
     return buffer.getvalue()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -81,7 +82,12 @@ def test_a_report_and_a_search_in_tables_are_made_without_torch() -> None:
 
 
 def test_every_command_takes_the_common_options() -> None:
-    for name, command in cli.cli.commands.items():
+    groups = [one for one in cli.cli.commands.values() if isinstance(one, click.Group)]
+    single = {name: one for name, one in cli.cli.commands.items() if one not in groups}
+    for name, command in (
+        *single.items(),
+        *(one for each in groups for one in each.commands.items()),
+    ):
         options = {option for parameter in command.params for option in parameter.opts}
         assert {"--config", "--set", "--seed", "-v", "-q"} <= options, name
 

@@ -18,6 +18,7 @@ from hepllm.cartography.cluster_records import ClustersRecord
 from hepllm.cartography.records import EpochRecord, FlagsRecord, MapRecord
 from hepllm.evaluation.averaging import EnsembleRecord
 from hepllm.evaluation.curves import CurvesRecord
+from hepllm.evaluation.experiment_records import ExperimentResult, FailureRecord, SuiteRecord
 from hepllm.evaluation.seeds import SpreadRecord
 from hepllm.labelling.records import LabellingRecord
 from hepllm.records import FileRecord, Quantity, Record, is_by_efficiency, quantity_of
@@ -48,6 +49,9 @@ FILES: Mapping[str, type[FileRecord]] = {
     "overlap.json": AuditRecord,
     "the record beside a table of labels": LabellingRecord,
     "self_training.json": SelfTrainingRecord,
+    "analysis.json": SuiteRecord,
+    "result.json of an experiment": ExperimentResult,
+    "failure.json of an experiment": FailureRecord,
 }
 
 _INTRODUCTION = """\
@@ -63,7 +67,8 @@ its table. Each holds `schema_version`, which is larger where a key has changed 
 version of hepllm may add keys. A number that does not exist is null. `X` in a key stands for a
 signal efficiency, 0.1, 0.3 or 0.5. A type that is a link is described there. Rounds of
 training write `self_training.json`, `hepllm flag` `flags.json`, `hepllm ensemble`
-`ensemble.json`, `hepllm embed` `clusters.json`, `hepllm audit` `overlap.json`."""
+`ensemble.json`, `hepllm embed` `clusters.json`, `hepllm audit` `overlap.json`, `hepllm experiments`
+`analysis.json` and a file for each experiment."""
 
 _WORDS: Mapping[Any, str] = {
     bool: "true or false",

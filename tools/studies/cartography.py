@@ -26,8 +26,6 @@ import click
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import t as student
-from scipy.stats import ttest_rel
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
@@ -38,6 +36,7 @@ from hepllm.cartography.measures import measure
 from hepllm.config import Config, load_config
 from hepllm.data.dataset import EventTable, read_dataset
 from hepllm.evaluation.metrics import auc, roc, sic_at
+from hepllm.evaluation.paired_tests import holm, mean_interval, paired_p_value
 from hepllm.evaluation.scores import scored_events
 from hepllm.learning.adapter_alone import train_adapter_alone
 from hepllm.learning.dynamics import DynamicsRecorder
@@ -312,26 +311,11 @@ def train_command(dataset: Path, output: Path, seeds: int) -> None:
     _for_each("seed", seeds, output, lambda one: study_trainings(dataset, one, output))
 
 
-def interval(values: Floats) -> tuple[float, float, float]:
-    """Mean over the seeds with its 95 % interval by Student's t."""
-    number = len(values)
-    half = student.ppf((1 + CONFIDENCE) / 2, number - 1) * values.std(ddof=1) / np.sqrt(number)
-    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
-
-
-def holm(p_values: Sequence[float]) -> Floats:
-    """p-values corrected for their number (Holm, Scand. J. Statist. 6, 1979)."""
-    order = np.argsort(p_values, kind="stable")
-    factors = len(p_values) - np.arange(len(p_values))
-    corrected = np.empty(len(p_values))
-    corrected[order] = np.minimum(1, np.maximum.accumulate(np.asarray(p_values)[order] * factors))
-    return corrected
-
-
 def _cell(values: Floats, digits: int, sign: str = "") -> str:
     form = f"{{:{sign}.{digits}f}}"
-    mean, low, high = (form.format(one) for one in interval(values))
-    return f"{mean} [{low}, {high}]"
+    between = mean_interval(values, CONFIDENCE)
+    ends = "-" if between is None else ", ".join(map(form.format, between))
+    return f"{form.format(values.mean())} [{ends}]"
 
 
 @main.command()
@@ -366,7 +350,7 @@ def table(output: Path) -> None:
     p_values = dict(
         zip(
             tested,
-            holm([float(ttest_rel(differences[k], np.zeros(len(found))).pvalue) for k in tested]),
+            holm([paired_p_value(differences[key]) or 0.0 for key in tested]),
             strict=True,
         )
     )

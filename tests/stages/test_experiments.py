@@ -1,0 +1,241 @@
+"""Suites on Snakemake: what runs, what a failure and kill -9 leave, and the same table after it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from hepllm.config.suites import SuiteConfig, suite_from_tree
+from hepllm.errors import InputError, RunError
+from hepllm.runs import snakemake, suites
+from hepllm.stages.experiments import TABLES, analyze, failure_of, folder_of, plan, run, shown_time
+
+needs_snakemake = pytest.mark.skipif(
+    importlib.util.find_spec("snakemake") is None, reason="snakemake is not installed"
+)
+
+_JOB = """#!{python}
+# In place of an experiment: fails if its name says so, otherwise has a result by its seed.
+import json, sys
+from pathlib import Path
+from types import SimpleNamespace
+place = Path(sys.argv[-1])
+asked = json.loads((place / "experiment.json").read_text())
+if asked["name"] == "broken":
+    failure = {{"schema_version": 1, "command": "hepllm train", "exit_code": 2, "problem": "why"}}
+    (place / "failure.json").write_text(json.dumps(failure))
+    sys.exit(1)
+with open(place / "calls", "a") as calls:
+    calls.write("called\\n")
+sys.path.insert(0, {root!r})
+from hepllm.runs.suites import read_experiment
+from hepllm.evaluation.experiment_records import ExperimentResult, MeasuredSet
+metrics = {{"auc": 0.9 + asked["seed"] / 100}}
+found = MeasuredSet(n_signal=3, n_background=4, metrics=metrics, undefined={{}})
+record = read_experiment(place)
+ExperimentResult(name=record.name, dataset="rnd", seed=record.seed, seconds=60.0,
+                 made_for=record.digest, sets={{"test": found}}).write(place / "result.json")
+"""
+
+
+@pytest.fixture(scope="module")
+def dataset(tiny_data: Path) -> Path:
+    return tiny_data / "data" / "rnd"
+
+
+def small(dataset: Path, **changes: object) -> SuiteConfig:
+    tree = {
+        "name": "small",
+        "config": "tiny",
+        "datasets": [str(dataset)],
+        "experiments": {"plain": [], "wide": ["fusion.hidden_size=48"]},
+        "seeds": 2,
+        "metrics": ["auc"],
+    }
+    return suite_from_tree({**tree, **changes}, "suite")
+
+
+@pytest.fixture
+def jobs_are_stubs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Snakemake runs for real, and its jobs a script that takes no time."""
+    script = tmp_path / "job"
+    root = str(Path(__file__).parents[2])
+    script.write_text(_JOB.format(python=sys.executable, root=root))
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setattr(suites, "sys", SimpleNamespace(executable=str(script)))
+
+
+def calls(folder: Path) -> int:
+    return sum(len(file.read_text().splitlines()) for file in folder.glob("*/*/*/calls"))
+
+
+@needs_snakemake
+@pytest.mark.usefixtures("jobs_are_stubs")
+@pytest.mark.slow
+def test_the_workflow_does_what_is_missing_and_nothing_twice(dataset: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "results"
+    wanted = {
+        "plain": [],
+        "by-map": {"map_of": "plain"},
+        "broken": [],
+        "after": {"map_of": "broken"},
+    }
+    suite = small(dataset, experiments=wanted)
+    report = run(suite, folder, jobs=2)
+    log = (folder / snakemake.LOG).read_text()
+    assert "warning" not in log.lower()
+    failure = failure_of(report, folder)
+    assert isinstance(failure, RunError)
+    assert str(failure).startswith("2 of 8 experiments failed, and 2 wait for these: broken/")
+    assert {name: set(of.values()) for name, of in report.record.states.items()} == {
+        "plain": {"done"},
+        "by-map": {"done"},
+        "broken": {"failed"},
+        "after": {"to run"},
+    }
+    assert calls(folder) == 4
+    again = run(suite, folder)  # what is done stays, what failed is tried again
+    assert calls(folder) == 4
+    assert again.record == report.record
+    expected = plan(suite, folder)
+    assert expected.total(1) == 4 * 60
+    assert expected.total(2) == 2 * 60
+    assert "about 4 min with 1 at once (from 4 that are done)" in expected.text(1)
+    changed = run(small(dataset, experiments=wanted, seeds=3), folder)
+    assert calls(folder) == 6
+    assert list(changed.record.states["plain"]) == [f"rnd/seed-{one}" for one in (1, 2, 3)]
+
+
+@needs_snakemake
+@pytest.mark.usefixtures("jobs_are_stubs")
+def test_options_of_snakemake_are_passed_on_and_its_refusal_is_told(
+    dataset: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(RunError, match=r"Snakemake ended with exit code \d+: .*nonesuch"):
+        run(small(dataset), tmp_path / "results", options=["--executor", "nonesuch"])
+
+
+def test_without_snakemake_the_command_to_install_it_is_told(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snakemake.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(InputError, match=r"run: pip install 'hepllm\[experiments\]'$") as caught:
+        run(small(dataset), tmp_path / "results")
+    assert caught.value.exit_code == 2
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_plan_says_what_it_does_not_know(dataset: Path, tmp_path: Path) -> None:
+    found = plan(small(dataset), tmp_path)
+    assert found.total(1) is None
+    assert "time: unknown (none is done yet)" in found.text(1)
+    assert {one["state"] for one in found.tree(1)["experiments"]} == {"to run"}
+
+
+def test_a_plan_goes_by_the_speed_of_a_training_that_has_begun(
+    dataset: Path, tmp_path: Path, tiny_run: Path
+) -> None:
+    place = tmp_path / "plain" / "rnd" / "seed-1"
+    place.mkdir(parents=True)
+    (place / "run").symlink_to(tiny_run)
+    lines = (tiny_run / "history.jsonl").read_text().splitlines()
+    speeds = [json.loads(line).get("train/events_per_second") for line in lines]
+    n_train = sum(json.loads((tiny_run / "run.json").read_text())["n_train"].values())
+    found = plan(small(dataset), tmp_path)
+    known = sorted(one for one in speeds if one is not None)
+    middle = (known[(len(known) - 1) // 2] + known[len(known) // 2]) / 2
+    assert found.total(1) == pytest.approx(4 * n_train * 4.0 / middle)
+    assert "from the speed of plain/rnd/seed-1, without its evaluation" in found.text(1)
+
+
+def test_an_analysis_of_nothing_says_how_to_begin(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nothing was run here; begin with: hepllm experiments"):
+        analyze(tmp_path)
+
+
+def test_the_folder_of_results_stands_for_its_suite(tmp_path: Path) -> None:
+    assert folder_of(str(tmp_path), None, "name") == tmp_path
+    assert folder_of("losses", None, "losses") == Path("experiments/losses")
+    with pytest.raises(InputError, match="leave --output out"):
+        folder_of(str(tmp_path), tmp_path / "other", "name")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(7, "7 s"), (89, "89 s"), (100, "1.7 min"), (3 * 3600, "3 h"), (5 * 86400, "5 days")],
+)
+def test_times_are_shown_in_a_unit_that_fits(seconds: float, text: str) -> None:
+    assert shown_time(seconds) == text
+
+
+QUICK = (
+    *("train.threads=1", "train.epochs=1", "train.checkpoint_every=2", "evaluation.bootstrap=20"),
+    *("evaluation.baselines=[]", "evaluation.ablations=false", "evaluation.views=[]"),
+    "evaluation.scoring.executor=serial",
+)
+
+
+def start(words: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
+    """Starts a command as the first process of a session, so that all of it can be killed."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    return subprocess.Popen(
+        [sys.executable, "-m", "hepllm", "experiments", *words],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def is_begun(folder: Path, n_done: int) -> bool:
+    """Whether some experiments are done, and another one is in the middle of its steps."""
+    done = list(folder.glob("*/*/*/result.json"))
+    begun = list(folder.glob("*/*/*/log.txt"))
+    return len(done) >= n_done and len(begun) > len(done)
+
+
+@needs_snakemake
+@pytest.mark.slow
+def test_a_suite_that_is_killed_three_times_ends_with_the_same_table(
+    dataset: Path, tmp_path: Path
+) -> None:
+    suite = small(dataset, set=list(QUICK), metrics=["auc", "accuracy"])
+    (tmp_path / "small.yaml").write_text(json.dumps(suite.model_dump(mode="json")))
+    assert start(["run", "small.yaml", "--output", "whole"], tmp_path).wait(1800) == 0
+
+    killed = 0
+    for n_done, later in ((0, 3.0), (1, 9.0), (2, 6.0)):  # seconds, within its steps
+        process = start(["run", "small.yaml", "--output", "killed"], tmp_path)
+        end = time.monotonic() + 1800
+        while not is_begun(tmp_path / "killed", n_done):
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        time.sleep(later)
+        if process.poll() is None:
+            killed += 1
+        # The second time, the command alone: what it has started goes on, and is waited for.
+        if n_done == 1:
+            process.kill()
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert killed == 3
+    assert start(["run", "small.yaml", "--output", "killed"], tmp_path).wait(1800) == 0
+    for name in TABLES:
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
+    assert len(list((tmp_path / "killed").glob("*/*/*/result.json"))) == 4
+    for file in ("*/*/*/failure.json", "*/*/*/*.partial"):
+        assert not list((tmp_path / "killed").glob(file))
