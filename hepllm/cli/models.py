@@ -28,9 +28,11 @@ from hepllm.cli.options import (
     print_reports,
 )
 from hepllm.cli.rounds import is_in_rounds, train_in_rounds
+from hepllm.cli.weak_training import TEMPLATES, is_weak, of_weak_given, train_around_folds
 from hepllm.config import load_config
 from hepllm.config.inputs import FORMATS
 from hepllm.config.learning import Layout
+from hepllm.config.weak import BackgroundTemplate
 from hepllm.launcher import launched
 from hepllm.runs import LATEST, require_run
 
@@ -79,6 +81,12 @@ def scoring_options(command: Command) -> Command:
 @click.option(
     "--dynamics", is_flag=True, default=None, help="Record each event at each epoch, for 'map'."
 )
+@click.option(
+    "--weak", type=click.Choice(["signal-region"]), help="Tell data of --region from a template."
+)
+@click.option("--template", type=click.Choice(TEMPLATES), help="Template of --weak [sidebands].")
+@click.option("--region", type=float, nargs=2, metavar="LOW HIGH", help="Of --weak, in GeV.")
+@click.option("--background", type=PATH, help="Dataset of background, for templates that need it.")
 @click.option("--resume", is_flag=True, help="Continue the run in --output [runs/latest].")
 @click.option("--overwrite", is_flag=True, help="Replace a run that exists.")
 @click.option("--dry-run", is_flag=True, help="Tell what train.filter drops, and train nothing.")
@@ -91,6 +99,10 @@ def train(
     fusion: str | None,
     prompt: str | None,
     dynamics: bool | None,
+    weak: str | None,
+    template: BackgroundTemplate | None,
+    region: tuple[float, float] | None,
+    background: Path | None,
     resume: bool,
     overwrite: bool,
     dry_run: bool,
@@ -99,6 +111,10 @@ def train(
 
     Follow it with: tensorboard --logdir runs. Ctrl-C writes a checkpoint first; --resume goes on.
 
+    With --weak signal-region no label is read: for each fold of DATASET a model is trained to tell
+    data of --region from a template of its background, and has not seen the fold's own events.
+    Search the box with them: hepllm search DATASET --run OUTPUT.
+
     On several GPUs: torchrun --nproc-per-node 2 -m hepllm train ... (docs/how-to/several-gpus.md)
     """
     options = {
@@ -106,7 +122,12 @@ def train(
         "fusion__enabled": None if fusion is None else fusion == "on",
         "prompt__layout": prompt,
         "train__dynamics": dynamics,
+        "evaluation__search__weak__template": template,
+        "evaluation__search__weak__region": region,
+        "evaluation__search__weak__background": None if background is None else str(background),
     }
+    if weak is None and (given := of_weak_given(template, region, background)):
+        raise click.UsageError(f"{given}: for --weak signal-region")
     if resume and dry_run:
         raise click.UsageError("--dry-run is of a new training; leave --resume out")
     if dry_run:
@@ -116,6 +137,9 @@ def train(
         return
     if resume and settings.file:
         raise click.UsageError("--resume uses the run's own configuration; change it with --set")
+    if weak is not None or (resume and is_weak(output)):
+        train_around_folds(settings, dataset, output, options, resume=resume, overwrite=overwrite)
+        return
     if is_in_rounds(settings, output, resume=resume):
         train_in_rounds(settings, dataset, output, options, resume=resume, overwrite=overwrite)
         return

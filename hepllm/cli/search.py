@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from hepllm.cli.options import PATH, Settings, common, hypothesis_option, print_reports
+from hepllm.config import load_config
 from hepllm.config.inputs import GEV, EnergyUnit
-from hepllm.config.weak import BackgroundTemplate
+from hepllm.config.weak import BackgroundTemplate, WeakClassifier
+from hepllm.runs import CONFIG, WEAK_RUNS
 
 if TYPE_CHECKING:
     from hepllm.config import Config
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 UNITS = tuple(GEV)
 TEMPLATES: tuple[str, ...] = get_args(BackgroundTemplate)
+CLASSIFIERS: tuple[str, ...] = get_args(WeakClassifier)
 
 
 @click.command()
@@ -46,6 +49,7 @@ TEMPLATES: tuple[str, ...] = get_args(BackgroundTemplate)
 @click.option("--background", type=PATH, help="Dataset of background, for templates that need it.")
 @click.option("--region", type=float, nargs=2, metavar="LOW HIGH", help="Only this signal region.")
 @click.option("--features", metavar="SET", help="Features of --weak: search, extended or cathode.")
+@click.option("--classifier", type=click.Choice(CLASSIFIERS), help="Of --weak [boosting].")
 @click.option("--scan", is_flag=True, help="Scan hypotheses over the masses of X and Y.")
 @click.option("--fit", is_flag=True, help="With --scan: fit masses and fraction of a signal.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier search in the output.")
@@ -78,6 +82,7 @@ def search(
     background: Path | None,
     region: tuple[float, float] | None,
     features: str | None,
+    classifier: WeakClassifier | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -98,7 +103,9 @@ def search(
 
     With --weak, classifiers without labels are trained on a dataset itself: data of a mass region
     against its sidebands, or another template of the background. Regions are scanned and count as
-    trials; weak.json and weak.png show them all.
+    trials; weak.json and weak.png show them all. With --classifier model, a language model is
+    trained for each region and fold, which takes long. --run may be a folder that 'hepllm train
+    --weak signal-region' has made for the dataset.
     """
     if (scan or fit) and run is None and len(inputs) == 2 and (inputs[0] / "run.json").is_file():
         run, inputs = inputs[0], inputs[1:]
@@ -112,7 +119,12 @@ def search(
         "--tree": tree,
         "--energy-unit": energy_unit,
     }
-    of_weak = {"--background": background, "--region": region, "--features": features}
+    of_weak = {
+        "--background": background,
+        "--region": region,
+        "--features": features,
+        "--classifier": classifier,
+    }
     of_scores = {"--run": run, "--scores": scores, "--signal": signal}
     _check_weak(weak, inputs, of_weak, {**of_tables, **of_scores, "--scan": scan})
     is_dataset = weak is not None or _is_dataset(
@@ -130,6 +142,7 @@ def search(
         "evaluation__search__weak__background": None if background is None else str(background),
         "evaluation__search__weak__region": region,
         "evaluation__search__weak__features": features,
+        "evaluation__search__weak__classifier": classifier,
     }
     from hepllm.runs.scored_tables import TableColumns
     from hepllm.stages import search as stage
@@ -144,6 +157,9 @@ def search(
         found = stage.search_weakly(
             inputs[0], settings.load(**options), output, overwrite=overwrite
         )
+    elif run is not None and (run / WEAK_RUNS).is_file():
+        config = settings.on_top_of(load_config(run / CONFIG), **options)
+        found = stage.search_weakly(inputs[0], config, output, runs=run, overwrite=overwrite)
     elif is_dataset:
         found = _search_dataset(
             settings,

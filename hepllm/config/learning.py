@@ -316,8 +316,12 @@ class TrainConfig(Section):
     final_validation_events: Count = setting(
         20_000, "Maximum number of validation events scored at the end, for cuts and calibration"
     )
+    choose_by: Literal["auto", "auc", "loss", "argos"] = setting(
+        "auto",
+        "What says which weights are best; argos: arXiv:2511.14832; auto: auc, with --weak argos",
+    )
     patience: Count | None = setting(
-        None, "Validations without a better AUC after which training ends; null: never"
+        None, "Validations without better ones (choose_by) after which training ends; null: never"
     )
     checkpoint_every: Count | None = setting(
         None, "Steps between checkpoints; null: one at each validation"

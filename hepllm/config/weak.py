@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from hepllm.config.section import (
     Count,
     Positive,
+    Probability,
     Section,
     chosen_features,
     setting,
@@ -17,6 +18,9 @@ from hepllm.schema import FEATURES, FeatureSet, feature_names, is_search_safe
 
 BackgroundTemplate = Literal["sidebands", "density", "simulation", "reweighted", "ideal"]
 """Where the background comes from that data are classified against; see docs/how-to/weak.md."""
+
+WeakClassifier = Literal["boosting", "mlp", "model"]
+"""What tells data from the background: boostings, small networks, or language models."""
 
 _Width = Annotated[float, Field(gt=0, le=0.5)]
 
@@ -33,14 +37,18 @@ class WeakConfig(Section):
     features: FeatureSet | list[str] = setting(
         "search", "Input features, none that follow m_jj: search, extended, cathode, or names"
     )
-    classifier: Literal["boosting", "mlp"] = setting(
-        "boosting", "Classifiers that are trained; boosting as in arXiv:2309.13111"
+    classifier: WeakClassifier = setting(
+        "boosting",
+        "Classifiers that are trained; boosting as in arXiv:2309.13111; model: the language model",
     )
     members: Annotated[int, Field(ge=1, le=200)] = setting(
-        10, "Classifiers whose mean scores an event; arXiv:2309.13111 has 50"
+        10, "Classifiers whose mean scores an event (arXiv:2309.13111: 50); of model it is one"
     )
     folds: Annotated[int, Field(ge=2, le=20)] = setting(
         5, "Parts of the box, each scored by classifiers that were trained on the others"
+    )
+    validation: Probability = setting(
+        0.2, "Share of the events around a fold by which a language model's best weights are chosen"
     )
     region: tuple[Positive, Positive] | None = setting(
         None, "The only signal region; null: regions over the whole mass range", "GeV"

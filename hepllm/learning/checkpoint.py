@@ -43,6 +43,15 @@ _FORMER_LORA = "lora.safetensors"
 """Name of the LoRA weights in checkpoints of former versions."""
 
 
+MERIT = "merit"
+"""What a validation is judged by where that is not its AUC; larger is better."""
+
+
+def merit(found: Mapping[str, float]) -> float:
+    """How good a validation is: its AUC, unless ``train.choose_by`` says otherwise."""
+    return found.get(MERIT, found["auc"])
+
+
 @dataclass(frozen=True)
 class Progress:
     """How far a training has come.
@@ -57,8 +66,8 @@ class Progress:
 
     @property
     def best(self) -> Mapping[str, float] | None:
-        """The validation with the highest AUC, the first of equals; None before the first."""
-        return max(self.validations, key=lambda found: found["auc"], default=None)
+        """The best validation, the first of equals; None before the first."""
+        return max(self.validations, key=merit, default=None)
 
     @property
     def is_best(self) -> bool:
@@ -179,6 +188,16 @@ def best_checkpoint(folder: Path) -> Path:
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder / _BEST}: not readable: {error}") from None
     return folder / Path(name).name
+
+
+def best_validation(folder: Path) -> Mapping[str, float]:
+    """Returns what the best validation has found, of the checkpoints in a folder.
+
+    Raises:
+        InputError: if there is none.
+    """
+    validations = _read_state(best_checkpoint(folder))["validations"]
+    return max(validations, key=merit)
 
 
 def newest_checkpoint(folder: Path) -> Path | None:

@@ -18,6 +18,7 @@ from hepllm.learning.checkpoint import (
     load_optimizers,
     load_weights,
     mark_best,
+    merit,
     save_checkpoint,
     warn_of_precision,
 )
@@ -54,8 +55,8 @@ class TrainingResult:
 
     @property
     def best(self) -> Mapping[str, float]:
-        """The validation with the highest AUC."""
-        return max(self.validations, key=lambda found: found["auc"])
+        """The best validation, by ``train.choose_by``."""
+        return max(self.validations, key=merit)
 
 
 def fit(
@@ -195,8 +196,9 @@ class _Loop:
             self._save(progress)
         if ends:
             LOG.info(
-                "stopping after step %d: no better AUC in %d validations",
+                "stopping after step %d: no better %s in %d validations",
                 progress.step,
+                {"loss": "loss", "argos": "ARGOS"}.get(trainer.plan.train.choose_by, "AUC"),
                 progress.validations_since_best,
             )
         return progress
@@ -214,6 +216,7 @@ class _Loop:
                 log_odds=trainer.log_odds,
                 on_batch=self.stop.check,
                 team=trainer.team,
+                choose_by=trainer.plan.train.choose_by,
             )
         if self.monitor is not None:
             self.monitor.validation(

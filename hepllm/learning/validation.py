@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from hepllm.data.dataset import EventTable
 from hepllm.errors import RunError
 from hepllm.evaluation.metrics import RocCurve, auc, roc, sic_at
 from hepllm.evaluation.scores import ScoredEvents, scored_events
+from hepllm.learning.checkpoint import MERIT
 from hepllm.learning.distributed import ALONE, Team
 from hepllm.learning.inputs import model_inputs
 from hepllm.learning.presentation import Hypotheses
@@ -22,8 +24,11 @@ from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import PromptEncoder
 from hepllm.model.inputs import ModelInputs
 from hepllm.model.scoring import score_events
+from hepllm.weak.selection import weighted_argos
 
 _REACTION_EVENTS = 256
+
+ChooseBy = Literal["auto", "auc", "loss", "argos"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,8 @@ class Validation:
     Attributes:
         found: ``loss``, ``auc``, ``accuracy`` at score 0, ``predicted_signal``, and
             ``sic_at_0.3`` and ``sic_at_0.5`` if enough background passes; ``auc_open`` under the
-            open hypothesis where the events have hypotheses.
+            open hypothesis where the events have hypotheses; ``argos`` and ``merit`` where
+            ``train.choose_by`` asks for them.
         events: scores and labels of the validation events.
         curve: ROC curve.
     """
@@ -53,13 +59,14 @@ def validate(
     log_odds: float = 0.0,
     on_batch: Callable[[int], object] | None = None,
     team: Team = ALONE,
+    choose_by: ChooseBy = "auto",
 ) -> Validation:
     """Scores validation events and warns if the scores cannot be right.
 
     Each process of ``team`` scores its part. Calls ``on_batch`` after each batch, and restores the
     train or eval mode of the classifier. ``hypothesis`` is what each event is shown with, from
     ``assign_own``; None: the open one for all. ``log_odds`` is the logarithm of signal over
-    background in the training.
+    background in the training. ``choose_by`` is what the validation is judged by.
 
     Raises:
         RunError: if the events are all of one class.
@@ -81,6 +88,10 @@ def validate(
     if hypothesis is not None:
         open_scores = score(without, on_batch=on_batch)
         found["auc_open"] = _area(scored_events(open_scores, table.label, table.weight))
+    if choose_by == "argos":  # class 1 are data then, and class 0 a template
+        found["argos"] = team.first_says(_argos(events))
+    if choose_by in ("argos", "loss"):
+        found[MERIT] = found["argos"] if choose_by == "argos" else team.first_says(-found["loss"])
     curve = roc(events)
     for eps_s in (0.3, 0.5):
         sic = sic_at(curve, eps_s, config.min_background).sic
@@ -94,6 +105,12 @@ def validate(
         exchanged = score(written.exchange(order, "numbers", "particles"))
         warn_if_numbers_ignored(scores[: len(written)], exchanged)
     return Validation(found, events, curve)
+
+
+def _argos(events: ScoredEvents) -> float:
+    template = ~events.is_signal
+    scores = events.score[events.is_signal], events.score[template]
+    return weighted_argos(scores, events.weight[template])
 
 
 def _area(events: ScoredEvents) -> float:

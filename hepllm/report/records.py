@@ -15,6 +15,7 @@ from hepllm.hypotheses.trained_range import TrainedRange
 from hepllm.provenance import Call
 from hepllm.records import Events, EventsPerSecond, FileRecord, Record
 from hepllm.search.records import NoSearch, Submission, Unblinding
+from hepllm.weak.origin import WeakOrigin
 
 
 class UnlabelledEvents(Record):
@@ -79,6 +80,8 @@ class RunRecord(FileRecord):
     """Map and filter of the training events; absent without."""
     unlabelled: UnlabelledEvents | None = None
     """Events of ``train.unsupervised``; absent without."""
+    weak: WeakOrigin | None = None
+    """What the classes are of a run without labels, data and a template; absent with labels."""
     starts: tuple[Call, ...] = ()
     """When and by which command the training was started and resumed, oldest first."""
 

@@ -68,8 +68,9 @@ def weak_chapter(found: WeakScan, pictures: Sequence[Picture] = ()) -> Chapter:
 
 def _classifiers(found: WeakScan) -> str:
     settings = found.config
+    members = 1 if settings.classifier == "model" else settings.members
     return (
-        f"{found.n_trainings}: {settings.members} ({settings.classifier}) for each of "
+        f"{found.n_trainings}: {members} ({settings.classifier}) for each of "
         f"{settings.folds} folds and each region; no event is scored by one that saw it"
     )
 

@@ -21,6 +21,9 @@ METRICS, CURVES = "metrics.json", "curves.json"
 ROUNDS = "self_training.json"
 """File of a folder with rounds of self-training."""
 
+WEAK_RUNS = "weak_runs.json"
+"""File of a folder with runs that were trained without labels, one for each fold of a box."""
+
 
 def require_run(folder: Path) -> None:
     """Checks that a folder is a run, in no time: commands do so before they import torch.
@@ -30,6 +33,11 @@ def require_run(folder: Path) -> None:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such run; train one with 'hepllm train'")
+    if (folder / WEAK_RUNS).is_file():
+        raise InputError(
+            f"{folder}: has a run for each fold of a box: name one, such as {folder / 'fold-0'}, "
+            f"or search the box with all of them: hepllm search BOX --run {folder}"
+        )
     for name in (RECORD, CONFIG):
         if not (folder / name).is_file():
             raise InputError(

@@ -7,6 +7,7 @@ runs/<name>/  config.yaml  run.json  history.jsonl  checkpoints/
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -35,6 +36,8 @@ from hepllm.schema import BACKGROUND, FEATURES, SIGNAL
 if TYPE_CHECKING:  # torch comes with them, which a report does without
     from hepllm.model.classifier import EventClassifier
     from hepllm.model.encoding import PromptEncoder
+
+LOG = logging.getLogger(__name__)
 
 _EVENTS, _VALIDATION = "events.parquet", "validation.parquet"
 
@@ -212,6 +215,17 @@ def open_run(folder: Path) -> Run:
     fusion = config.fusion.before_decays()
     prompt = config.prompt.before_questions(fusion)
     return Run(folder, config.model_copy(update={"prompt": prompt, "fusion": fusion}), record)
+
+
+def tell_classes(run: Run) -> None:
+    """Warns of what a run without labels calls signal."""
+    if run.record.weak is not None:
+        LOG.warning(
+            "%s: was trained without labels, on %s: what it calls signal are data of the region, "
+            "and its probabilities are those of being data",
+            run.folder,
+            run.record.weak,
+        )
 
 
 def make_encoder(config: Config) -> PromptEncoder:

@@ -8,28 +8,26 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from hepllm.arrays import Floats, Ints, Labels
 from hepllm.config import Config
-from hepllm.data.dataset import Dataset, read_dataset
 from hepllm.data.work_folder import Parts, work_folder
-from hepllm.errors import InputError
 from hepllm.executor import run_tasks
 from hepllm.logs import progress_bar
-from hepllm.runs.box_search import Box, observe
-from hepllm.runs.samples import EvaluationSet, open_blind
-from hepllm.schema import BACKGROUND, SIGNAL
+from hepllm.runs.box_search import Box
+from hepllm.runs.samples import EvaluationSet
+from hepllm.runs.weak_box import WeakInputs, open_weak_inputs
 from hepllm.search.box import BoxEvents
 from hepllm.search.records import Blackbox
 from hepllm.search.region import MassRegion
-from hepllm.weak.folds import EventFiles, FoldTask, WeakTraining, at_equal_efficiency, draw_folds
+from hepllm.weak.folds import EventFiles, FoldTask, at_equal_efficiency
 from hepllm.weak.records import WeakScan, region_findings, smallest_p, warnings_of
-from hepllm.weak.regions import Region, choose_regions, describe
+from hepllm.weak.regions import Region, describe
 from hepllm.weak.scan import Excess, find_excess
-from hepllm.weak.templates import Sample, TemplateMaker
 
 LOG = logging.getLogger(__name__)
 
@@ -69,9 +67,28 @@ class WeakBox:
         )
 
 
+class FoldScorer(Protocol):
+    """Scores folds by language models, which it trains or has."""
+
+    @property
+    def identity(self) -> str:
+        """What unfinished work, and a search that goes on with it, must share."""
+
+    def tell_cost(self, inputs: WeakInputs, tasks: Sequence[FoldTask]) -> None:
+        """Says how much there is to compute, before it begins."""
+
+    def __call__(self, inputs: WeakInputs, task: FoldTask) -> Floats:
+        """Scores the events of a fold, in their order."""
+
+
 @contextmanager
 def searched_weakly(
-    folder: Path, config: Config, output: Path, *, overwrite: bool
+    folder: Path,
+    config: Config,
+    output: Path,
+    *,
+    overwrite: bool,
+    score_fold: FoldScorer | None = None,
 ) -> Iterator[WeakBox]:
     """Trains classifiers on a dataset without its labels, and hunts for a bump in each region.
 
@@ -83,43 +100,41 @@ def searched_weakly(
         config: settings of the search, in ``evaluation.search``, and the seed.
         output: folder of the results.
         overwrite: discard what an earlier, unfinished search has kept.
+        score_fold: scores folds by language models; None: by the classifiers of the settings.
 
     Raises:
         InputError: if a dataset cannot be used, or has too few events.
         RunError: if the background cannot be fitted.
     """
     search, settings = config.evaluation.search, config.evaluation.search.weak
-    names = settings.feature_names()
-    chosen = open_blind(read_dataset(folder), config, names)
-    features = np.column_stack([chosen.table.column(name) for name in names])
-    events = observe(chosen, np.zeros(len(chosen.table)), search.mass)
-    in_range = (events.m_jj >= search.m_jj_min) & (events.m_jj < search.m_jj_max)
-    data = Sample(features[in_range], events.m_jj[in_range])
-    regions = choose_regions(data.m_jj, search)
-    background = _open_background(chosen, config, regions)
-    fold = draw_folds(len(data), settings.folds, config.seed)
-    maker = TemplateMaker(settings.template, names, settings.oversampling)
-    training = WeakTraining(maker, settings.classifier, settings.members, config.seed)
+    is_model = score_fold is not None
+    inputs = open_weak_inputs(folder, config, all_columns=is_model)
+    chosen, data, fold, background = inputs.chosen, inputs.data, inputs.fold, inputs.background
+    regions, in_range = inputs.regions, inputs.in_range
     LOG.info("%s: %d events, %s", chosen.name, len(data), describe(regions))
     fingerprint = {
         "box": chosen.dataset.digest,
         "events": len(data),
-        "background": None if background is None else background.digest,
+        "background": None if background is None else background.dataset.digest,
         "select": config.evaluation.select,
         "mass": [search.mass, search.m_jj_min, search.m_jj_max, search.bin_width],
         "weak": settings.model_dump(mode="json"),
         "seed": config.seed,
+        **({} if score_fold is None else {"model": score_fold.identity}),
     }
-    inside = events.take(in_range)
     with work_folder(output, fingerprint, overwrite) as work:
-        files = EventFiles(work.result)
-        files.write(data, fold, None if background is None else background.sample)
         tasks = [
             FoldTask(number, region, one)
             for number, region in enumerate(regions)
             for one in range(settings.folds)
         ]
-        _score_missing(tasks, partial(files.score, training), work.parts, search.workers)
+        if score_fold is not None:
+            score_fold.tell_cost(inputs, tasks)
+            _score_missing(tasks, partial(score_fold, inputs), work.parts, workers=1)
+        else:
+            files = EventFiles(work.result)
+            files.write(data, fold, None if background is None else background.sample)
+            _score_missing(tasks, partial(files.score, inputs.training), work.parts, search.workers)
 
         def joined(number: int) -> Floats:
             raw = np.empty(len(data))
@@ -128,26 +143,23 @@ def searched_weakly(
                 raw[fold == one] = work.parts.load(part)["score"].to_numpy()
             return at_equal_efficiency(raw, fold, config.seed)
 
-        found = _hunt(inside, regions, joined, config)
+        found = _hunt(inputs.events.take(in_range), regions, joined, config)
         best, _ = smallest_p(found)
-        scores = np.zeros(len(events.m_jj))  # events outside of the range pass no cut
+        scores = np.zeros(len(in_range))  # events outside of the range pass no cut
         scores[in_range] = joined(best)
         whole_fold = np.full(len(scores), -1, dtype=np.int64)
         whole_fold[in_range] = fold
-        scan = _record(chosen, config, found, background)
+        scan = _record(inputs, found)
         region = regions[best].searched(len(regions))
-        box = _box(chosen, replace(events, score=scores), scan, config, region)
+        box = _box(chosen, replace(inputs.events, score=scores), scan, config, region)
         yield WeakBox(chosen, box, scan, whole_fold)
         work.discard()
 
 
-def _record(
-    chosen: EvaluationSet,
-    config: Config,
-    found: Sequence[Excess],
-    background: _Background | None,
-) -> WeakScan:
+def _record(inputs: WeakInputs, found: Sequence[Excess]) -> WeakScan:
+    config, chosen, background = inputs.config, inputs.chosen, inputs.background
     settings = config.evaluation.search.weak
+    members = 1 if settings.classifier == "model" else settings.members
     best, p_value = smallest_p(found)
     return WeakScan(
         blackbox=Blackbox(
@@ -157,9 +169,9 @@ def _record(
             n_excluded_as_seen=0,
         ),
         template=settings.template,
-        background_digest=None if background is None else background.digest,
+        background_digest=None if background is None else background.dataset.digest,
         features=list(settings.feature_names()),
-        n_trainings=len(found) * settings.folds * settings.members,
+        n_trainings=len(found) * settings.folds * members,
         p_value=p_value,
         best_region=best,
         regions=[region_findings(one) for one in found],
@@ -218,63 +230,3 @@ def _hunt(
             found.append(excess)
             bar.update()
     return found
-
-
-@dataclass(frozen=True, eq=False)
-class _Background:
-    sample: Sample
-    digest: str
-
-
-def _open_background(
-    chosen: EvaluationSet, config: Config, regions: Sequence[Region]
-) -> _Background | None:
-    """Reads the dataset of background that a template is made of; None where it needs none."""
-    settings, mass = config.evaluation.search.weak, config.evaluation.search.mass
-    if not settings.needs_background:
-        return None
-    if settings.background is None:
-        raise InputError(
-            f"the template {settings.template} needs a dataset of background; give --background "
-            "DATASET"
-        )
-    dataset = read_dataset(Path(settings.background))
-    if dataset.digest == chosen.dataset.digest:
-        raise InputError(
-            f"{dataset.folder}: is the searched box itself; the background must be other events"
-        )
-    _check_background(dataset, chosen.dataset, is_ideal=settings.template == "ideal")
-    names = settings.feature_names()
-    table = open_blind(dataset, config, (*names, mass), labels=True).table
-    kept = table.label != SIGNAL if settings.template != "ideal" else table.label == BACKGROUND
-    kept &= ~np.isin(table.event_digest, chosen.table.event_digest)
-    if n_left_out := int((~kept).sum()):
-        text = "%s: %d events are left out, which are signal or in the box"
-        LOG.info(text, dataset.folder, n_left_out)
-    table = table.take(kept)
-    sample = Sample(np.column_stack([table.column(name) for name in names]), table.column(mass))
-    least = config.evaluation.search.weak.min_events
-    for region in regions:
-        below, inside, above = region.counts(sample.m_jj)
-        needed = (below, inside, above) if settings.template == "reweighted" else (inside,)
-        if min(needed) < least:
-            raise InputError(
-                f"{dataset.folder}: has {inside} background events from {region}, {below} and "
-                f"{above} in its sidebands; {least} are needed: use a larger dataset"
-            )
-    return _Background(sample, dataset.digest)
-
-
-def _check_background(dataset: Dataset, box: Dataset, *, is_ideal: bool) -> None:
-    dataset.require_events()
-    ours, theirs = (one.manifest.config["preprocess"]["jets"] for one in (box, dataset))
-    if ours != theirs:
-        raise InputError(
-            f"{dataset.folder}: made with jets {theirs}, but {box.folder} with {ours}; preprocess "
-            "it with the same settings"
-        )
-    if is_ideal and not dataset.has_labels:
-        raise InputError(
-            f"{dataset.folder}: some labels are unknown, and the template ideal is true "
-            "background; use the template simulation"
-        )

@@ -26,7 +26,7 @@ from hepllm.runs.box_search import (
 )
 from hepllm.runs.cascade import open_cascade
 from hepllm.runs.comparison import Contest, name_retrained, score_retrained
-from hepllm.runs.folder import Run, open_run
+from hepllm.runs.folder import Run, open_run, tell_classes
 from hepllm.runs.kept_scores import KeptScores
 from hepllm.runs.questions import Question, read_question
 from hepllm.runs.run_baselines import RunBaselines
@@ -91,6 +91,7 @@ def evaluate(
     )
     others = name_retrained(run, retrained_runs)
     check_backbone(run.config.backbone)  # before a black box is clustered
+    tell_classes(run)
     sets = collect_sets(
         run,
         dataset=dataset,

@@ -19,7 +19,7 @@ import pyarrow as pa
 from hepllm.arrays import Floats
 from hepllm.baselines.boosting import BOOSTING
 from hepllm.config import Config, EvaluationConfig, PreprocessConfig
-from hepllm.data.dataset import Dataset
+from hepllm.data.dataset import Dataset, overlap
 from hepllm.data.work_folder import Parts, WorkFolder, work_folder
 from hepllm.errors import InputError
 from hepllm.evaluation.probabilities import Prior, choose_prior
@@ -28,7 +28,7 @@ from hepllm.files import write_errors
 from hepllm.model.inputs import ModelInputs
 from hepllm.model.prompts import read_event
 from hepllm.physics.first_look import report_first_rows
-from hepllm.runs.folder import Run
+from hepllm.runs.folder import Run, tell_classes
 from hepllm.runs.pieces import score_missing
 from hepllm.runs.predictor import Predictor
 from hepllm.runs.score_files import CASCADED, SUFFIXES, ScoreWriter, score_schema
@@ -99,6 +99,7 @@ def predict(
     """
     _check_output(output, overwrite)
     opened = open_input(predictor.run, source, config.preprocess, keep)
+    _refuse_own_box(predictor.run, opened, source)
     if not isinstance(opened.content, Dataset):
         report_first_rows(opened.content, opened.config)
     fingerprint = _fingerprint(predictor, opened)
@@ -170,6 +171,25 @@ def rows_of_texts(texts: Sequence[str], names: Sequence[str]) -> Floats:
             LOG.warning("not in the text, so treated as missing: %s", ", ".join(missing))
         row[:] = [event.get(name, np.nan) for name in names]
     return rows
+
+
+def _refuse_own_box(run: Run, opened: ScoredInput, source: Path) -> None:
+    """Refuses a box with events that a run without labels has seen: as data, or as background."""
+    weak, content = run.record.weak, opened.content
+    if weak is None:
+        return
+    tell_classes(run)
+    if isinstance(content, Dataset):
+        n_seen = overlap(content.load((), labels=False).event_digest, run.used_events())
+    else:
+        sources = run.dataset().manifest.sources
+        n_seen = int(opened.fingerprint["sha256"] in [one.sha256 for one in sources])
+    if n_seen:
+        raise InputError(
+            f"{source}: has events that {run.folder} was trained on; search the box with all "
+            f"folds, which writes scores.parquet too: hepllm search {weak.dataset} --run "
+            f"{run.folder.parent}"
+        )
 
 
 def _check_output(output: Path, overwrite: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,12 +45,15 @@ from hepllm.search.submission import ReferenceSignal, truth_of
 from hepllm.weak.records import WeakScan
 
 if TYPE_CHECKING:  # torch comes with it
-    from hepllm.runs.weak_search import WeakBox
+    from hepllm.runs.weak_search import FoldScorer, WeakBox
 
 LOG = logging.getLogger(__name__)
 
 TABLE, REPORT = "table.txt", "search.html"
 WEAK, SCORES, REGIONS = "weak.json", "scores.parquet", "weak.png"
+MODELS = "models"
+"""Folder of the runs that were trained for a search, one folder for each signal region."""
+
 _OF_WEAK = (WEAK, SCORES, REGIONS)
 _FILES = (SUBMISSION, UNBLINDING, *PICTURES, TABLE, REPORT, *_OF_WEAK)
 
@@ -166,7 +170,12 @@ def search_dataset(
 
 
 def search_weakly(
-    folder: Path, config: Config, output: Path, *, overwrite: bool = False
+    folder: Path,
+    config: Config,
+    output: Path,
+    *,
+    runs: Path | None = None,
+    overwrite: bool = False,
 ) -> SearchReport:
     """Searches a dataset by classifiers that are trained on it, without its labels.
 
@@ -174,19 +183,39 @@ def search_weakly(
         folder: the dataset.
         config: settings of the search, in ``evaluation.search`` and its section ``weak``, and the
             seed.
-        output: folder of the results; unfinished work is kept beside it.
+        output: folder of the results; unfinished work is kept beside it. Language models that are
+            trained are in its folder ``models``.
+        runs: folder of a finished ``hepllm train --weak`` on the dataset, whose models are used.
         overwrite: replace an earlier search in the folder.
 
     Raises:
         InputError: if a dataset cannot be used, the box has too few events, or the output exists.
         RunError: if the background cannot be fitted, or the output cannot be written.
+        StoppedError: if Ctrl-C or SIGTERM ended a training of a language model.
     """
     refuse_existing(output, _FILES, overwrite)
     _refuse_grid(config)
     from hepllm.runs.weak_search import searched_weakly
 
-    with searched_weakly(folder, config, output, overwrite=overwrite) as found:
+    scorer, config = _fold_scorer(config, output, runs, overwrite=overwrite)
+    with searched_weakly(folder, config, output, overwrite=overwrite, score_fold=scorer) as found:
         return _search(found.box, found.read_labels, config, output, weak=found)
+
+
+def _fold_scorer(
+    config: Config, output: Path, runs: Path | None, *, overwrite: bool
+) -> tuple[FoldScorer | None, Config]:
+    """What scores folds by language models, and the settings with which it does so."""
+    if runs is None and config.evaluation.search.weak.classifier != "model":
+        return None, config
+    from hepllm.stages.weak_training import BoxModels, model_config, open_fold_models
+
+    config = model_config(config)
+    if runs is not None:
+        return open_fold_models(runs, config, is_trained=True), config
+    if overwrite:
+        shutil.rmtree(output / MODELS, ignore_errors=True)
+    return BoxModels(output / MODELS, config), config
 
 
 def search_arrays(

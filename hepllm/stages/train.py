@@ -61,6 +61,7 @@ from hepllm.runs.pseudo_labels import AddEvents
 from hepllm.runs.training_checks import check_classes, check_features, check_output, check_particles
 from hepllm.runs.unlabelled import unlabelled_events
 from hepllm.runs.used_map import UsedMap, guide, read_used_map, use_map, uses_map
+from hepllm.runs.weak_datasets import fold_origin
 
 LOG = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ _FIXED = (
     *("seed", "preprocess.", "backbone.name", "backbone.quantization", "backbone.lora."),
     *("prompt.", "fusion.", "train.features", "train.lora_optimizer"),
     *("train.hypothesis.enabled", "train.unsupervised.dataset", "train.dynamics"),
-    *("train.map", "train.filter", "train.by_map."),
+    *("train.map", "train.filter", "train.by_map.", "train.choose_by"),
 )
 """Settings, or their beginnings, that a resumed training cannot change."""
 
@@ -122,7 +123,8 @@ def train(
             data, pool = _load_all(dataset, config, used, add)
         config = with_hypotheses(config, data.truth)
         record = _record(dataset_folder.resolve(), dataset.digest, data, pool)
-        record = record.model_copy(update={"used_map": None if used is None else used.use})
+        further = {"used_map": None if used is None else used.use, "weak": fold_origin(dataset)}
+        record = record.model_copy(update=further)
         _require_same(team, config, record, resume_from=None)
         made, memory = _prepare(config, record, data, team)
         if team.is_first:
@@ -190,7 +192,7 @@ def resume(
             data, pool = _load_all(run.dataset(), config, used, add, run)
         earlier, starts = run.record, run.record.starts
         record = _record(earlier.dataset, earlier.dataset_digest, data, pool, starts)
-        record = record.model_copy(update={"used_map": earlier.used_map})
+        record = record.model_copy(update={"used_map": earlier.used_map, "weak": earlier.weak})
         resume_from = newest_checkpoint(run.checkpoints)
         if resume_from is not None and "train.epochs" in changes:
             _refuse_fewer_steps(output, config, len(data.train), done=step_of(resume_from))

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
 
 import numpy as np
 
 from hepllm.arrays import Floats
 from hepllm.baselines.boosting import fit_boosting
 from hepllm.baselines.scorer import Fit, Scorer, TrainingSample
+from hepllm.config.weak import WeakClassifier
 from hepllm.weak.bins import FeatureBins
-
-Classifier = Literal["boosting", "mlp"]
 
 MIN_LEAF = 150
 """Fewest events of a leaf: of a signal that is rare in both classes, smaller ones learn noise."""
@@ -42,7 +40,7 @@ class Ensemble:
         return total / len(self.members)
 
 
-def fit_ensemble(sample: TrainingSample, classifier: Classifier, members: int) -> Ensemble:
+def fit_ensemble(sample: TrainingSample, classifier: WeakClassifier, members: int) -> Ensemble:
     """Trains classifiers that differ by their seed, so by the events that they stop early on.
 
     These are drawn from ``sample``: a validation within the events of the training, as the nested
@@ -50,6 +48,7 @@ def fit_ensemble(sample: TrainingSample, classifier: Classifier, members: int) -
 
     Raises:
         InputError: for events that no classifier can be trained on.
+        ValueError: for a language model, of which there is no ensemble.
     """
     fit, bins = _fit_of(classifier), None
     if classifier == "boosting":
@@ -60,7 +59,9 @@ def fit_ensemble(sample: TrainingSample, classifier: Classifier, members: int) -
     return Ensemble([fit(replace(sample, seed=int(seed))) for seed in seeds], bins)
 
 
-def _fit_of(classifier: Classifier) -> Fit:
+def _fit_of(classifier: WeakClassifier) -> Fit:
+    if classifier == "model":
+        raise ValueError("language models are trained by hepllm.stages.weak_training")
     if classifier == "boosting":
         return partial(fit_boosting, min_leaf=MIN_LEAF)
     from hepllm.baselines.mlp import fit_network  # noqa: PLC0415 (imports torch)

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepllm.arrays import Floats, Ints
-from hepllm.weak.ensemble import Classifier, fit_ensemble
+from hepllm.config.weak import WeakClassifier
+from hepllm.weak.ensemble import fit_ensemble
 from hepllm.weak.regions import Region
 from hepllm.weak.templates import Sample, TemplateMaker, training_sample
 
@@ -49,7 +50,7 @@ class WeakTraining:
     """
 
     maker: TemplateMaker
-    classifier: Classifier
+    classifier: WeakClassifier
     members: int
     seed: int
 
@@ -68,14 +69,18 @@ class WeakTraining:
         Raises:
             InputError: if a class has too few events for a training.
         """
-        sequence = np.random.SeedSequence([self.seed, 60, task.number, task.fold])
-        seed = int(sequence.generate_state(1)[0])
+        seed = self.seed_of(task)
         others = data.take(fold != task.fold)
         template = self.maker.make(others, task.region, background, seed)
         sample = training_sample(others, task.region, template, self.maker.names, seed)
         return fit_ensemble(sample, self.classifier, self.members).score(
             data.features[fold == task.fold]
         )
+
+    def seed_of(self, task: FoldTask) -> int:
+        """The seed of the template and the classifiers of a fold."""
+        sequence = np.random.SeedSequence([self.seed, 60, task.number, task.fold])
+        return int(sequence.generate_state(1)[0])
 
 
 @dataclass(frozen=True)

@@ -57,10 +57,7 @@ def argos(scores: Scores, min_template: int = MIN_TEMPLATE) -> Argos:
     """
     data, template = _sorted(scores)
     if len(template) < min_template:
-        raise InputError(
-            f"{len(template)} template events are held out, but {min_template} must pass a cut; "
-            "use fewer folds or a larger template"
-        )
+        raise InputError(_too_few(len(template), min_template))
     # Cuts at template scores: one just above the next template score would keep the data between
     # the two as well, and be chosen for them.
     threshold = np.unique(template)
@@ -69,6 +66,27 @@ def argos(scores: Scores, min_template: int = MIN_TEMPLATE) -> Argos:
     value = _excess(n_data / len(data), n_template / len(template))
     best = int(np.argmax(np.where(n_template >= min_template, value, -np.inf)))
     return _argos_at(float(threshold[best]), data, template)
+
+
+def weighted_argos(scores: Scores, weight: Floats, min_template: int = MIN_TEMPLATE) -> float:
+    """The value of ``argos`` where template events have weights: the largest excess of any cut.
+
+    Args:
+        scores: scores of held-out data and template events.
+        weight: (M,) weights of the template events, not negative.
+        min_template: template events that pass a cut at least.
+
+    Raises:
+        InputError: for scores that are not finite, or fewer template events than must pass.
+    """
+    data, template = _sorted(scores)
+    if len(template) < min_template:
+        raise InputError(_too_few(len(template), min_template))
+    above = np.cumsum(weight[np.argsort(scores[1], kind="stable")][::-1])[::-1] / weight.sum()
+    threshold, first = np.unique(template, return_index=True)
+    n_data = len(data) - np.searchsorted(data, threshold, side="left")
+    is_open = len(template) - first >= min_template
+    return float(_excess(n_data / len(data), above[first])[is_open].max())
 
 
 def argos_at(scores: Scores, eps_template: float) -> Argos:
@@ -216,6 +234,13 @@ def best_stage(stages: Iterable[Scores], min_template: int = MIN_TEMPLATE) -> in
         np.ones_like(values), window, mode="same"
     )
     return int(np.argmax(smooth))
+
+
+def _too_few(n_template: int, min_template: int) -> str:
+    return (
+        f"{n_template} template events are held out, but {min_template} must pass a cut; "
+        "use fewer folds or a larger template"
+    )
 
 
 def _sorted(scores: Scores) -> Scores:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hepllm.arrays import Bools, Floats
+from hepllm.arrays import Bools, Floats, Ints
 from hepllm.baselines.boosting import Boosting, fit_boosting
 from hepllm.baselines.scorer import TrainingSample
 from hepllm.config.weak import BackgroundTemplate
@@ -56,17 +56,22 @@ class Template:
     Attributes:
         features: (T, F).
         weight: (T,), sums to T.
+        rows: (T,) positions of these events in the sample that they were taken from: the data
+            for ``sidebands``, else the other dataset; None where they were drawn.
     """
 
     features: Floats
     weight: Floats
+    rows: Ints | None = None
 
     @classmethod
-    def of(cls, features: Floats, weight: Floats | None = None) -> Template:
+    def of(
+        cls, features: Floats, weight: Floats | None = None, rows: Ints | None = None
+    ) -> Template:
         """A template with its weights normalised; None for equal ones."""
         if weight is None:
             weight = np.ones(len(features))
-        return cls(features, weight * (len(weight) / weight.sum()))
+        return cls(features, weight * (len(weight) / weight.sum()), rows)
 
 
 @dataclass(frozen=True)
@@ -103,11 +108,13 @@ class TemplateMaker:
             return _density(data, region, count, seed, self.names)
         if background is None:
             raise InputError(f"the template {self.kind} needs a dataset of background")
-        inside = background.take(region.signal(background.m_jj))
+        is_inside = region.signal(background.m_jj)
+        inside, rows = background.take(is_inside), np.flatnonzero(is_inside)
+        weight = None
         if self.kind == "reweighted":
             ratio = _ratios(data, background, region, self.names, seed)
-            return Template.of(inside.features, np.exp(ratio.score(_with_mass(inside))))
-        return Template.of(inside.features)
+            weight = np.exp(ratio.score(_with_mass(inside)))
+        return Template.of(inside.features, weight, rows)
 
 
 def _density(
@@ -122,9 +129,10 @@ def _density(
 
 def _sidebands(data: Sample, region: Region) -> Template:
     """Both sidebands with half of the weight each, so that what is linear in m_jj cancels."""
-    parts = [data.take(part(data.m_jj)) for part in (region.lower, region.upper)]
+    parts = [np.flatnonzero(part(data.m_jj)) for part in (region.lower, region.upper)]
+    rows = np.concatenate(parts)
     weight = np.concatenate([np.full(len(one), 1 / len(one)) for one in parts])
-    return Template.of(np.concatenate([one.features for one in parts]), weight)
+    return Template.of(data.features[rows], weight, rows)
 
 
 def _ratios(

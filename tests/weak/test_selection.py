@@ -16,6 +16,7 @@ from hepllm.weak.selection import (
     crossfit_argos,
     join_folds,
     validation_loss,
+    weighted_argos,
 )
 
 
@@ -111,3 +112,21 @@ def test_refusals() -> None:
         choose_model({"a": [(good, good)], "b": []})
     with pytest.raises(InputError, match="no best one"):
         best_stage([])
+
+
+def test_weights_count_as_events_would() -> None:
+    """An event of weight 2 is two events, where enough of them pass either way."""
+    random = np.random.default_rng(4)
+    data, template = random.normal(0.2, 1, 3000), random.normal(0, 1, 2000)
+    weight = random.integers(1, 4, 2000).astype(float)
+    repeated = np.repeat(template, weight.astype(int))
+    assert weighted_argos((data, template), np.ones(2000)) == pytest.approx(
+        argos((data, template)).value
+    )
+    kept = np.sort(template)[-200]
+    n_repeated = int((repeated >= kept).sum())
+    assert weighted_argos((data, template), weight, 200) == pytest.approx(
+        argos((data, repeated), n_repeated).value
+    )
+    with pytest.raises(InputError, match="10 template events are held out"):
+        weighted_argos((data, template[:10]), np.ones(10))

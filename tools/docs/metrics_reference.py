@@ -26,6 +26,7 @@ from hepllm.report.records import LabelledMetrics, RunRecord, SelfTrainingRecord
 from hepllm.search.plane_records import PlaneScan
 from hepllm.search.records import Submission, Unblinding
 from hepllm.weak.mixture_records import MixtureScan
+from hepllm.weak.origin import WeakRuns
 from hepllm.weak.records import WeakScan
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -40,6 +41,7 @@ FILES: Mapping[str, type[FileRecord]] = {
     "scan.json": PlaneScan,
     "mixture.json": MixtureScan,
     "weak.json": WeakScan,
+    "weak_runs.json": WeakRuns,
     "run.json": RunRecord,
     "map.json": MapRecord,
     "epoch-001.json": EpochRecord,
@@ -68,7 +70,7 @@ version of hepllm may add keys. A number that does not exist is null. `X` in a k
 signal efficiency, 0.1, 0.3 or 0.5. A type that is a link is described there. Rounds of
 training write `self_training.json`, `hepllm flag` `flags.json`, `hepllm ensemble`
 `ensemble.json`, `hepllm embed` `clusters.json`, `hepllm audit` `overlap.json`, `hepllm experiments`
-`analysis.json` and a file for each experiment."""
+`analysis.json` and a file for each experiment, `hepllm train --weak` `weak_runs.json`."""
 
 _WORDS: Mapping[Any, str] = {
     bool: "true or false",
