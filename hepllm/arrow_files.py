@@ -7,7 +7,7 @@ UTF-8.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,6 +34,17 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     with open_file(path) as stream:
         wanted = None if columns is None else list(columns)
         return pq.read_table(stream, columns=wanted, partitioning=None)
+
+
+def read_batches(path: Path, columns: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:
+    """Reads columns of a Parquet file of any name, at most ``size`` rows at a time.
+
+    Raises:
+        OSError: the file does not exist, or cannot be read.
+        pyarrow.ArrowException: it is no Parquet file, or lacks a column.
+    """
+    with open_file(path) as stream, pq.ParquetFile(stream) as file:
+        yield from file.iter_batches(size, columns=list(columns), use_threads=False)
 
 
 def write_parquet(table: pa.Table, path: Path, **options: Any) -> None:

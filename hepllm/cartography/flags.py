@@ -127,12 +127,40 @@ class Flags:
     score: Floats = field(repr=False)
 
 
-def flag_events(events: Suspects, config: FlagsConfig) -> Flags:
-    """Asks all rules that the events have what they need for."""
+def flag_particles(events: Suspects, config: FlagsConfig) -> dict[str, Bools]:
+    """Asks the rules about particles, of which each event has its own.
+
+    So events can be asked some at a time: lists of particles take more memory than all the rest.
+
+    Args:
+        events: N events with particles; no features are needed.
+        config: limits.
+
+    Returns:
+        The events that break each rule, shape (N,).
+    """
+    rules = {name: rule for name, rule in RULES.items() if rule.needs == "particles"}
+    return {name: np.asarray(rule.check(events, config)) for name, rule in rules.items()}
+
+
+def flag_events(
+    events: Suspects, config: FlagsConfig, known: Mapping[str, Bools] | None = None
+) -> Flags:
+    """Asks all rules that the events have what they need for.
+
+    Args:
+        events: N events.
+        config: limits.
+        known: events that break rules which were asked before, shape (N,) each.
+    """
     broken: dict[str, Bools] = {}
     skipped: dict[str, str] = {}
     score = np.zeros(len(events))
     for name, rule in RULES.items():
+        if known is not None and name in known:
+            broken[name] = known[name]
+            score += rule.weight * broken[name]
+            continue
         obstacle = rule.obstacle(events)
         if obstacle is not None:
             skipped[name] = obstacle

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,22 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from hepllm import __version__
-from hepllm.arrays import Floats
-from hepllm.arrow_files import read_parquet
+from hepllm.arrays import Bools, Floats
+from hepllm.arrow_files import read_batches
 from hepllm.cartography.event_map import read_map
-from hepllm.cartography.flags import RULES, Flags, ParticleLists, Suspects, flag_events
+from hepllm.cartography.flags import (
+    RULES,
+    Flags,
+    ParticleLists,
+    Suspects,
+    flag_events,
+    flag_particles,
+)
 from hepllm.cartography.priority import mean_of_known
 from hepllm.cartography.records import FlagRecord, FlagsRecord
 from hepllm.config import FlagsConfig
 from hepllm.data.dataset import LABEL_NAMES, Dataset, EventTable, read_dataset
 from hepllm.data.notes import NotesRecord, find_events, write_notes
-from hepllm.data.particles import PARTICLE_COLUMNS
 from hepllm.errors import InputError
 from hepllm.files import write_errors
 from hepllm.provenance import this_call
@@ -30,6 +36,9 @@ from hepllm.report.text import as_text
 
 TABLE, RECORD = "flags.parquet", "flags.json"
 """Files in the folder of the results."""
+
+_AT_ONCE = 10_000
+"""Events whose constituents are in memory at once."""
 
 _NEEDED = frozenset(
     (
@@ -117,32 +126,46 @@ def flag_table(
     """
     columns = {name: table.column(name) for name in flagged_features(dataset)}
     suspects = Suspects(
-        table.event_digest, table.label, columns, table.source, _particles(dataset), confidence
+        table.event_digest, table.label, columns, table.source, confidence=confidence
     )
-    return flag_events(suspects, config)
+    return flag_events(suspects, config, _flag_particles(dataset, table, config))
 
 
-def _particles(dataset: Dataset) -> ParticleLists | None:
-    """Reads the constituents of all events; None where the dataset has none."""
+def _flag_particles(
+    dataset: Dataset, table: EventTable, config: FlagsConfig
+) -> dict[str, Bools] | None:
+    """Asks the rules about constituents; None where the dataset has none."""
     if not dataset.particles_per_jet:
         return None
-    parts: dict[str, list[Floats]] = {name: [] for name in ("pt", "eta", "phi")}
-    events, start = [], 0
+    found: dict[str, list[Bools]] = {}
+    start = 0
     for shard in dataset.manifest.shards:
-        file = dataset.folder / shard.file
-        try:
-            lists = read_parquet(file, [name for name in PARTICLE_COLUMNS if name[-3:] != "jet"])
-        except (OSError, pa.ArrowException) as error:
-            raise InputError(f"{file}: cannot be read, make the dataset again: {error}") from None
-        counts = np.zeros(0, dtype=np.int64)
-        for name, found in parts.items():
-            column = lists[f"particles_{name}"].combine_chunks()
-            counts = column.value_lengths().fill_null(0).to_numpy()
-            found.append(column.flatten().to_numpy(zero_copy_only=False).astype(np.float64))
-        events.append(np.repeat(np.arange(start, start + len(counts)), counts))
-        start += len(counts)
-    whole = {name: np.concatenate(found) for name, found in parts.items()}
-    return ParticleLists(np.concatenate(events), **whole)
+        for lists, n_events in _read_particles(dataset.folder / shard.file):
+            rows = slice(start, start + n_events)
+            start += n_events
+            some = Suspects(
+                table.event_digest[rows], table.label[rows], {}, table.source[rows], lists
+            )
+            for name, broken in flag_particles(some, config).items():
+                found.setdefault(name, []).append(broken)
+    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def _read_particles(file: Path) -> Iterator[tuple[ParticleLists, int]]:
+    """Reads the constituents of the events of a shard, with the number of events, in parts."""
+    names = [f"particles_{name}" for name in ("pt", "eta", "phi")]
+    try:
+        for batch in read_batches(file, names, _AT_ONCE):
+            columns = [batch[name] for name in names]
+            counts = columns[0].value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+            pt, eta, phi = (
+                column.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
+                for column in columns
+            )
+            event = np.repeat(np.arange(len(counts)), counts)
+            yield ParticleLists(event, pt, eta, phi), len(counts)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{file}: cannot be read, make the dataset again: {error}") from None
 
 
 def _confidence(table: EventTable, runs: Sequence[Path]) -> Floats | None:

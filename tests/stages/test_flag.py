@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from click.testing import CliRunner
 
 from hepllm.cartography.flags import RULES
@@ -31,6 +32,19 @@ def test_a_dataset_gets_a_side_table_that_filters_read(recipes: Path, tmp_path: 
     np.testing.assert_array_equal(broken["below_trigger"], table.column("jet1_pt") < 1200)
     assert not broken["wrong_m_jj"].any()
     assert not broken["same_event"].any()
+
+
+def test_particles_are_read_some_events_at_a_time(
+    recipes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = FlagsConfig(max_abs_eta=1.0)
+    whole = flag_dataset(recipes / "rnd", config, tmp_path / "whole").record
+    assert 0 < sum(whole.rules["outside_acceptance"].flagged.values()) < 240
+    monkeypatch.setattr("hepllm.stages.flag._AT_ONCE", 50)
+    parts = flag_dataset(recipes / "rnd", config, tmp_path / "parts").record
+    assert parts.rules == whole.rules
+    files = [(tmp_path / name / "flags.parquet").read_bytes() for name in ("whole", "parts")]
+    assert files[0] == files[1]
 
 
 def test_the_command_prints_what_rules_found(recipes: Path, tmp_path: Path) -> None:
