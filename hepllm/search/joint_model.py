@@ -11,6 +11,13 @@ from hepllm.search.peakfit import PeakModel, fit_peaks
 from hepllm.search.poisson import BatchFit, fit, orthonormal
 from hepllm.search.smooth import SmoothBackground
 
+_SPREAD = 2.0
+"""Standard deviation of the logarithm of the factor on a template, which limits constrain.
+
+In simulation the logarithm of the share of background that passes a cut spreads over the bins by
+0.01 to 1.25; see docs/explanation/search.md.
+"""
+
 
 @dataclass(frozen=True, eq=False)
 class JointModel:
@@ -23,11 +30,16 @@ class JointModel:
         basis: (N, P) orthonormal columns.
         offset: (N,) logarithm of the spectrum that exp(basis . p) multiplies.
         used: (2 B,) bins of rejected and selected spectrum, end to end, that are the N bins.
+        precision: (P, P) of a Gaussian constraint on the parameters around 0, for fits of a peak in
+            few events: how much the logarithm of the factor varies over the bins. Without it a
+            narrow factor is free to take the place of a peak, or to leave nothing under it. 50
+            events determine the factor several times better. None for a dijet function.
     """
 
     basis: Floats
     offset: Floats
     used: Bools
+    precision: Floats | None = None
 
     @classmethod
     def of(cls, background: SmoothBackground, rejected: BatchFit, n_selected: int) -> JointModel:
@@ -59,7 +71,11 @@ class JointModel:
         basis = np.block([[shape, np.zeros_like(factor)], [shape, factor]])
         everywhere = np.ones(len(widths), dtype=bool)
         both = np.append(everywhere if used is None else used, everywhere)
-        return cls(orthonormal(basis[both]), np.tile(widths, 2)[both], both)
+        columns = orthonormal(basis[both])
+        # The first column of the factor is its mean, which is free.
+        varying = np.linalg.lstsq(basis[both], columns, rcond=None)[0][shape.shape[1] + 1 :]
+        precision = varying.T @ varying / (len(widths) * _SPREAD**2)
+        return cls(columns, np.tile(widths, 2)[both], both, precision)
 
     @property
     def has_rejected(self) -> bool:

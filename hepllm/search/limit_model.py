@@ -120,7 +120,7 @@ class FittedSelections:
         if joint.has_rejected:
             shapes = np.concatenate([shapes, joint.joined(peaks, np.zeros_like(peaks))])
         counts = joint.joined(self.spectra.rejected[None], self.spectra.selected[place][None])[0]
-        model = PeakModel(shapes, joint.basis, joint.offset)
+        model = PeakModel(shapes, joint.basis, joint.offset, joint.precision)
         return PeakTest(counts, model, joint.shapes(variations), factors)
 
     def _joint(self, place: int) -> JointModel:

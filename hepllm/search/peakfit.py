@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hepllm.arrays import Bools, Floats, Ints
-from hepllm.search.poisson import deviance, fit
+from hepllm.search.poisson import deviance, fit, fit_logarithm
 
 _MAX_STEPS = 60
 _TOLERANCE = 1e-5
@@ -24,11 +24,14 @@ class PeakModel:
             peaks whose sizes are fitted in any case.
         basis: (B, P) orthonormal columns.
         offset: (B,) logarithm of the spectrum that exp(basis . p) multiplies.
+        precision: (P, P) of a Gaussian constraint on p around 0; None for none. Deviances have its
+            p . precision . p.
     """
 
     shapes: Floats
     basis: Floats
     offset: Floats
+    precision: Floats | None = None
 
     def background(self, parameters: Floats) -> Floats:
         """Expected events of the background, shape (T, B), for parameters (T, P)."""
@@ -37,6 +40,13 @@ class PeakModel:
     def expected(self, sizes: Floats, parameters: Floats) -> Floats:
         """Expected events, shape (T, B), kept positive."""
         return np.asarray(np.maximum(sizes @ self.shapes + self.background(parameters), 1e-30))
+
+    def deviance(self, counts: Floats, expected: Floats, parameters: Floats) -> Floats:
+        """The deviance, shape (T,), of counts and expected events, (T, B), with the constraint."""
+        found = deviance(counts, expected)
+        if self.precision is None:
+            return found
+        return found + np.einsum("tp,pq,tq->t", parameters, self.precision, parameters)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +57,7 @@ class PeakFits:
         sizes: (T, K) events of each peak.
         parameters: (T, P) of the background.
         expected: (T, B) events of all peaks and of the background.
-        deviance: (T,) as ``poisson.deviance`` defines it.
+        deviance: (T,) as ``PeakModel.deviance`` defines it.
     """
 
     sizes: Floats
@@ -82,22 +92,34 @@ def fit_peaks(
     n_peaks = len(model.shapes)
     if start is None:
         signal = 0.0 if size is None else np.reshape(size, (-1, 1))
-        smooth = fit(np.maximum(counts - signal * model.shapes[0], 0.0), model.basis, model.offset)
-        logarithm = np.log(np.maximum(smooth.expected, 1e-300)) - model.offset
-        sizes, parameters = np.zeros((len(counts), n_peaks)), logarithm @ model.basis
+        sizes = np.zeros((len(counts), n_peaks))
+        parameters = _without_peaks(model, np.maximum(counts - signal * model.shapes[0], 0.0))
     else:
         sizes, parameters = start.sizes.copy(), start.parameters.copy()
     is_free = np.ones(n_peaks, dtype=bool)
     if size is not None:
         is_free[0], sizes[:, 0] = False, size
     state = _State(model, counts, sizes, parameters, is_free)
-    active = np.arange(len(counts))
-    for _ in range(_MAX_STEPS):
-        active = active[~state.step(active)]
-        if not len(active):
-            break
+    state.descend()
     expected = model.expected(state.sizes, state.parameters)
-    return PeakFits(state.sizes, state.parameters, expected, deviance(counts, expected))
+    lowest = model.deviance(counts, expected, state.parameters)
+    return PeakFits(state.sizes, state.parameters, expected, lowest)
+
+
+def _without_peaks(model: PeakModel, counts: Floats) -> Floats:
+    """Parameters, shape (T, P), of the background alone.
+
+    With the constraint from the start: a peak has no shape of a background that obeys it.
+    """
+    if model.precision is None:
+        smooth = fit(counts, model.basis, model.offset)
+        logarithm = np.log(np.maximum(smooth.expected, 1e-300)) - model.offset
+        return np.asarray(logarithm @ model.basis)
+    no_peaks = np.zeros((len(counts), len(model.shapes)))
+    parameters = fit_logarithm(counts, model.basis, model.offset)
+    state = _State(model, counts, no_peaks, parameters, np.zeros(len(model.shapes), dtype=bool))
+    state.descend()
+    return state.parameters
 
 
 @dataclass(eq=False)
@@ -118,6 +140,14 @@ class _State:
         self._peaks = (shapes.T[:, :, None] * shapes.T[:, None, :]).reshape(n_bins, -1)
         self._mixed_shape = n_peaks, n_parameters
 
+    def descend(self) -> None:
+        """Makes steps until all fits are at their minimum, 60 at most."""
+        active = np.arange(len(self.counts))
+        for _ in range(_MAX_STEPS):
+            active = active[~self.step(active)]
+            if not len(active):
+                break
+
     def step(self, rows: Ints) -> Bools:
         """Makes one step of some fits; returns which of them are at their minimum."""
         sizes, parameters, counts = self.sizes[rows], self.parameters[rows], self.counts[rows]
@@ -127,13 +157,18 @@ class _State:
         slopes = residual @ self.model.shapes.T
         # A peak of no events may only grow.
         moves = self.is_free & ((sizes > 0) | (slopes > 0))
-        gradient = np.concatenate([slopes * moves, (residual * background) @ self.model.basis], 1)
-        change = _solve(self._information(background, expected, moves), gradient)
+        smooth = (residual * background) @ self.model.basis
+        if self.model.precision is not None:
+            smooth -= parameters @ self.model.precision
+        gradient = np.concatenate([slopes * moves, smooth], 1)
+        # Without background, the first event of a peak seems to cost all: look at one event more.
+        grown = expected + (moves & (sizes == 0)) @ self.model.shapes
+        change = _solve(self._information(background, grown, moves), gradient)
         decrement = np.einsum("tp,tp->t", gradient, change)
         n_peaks = sizes.shape[1]
         boldest = np.abs(change[:, n_peaks:] @ self.model.basis.T).max(axis=1)
         change *= np.minimum(1.0, _MAX_CHANGE / np.maximum(boldest, 1e-300))[:, None]
-        self._move(rows, change, deviance(counts, expected))
+        self._move(rows, change, self.model.deviance(counts, expected, parameters))
         return np.asarray((decrement < _TOLERANCE) & (boldest < _MAX_CHANGE))
 
     def _information(self, background: Floats, expected: Floats, moves: Bools) -> Floats:
@@ -142,6 +177,8 @@ class _State:
         information = np.empty((n_fits, n_peaks + n_parameters, n_peaks + n_parameters))
         smooth = (background * ratio) @ self._squares
         information[:, n_peaks:, n_peaks:] = smooth.reshape(n_fits, n_parameters, n_parameters)
+        if self.model.precision is not None:
+            information[:, n_peaks:, n_peaks:] += self.model.precision
         mixed = (ratio @ self._mixed).reshape(n_fits, n_peaks, n_parameters) * moves[:, :, None]
         information[:, :n_peaks, n_peaks:] = mixed
         information[:, n_peaks:, :n_peaks] = np.swapaxes(mixed, 1, 2)
@@ -155,7 +192,8 @@ class _State:
         for _ in range(_HALVINGS):
             sizes = np.maximum(self.sizes[rows] + factor[:, None] * change[:, :n_peaks], 0.0)
             parameters = self.parameters[rows] + factor[:, None] * change[:, n_peaks:]
-            after = deviance(self.counts[rows], self.model.expected(sizes, parameters))
+            expected = self.model.expected(sizes, parameters)
+            after = self.model.deviance(self.counts[rows], expected, parameters)
             worse = after > before + 1e-9
             if not worse.any():
                 break

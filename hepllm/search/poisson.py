@@ -97,6 +97,11 @@ def fit(counts: Floats, basis: Floats, offset: Floats, used: Bools | None = None
     return BatchFit(expected, lowest, sizes, converged, inside.astype(bool))
 
 
+def fit_logarithm(counts: Floats, basis: Floats, offset: Floats) -> Floats:
+    """Fits mu = exp(offset + basis . p) by least squares; returns p, shape (T, P)."""
+    return _start(counts, basis, np.broadcast_to(offset, counts.shape), np.ones(counts.shape))
+
+
 def _start(counts: Floats, basis: Floats, offsets: Floats, inside: Floats) -> Floats:
     """Fits the logarithm by least squares; the weight of a bin is its content."""
     filled = counts + 0.5

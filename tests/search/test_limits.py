@@ -246,6 +246,63 @@ def test_excess_is_no_background_of_other_masses() -> None:
     np.testing.assert_allclose(background(200, 400, SHAPE) / expected, 1, atol=0.03)
 
 
+FINE = bin_edges(2600, 8000, 0.025)
+FINE_BACKGROUND = smooth_background(FINE, Windows(2, 8), "template", 0.05, 13000)
+
+
+def _strong(n_signal: float, seed: int) -> tuple[PeakTest, PeakTest]:
+    """Tests of 8 background events, with three parameters of the factor: with signal, without."""
+    random = np.random.default_rng([seed, 8])
+    centres = np.sqrt(FINE[1:] * FINE[:-1])
+    template = (1 - centres / 13000) ** 8 * centres**-5 * np.diff(FINE)
+    rejected, selected = (
+        random.poisson(size * template / template.sum()).astype(float) for size in (4500, 8)
+    )
+    shape = PEAK.shares(FINE, 3500.0)[None] / PEAK.shares(FINE, 3500.0).sum()
+    counts = selected + random.poisson(n_signal * shape[0]), selected
+    with_signal, without = (
+        FittedSelections(BoxSpectra(FINE, rejected, one[None]), FINE_BACKGROUND, 3, [3]).test(
+            0, shape, np.ones(1)
+        )
+        for one in counts
+    )
+    return with_signal, without
+
+
+def test_strong_signal_is_found_where_it_is_most_likely() -> None:
+    for seed in range(8):
+        test, _ = _strong(40, seed)
+        counts = test.counts[None]
+        found = fit_peaks(test.model, counts, None)
+        others = [
+            fit_peaks(test.model, counts, None, fit_peaks(test.model, counts, size))
+            for size in (10.0, 20.0, 40.0)
+        ]
+        assert found.deviance[0] < min(one.deviance[0] for one in others) + 1e-3
+
+
+def test_fit_that_takes_a_strong_signal_for_background_leaves_it() -> None:
+    for seed in range(8):
+        test, _ = _strong(40, seed)
+        free = replace(test.model, precision=None)
+        assert fit_peaks(free, test.counts[None], None).size[0] > 20
+
+
+def test_expected_limit_beside_a_strong_signal_is_that_without_it() -> None:
+    for seed in range(12):
+        with_signal, without = (one.asymptotic_limits()[1] for one in _strong(40, seed))
+        assert without / 1.8 < with_signal < 1.8 * without
+
+
+def test_constraint_hardly_moves_what_fifty_events_determine() -> None:
+    test, _ = _strong(0, 1)
+    expected = test.model.background(fit_peaks(test.model, test.counts[None], 0.0).parameters)[0]
+    many = replace(test, counts=6 * expected)
+    free = replace(many, model=replace(many.model, precision=None))
+    limits = [one.asymptotic_limits()[1] for one in (many, free)]
+    assert limits[0] == pytest.approx(limits[1], rel=0.05)
+
+
 def test_bins_that_the_fit_of_rejected_events_leaves_out_are_left_out() -> None:
     selections = _selections(40)
     selections.spectra.rejected[5:8] *= 2
