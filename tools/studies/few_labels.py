@@ -6,7 +6,8 @@
 The datasets together have events of both classes in all splits. For each number of labels (half of
 them signal) and each seed, classifiers are trained on the same events and tested on the test split:
 boosting, MLP, the adapter of hepllm with a linear layer in place of the language model (supervised,
-with the risk of unlabelled events, and self-trained). The unlabelled events have 10 % signal.
+with the risk of unlabelled events, and self-trained), and the language model with it, which
+takes long and comes last (``--method model``: it alone). The unlabelled events have 10 % signal.
 ``--other`` names datasets of another detector or simulation: unlabelled events from there, and
 tests there. Results are appended to results.jsonl, from which a call that is repeated goes on;
 few_labels_tables.py makes tables and the picture of them.
@@ -36,7 +37,7 @@ from hepllm.data.dataset import EventTable, concatenate, read_dataset
 from hepllm.errors import InputError
 from hepllm.evaluation.calibration import expit, fit_calibration
 from hepllm.evaluation.scores import scored_events
-from hepllm.learning.adapter_alone import AdapterAlone, fit_alone
+from hepllm.learning.adapter_alone import AdapterAlone, fit_alone, train_adapter_alone
 from hepllm.learning.inputs import model_inputs
 from hepllm.learning.plan import TrainingPlan
 from hepllm.learning.pseudo_labels import choose_pseudo_labels, with_noise
@@ -47,6 +48,7 @@ from hepllm.learning.unsupervised_risk import (
     estimate,
     labelled_hinge_risk,
 )
+from hepllm.model.scoring import score_events
 from hepllm.runs.folder import make_classifier
 from hepllm.schema import BACKGROUND, SIGNAL
 
@@ -67,6 +69,9 @@ SHIFTED_LABELS = (128, 2048)
 SHIFTED_METHODS = ("supervised", "mixture", "self-confident", "boosting", "posterior", "split")
 N_CORE = 5
 """First methods, whose trainings come first."""
+
+MODEL, MODEL_LABELS, MODEL_SEEDS, MODEL_TEST = "model", (32, 512), 3, 6000
+"""The language model: its name, labels, seeds, and events of its test, half of them signal."""
 
 FEWEST_OF_PROJECT = 40
 """Labels from which the project's boosting and MLP train, which refuse 20 of a class."""
@@ -191,6 +196,36 @@ def adapter(
     return fit_alone(nfa, trainer)
 
 
+def language_model(given: Draw, seed: int, name: str) -> dict[str, float]:
+    """Trains adapter and language model on the labelled events, and tests on part of the test.
+
+    The adapter does its steps alone first, then both as many; the last weights are taken, since
+    no validation events are to be had. Scales are those of the unlabelled events.
+    """
+    epochs = STEPS / (len(given.labelled) // min(128, len(given.labelled)))
+    settings = [f"seed={seed}", f"backbone.name={name}", "backbone.device=cpu", *SMALL]
+    settings += [f"train.nfa_alone.epochs={epochs}", f"train.epochs={epochs}"]
+    config = load_config(None, settings)
+    data = TrainingData(given.labelled, given.validation, unlabelled=given.pool)
+    trainer = Trainer.fresh(*make_classifier(config), data, TrainingPlan.of(config))
+    nfa = trainer.classifier.nfa
+    if nfa is None:
+        raise RuntimeError("the default configuration has an adapter")
+    nfa.fit(model_inputs(given.pool))
+    train_adapter_alone(trainer)
+    for step in range(trainer.total_steps):
+        trainer.step(step, measure=False)
+    random = np.random.default_rng(13)
+    rows = [
+        random.permutation(np.flatnonzero(given.test.label == one))[: MODEL_TEST // 2]
+        for one in (BACKGROUND, SIGNAL)
+    ]
+    test = given.test.take(np.concatenate(rows))
+    inputs = model_inputs(test)
+    score = score_events(trainer.classifier, trainer.encoder, inputs, batch_size=None)
+    return found_on(score, replace(given, test=test))
+
+
 def with_risk(
     given: Draw, seed: int, kind: Kind, weight: float = 1.0, prior: float = PRIOR
 ) -> AdapterAlone:
@@ -257,6 +292,8 @@ class Job:
 
     def run(self, given: Draw) -> dict[str, float]:
         """Trains, and returns what the test says."""
+        if self.method == MODEL:
+            return language_model(given, self.seed, "smollm2")
         if self.method in ("boosting", "mlp"):
             score = (boosted if self.method == "boosting" else network)(given, self.seed)
             return found_on(score, given)
@@ -309,6 +346,11 @@ def jobs(seeds: int, has_other: bool) -> list[Job]:
             ):
                 job = Job("shift", method, n_labels, seed, shifted=True)
                 ordered.append((seed + 10 * (place >= N_CORE), job))
+    ordered += [
+        (100 + seed, Job("labels", MODEL, n_labels, seed))
+        for seed in range(1, min(seeds, MODEL_SEEDS) + 1)
+        for n_labels in MODEL_LABELS
+    ]
     return [job for _, job in sorted(ordered, key=lambda one: one[0])]
 
 
@@ -319,6 +361,7 @@ def main() -> None:
     parser.add_argument("--other", nargs="*", type=Path, default=[])
     parser.add_argument("--output", type=Path, default=Path("build/few-labels"))
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--method", help="Only this classifier, such as model.")
     given = parser.parse_args()
     logging.getLogger("hepllm").setLevel(logging.ERROR)
     given.output.mkdir(parents=True, exist_ok=True)
@@ -330,7 +373,7 @@ def main() -> None:
     here = Events.read(given.datasets, names)
     there = Events.read(given.other, names) if given.other else None
     for job in jobs(given.seeds, there is not None):
-        if any(one["job"] == vars(job) for one in done):
+        if any(one["job"] == vars(job) for one in done) or given.method not in (None, job.method):
             continue
         started = time.process_time()
         found = job.run(draw(here, there if job.shifted else None, job.n_labels, job.seed))

@@ -27,6 +27,7 @@ NAMES = {
     "self-middle": "self-training, middle band",
     "boosting": "boosting",
     "mlp": "MLP",
+    "model": "language model, labels alone",
 }
 Result = Mapping[str, Any]
 
