@@ -97,7 +97,8 @@ def validate(
         sic = sic_at(curve, eps_s, config.min_background).sic
         if sic is not None:
             found[f"sic_at_{eps_s}"] = sic
-    warn_if_collapsed(scores, events.is_signal, log_odds)
+    if choose_by != "argos":  # all scores of data and template are near the odds, as they should be
+        warn_if_collapsed(scores, events.is_signal, log_odds)
     if classifier.nfa is not None:
         # Exchanges the adapter's numbers between events; the scores must change.
         written = encoder.with_text(inputs.take(slice(_REACTION_EVENTS)))

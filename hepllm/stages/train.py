@@ -260,9 +260,11 @@ def _prepare(
     """
     torch.set_num_threads(team.threads(config.train.threads))
     LOG.info(
-        "training on %d signal and %d background events, %s; loading %s",
+        "training on %d %s and %d %s events, %s; loading %s",
         record.n_train["signal"],
+        "signal" if record.weak is None else "data",
         record.n_train["background"],
+        "background" if record.weak is None else "template",
         "without hypotheses"
         if data.truth is None
         else f"with the hypotheses of {len(data.truth.signals)} signals",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -88,6 +89,19 @@ def box(tmp_path_factory: pytest.TempPathFactory, config: Config) -> Path:
 @pytest.fixture(scope="module")
 def trained(box: Path, config: Config) -> Path:
     return train_weakly(box, box.parent / "runs", config, overwrite=False).folder
+
+
+def test_classes_are_called_what_they_are(
+    box: Path, config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log says data and template, and that nearly equal scores are no collapse."""
+    quick = override_config(config, ["train.nfa_alone.epochs=0"])
+    models = FoldModels(tmp_path / "runs", model_config(quick))
+    inputs = open_weak_inputs(box, models.config, all_columns=True)
+    with caplog.at_level("INFO"):
+        models.trained(inputs, tasks_of(inputs)[0])
+    assert re.search(r"training on \d+ data and \d+ template events", caplog.text)
+    assert "collapsed" not in caplog.text
 
 
 def test_what_is_recorded(trained: Path, box: Path) -> None:
