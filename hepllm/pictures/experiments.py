@@ -36,22 +36,25 @@ def experiments_figure(record: SuiteRecord, found: SetSummary) -> Figure:
     names, keys = list(found.experiments), list(record.metrics)
     height = 0.5 + len(keys) * (_LINE * len(names) + _PANEL)
     figure = Figure(figsize=(9.6, height), dpi=150, layout="constrained")
-    axes = figure.subplots(len(keys), 2, squeeze=False, sharey="row")
-    for (left, right), key in zip(axes, keys, strict=True):
+    n_columns = 1 if len(names) == 1 else 2
+    axes = figure.subplots(len(keys), n_columns, squeeze=False, sharey="row")
+    for (left, *others), key in zip(axes, keys, strict=True):
         for place, name in enumerate(names):
             metric, colour = found.experiments[name][key], COLOURS[place % len(COLOURS)]
             _draw_values(left, place, metric, colour)
-            _draw_difference(right, place, metric, colour)
+            for right in others:
+                _draw_difference(right, place, metric, colour)
         left.set_yticks(range(len(names)), [plain(name) for name in names], fontsize=10)
         left.set_ylim(len(names) - 0.4, -0.6)
         left.set_xlabel(NAMES[key])
-        right.set_xlabel(f"difference in {NAMES[key]} to {plain(record.reference)}")
-        right.axvline(0, color="0.55", linewidth=1, zorder=0)
-        for one in (left, right):
+        for right in others:
+            right.set_xlabel(f"difference in {NAMES[key]} to {plain(record.reference)}")
+            right.axvline(0, color="0.55", linewidth=1, zorder=0)
+        for one in (left, *others):
             one.tick_params(axis="x", direction="in", top=True)
             one.xaxis.set_major_locator(MaxNLocator(5))
     axes[0, 0].set_title(f"{plain(found.sample)} sample", loc="left", fontsize=11)
-    axes[0, 1].set_title(
+    axes[0, -1].set_title(
         f"$N_s$ = {found.n_signal}, $N_b$ = {found.n_background}", loc="right", fontsize=11
     )
     marks = {

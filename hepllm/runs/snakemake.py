@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -73,6 +74,7 @@ def run_jobs(
             stderr=subprocess.STDOUT,
             pass_fds=[lock],
             env=environment,
+            process_group=0,
         )
         try:
             while True:
@@ -80,6 +82,8 @@ def run_jobs(
                     return process.wait(_EVERY)
                 on_progress()
         except BaseException:
-            process.terminate()  # it stops its jobs, which save their state
+            # To all of its group: Snakemake alone would wait until its jobs have ended.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGINT)
             process.wait()
             raise

@@ -152,8 +152,13 @@ def write_suite(
         place, record = folder / one.place, records[one.place]
         if _written(place) != record:
             place.mkdir(parents=True, exist_ok=True)
+            # First, so that a kill in between leaves no record beside the settings of another.
+            (place / EXPERIMENT).unlink(missing_ok=True)
             write_text(place / CONFIG, dump_config(one.config))
             record.write(place / EXPERIMENT)
+        if standing_of(place).state != "done":
+            # What was left for other settings; the workflow engine sees files alone.
+            (place / RESULT).unlink(missing_ok=True)
 
 
 _SNAKEFILE = Path(__file__).with_name("suite.smk")

@@ -41,6 +41,8 @@ TABLES = ("table.csv", "table.md", "table.html", "analysis.json")
 
 _LAST_LINES = 5
 
+_WAITING = "%s: another run is at work here, perhaps without its command; waiting for it (see %s)"
+
 
 @dataclass(frozen=True)
 class SuitePlan:
@@ -174,9 +176,7 @@ def run(
     wanted_records(suite, experiments, folder)  # what is missing is told before a folder is made
     with write_errors(folder, "choose another --output"):
         folder.mkdir(parents=True, exist_ok=True)
-        with locked_after(
-            folder, lambda: LOGGER.warning("%s: another run is at work here; waiting", folder)
-        ) as lock:
+        with locked_after(folder, lambda: LOGGER.warning(_WAITING, folder, folder / LOG)) as lock:
             write_suite(suite, experiments, wanted_records(suite, experiments, folder), folder)
             code = _run_locked(experiments, folder, jobs, options, lock)
     report = analyze(folder)
@@ -197,7 +197,7 @@ def failure_of(report: SuiteReport, folder: Path) -> RunError | None:
     if not places:
         return None
     left = states.count("to run")
-    waiting = f", and {left} wait for these" if left else ""
+    waiting = f", and {left} did not run" if left else ""
     first = places[0]
     return RunError(
         f"{len(places)} of {len(states)} experiments failed{waiting}: {', '.join(places[:3])}"

@@ -11,7 +11,7 @@ import yaml
 
 from hepllm.config.suites import SuiteConfig, suite_from_tree
 from hepllm.errors import InputError
-from hepllm.evaluation.experiment_records import ExperimentResult, FailureRecord
+from hepllm.evaluation.experiment_records import ExperimentRecord, ExperimentResult, FailureRecord
 from hepllm.runs.suites import (
     CONFIG,
     EXPERIMENT,
@@ -103,6 +103,34 @@ def test_a_changed_setting_makes_its_experiments_stale_and_those_by_its_map(
     finish(tmp_path, states)
     changed["plain"] = ["train.lr=3"]
     states = write(suite(dataset, experiments=changed), tmp_path)
+    assert set(states.values()) == {"to run"}
+
+
+def test_a_result_of_other_settings_is_no_result(dataset: Path, tmp_path: Path) -> None:
+    states = write(suite(dataset), tmp_path)
+    finish(tmp_path, states)
+    file = tmp_path / "plain/rnd/seed-1" / RESULT
+    result = ExperimentResult.read(file, "")  # as of a process that outlived a change
+    result.model_copy(update={"made_for": "other settings"}).write(file)
+    assert standing_of(file.parent).state == "to run"
+    write(suite(dataset), tmp_path)
+    assert not file.exists()
+    assert (tmp_path / "plain/rnd/seed-2" / RESULT).exists()
+
+
+def test_a_kill_between_settings_and_record_leaves_the_experiment_to_run(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish(tmp_path, write(suite(dataset), tmp_path))
+
+    def killed(self: ExperimentRecord, file: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ExperimentRecord, "write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            write(suite(dataset, set=["train.lr=5"]), tmp_path)
+    states = write(suite(dataset, set=["train.lr=5"]), tmp_path)
     assert set(states.values()) == {"to run"}
 
 

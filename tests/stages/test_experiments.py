@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -97,7 +98,7 @@ def test_the_workflow_does_what_is_missing_and_nothing_twice(dataset: Path, tmp_
     assert "warning" not in log.lower()
     failure = failure_of(report, folder)
     assert isinstance(failure, RunError)
-    assert str(failure).startswith("2 of 8 experiments failed, and 2 wait for these: broken/")
+    assert str(failure).startswith("2 of 8 experiments failed, and 2 did not run: broken/")
     assert {name: set(of.values()) for name, of in report.record.states.items()} == {
         "plain": {"done"},
         "by-map": {"done"},
@@ -199,6 +200,16 @@ def start(words: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
     )
 
 
+def session(leader: int) -> list[int]:
+    """All processes of a session, the leader first."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has just ended
+            if int(file.read_text().rpartition(")")[2].split()[3]) == leader:
+                found.append(int(file.parent.name))
+    return sorted(found)
+
+
 def is_begun(folder: Path, n_done: int) -> bool:
     """Whether some experiments are done, and another one is in the middle of its steps."""
     done = list(folder.glob("*/*/*/result.json"))
@@ -227,10 +238,8 @@ def test_a_suite_that_is_killed_three_times_ends_with_the_same_table(
         if process.poll() is None:
             killed += 1
         # The second time, the command alone: what it has started goes on, and is waited for.
-        if n_done == 1:
-            process.kill()
-        else:
-            os.killpg(process.pid, signal.SIGKILL)
+        for one in [process.pid] if n_done == 1 else session(process.pid):
+            os.kill(one, signal.SIGKILL)
         process.wait()
     assert killed == 3
     assert start(["run", "small.yaml", "--output", "killed"], tmp_path).wait(1800) == 0
