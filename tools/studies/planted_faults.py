@@ -12,7 +12,7 @@ loss of the last epoch, the boosting of the audit alone, and with --cleanlab (pi
 the label quality of cleanlab, from a boosting with the defaults of scikit-learn in five folds.
 
 `find` keeps a file per seed and goes on where it was stopped; `table` writes the tables.
---first-seed 101 gives the seeds on which the combination was chosen.
+--first-seed 101 gives other seeds, to look at combinations (with --keep).
 """
 
 from __future__ import annotations
