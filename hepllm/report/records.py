@@ -123,6 +123,8 @@ class SetMetrics(FileRecord):
     """Whether the run has a numeric fusion adapter."""
     hypothesis: str | None = None
     """Text under which all events were scored; own: each signal's own one; absent: none stated."""
+    weak: WeakOrigin | None = None
+    """What the run calls signal and background if it had no labels; absent with labels."""
     n_excluded_as_seen: Events
     """Events of the set that were left out because the run was trained or validated on them."""
     select: str | None = None

@@ -149,6 +149,11 @@ def _sentences(metrics: SetMetrics) -> list[str]:
         sentences.append(
             f"{metrics.n_events} events without labels, so the scores cannot be compared with them."
         )
+    if metrics.weak is not None:
+        sentences.append(
+            f"The run was trained without labels, on {metrics.weak}: the signal of its own test "
+            "split are data of the region, and its probabilities are those of being data."
+        )
     if metrics.n_excluded_as_seen:
         sentences.append(
             f"{metrics.n_excluded_as_seen} further events were seen in training or validation "

@@ -200,6 +200,7 @@ def _describe(run: Run, chosen: EvaluationSet, rate: float, prior: Prior) -> dic
         "prompt": config.prompt_layout,
         "fusion": config.fusion.enabled,
         "hypothesis": run.question.text,
+        "weak": run.record.weak,
         "n_excluded_as_seen": chosen.n_excluded,
         "select": None if run.selection is None else run.selection.text,
         "n_unselected": chosen.n_unselected,

@@ -30,6 +30,7 @@ from hepllm.stages.weak_training import (
     BoxModels,
     FoldModels,
     model_config,
+    open_fold_models,
     resume_weakly,
     tasks_of,
     train_weakly,
@@ -165,7 +166,7 @@ def test_truth_changes_nothing(change: str, trained: Path, config: Config, tmp_p
 
 
 def test_a_search_with_the_runs(trained: Path, box: Path, tmp_path: Path) -> None:
-    config = FoldModels(trained, open_run(trained / "fold-0").config).config
+    config = open_fold_models(trained).config
     found = search_weakly(box, config, tmp_path / "out", runs=trained)
     assert found.submission.p_value < 0.05
     assert found.weak is not None
@@ -197,7 +198,7 @@ def test_a_stopped_training_goes_on(trained: Path, box: Path, tmp_path: Path) ->
     record = WeakRuns.read(folder / "weak_runs.json", "")
     shutil.rmtree(folder / "fold-1")
     record.model_copy(update={"finished": record.finished[:1]}).write(folder / "weak_runs.json")
-    config = open_run(folder / "fold-0").config
+    config = open_fold_models(folder).config
     with pytest.raises(InputError, match="not finished; go on with: hepllm train --resume"):
         search_weakly(box, config, tmp_path / "out", runs=folder)
     before = (folder / "fold-0" / "run.json").stat().st_mtime_ns
@@ -221,6 +222,9 @@ def test_events_of_the_training_are_not_scored_by_it(
     (own,) = evaluate(folder / "fold-0")
     (other,) = evaluate(folder / "fold-0", dataset=box)
     assert own.metrics.n_excluded_as_seen == 0
+    for one in (own, other):
+        assert one.metrics.weak == run.record.weak
+        assert "trained without labels, on data of 3338 to 3688 GeV" in " ".join(one.text.split())
     assert other.metrics.n_excluded_as_seen == len(run.used_events())
     with pytest.raises(InputError, match="a run for each fold of a box"):
         evaluate(folder)

@@ -64,7 +64,8 @@ def test_the_table_compares_with_the_boosting_of_the_same_box(
             "sic_0.001": 1.0,
             "sic_0.01": value,
             "max_sic": 2.0,
-            "auc": 0.6,
+            "local_sigma": 4.0,
+            "p_value": 0.001,
         }
         for name, seed, value in (("boosting", 1, 3.0), ("boosting", 2, 4.0), ("mlp", 2, 5.0))
     ]

@@ -29,6 +29,7 @@ from typing import Any
 import click
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 
 from hepllm.config import Config, load_config, override_config
 from hepllm.data.dataset import Dataset, EventTable, concatenate, read_dataset
@@ -49,7 +50,8 @@ from hepllm.runs.weak_datasets import write_fold_dataset
 from hepllm.schema import BACKGROUND, SIGNAL
 from hepllm.stages.weak_training import FoldModels, model_config, tasks_of
 from hepllm.weak.ensemble import fit_ensemble
-from hepllm.weak.folds import FoldTask
+from hepllm.weak.folds import FoldTask, at_equal_efficiency
+from hepllm.weak.scan import find_excess
 from hepllm.weak.selection import weighted_argos
 from hepllm.weak.templates import training_sample
 
@@ -64,7 +66,7 @@ EPOCHS = (2, 5, 15)
 """Passes of the adapter alone, of which the validation events of a fold choose."""
 
 LEVELS = (1e-2, 1e-3)
-QUANTITIES = ("sic_0.001", "sic_0.01", "max_sic", "auc")
+QUANTITIES = ("sic_0.001", "sic_0.01", "max_sic", "local_sigma", "p_value")
 
 NEEDED = 10
 """Background events that pass where a maximum of the SIC is quoted."""
@@ -187,12 +189,16 @@ def by_model(inputs: WeakInputs, task: FoldTask, config: Config, folder: Path) -
 
 
 def measure(inputs: WeakInputs, test: EventTable, fit: Callable[[FoldTask], Score]) -> Line:
-    """SIC of all folds on events of the region that are not in the box."""
+    """SIC of all folds on events of the region that are not in the box, and the search in the box.
+
+    The p-value takes the scores as given, as that of a search; with a fraction of 0, boxes that are
+    each trained for say how often it is small by chance.
+    """
     region, n_folds = inputs.regions[0], inputs.config.evaluation.search.weak.folds
     test = test.take(region.signal(test.column("m_jj")))
     random = np.random.default_rng([inputs.config.seed, 74])
     part = random.integers(n_folds, size=len(test))
-    share = np.empty(len(test))
+    share, in_box = np.empty(len(test)), np.empty(len(inputs.data))
     for task in tasks_of(inputs):
         score = fit(task)
         mine = np.flatnonzero(part == task.fold)
@@ -200,6 +206,7 @@ def measure(inputs: WeakInputs, test: EventTable, fit: Callable[[FoldTask], Scor
         known = np.sort(raw[is_background])
         low, high = (np.searchsorted(known, raw, side=side) for side in ("left", "right"))
         # Trees give equal scores to many events, whose order is drawn.
+        in_box[inputs.fold == task.fold] = score(inputs.table.take(inputs.fold == task.fold))
         share[mine] = (low + (high - low) * random.random(len(mine))) / len(known)
     events = ScoredEvents(share, test.label, np.ones(len(test)))
     curve = roc(events)
@@ -211,7 +218,16 @@ def measure(inputs: WeakInputs, test: EventTable, fit: Callable[[FoldTask], Scor
     }
     for level in LEVELS:
         found[f"sic_{level:g}"] = sic_at_background(events, level)
-    return found
+    return found | hunt(inputs, in_box)
+
+
+def hunt(inputs: WeakInputs, scores: Floats) -> Line:
+    """The search in the box with the scores of all folds."""
+    seed = inputs.config.seed
+    joined = at_equal_efficiency(scores, inputs.fold, seed)
+    events = inputs.events.take(inputs.in_range)
+    found = find_excess(events, joined, inputs.regions[0], inputs.config.evaluation.search, seed)
+    return {"p_value": found.p_value.value, "local_sigma": float(norm.isf(found.bump.local_p))}
 
 
 def sic_at_background(events: ScoredEvents, eps_b: float) -> float:
@@ -248,7 +264,8 @@ def run(
 ) -> None:
     """Trains classifiers on boxes, and measures them."""
     weak = "evaluation.search.weak"
-    own = (f"{weak}.region=[3300,3700]", f"{weak}.folds=3", f"{weak}.members=2")
+    own = [f"{weak}.region=[3300,3700]", f"{weak}.folds=3", f"{weak}.members=2"]
+    own += ["evaluation.search.toys=1000", "evaluation.search.max_toys=1000"]
     config = load_config(None, ["backbone.device=cpu", *own, *settings])
     pools = read_boxes(background, signal, test_background, config.train.feature_names())
     output.mkdir(parents=True, exist_ok=True)
