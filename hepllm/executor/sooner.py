@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator
 
+from threadpoolctl import threadpool_limits
+
 from hepllm.executor.jobs import Item, Job, Queue, Result, run_serially
 from hepllm.executor.processes import run_in_processes
 
@@ -17,6 +19,9 @@ def run_where_sooner(
 ) -> Generator[tuple[Job[Item], Result], None, None]:
     """Does jobs here, and the rest in ``queue.workers`` processes once that is seen to be sooner.
 
+    Here as there one thread multiplies matrices: those of a search are small, and a second thread
+    that waits for the first took five times the CPU time.
+
     Args:
         function: what is done with each item.
         queue: the jobs.
@@ -27,7 +32,8 @@ def run_where_sooner(
     def timed(item: Item) -> Result:
         nonlocal seconds, n_done
         started = time.monotonic()
-        result = function(item)
+        with threadpool_limits(1, user_api="blas"):
+            result = function(item)
         seconds, n_done = seconds + time.monotonic() - started, n_done + 1
         return result
 

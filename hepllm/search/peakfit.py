@@ -46,7 +46,8 @@ class PeakModel:
         found = deviance(counts, expected)
         if self.precision is None:
             return found
-        return found + np.einsum("tp,pq,tq->t", parameters, self.precision, parameters)
+        constraint = np.einsum("tp,pq,tq->t", parameters, self.precision, parameters)
+        return np.asarray(found + constraint)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,8 +103,7 @@ def fit_peaks(
     state = _State(model, counts, sizes, parameters, is_free)
     state.descend()
     expected = model.expected(state.sizes, state.parameters)
-    lowest = model.deviance(counts, expected, state.parameters)
-    return PeakFits(state.sizes, state.parameters, expected, lowest)
+    return PeakFits(state.sizes, state.parameters, expected, state.deviance)
 
 
 def _without_peaks(model: PeakModel, counts: Floats) -> Floats:
@@ -124,7 +124,7 @@ def _without_peaks(model: PeakModel, counts: Floats) -> Floats:
 
 @dataclass(eq=False)
 class _State:
-    """The current parameters of T fits."""
+    """The current parameters of T fits, with their background, (T, B), and deviance, (T,)."""
 
     model: PeakModel
     counts: Floats
@@ -133,6 +133,8 @@ class _State:
     is_free: Bools
 
     def __post_init__(self) -> None:
+        everything = slice(None)
+        self.background, self.deviance = self._at(everything, self.sizes, self.parameters)
         shapes, basis = self.model.shapes, self.model.basis
         n_bins, n_peaks, n_parameters = len(basis), len(shapes), basis.shape[1]
         self._squares = (basis[:, :, None] * basis[:, None, :]).reshape(n_bins, -1)
@@ -151,7 +153,7 @@ class _State:
     def step(self, rows: Ints) -> Bools:
         """Makes one step of some fits; returns which of them are at their minimum."""
         sizes, parameters, counts = self.sizes[rows], self.parameters[rows], self.counts[rows]
-        background = self.model.background(parameters)
+        background = self.background[rows]
         expected = np.maximum(sizes @ self.model.shapes + background, 1e-30)
         residual = counts / expected - 1
         slopes = residual @ self.model.shapes.T
@@ -168,7 +170,7 @@ class _State:
         n_peaks = sizes.shape[1]
         boldest = np.abs(change[:, n_peaks:] @ self.model.basis.T).max(axis=1)
         change *= np.minimum(1.0, _MAX_CHANGE / np.maximum(boldest, 1e-300))[:, None]
-        self._move(rows, change, self.model.deviance(counts, expected, parameters))
+        self._move(rows, change)
         return np.asarray((decrement < _TOLERANCE) & (boldest < _MAX_CHANGE))
 
     def _information(self, background: Floats, expected: Floats, moves: Bools) -> Floats:
@@ -186,19 +188,28 @@ class _State:
         information[:, :n_peaks, :n_peaks] = peaks * moves[:, :, None] * moves[:, None, :]
         return information
 
-    def _move(self, rows: Ints, change: Floats, before: Floats) -> None:
-        factor = np.ones(len(rows))
-        n_peaks = self.sizes.shape[1]
+    def _move(self, rows: Ints, change: Floats) -> None:
+        """Makes a step; halves it for fits whose deviance it raises, six times at most."""
+        n_peaks, before = self.sizes.shape[1], self.deviance[rows]
+        old = self.sizes[rows], self.parameters[rows]
+        todo, factor = np.arange(len(rows)), 1.0
         for _ in range(_HALVINGS):
-            sizes = np.maximum(self.sizes[rows] + factor[:, None] * change[:, :n_peaks], 0.0)
-            parameters = self.parameters[rows] + factor[:, None] * change[:, n_peaks:]
-            expected = self.model.expected(sizes, parameters)
-            after = self.model.deviance(self.counts[rows], expected, parameters)
-            worse = after > before + 1e-9
-            if not worse.any():
+            step, mine = factor * change[todo], rows[todo]
+            sizes = np.maximum(old[0][todo] + step[:, :n_peaks], 0.0)
+            parameters = old[1][todo] + step[:, n_peaks:]
+            background, after = self._at(mine, sizes, parameters)
+            self.sizes[mine], self.parameters[mine] = sizes, parameters
+            self.background[mine], self.deviance[mine] = background, after
+            todo = todo[after > before[todo] + 1e-9]
+            if not len(todo):
                 break
-            factor[worse] /= 2
-        self.sizes[rows], self.parameters[rows] = sizes, parameters
+            factor /= 2
+
+    def _at(self, rows: Ints | slice, sizes: Floats, parameters: Floats) -> tuple[Floats, Floats]:
+        """Background and deviance of some fits for these parameters."""
+        background = self.model.background(parameters)
+        expected = np.maximum(sizes @ self.model.shapes + background, 1e-30)
+        return background, self.model.deviance(self.counts[rows], expected, parameters)
 
 
 def _solve(information: Floats, gradient: Floats) -> Floats:

@@ -6,7 +6,9 @@ import os
 import time
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from hepllm.executor import run_tasks, sooner
 
@@ -22,6 +24,19 @@ def _places(items: list[float], workers: int) -> list[int]:
 
 def test_short_work_starts_no_process() -> None:
     assert set(_places([0.0] * 20, workers=2)) == {os.getpid()}
+
+
+def _blas_threads(_: int) -> list[int]:
+    np.linalg.inv(np.eye(2))
+    return [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
+
+
+def test_small_matrices_are_multiplied_by_one_thread() -> None:
+    with threadpool_limits(2, user_api="blas"):
+        (found,) = (one for _, one in run_tasks(_blas_threads, [0], kind="sooner", workers=1))
+        assert found
+        assert set(found) == {1}
+        assert set(_blas_threads(0)) == {2}
 
 
 def test_one_worker_is_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
