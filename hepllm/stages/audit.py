@@ -101,7 +101,8 @@ def _gather(dataset: Dataset, runs: Sequence[Path], config: Config) -> Evidence:
     settings, known = config.audit, set(dataset.manifest.features)
     judged = tuple(one for one in feature_names(settings.features) if one in known)
     stored = tuple(one for one in dataset.manifest.features if one not in EXTENDED_FEATURES)
-    loaded = [one for one in stored if one in {*judged, *flagged_features(dataset)}]
+    wanted = {*judged, *flagged_features(dataset)}
+    loaded = [one for one in dataset.manifest.features if one in wanted]
     table = dataset.load(loaded)
     found = tuple(
         read_audited_run(one, name, dataset, table, settings.late_epochs)

@@ -192,6 +192,19 @@ def test_a_run_without_a_record_is_told_how_to_get_one(
     assert done.record.methods["run run"].covered > 0  # by the scores of validation events
 
 
+def test_labels_are_judged_by_the_features_that_are_named(
+    recipes: Path, tmp_path: Path, undrawn_figures: None
+) -> None:
+    margins = []
+    for chosen in ("cathode", "extended"):
+        audit_dataset(recipes / "rnd", [], config(f"audit.features={chosen}"), tmp_path / chosen)
+        table = pq.read_table(tmp_path / chosen / "audit.parquet")
+        margins.append(table["boosting_margin"].to_numpy())
+        assert "jet1_pt" in table.column_names
+        assert "tau9_b2_light" not in table.column_names
+    assert np.abs(margins[0] - margins[1]).max() > 0.1
+
+
 def test_events_without_labels_are_judged_by_rules_alone(
     tiny_data: Path, tmp_path: Path, tiny_config: Callable[..., Config], undrawn_figures: None
 ) -> None:
