@@ -38,7 +38,6 @@ from hepllm.physics.in_memory import (
 )
 from hepllm.runs.folder import open_run
 from hepllm.runs.predictor import Predictor, load_predictor
-from hepllm.runs.run_model import weights_digest
 from hepllm.schema import BACKGROUND, SIGNAL
 from hepllm.stages.fit import (
     LabelledEvents,
@@ -172,7 +171,8 @@ class EventClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         classes: NDArray[Any],
         columns: tuple[str, ...],
     ) -> None:
-        _ = opened[0].classifier  # loaded now, and not when the first event is scored
+        if not opened[0].run.is_ensemble:
+            _ = opened[0].classifier  # loaded now, and not when the first event is scored
         for of_run_before in ("_weights", "feature_names_in_"):
             self.__dict__.pop(of_run_before, None)
         self.run_, self._opened = folder, opened
@@ -352,7 +352,7 @@ class EventClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
         if "run_" in state and "_weights" not in state:
-            state["_weights"] = weights_digest(self._predictor.model.run)
+            state["_weights"] = self._predictor.model.weights
         return {name: value for name, value in state.items() if name not in _NOT_PICKLED}
 
     def __sklearn_tags__(self) -> Any:
@@ -380,7 +380,7 @@ class EventClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if "_opened" not in self.__dict__:
             is_loaded = self.run_ / "config.yaml" == self.config
             opened = _open(self.run_, self.settings if is_loaded else ())
-            if weights_digest(opened[0].model.run) != self._weights:
+            if opened[0].model.weights != self._weights:
                 raise InputError(
                     f"{self.run_}: its weights have changed since the classifier was pickled; "
                     "load the run again"

@@ -7,9 +7,12 @@ everything after them.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -44,8 +47,19 @@ class AdapterNetwork(nn.Module):
 
     def __init__(self, names: tuple[str, ...], fusion: FusionConfig) -> None:
         super().__init__()
+        self.names, self.fusion = names, fusion
         self.adapter = NumericFusionAdapter(names, _WIDTH, 1.0, fusion)
         self.head = nn.Linear(self.adapter.n_tokens * _WIDTH, 1)
+
+    @classmethod
+    def of_state(
+        cls, names: tuple[str, ...], fusion: FusionConfig, state: Mapping[str, NDArray[Any]]
+    ) -> Self:
+        """A trained network from the arrays of its ``state_dict``."""
+        with torch.random.fork_rng(devices=[]):
+            module = cls(names, fusion)
+        module.load_state_dict({name: torch.from_numpy(one) for name, one in state.items()})
+        return module.eval()
 
     def forward(self, inputs: ModelInputs) -> Tensor:
         """Logits of B events, shape (B,)."""

@@ -90,7 +90,7 @@ def search(
 
     INPUT is a table of scores and masses: Parquet, ROOT, CSV, HDF5, NPY or NPZ; several are one
     box. Columns are given by name or by position from 0. A larger score is more like signal.
-    Or INPUT is a dataset, with --run or --scores.
+    Or INPUT is a dataset, with --run or --scores; RUN DATASET is DATASET --run RUN.
 
     Writes submission.json, pictures and a page. Labels, if there are any, are read after that, and
     the truth stands beside: unblinding.json.
@@ -107,7 +107,7 @@ def search(
     trained for each region and fold, which takes long. --run may be a folder that 'hepllm train
     --weak signal-region' has made for the dataset.
     """
-    if (scan or fit) and run is None and len(inputs) == 2 and (inputs[0] / "run.json").is_file():
+    if run is None and len(inputs) == 2 and (inputs[0] / "run.json").is_file():
         run, inputs = inputs[0], inputs[1:]
     of_tables = {
         "--light": light,

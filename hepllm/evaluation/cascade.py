@@ -9,7 +9,7 @@ the cut rejects.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -141,12 +141,14 @@ class CascadeScores:
         n_kept: number of events that the model scored.
         seconds: time of the cascade, in s.
         model_seconds: time of the model, in s.
+        members: logits (N,) of the members of an ensemble, by name; NaN where the boosting decides.
     """
 
     score: Floats
     n_kept: int
     seconds: float
     model_seconds: float
+    members: Mapping[str, Floats] = field(default_factory=dict)
 
 
 class LossDifference(Record):

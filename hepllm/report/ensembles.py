@@ -1,28 +1,40 @@
-"""The chapter about an ensemble beside its members."""
+"""The members of an ensemble, as a table and as the chapter in place of a training."""
 
 from __future__ import annotations
 
-from hepllm.evaluation.averaging import EnsembleRecord
-from hepllm.report.page import Chapter
-from hepllm.report.tables import difference_table, result_table
+from hepllm.report.page import Cell, Chapter, Group, Row, Table
+from hepllm.report.records import RunRecord
 
 
-def ensemble_chapter(record: EnsembleRecord) -> Chapter:
-    """Makes the chapter from the record of an ensemble."""
-    members = ", ".join(f"{one.name} (calibration: {one.calibration})" for one in record.members)
-    about = (
-        f"The score of {record.n_events} events is the mean logit of {members}, for a signal "
-        f"fraction of {record.prior_fraction:.3g}. The members' logits have a standard deviation "
-        f"of {record.median_spread:.3g} in the median event."
-    )
-    texts = [about]
-    if record.n_excluded_as_seen:
-        texts.append(
-            f"{record.n_excluded_as_seen} further events were seen in training or validation of a "
-            "member and are left out."
+def members_table(name: str, record: RunRecord) -> Table:
+    """Tabulates the members of an ensemble."""
+    rows = [
+        Row(
+            one.name,
+            (
+                Cell("run" if one.baseline is None else "baseline"),
+                Cell(one.logits.method),
+                Cell(str(len(one.features)), len(one.features)),
+                Cell(str(one.constituents or ""), one.constituents or None),
+                Cell("" if one.validation_auc is None else f"{one.validation_auc:.4f}"),
+            ),
         )
-    if record.results is None:
-        texts.append(f"Not measured: {record.problem}.")
-    results = record.results
-    tables = [] if results is None else [result_table(results), difference_table(results)]
-    return Chapter(f"Ensemble on {record.sample}", texts=texts, tables=tables)
+        for one in record.members
+    ]
+    prior = record.members[0].logits.prior
+    total = sum(record.n_validation.values())
+    return Table(
+        f"Members of {name}",
+        ("member", "kind", "calibration", "features", "constituents", "validation AUC"),
+        [Group("", rows)],
+        [
+            f"The score is the mean of their logits, for a signal fraction of {prior:.3g}.",
+            f"AUC on {total} validation events that no member was trained on.",
+        ],
+    )
+
+
+def members_chapter(name: str, record: RunRecord) -> Chapter:
+    """Makes the chapter of an ensemble in a report."""
+    facts = [(one.name, one.run) for one in record.members]
+    return Chapter("Members", facts=facts, tables=[members_table(name, record)])

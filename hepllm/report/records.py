@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from hepllm.cartography.records import MapUse
+from hepllm.evaluation.averaging import MemberRecord
 from hepllm.evaluation.cascade import CascadeRecord
 from hepllm.evaluation.probabilities import CalibrationRecord
 from hepllm.evaluation.records import ResultsRecord, ScoreRecord
@@ -82,6 +83,8 @@ class RunRecord(FileRecord):
     """Events of ``train.unsupervised``; absent without."""
     weak: WeakOrigin | None = None
     """What the classes are of a run without labels, data and a template; absent with labels."""
+    members: tuple[MemberRecord, ...] = ()
+    """Classifiers whose mean logit is the score, of an ensemble; absent in a trained run."""
     starts: tuple[Call, ...] = ()
     """When and by which command the training was started and resumed, oldest first."""
 

@@ -39,6 +39,8 @@ def ask(model: RunModel, question: Question, kept: KeptScores) -> RunModel:
     hypotheses = question.hypotheses(dataset, table, run.config.seed)
     inputs = replace(model_inputs(table), hypothesis=hypotheses)
     name = f"validation{question.suffix}"
-    scores = kept.by_model(name, MODEL, PieceScorer(model), inputs).score
-    asked = AskedScores(table.event_digest, table.label, table.weight, scores)
+    found = kept.by_model(name, MODEL, PieceScorer(model), inputs)
+    asked = AskedScores(
+        table.event_digest, table.label, table.weight, found.score, members=found.members
+    )
     return model.of(replace(run, question=question, asked=asked))

@@ -40,7 +40,9 @@ def results_by_signal(
     table, hypotheses = chosen.table, chosen.hypothesis
     truth = signal_truth(chosen.dataset, table)
     background = np.flatnonzero(table.label == BACKGROUND)
-    alone = replace(cuts, scores={MODEL: cuts.scores[MODEL]}, ablations={}, retrained=())
+    alone = replace(
+        cuts, scores={contest.shown: cuts.scores[contest.shown]}, ablations={}, retrained=()
+    )
     counts = np.bincount(truth.place[truth.place >= 0], minlength=len(truth.signals))
     LOG.info(
         "scoring %d background events under each of %d hypotheses", len(background), len(counts)
@@ -56,7 +58,7 @@ def results_by_signal(
         inputs = replace(chosen.inputs.take(rows), hypothesis=fill(own, len(rows)))
         name = f"{MODEL}{Question(own).suffix}"
         scores = contest.measure(chosen.name, inputs, ablation=name).score
-        test = ScoreTable(table.label[rows], {MODEL: scores}, weight=table.weight[rows])
+        test = ScoreTable(table.label[rows], {contest.shown: scores}, weight=table.weight[rows])
         record = evaluate_scores(test, alone, contest.config, contest.seed).record
         numbers = {key: getattr(record, key) for key in ScoreRecord.model_fields}
         found[describe(truth.signals[place])] = ScoreRecord(**numbers)

@@ -16,13 +16,15 @@ from hepllm.baselines.stacking import STACK, fit_stack
 from hepllm.config import EvaluationConfig
 from hepllm.config.learning import TEXT_WITHOUT_NUMBERS
 from hepllm.errors import InputError
+from hepllm.evaluation.averaging import ENSEMBLE
 from hepllm.evaluation.cascade import CascadeScores
 from hepllm.evaluation.scores import ScoreTable
 from hepllm.model.inputs import ModelInputs
 from hepllm.runs.cascade import MODEL, RunCascade
+from hepllm.runs.ensemble_model import open_model
 from hepllm.runs.folder import Run
 from hepllm.runs.kept_scores import KeptScores, TimedScores
-from hepllm.runs.run_model import PieceScorer, RunModel
+from hepllm.runs.run_model import PieceScorer, RunModel, spread_out
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,11 @@ class Contest:
     def run(self) -> Run:
         """The run of the model."""
         return self.model.run
+
+    @property
+    def shown(self) -> str:
+        """Name of the classifier in tables."""
+        return ENSEMBLE if self.run.is_ensemble else self.name
 
     def measure(
         self,
@@ -81,18 +88,22 @@ class Contest:
 
         if self.cascade is None:
             found = score(inputs, name)
-            return CascadeScores(found.score, len(inputs), found.seconds, found.seconds)
+            seconds = found.seconds
+            return CascadeScores(found.score, len(inputs), seconds, seconds, found.members)
         model_seconds = 0.0
+        members: dict[str, Floats] = {}
 
         def score_passing(passing: Bools) -> Floats:
             nonlocal model_seconds
             found = score(inputs.take(passing), f"{name}-cascade")
+            for member, logits in found.members.items():
+                members[member] = spread_out(logits, passing)
             model_seconds = found.seconds  # of kept scores: when they were computed
             return found.score
 
         joined = self.cascade.score(inputs.numbers if cut_on is None else cut_on, score_passing)
         seconds = joined.seconds - joined.model_seconds + model_seconds
-        return replace(joined, seconds=seconds, model_seconds=model_seconds)
+        return replace(joined, seconds=seconds, model_seconds=model_seconds, members=members)
 
     def validation_scores(self) -> Floats:
         """Scores of the run's validation events, equal to those of ``measure``."""
@@ -188,7 +199,7 @@ def score_retrained(
     """
     scores: dict[str, dict[str, Floats]] = {key: {} for key in inputs}
     for name, other in others.items():
-        model = RunModel(other, contest.config.batch_size)
+        model = open_model(other, contest.config.batch_size)
         cascade = contest.cascade
         if cascade is not None:
             cascade = cascade.before(other.validation_scores())
@@ -203,13 +214,21 @@ def score_retrained(
     return scores
 
 
-def add_stack(test: ScoreTable, validation: ScoreTable, seed: int) -> tuple[ScoreTable, ScoreTable]:
+def add_stack(
+    test: ScoreTable, validation: ScoreTable, seed: int, model: str = MODEL
+) -> tuple[ScoreTable, ScoreTable]:
     """Adds the scores of the combination of model and boosting to both tables.
+
+    Args:
+        test: the sample that is measured.
+        validation: the events on which the combination is fitted.
+        seed: seed of the folds.
+        model: name of the model in both.
 
     Raises:
         InputError: if there is no boosting.
     """
-    parts = (MODEL, BOOSTING)
+    parts = (model, BOOSTING)
     if BOOSTING not in validation.scores:
         raise InputError("evaluation.stack needs the boosting: name it in evaluation.baselines")
     columns = [np.column_stack([table.scores[p] for p in parts]) for table in (test, validation)]

@@ -8,8 +8,8 @@ runs/<name>/  config.yaml  run.json  history.jsonl  checkpoints/
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ from hepllm.files import write_text
 from hepllm.report.records import RunRecord
 from hepllm.runs import CONFIG, RECORD, require_run
 from hepllm.runs.places import find_dataset
-from hepllm.runs.questions import OPEN_QUESTION, Question
+from hepllm.runs.questions import OPEN_QUESTION, Question, read_question
 from hepllm.runs.used_map import read_used_map
 from hepllm.schema import BACKGROUND, FEATURES, SIGNAL
 
@@ -44,12 +44,17 @@ _EVENTS, _VALIDATION = "events.parquet", "validation.parquet"
 
 @dataclass(frozen=True, eq=False)
 class AskedScores:
-    """Scores of validation events for one question, in arrays of shape (N,)."""
+    """Scores of validation events for one question, in arrays of shape (N,).
+
+    Attributes:
+        members: calibrated logits of the members of an ensemble, by name.
+    """
 
     event_digest: Digests
     label: Labels
     weight: Floats
     score: Floats
+    members: Mapping[str, Floats] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,35 @@ class Run:
     def checkpoints(self) -> Path:
         """Folder of the checkpoints."""
         return self.folder / "checkpoints"
+
+    @property
+    def is_ensemble(self) -> bool:
+        """Whether its score is the mean over several classifiers."""
+        return bool(self.record.members)
+
+    def require_one_model(self) -> None:
+        """Raises InputError if the run is an ensemble, which has no model of its own."""
+        if self.is_ensemble:
+            runs = sorted({one.run for one in self.record.members if one.baseline is None})
+            mend = f"name one of its members, such as {self.folder / runs[0]}" if runs else ""
+            raise InputError(
+                f"{self.folder}: is an ensemble, which has no model of its own to look into"
+                f"{'; ' * bool(mend)}{mend}"
+            )
+
+    def read_question(self, text: str | None) -> Question:
+        """Reads a hypothesis in words; ``hepllm.runs.questions.read_question`` has the rest.
+
+        Raises:
+            InputError: if the text is no hypothesis, or a classifier of the run reads none.
+        """
+        deaf = [one.name for one in self.record.members if not one.reads_hypotheses]
+        if text is not None and deaf:
+            raise InputError(
+                f"{self.folder}: its member {deaf[0]} reads no hypotheses, so the ensemble cannot "
+                "read --hypothesis; make an ensemble of runs that were trained with hypotheses"
+            )
+        return read_question(text, self.record.hypotheses, str(self.folder))
 
     def dataset(self) -> Dataset:
         """Opens the training dataset.
@@ -157,6 +191,14 @@ class Run:
         """Scores of the validation events, in the order of ``validation_table``."""
         return self._scored.score[self._selected]
 
+    def validation_digests(self) -> Digests:
+        """Digests of the validation events, in the order of their scores."""
+        return self._scored.event_digest[self._selected]
+
+    def validation_members(self) -> dict[str, Floats]:
+        """Logits of the members of an ensemble for the same events, by name; none of a run."""
+        return {name: values[self._selected] for name, values in self._scored.members.items()}
+
     def validation_labels(self) -> tuple[Labels, Floats]:
         """Labels and weights of the validation events, in the order of their scores."""
         found, chosen = self._scored, self._selected
@@ -169,7 +211,8 @@ class Run:
             return self.asked
         notes = _read(self.folder / _VALIDATION)
         columns = {name: notes.column(name) for name in ("label", "weight", "score")}
-        return AskedScores(event_digest=notes.event_digest, **columns)
+        members = {one.name: notes.column(_column(one.name)) for one in self.record.members}
+        return AskedScores(event_digest=notes.event_digest, members=members, **columns)
 
     @cached_property
     def _selected(self) -> Bools:
@@ -191,9 +234,14 @@ class Run:
         return rows
 
     def load_classifier(self) -> tuple[EventClassifier, PromptEncoder]:
-        """Loads the backbone and the weights that are best on validation data."""
+        """Loads the backbone and the weights that are best on validation data.
+
+        Raises:
+            InputError: if there is no checkpoint, or the run is an ensemble.
+        """
         from hepllm.learning.checkpoint import best_checkpoint, load_weights
 
+        self.require_one_model()
         checkpoint = best_checkpoint(self.checkpoints)
         classifier, encoder = make_classifier(self.config)
         load_weights(checkpoint, classifier)
@@ -330,18 +378,35 @@ def write_used_events(folder: Path, dataset_digest: str, *tables: EventTable) ->
     digests = np.unique(np.concatenate([table.event_digest for table in tables]))
     if (folder / _EVENTS).exists():
         digests = np.union1d(digests, _read(folder / _EVENTS).event_digest)
+    write_seen_events(folder, dataset_digest, digests)
+
+
+def write_seen_events(folder: Path, dataset_digest: str, digests: Digests) -> None:
+    """Records the digests of the events that evaluations leave out."""
     record = _notes_record("events that the run has seen", dataset_digest)
     write_notes(folder / _EVENTS, digests, {}, record)
 
 
 def write_validation_scores(
-    folder: Path, dataset_digest: str, table: EventTable, scores: Floats
+    folder: Path,
+    dataset_digest: str,
+    table: EventTable,
+    scores: Floats,
+    members: Mapping[str, Floats] | None = None,
 ) -> None:
-    """Writes (N,) validation scores, on which later evaluations choose cuts."""
+    """Writes (N,) validation scores, on which later evaluations choose cuts.
+
+    Those of an ensemble have the (N,) logits of its ``members`` beside them.
+    """
     columns: dict[str, NDArray[Any]] = {"label": table.label, "weight": table.weight}
     columns["score"] = scores
+    columns |= {_column(name): values for name, values in (members or {}).items()}
     record = _notes_record("validation scores of the run", dataset_digest)
     write_notes(folder / _VALIDATION, table.event_digest, columns, record)
+
+
+def _column(member: str) -> str:
+    return f"score_{member}"
 
 
 def write_run_files(folder: Path, config_text: str, record: RunRecord) -> None:

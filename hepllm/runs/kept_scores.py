@@ -10,11 +10,13 @@ removed at any time.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +29,12 @@ from hepllm.arrow_files import read_parquet, write_parquet
 from hepllm.config import ScoringConfig
 from hepllm.data.notes import find_events
 from hepllm.data.work_folder import WorkFolder, work_folder
+from hepllm.evaluation.averaging import combine
 from hepllm.files import write_errors
 from hepllm.hypotheses.hypothesis import Hypothesis
 from hepllm.model.inputs import ModelInputs
 from hepllm.model.scoring import order_by_hypothesis
+from hepllm.runs.ensemble_model import EnsembleModel, Member
 from hepllm.runs.folder import Run
 from hepllm.runs.pieces import TableSource, cut_parts, score_missing, seconds_of_parts
 from hepllm.runs.run_model import PieceScorer
@@ -38,15 +42,25 @@ from hepllm.runs.run_model import PieceScorer
 LOG = logging.getLogger(__name__)
 
 FOLDER = "scores"
+
+_BLOCK = 2**16
+"""Events that a baseline scores at once."""
 _METADATA = b"hepllm_scores"
 
 
 @dataclass(frozen=True, eq=False)
 class TimedScores:
-    """Scores of N events, shape (N,), and the time that they took when they were computed."""
+    """Scores of N events, and the time that they took when they were computed.
+
+    Attributes:
+        score: shape (N,).
+        seconds: the time.
+        members: logits (N,) of the members of an ensemble, by name.
+    """
 
     score: Floats
     seconds: float
+    members: Mapping[str, Floats] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -83,6 +97,8 @@ class KeptScores:
     ) -> TimedScores:
         """Scores N events by a model without a cascade, unless their scores are kept.
 
+        Those of the members of an ensemble are kept in the folders of these runs.
+
         Args:
             sample: name of the set.
             name: name of the classifier.
@@ -96,6 +112,8 @@ class KeptScores:
             RunError: if scores cannot be written, or another process makes them.
         """
         inputs = scorer.asked(inputs)
+        if isinstance(scorer.model, EnsembleModel):
+            return self._by_members(sample, name, scorer.model, inputs, also=also)
         origin = {"model": scorer.model.identity, "silenced": scorer.silenced}
 
         def make(work: WorkFolder) -> TimedScores:
@@ -118,6 +136,30 @@ class KeptScores:
             return TimedScores(score, seconds or seconds_of_parts(work, parts))
 
         return self.get(sample, name, origin, inputs, make, also=also)
+
+    def _by_members(
+        self,
+        sample: str,
+        name: str,
+        model: EnsembleModel,
+        inputs: ModelInputs,
+        *,
+        also: Sequence[str],
+    ) -> TimedScores:
+        """Scores N events by each member of an ensemble; one model is in memory at a time."""
+        logits, seconds = {}, 0.0
+        for one in model.members:
+            read, called = one.inputs(inputs), one.record.name
+            if one.model is None:
+                make = functools.partial(_score_by_baseline, one, read)
+                found = self.get(sample, called, one.identity, read, make)
+            else:
+                theirs = replace(self, folder=one.model.run.folder / FOLDER)
+                found = theirs.by_model(sample, name, PieceScorer(one.model), read, also=also)
+                one.model.release()
+            logits[called] = one.logits(found.score)
+            seconds += found.seconds
+        return TimedScores(combine(logits)[0], seconds, logits)
 
     def get(
         self,
@@ -167,6 +209,14 @@ class KeptScores:
         own = [file.with_name(f"{name}.parquet") for name in names]
         others = [found for one in own for found in sorted(self.folder.glob(f"*/{one.name}"))]
         return [*own, *(found for found in others if found not in own)]
+
+
+def _score_by_baseline(member: Member, inputs: ModelInputs, _: WorkFolder) -> TimedScores:
+    started = time.perf_counter()
+    starts = range(0, len(inputs), _BLOCK)
+    blocks = (inputs.take(slice(start, start + _BLOCK)) for start in starts)
+    score = np.concatenate([np.empty(0), *map(member.score, blocks)])
+    return TimedScores(score, time.perf_counter() - started)
 
 
 def hash_events(inputs: ModelInputs) -> Digests:

@@ -1,147 +1,116 @@
-"""The members of an ensemble: several runs, and baselines of the first, on the same events."""
+"""Makes an ensemble: joins runs and baselines, and scores the validation events of all."""
 
 from __future__ import annotations
 
-import functools
-import gc
+import json
+import logging
+import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from hepllm.arrays import Digests, Floats, Labels
-from hepllm.baselines.fitting import BASELINES, OWN_FEATURES
+from hepllm import __version__
+from hepllm.arrays import Floats
+from hepllm.baselines.fitting import OWN_FEATURES, reads_hypotheses
 from hepllm.baselines.particles import PARTICLES
-from hepllm.config import EvaluationConfig
+from hepllm.baselines.stored import STORABLE, store_baseline
+from hepllm.config import ByMapConfig, Config, dump_config, override_config
+from hepllm.data.dataset import EventTable
 from hepllm.data.notes import find_events
 from hepllm.errors import InputError
-from hepllm.evaluation.averaging import ENSEMBLE
-from hepllm.evaluation.calibration import Calibration
+from hepllm.evaluation.averaging import ENSEMBLE, LogitMap, MemberRecord, combine
+from hepllm.evaluation.metrics import auc
 from hepllm.evaluation.scores import ScoredEvents
-from hepllm.model.backbone import check_backbone
+from hepllm.files import file_digest, write_aside
+from hepllm.hypotheses.trained_range import TrainedRange
+from hepllm.learning.inputs import model_inputs
+from hepllm.provenance import this_call
+from hepllm.report.records import RunRecord
 from hepllm.runs.cascade import MODEL
-from hepllm.runs.folder import Run
+from hepllm.runs.ensemble_model import MEMBERS, Member, baseline_file, open_model
+from hepllm.runs.folder import (
+    Run,
+    count_classes,
+    write_run_files,
+    write_seen_events,
+    write_validation_scores,
+)
 from hepllm.runs.kept_scores import KeptScores
 from hepllm.runs.run_baselines import RunBaselines
-from hepllm.runs.run_model import PieceScorer, RunModel
-from hepllm.runs.samples import EvaluationSet, collect_sets
-from hepllm.runs.score_files import calibrate, calibrate_scores
-from hepllm.runs.set_results import validation_set
+from hepllm.runs.run_model import PieceScorer
+from hepllm.runs.samples import check_jets
+from hepllm.runs.score_files import calibrate_scores, prior_of
+
+LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, eq=False)
-class Member:
-    """A classifier with calibrated logits of N events and of the M that it was validated on.
-
-    Attributes:
-        name: its name in tables.
-        run: its run, or the one whose training events a baseline was fitted to.
-        baseline: name of the baseline; None for the run itself.
-        calibration: map from its scores to logits.
-        logits: shape (N,), valid for the prior of the ensemble.
-        validation: the same of its validation events, shape (M,).
-        validated_on: digests of these, shape (M,).
-    """
-
-    name: str
-    run: Run
-    baseline: str | None
-    calibration: Calibration
-    logits: Floats
-    validation: Floats
-    validated_on: Digests
-
-
-@dataclass(frozen=True, eq=False)
-class Validation:
-    """Validation events that all K members share.
+@dataclass(frozen=True)
+class Joined:
+    """Runs and baselines that can be one ensemble; made by ``join``.
 
     Attributes:
-        logits: calibrated logits, shape (K, M).
-        label: labels, shape (M,).
-        weight: weights, shape (M,).
+        runs: the runs; the first has the dataset, and the events of the baselines.
+        names: names of the runs that are members themselves; empty where none is.
+        baselines: names of the baselines.
+        config: settings of the ensemble, which reads what any member reads.
     """
 
-    logits: Floats
-    label: Labels
-    weight: Floats
+    runs: tuple[Run, ...]
+    names: tuple[str, ...]
+    baselines: tuple[str, ...]
+    config: Config
+
+    @property
+    def first(self) -> Run:
+        """The first run."""
+        return self.runs[0]
 
 
-@dataclass(frozen=True, eq=False)
-class Members:
-    """The members of an ensemble on one set of events.
-
-    Attributes:
-        chosen: the events, without those that a member has seen; labels may not be read yet.
-        prior: signal fraction for which all logits are valid.
-        members: the members, runs first.
-    """
-
-    chosen: EvaluationSet
-    prior: float
-    members: tuple[Member, ...]
-
-    def shared_validation(self) -> Validation:
-        """The validation events that all members have; there may be none."""
-        first, *others = self.members
-        shared = np.ones(len(first.validated_on), dtype=np.bool_)
-        for other in others:
-            shared &= np.isin(first.validated_on, other.validated_on)
-        digests = first.validated_on[shared]
-        rows = [find_events(digests, one.validated_on) for one in self.members]
-        logits = [one.validation[place] for one, place in zip(self.members, rows, strict=True)]
-        label, weight = first.run.validation_labels()
-        return Validation(np.stack(logits), label[rows[0]], weight[rows[0]])
-
-
-def score_members(
-    runs: Sequence[Run],
-    baselines: Sequence[str],
-    dataset: Path | None,
-    settings: EvaluationConfig,
-    *,
-    threads: int,
-) -> Members:
-    """Scores the same events by each run, and by baselines of the first one.
-
-    Scores that a run has kept are not computed again, and new ones are kept.
+def join(
+    runs: Sequence[Run], baselines: Sequence[str], config: Config, *, with_runs: bool = True
+) -> Joined:
+    """Checks that a mean of classifiers means something.
 
     Args:
         runs: the runs.
-        baselines: names of baselines that are fitted to the training events of the first run.
-        dataset: dataset of the events; None for the test split that the runs share.
-        settings: calibration, selection, and where events are scored.
-        threads: threads of torch in this process.
+        baselines: names of baselines, which are fitted to the training events of the first run.
+        config: settings of the ensemble, besides what it reads.
+        with_runs: whether the runs are members themselves.
 
     Raises:
-        InputError: if the runs cannot be joined, or one cannot score the events.
-        ChunkError: if a worker that scores failed; what is scored is kept.
+        InputError: if there are fewer than two members, or they cannot be joined.
     """
-    runs = [run.selecting(settings.select) for run in runs]
     for run in runs:
-        check_backbone(run.config.backbone)
-    _check_joinable(runs, baselines, dataset)
-    sets = [_open_set(run, runs, dataset) for run in runs]
-    for run, one in zip(runs, sets, strict=True):
-        if not np.array_equal(one.table.event_digest, sets[0].table.event_digest):
+        if run.is_ensemble:
+            raise InputError(f"{run.folder}: is an ensemble itself; name its members instead")
+    if unknown := [name for name in baselines if name not in STORABLE]:
+        raise InputError(
+            f"no member '{unknown[0]}'; the baselines that can be one are {', '.join(STORABLE)}"
+        )
+    if len(baselines) > len(set(baselines)):
+        raise InputError("--with: a baseline is named twice, so it would count twice")
+    if len(runs) > 1 and not with_runs:
+        raise InputError("--only-with: takes the baselines of one RUN; name one")
+    names = name_runs([run.folder for run in runs], baselines) if with_runs else []
+    if len(names) + len(baselines) < 2:
+        raise InputError("an ensemble has at least two members: name another RUN, or --with NAME")
+    for run in runs[1:]:
+        _check_columns(runs[0], run)
+        if run.record.weak != runs[0].record.weak:
             raise InputError(
-                f"{run.folder}: reads other events of {one.name} than {runs[0].folder}"
+                f"{run.folder}: learnt other classes than {runs[0].folder}: join runs with labels, "
+                "or runs without that tell data of one region and part from one template"
             )
-    first = calibrate(runs[0], settings.calibration).map
-    names = name_members([run.folder for run in runs], baselines)
-    members = [
-        _score_run(run, one, name, settings, (first.prior, threads))
-        for run, one, name in zip(runs, sets, names, strict=True)
-    ]
-    if baselines:
-        members += _score_baselines(runs[0], sets[0], baselines, settings, first.prior)
-    return Members(sets[0], first.prior, tuple(members))
+        check_jets(runs[0], run.dataset())
+    _check_safety(runs, baselines, with_runs=with_runs)
+    joined = Joined(tuple(runs), tuple(names), tuple(baselines), config)
+    return replace(joined, config=_joint_config(joined))
 
 
-def name_members(folders: Sequence[Path], reserved: Sequence[str]) -> list[str]:
+def name_runs(folders: Sequence[Path], reserved: Sequence[str]) -> list[str]:
     """Names runs by their folders, with as many parents as tell them apart.
 
     Raises:
@@ -154,7 +123,7 @@ def name_members(folders: Sequence[Path], reserved: Sequence[str]) -> list[str]:
     depth = 1
     while True:
         names = ["-".join(path.parts[1:][-depth:]) for path in whole]
-        counts = Counter([*names, *reserved, ENSEMBLE])
+        counts = Counter([*names, *reserved, ENSEMBLE, MODEL])
         if all(counts[name] == 1 for name in names):
             return names
         if depth > max(len(path.parts) for path in whole):
@@ -162,15 +131,78 @@ def name_members(folders: Sequence[Path], reserved: Sequence[str]) -> list[str]:
         depth += 1
 
 
-def _check_joinable(runs: Sequence[Run], baselines: Sequence[str], dataset: Path | None) -> None:
-    """Refuses runs of which the mean would mean nothing, or that share no test split."""
-    first, known = runs[0], (*BASELINES, PARTICLES)
-    if unknown := [name for name in baselines if name not in known]:
-        raise InputError(f"no baseline '{unknown[0]}'; there are {', '.join(known)}")
-    safety = {str(run.folder): run.is_search_safe for run in runs}
-    features = first.config.train.feature_names()
+def write_ensemble(joined: Joined, folder: Path, *, threads: int) -> RunRecord:
+    """Scores the validation events by all members, and writes the ensemble as a run folder.
+
+    These are the validation events of the first run that no other member was trained on. Each run
+    is calibrated on its own validation events, and each baseline on those of the first run; scores
+    that a run lacks are made, and kept in its folder.
+
+    Args:
+        joined: the members.
+        folder: the final folder; an ensemble in it is replaced.
+        threads: threads of torch in this process.
+
+    Raises:
+        InputError: if a dataset lacks what a member reads, labels differ between members, or a
+            baseline cannot be fitted.
+        ChunkError: if a worker that scores failed; what is scored is kept.
+    """
+    table = _validation_events(joined)
+    digest = joined.first.record.dataset_digest
+    with write_aside(folder) as aside:
+        (aside / MEMBERS).mkdir(parents=True)
+        members = [
+            *_run_members(joined, table, folder, threads),
+            *_baseline_members(joined, table, folder, aside),
+        ]
+        logits = {one.record.name: values for one, values in members}
+        mean = combine(logits)[0]
+        used = [run.used_events() for run in joined.runs]
+        write_seen_events(aside, digest, np.unique(np.concatenate(used)))
+        write_validation_scores(aside, digest, table, mean, logits)
+        records = tuple(
+            one.record.model_copy(update={"validation_auc": _auc(values, table)})
+            for one, values in members
+        )
+        record = RunRecord(
+            hepllm=__version__,
+            dataset=joined.first.record.dataset,
+            dataset_digest=digest,
+            n_train=joined.first.record.n_train,
+            n_validation=count_classes(table),
+            hypotheses=_joint_range(joined),
+            weak=joined.first.record.weak,
+            members=records,
+            starts=(this_call(),),
+        )
+        write_run_files(aside, dump_config(joined.config), record)
+    return record
+
+
+def _auc(scores: Floats, table: EventTable) -> float | None:
+    found = ScoredEvents(scores, table.label, table.weight)
+    return auc(found).value if len(np.unique(table.label)) > 1 else None
+
+
+# ------------------------------------------------------------------- what can be joined
+
+
+def _check_columns(first: Run, other: Run) -> None:
+    ours, theirs = first.config.preprocess, other.config.preprocess
+    for name in ("observers", "new_variables"):
+        if getattr(ours, name) != getattr(theirs, name):
+            raise InputError(
+                f"{other.folder}: has another preprocess.{name} than {first.folder}; join runs "
+                "with the same columns"
+            )
+
+
+def _check_safety(runs: Sequence[Run], baselines: Sequence[str], *, with_runs: bool) -> None:
+    first = runs[0]
+    safety = {str(run.folder): run.is_search_safe for run in (runs if with_runs else ())}
     for name in baselines:
-        own = OWN_FEATURES.get(name, features)
+        own = OWN_FEATURES.get(name, first.config.train.feature_names())
         safety[f"the baseline {name}"] = first.config.preprocess.is_search_safe(own)
     unsafe = [name for name, is_safe in safety.items() if not is_safe]
     if unsafe and len(unsafe) < len(safety):
@@ -179,83 +211,167 @@ def _check_joinable(runs: Sequence[Run], baselines: Sequence[str], dataset: Path
             f"{unsafe[0]}: reads features that follow m_jj, and {safe} does not, so their mean "
             "would sculpt a bump; join runs that were trained with train.features=search, or none"
         )
-    for run in runs:
-        if dataset is None and run.record.dataset_digest != first.record.dataset_digest:
+
+
+def _joint_config(joined: Joined) -> Config:
+    """The settings of the first run, with what any member reads."""
+    reads = [run.config.train.feature_names() for run in joined.runs]
+    reads += [OWN_FEATURES[name] for name in joined.baselines if name in OWN_FEATURES]
+    features = list(dict.fromkeys(name for names in reads for name in names))
+    changes: dict[str, object] = {
+        "train.features": features,
+        "train.filter": [],
+        "train.map": None,
+        "train.by_map": ByMapConfig().model_dump(mode="json"),
+        "evaluation.ablations": False,
+        "evaluation.cascade": None,
+    }
+    deepest = max(_constituents(joined).values(), default=0)
+    if deepest:
+        changes |= {
+            "fusion.enabled": True,
+            "fusion.inputs": "both",
+            "fusion.particles.max_constituents": deepest,
+        }
+    return override_config(
+        joined.config, [f"{key}={json.dumps(value)}" for key, value in changes.items()]
+    )
+
+
+def _constituents(joined: Joined) -> dict[str, int]:
+    """Constituents of each leading jet that the members read, by name."""
+    found = {
+        name: run.config.fusion.constituents
+        for name, run in zip(joined.names, joined.runs, strict=False)
+    }
+    if PARTICLES in joined.baselines:
+        found[PARTICLES] = joined.first.config.fusion.particles.max_constituents
+    return found
+
+
+def _joint_range(joined: Joined) -> TrainedRange | None:
+    """Signals under whose hypotheses all members were trained; None where one reads none."""
+    ranges = [run.record.hypotheses for run in joined.runs]
+    known = [one for one in ranges if one is not None]
+    if len(known) < len(ranges) or not all(map(reads_hypotheses, joined.baselines)):
+        return None
+    first, *others = known
+    shared = [one for one in first.decays if all(one in other.decays for other in others)]
+    return TrainedRange(
+        heavier_min=max(one.heavier_min for one in known),
+        heavier_max=min(one.heavier_max for one in known),
+        lighter_min=max(one.lighter_min for one in known),
+        lighter_max=min(one.lighter_max for one in known),
+        decays=tuple(shared),
+    )
+
+
+# ------------------------------------------------------------------- validation events
+
+
+def _validation_events(joined: Joined) -> EventTable:
+    """The validation events of the first run that no other member was trained on."""
+    first, names = joined.first, joined.config.train.feature_names()
+    table = first.validation_table(names, particles=joined.config.fusion.constituents)
+    for run in joined.runs[1:]:
+        own = run.validation_digests()
+        trained = np.setdiff1d(run.used_events(), own)
+        table = table.take(~np.isin(table.event_digest, trained))
+        rows = find_events(table.event_digest, own)
+        differing = (rows >= 0) & (run.validation_labels()[0][rows] != table.label)
+        if differing.any():
             raise InputError(
-                f"{run.folder}: trained on another dataset than {first.folder}; name the events "
-                "with --dataset"
+                f"{run.folder}: has other labels of {int(differing.sum())} validation events than "
+                f"{first.folder}; join runs that learnt the same classes"
             )
-
-
-def _open_set(run: Run, runs: Sequence[Run], dataset: Path | None) -> EvaluationSet:
-    """The events with what a run reads, without those that any run has seen."""
-    others = [other for other in runs if other is not run]
-    (chosen,) = collect_sets(
-        run, dataset=dataset, blackbox=None, all_blackboxes=False, seen_by=others
-    )
-    return chosen
-
-
-def _score_run(
-    run: Run,
-    chosen: EvaluationSet,
-    name: str,
-    settings: EvaluationConfig,
-    scale: tuple[float, int],
-) -> Member:
-    """Scores events by a run; ``scale`` has the prior, and the threads of torch."""
-    prior, threads = scale
-    kept = KeptScores.of(run, settings.scoring, threads=threads)
-    scorer = PieceScorer(RunModel(run, settings.batch_size))
-    score = kept.by_model(chosen.name, MODEL, scorer, chosen.inputs).score
-    del scorer  # one model in memory at a time
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    found = calibrate(run, settings.calibration)
-    return Member(
-        name=name,
-        run=run,
-        baseline=None,
-        calibration=found.map,
-        logits=found.map.logits(score, prior),
-        validation=found.map.logits(found.validation.score, prior),
-        validated_on=run.validation_table(()).event_digest,
-    )
-
-
-def _score_baselines(
-    run: Run,
-    chosen: EvaluationSet,
-    names: Sequence[str],
-    settings: EvaluationConfig,
-    prior: float,
-) -> list[Member]:
-    """Scores events by baselines of a run, calibrated on its validation events as it is itself."""
-    baselines = RunBaselines.of(run, names)
-    kept, validation = KeptScores.of(run, settings.scoring), validation_set(run)
-    of_set = baselines.score(chosen, functools.partial(chosen.reread, labels=False), kept)
-    of_validation = baselines.score(validation, run.validation_table, kept)
-    if lacking := [name for name in names if name not in of_set or name not in of_validation]:
+    if not len(table):
         raise InputError(
-            f"{run.folder}: no baseline '{lacking[0]}' for it: the datasets lack what it reads, or "
-            "the run reads the same; -v tells why; leave it out"
+            f"{first.folder}: the other members were trained on all of its validation events, so "
+            "nothing is left to choose cuts on; join runs of one dataset"
         )
-    label, weight = run.validation_labels()
+    return table
+
+
+# ------------------------------------------------------------------- members
+
+
+_Scored = tuple[Member, Floats]
+"""A member, and its calibrated logits of the validation events."""
+
+
+def _run_members(joined: Joined, table: EventTable, folder: Path, threads: int) -> list[_Scored]:
+    constituents = _constituents(joined)
     members = []
-    for name in names:
-        known = ScoredEvents(of_validation[name], label, weight)
-        what = f"{run.folder}: {name}"
-        calibration = calibrate_scores(known, settings.calibration, prior, what)
-        members.append(
-            Member(
-                name=name,
-                run=run,
-                baseline=name,
-                calibration=calibration,
-                logits=calibration.logits(of_set[name]),
-                validation=calibration.logits(of_validation[name]),
-                validated_on=validation.table.event_digest,
-            )
+    for name, run in zip(joined.names, joined.runs, strict=False):
+        settings = joined.config.evaluation
+        model = open_model(run, settings.batch_size)
+        own = ScoredEvents(run.validation_scores(), *run.validation_labels())
+        fitted = calibrate_scores(own, settings.calibration, prior_of(run), str(run.folder))
+        record = MemberRecord(
+            name=name,
+            run=Path(os.path.relpath(run.folder.resolve(), folder.resolve())).as_posix(),
+            sha256=model.weights,
+            features=run.config.train.feature_names(),
+            constituents=constituents[name],
+            reads_hypotheses=run.record.hypotheses is not None,
+            logits=LogitMap.of(fitted),
         )
+        member = _member(joined, record, joined.config)
+        rows = find_events(table.event_digest, run.validation_digests())
+        if (rows >= 0).all():
+            score = run.validation_scores()[rows]
+        else:
+            kept = KeptScores.of(run, settings.scoring, threads=threads)
+            inputs = member.inputs(model_inputs(table, joined.config.train.feature_names()))
+            score = kept.by_model("validation", MODEL, PieceScorer(model), inputs).score
+            model.release()
+        members.append((member, member.logits(score)))
+    return members
+
+
+def _member(
+    joined: Joined, record: MemberRecord, config: Config, file: Path | None = None
+) -> Member:
+    names = config.train.feature_names()
+    columns = np.array([names.index(name) for name in record.features], dtype=np.int64)
+    return Member(record, columns, prior_of(joined.first), None, file)
+
+
+def _baseline_members(
+    joined: Joined, table: EventTable, folder: Path, aside: Path
+) -> list[_Scored]:
+    """Fits baselines to the training events of the first run, and stores them in ``aside``."""
+    first, inputs = joined.first, model_inputs(table, joined.config.train.feature_names())
+    baselines = RunBaselines.of(first, joined.baselines)
+    if lacking := [name for name in joined.baselines if name not in baselines.names]:
+        raise InputError(
+            f"{first.folder}: no baseline '{lacking[0]}' for it: the dataset lacks what it reads, "
+            "or the run reads the same; -v tells why; leave it out"
+        )
+    members = []
+    for name in joined.baselines:
+        file = baseline_file(aside, name)
+        record = MemberRecord(
+            name=name,
+            run=Path(os.path.relpath(first.folder.resolve(), folder.resolve())).as_posix(),
+            baseline=name,
+            sha256="",
+            features=()
+            if name == PARTICLES
+            else OWN_FEATURES.get(name, first.config.train.feature_names()),
+            constituents=_constituents(joined).get(name, 0),
+            reads_hypotheses=reads_hypotheses(name),
+            logits=LogitMap(method="none", prior=prior_of(first)),
+        )
+        member = _member(joined, record, joined.config, file)
+        read = member.inputs(inputs)
+        fitted = baselines.network if name == PARTICLES else baselines.fitted(name)
+        store_baseline(file, fitted, read)
+        score = member.score(read)
+        events = ScoredEvents(score, table.label, table.weight)
+        choice, what = joined.config.evaluation.calibration, f"{first.folder}: {name}"
+        found = LogitMap.of(calibrate_scores(events, choice, prior_of(first), what))
+        record = record.model_copy(update={"sha256": file_digest(file), "logits": found})
+        member = replace(member, record=record)
+        members.append((member, member.logits(score)))
     return members

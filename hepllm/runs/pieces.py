@@ -18,7 +18,6 @@ import pyarrow as pa
 import torch
 
 from hepllm.arrays import Bools
-from hepllm.baselines.boosting import BOOSTING
 from hepllm.config import ScoringConfig
 from hepllm.data.work_folder import Parts, WorkFolder
 from hepllm.errors import InputError, RunError
@@ -27,7 +26,7 @@ from hepllm.files import write_errors
 from hepllm.host import available_memory
 from hepllm.logs import progress_bar
 from hepllm.model.inputs import ModelInputs
-from hepllm.runs.run_model import PieceScorer
+from hepllm.runs.run_model import RunModel
 from hepllm.runs.scoring_workers import choose_workers
 
 LOG = logging.getLogger(__name__)
@@ -119,6 +118,19 @@ class TableSource:
             yield Piece(part, self.inputs.take(slice(part.start, part.stop)), {})
 
 
+class ColumnScorer(Protocol):
+    """What computes the columns of a piece, here or in a worker."""
+
+    @property
+    def model(self) -> RunModel:
+        """The model of a run."""
+        ...
+
+    def columns(self, inputs: ModelInputs) -> Mapping[str, Any]:
+        """Values of N events by column, (N,) each."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class PieceTask:
     """What is done with each piece; picklable.
@@ -130,7 +142,7 @@ class PieceTask:
             input is refused, because its columns have other names.
     """
 
-    scorer: PieceScorer
+    scorer: ColumnScorer
     parts: Parts
     first: Part
 
@@ -156,9 +168,7 @@ class PieceTask:
                 f"rows {piece.part.start}-{piece.part.stop - 1} have no particles, which the model "
                 "reads besides features; score a file with particles"
             )
-        columns = {**piece.columns, "score": self.scorer.score(piece.inputs)}
-        if self.scorer.cascade is not None:
-            columns[BOOSTING] = self.scorer.cascade.boosting.score(piece.inputs.numbers)
+        columns = {**piece.columns, **self.scorer.columns(piece.inputs)}
         microseconds = round(1e6 * (time.perf_counter() - started))
         self._save(piece, pa.table(columns), microseconds)
         return tuple(name for name, is_missing in zip(names, missing, strict=True) if is_missing)
@@ -191,7 +201,7 @@ class Progress:
 def score_missing(
     source: PieceSource,
     parts: Sequence[Part],
-    scorer: PieceScorer,
+    scorer: ColumnScorer,
     work: WorkFolder,
     settings: ScoringConfig,
     *,

@@ -27,10 +27,10 @@ from hepllm.model.inputs import ModelInputs
 from hepllm.runs.box_search import cascade_warnings, observe
 from hepllm.runs.cascade import open_cascade
 from hepllm.runs.comparison import Contest
+from hepllm.runs.ensemble_model import open_model
 from hepllm.runs.folder import Run
 from hepllm.runs.kept_scores import KeptScores
 from hepllm.runs.questions import fill
-from hepllm.runs.run_model import RunModel
 from hepllm.runs.samples import EvaluationSet, collect_sets
 from hepllm.schema import SIGNAL
 from hepllm.search.mass_plane import in_mass_range, plane_points, select_in_plane
@@ -125,7 +125,7 @@ def contest_of_scan(run: Run, config: Config) -> Contest:
     threads = resolve_threads(config.train.threads)
     torch.set_num_threads(threads)
     kept = KeptScores.of(run, settings.scoring, threads=threads)
-    model = RunModel(run, settings.batch_size)
+    model = open_model(run, settings.batch_size)
     return Contest(settings, config.seed, model, kept, open_cascade(run, settings))
 
 

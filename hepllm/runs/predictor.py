@@ -13,16 +13,15 @@ from hepllm.config import Config
 from hepllm.errors import InputError
 from hepllm.executor import resolve_threads
 from hepllm.hypotheses.hypothesis import OPEN, Hypothesis
-from hepllm.learning.checkpoint import best_checkpoint
-from hepllm.model.backbone import check_backbone
 from hepllm.model.classifier import EventClassifier
 from hepllm.model.encoding import PromptEncoder
 from hepllm.model.inputs import ModelInputs
 from hepllm.runs.asking import ask
 from hepllm.runs.cascade import RunCascade, open_cascade
+from hepllm.runs.ensemble_model import open_model
 from hepllm.runs.folder import Run, open_run
 from hepllm.runs.kept_scores import KeptScores
-from hepllm.runs.questions import OPEN_QUESTION, Question, read_question
+from hepllm.runs.questions import OPEN_QUESTION, Question
 from hepllm.runs.run_model import PieceScorer, RunModel
 from hepllm.runs.score_files import RunCalibration, calibrate
 
@@ -47,8 +46,7 @@ class Predictor:
         Raises:
             InputError: the text is no hypothesis, or the run was trained without.
         """
-        run = self.model.run
-        question = read_question(text, run.record.hypotheses, str(run.folder))
+        question = self.model.run.read_question(text)
         if question.hypothesis is None:
             raise InputError(
                 f"hypothesis '{text}': only 'hepllm eval' knows the signals of its events; state "
@@ -142,10 +140,9 @@ def load_predictor(
     """
     run = open_run(folder)
     config = config or run.config
-    best_checkpoint(run.checkpoints)  # to fail before the boosting of a cascade is fitted
     torch.set_num_threads(resolve_threads(config.train.threads))
-    check_backbone(run.config.backbone)
-    found = Predictor(RunModel(run, config.evaluation.batch_size), config)
+    # Opened now, to fail before the boosting of a cascade is fitted.
+    found = Predictor(open_model(run, config.evaluation.batch_size), config)
     if hypothesis is not None:
         found = found.asking(hypothesis)
     _ = found.calibration  # fails now if it cannot be made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import hashlib
 import importlib.util
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 
 from hepllm.arrays import Bools, Floats
+from hepllm.baselines.boosting import BOOSTING
 from hepllm.errors import InputError, RunError
 from hepllm.files import file_digest
 from hepllm.hypotheses.hypothesis import OPEN, Hypothesis
@@ -29,6 +31,9 @@ from hepllm.provenance import versions
 from hepllm.runs.cascade import RunCascade
 from hepllm.runs.folder import Run, make_encoder, open_run
 from hepllm.runs.questions import fill
+
+SCORE = "score"
+"""Column of the scores."""
 
 _LOADED = ("loaded", "encoder", "identity")
 """Properties of a model that are computed once."""
@@ -106,6 +111,48 @@ class RunModel:
         classifier, _ = self.loaded
         return sum(weight.nbytes for weight in classifier.parameters())
 
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Names of what it computes of an event."""
+        return (SCORE,)
+
+    @property
+    def weights(self) -> str:
+        """SHA-256 of what was trained."""
+        return weights_digest(self.run)
+
+    def columns(self, inputs: ModelInputs, *, silenced: bool = False) -> dict[str, Floats]:
+        """Scores N events; arrays (N,) by column, of which ``SCORE`` is one.
+
+        Args:
+            inputs: the events.
+            silenced: whether the soft tokens are zero, for an ablation.
+        """
+        return {SCORE: self._score(inputs, silenced=silenced)}
+
+    def _score(self, inputs: ModelInputs, *, silenced: bool) -> Floats:
+        if not len(inputs):
+            return np.empty(0)
+        classifier, encoder = self.loaded
+        size = self.batch_size or events_at_once(classifier, encoder, inputs)
+        if not silenced:
+            return score_events(classifier, encoder, inputs, batch_size=size)
+        place = np.arange(len(inputs))
+        if encoder.reads_hypotheses and not encoder.prints_numbers:
+            # Without soft tokens an event is its question, which is scored once.
+            first, place = distinct_hypotheses(inputs)
+            inputs = inputs.take(first)
+        with classifier.silenced_fusion():
+            return score_events(classifier, encoder, inputs, batch_size=size)[place]
+
+    def release(self) -> None:
+        """Removes the weights from memory; the next events load them again."""
+        if self.__dict__.pop("loaded", None) is None:
+            return
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
 
 @dataclass(frozen=True, eq=False)
 class PieceScorer:
@@ -131,41 +178,59 @@ class PieceScorer:
 
     def score(self, inputs: ModelInputs) -> Floats:
         """Scores N events, shape (N,); with a cascade, the joined scores."""
+        return self.columns(inputs)[SCORE]
+
+    def columns(self, inputs: ModelInputs) -> dict[str, Floats]:
+        """Scores N events; arrays (N,) by column, of which ``SCORE`` is one.
+
+        With a cascade there is also the logit of the boosting, and other columns of the model are
+        NaN where the boosting decides.
+        """
         inputs = self.asked(inputs)
         if self.cascade is None:
-            return self._by_model(inputs)
+            return self.model.columns(inputs, silenced=self.silenced)
+        found: dict[str, Floats] = {}
 
         def score_kept(kept: Bools) -> Floats:
-            return self._by_model(inputs.take(kept))
+            for name, values in self.model.columns(inputs.take(kept)).items():
+                found[name] = spread_out(values, kept)
+            return found[SCORE][kept]
 
-        return self.cascade.score(inputs.numbers, score_kept).score
+        joined = self.cascade.score(inputs.numbers, score_kept).score
+        for name in self.model.column_names:
+            found.setdefault(name, np.full(len(inputs), np.nan))
+        boosting = self.cascade.boosting.score(inputs.numbers)
+        return {**found, SCORE: joined, BOOSTING: boosting}
 
-    def _by_model(self, inputs: ModelInputs) -> Floats:
-        if not len(inputs):
-            return np.empty(0)
-        classifier, encoder = self.model.loaded
-        size = self.model.batch_size or events_at_once(classifier, encoder, inputs)
-        if not self.silenced:
-            return score_events(classifier, encoder, inputs, batch_size=size)
-        place = np.arange(len(inputs))
-        if encoder.reads_hypotheses and not encoder.prints_numbers:
-            # Without soft tokens an event is its question, which is scored once.
-            first, place = distinct_hypotheses(inputs)
-            inputs = inputs.take(first)
-        with classifier.silenced_fusion():
-            return score_events(classifier, encoder, inputs, batch_size=size)[place]
+
+def spread_out(values: Floats, chosen: Bools) -> Floats:
+    """Values of the K chosen ones of N events, as shape (N,) with NaN elsewhere."""
+    whole = np.full(len(chosen), np.nan)
+    whole[chosen] = values
+    return whole
 
 
 @functools.lru_cache(maxsize=1)
 def _model_of_worker(folder: Path, batch_size: int | None, weights: str) -> RunModel:
     """Opens a run in a worker, which keeps its model for the next piece."""
+    return opened_in_worker(lambda: RunModel(open_run(folder), batch_size), weights)
+
+
+def opened_in_worker(open_it: Callable[[], RunModel], weights: str) -> RunModel:
+    """Opens a model in a worker.
+
+    Raises:
+        RunError: if it cannot be opened there, or has other weights than ``weights``.
+    """
     torch.set_num_threads(1)  # one worker per core
     try:
-        model = RunModel(open_run(folder), batch_size)
+        model = open_it()
     except InputError as error:
         raise RunError(f"{error}; workers on other machines must share this folder") from None
-    if weights_digest(model.run) != weights:
-        raise RunError(f"{folder}: its weights have changed since the scoring began; start again")
+    if model.weights != weights:
+        raise RunError(
+            f"{model.run.folder}: its weights have changed since the scoring began; start again"
+        )
     return model
 
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from hepllm.arrow_files import open_file, write_parquet
 from hepllm.errors import InputError
+from hepllm.evaluation.averaging import SPREAD
 from hepllm.evaluation.calibration import Calibration
 from hepllm.evaluation.calibration_choice import Choice, choose_calibration
 from hepllm.evaluation.scores import ScoredEvents
@@ -57,10 +58,14 @@ def calibrate(run: Run, choice: Choice) -> RunCalibration:
         InputError: the training of the run did not finish.
     """
     validation = ScoredEvents(run.validation_scores(), *run.validation_labels())
-    n_signal, n_background = run.record.n_train["signal"], run.record.n_train["background"]
-    prior = n_signal / (n_signal + n_background)
-    found = calibrate_scores(validation, choice, prior, str(run.folder))
+    found = calibrate_scores(validation, choice, prior_of(run), str(run.folder))
     return RunCalibration(validation, found)
+
+
+def prior_of(run: Run) -> float:
+    """The signal fraction of the training events of a run."""
+    n_signal, n_background = run.record.n_train["signal"], run.record.n_train["background"]
+    return n_signal / (n_signal + n_background)
 
 
 def calibrate_scores(
@@ -79,10 +84,13 @@ def score_schema(
     cascaded: bool = False,
     hypothesis: str | None = None,
     keep: Sequence[str] = (),
+    *,
+    spread: bool = False,
 ) -> pa.Schema:
     """Columns of a score file, with the prior of ``probability`` in words as metadata.
 
-    Features to ``keep`` are its last columns.
+    Scores of an ensemble have their ``spread`` beside them. Features to ``keep`` are the last
+    columns.
     The metadata also have the hypothesis under which the events were scored, if there was one.
     """
     probability = SCHEMA.field("probability").with_metadata({"prior": prior_name})
@@ -90,6 +98,7 @@ def score_schema(
     facts = {"probability_prior": prior_name}
     facts |= {} if hypothesis is None else {"hypothesis": hypothesis}
     schema = SCHEMA.set(place, probability).with_metadata(facts)
+    schema = schema.append(pa.field(SPREAD, pa.float64())) if spread else schema
     schema = schema.append(pa.field(CASCADED, pa.bool_())) if cascaded else schema
     for name in keep:
         schema = schema.append(pa.field(name, pa.float64()))
@@ -100,7 +109,8 @@ def write_scores(
     file: Path, columns: dict[str, object], prior_name: str, hypothesis: str | None = None
 ) -> None:
     """Writes scores as Parquet, completely or not at all; ``score_schema`` has the arguments."""
-    table = pa.table(columns, schema=score_schema(prior_name, CASCADED in columns, hypothesis))
+    schema = score_schema(prior_name, CASCADED in columns, hypothesis, spread=SPREAD in columns)
+    table = pa.table(columns, schema=schema)
     with write_aside(file) as aside:
         write_parquet(table, aside)
 

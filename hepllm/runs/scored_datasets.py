@@ -28,10 +28,9 @@ from hepllm.runs.asking import ask
 from hepllm.runs.box_search import Box, box_of_run, observe
 from hepllm.runs.cascade import open_cascade
 from hepllm.runs.comparison import Contest
+from hepllm.runs.ensemble_model import open_model
 from hepllm.runs.folder import Run
 from hepllm.runs.kept_scores import KeptScores
-from hepllm.runs.questions import read_question
-from hepllm.runs.run_model import RunModel
 from hepllm.runs.samples import EvaluationSet, collect_sets, open_blind
 from hepllm.runs.scored_tables import source_of
 from hepllm.runs.signals import open_signal_grid, score_signal_grid
@@ -76,19 +75,20 @@ def score_by_run(
             "bump in QCD; train with train.features=search"
         )
     settings, seed = config.evaluation, config.seed
-    question = read_question(hypothesis, run.record.hypotheses, str(run.folder))
+    question = run.read_question(hypothesis)
     run = run.selecting(settings.select)
     (chosen,) = collect_sets(
         run, dataset=None, blackbox=read_dataset(folder), all_blackboxes=False, seen_by=()
     )
     chosen = chosen.asked(question, seed)
     observe(chosen, np.zeros(len(chosen.table)), settings.search.mass)  # before the long work
+    model = open_model(run, settings.batch_size)
     of_grid = settings.search.signal_grid
     signals = None if of_grid is None else open_signal_grid(run, Path(of_grid))
     threads = resolve_threads(config.train.threads)
     torch.set_num_threads(threads)
     kept = KeptScores.of(run, settings.scoring, threads=threads)
-    model = ask(RunModel(run, settings.batch_size), question, kept)
+    model = ask(model, question, kept)
     run = model.run
     contest = Contest(settings, seed, model, kept, open_cascade(run, settings))
     validation = (

@@ -18,6 +18,8 @@ from hepllm.data.dataset import EventTable
 from hepllm.data.views import balanced_view
 from hepllm.errors import HepllmError
 from hepllm.evaluation.assessment import EvaluationResults, evaluate_scores
+from hepllm.evaluation.averaging import SPREAD, combine
+from hepllm.evaluation.cascade import CascadeScores
 from hepllm.evaluation.probabilities import (
     CalibrationCheck,
     CalibrationRecord,
@@ -46,7 +48,7 @@ from hepllm.runs.box_search import (
     unblind,
 )
 from hepllm.runs.by_signal import results_by_signal
-from hepllm.runs.cascade import MODEL, RunCascade
+from hepllm.runs.cascade import RunCascade
 from hepllm.runs.comparison import Contest, add_stack
 from hepllm.runs.folder import Run
 from hepllm.runs.samples import EvaluationSet
@@ -108,14 +110,14 @@ def evaluate_set(bench: Bench, chosen: EvaluationSet) -> EvaluatedSet:
     run, config, seed, cascade = contest.run, contest.config, contest.seed, contest.cascade
     folder = run.folder / "eval" / chosen.name
     measured = contest.measure(chosen.name, chosen.inputs)
-    scores = measured.score
+    scores, members = measured.score, measured.members
     chosen, of_search, search_files = _search_and_unblind(bench, chosen, scores, folder)
     prior = _choose_prior(bench, chosen, scores)
-    files = [folder / METRICS, _write_scores(folder, bench, chosen, scores, prior)]
+    files = [folder / METRICS, _write_scores(folder, bench, chosen, measured, prior)]
     files += draw_top_events(chosen, scores, folder)
     results, curves, views, kept = None, None, dict[str, ResultsRecord](), None
     if not (chosen.table.label == UNKNOWN).any():
-        results, views = _compare(bench, chosen, scores)
+        results, views = _compare(bench, chosen, scores, members)
         curves = results.curves
         kept = RunScores(results, chosen.table.event_digest)
         curves.write(folder / CURVES, indent=None)
@@ -124,7 +126,9 @@ def evaluate_set(bench: Bench, chosen: EvaluationSet) -> EvaluatedSet:
     known = _describe(run, chosen, len(scores) / max(measured.seconds, 1e-9), prior) | of_search
     known["calibration"] = calibration
     if results is not None and run.question.hypothesis is None and contest.config.by_signal:
-        known["by_signal"] = results_by_signal(contest, chosen, _tables(bench, chosen, scores)[1])
+        known["by_signal"] = results_by_signal(
+            contest, chosen, _tables(bench, chosen, scores, members)[1]
+        )
     if cascade is not None:
         record = None if results is None else results.record
         known["cascade"] = cascade.record(measured, chosen.table, record, config, seed)
@@ -223,18 +227,21 @@ def _choose_prior(bench: Bench, chosen: EvaluationSet, scores: Floats) -> Prior:
 
 
 def _compare(
-    bench: Bench, chosen: EvaluationSet, scores: Floats
+    bench: Bench, chosen: EvaluationSet, scores: Floats, members: Mapping[str, Floats]
 ) -> tuple[EvaluationResults, dict[str, ResultsRecord]]:
     """Evaluates all classifiers on the set, and on its other views if the classes allow it."""
     config, seed, sample = bench.contest.config, bench.contest.seed, chosen.name
-    test, cuts = _tables(bench, chosen, scores)
+    test, cuts = _tables(bench, chosen, scores, members)
     pairs: tuple[tuple[str, str], ...] = ()
     if config.stack:
-        test, cuts = add_stack(test, cuts, seed)
-        pairs = ((STACK, MODEL), (STACK, BOOSTING))
+        model = bench.contest.shown
+        test, cuts = add_stack(test, cuts, seed, model)
+        pairs = ((STACK, model), (STACK, BOOSTING))
     results = evaluate_scores(test, cuts, config, seed, sample=sample, pairs=pairs)
     results = add_sculpting(results, chosen, config.search, seed)
-    if config.ablations and not chosen.is_blackbox:
+    if config.ablations and bench.contest.run.is_ensemble:
+        LOG.warning("%s: an ensemble has no ablations; evaluate a member for them", sample)
+    elif config.ablations and not chosen.is_blackbox:
         results = add_ablations(results, bench.contest, chosen, scores, cuts)
     names = config.views if results.model.problem is None else ()
     views = {}
@@ -246,21 +253,29 @@ def _compare(
     return results, views
 
 
-def _tables(bench: Bench, chosen: EvaluationSet, scores: Floats) -> tuple[ScoreTable, ScoreTable]:
-    """Scores the set and the validation events by all classifiers."""
+def _tables(
+    bench: Bench, chosen: EvaluationSet, scores: Floats, members: Mapping[str, Floats]
+) -> tuple[ScoreTable, ScoreTable]:
+    """Scores the set and the validation events by all classifiers.
+
+    Members of an ensemble are compared with it as baselines are, but not behind a cascade.
+    """
     contest, table, validation = bench.contest, chosen.table, bench.validation
-    others = bench.retrained[chosen.name]
+    others, of_validation = bench.retrained[chosen.name], contest.run.validation_members()
+    if contest.cascade is not None:
+        members, of_validation = {}, {}
     test = ScoreTable(
         label=table.label,
-        scores={MODEL: scores, **bench.baselines[chosen.name], **others},
+        scores={contest.shown: scores, **bench.baselines[chosen.name], **members, **others},
         weight=table.weight,
         retrained=tuple(others),
     )
     cuts = ScoreTable(
         label=validation.label,
         scores={
-            MODEL: contest.validation_scores(),
+            contest.shown: contest.validation_scores(),
             **bench.baselines[VALIDATION],
+            **of_validation,
             **bench.retrained[VALIDATION],
         },
         weight=validation.weight,
@@ -312,9 +327,9 @@ def _warn_of_probabilities(name: str, check: CalibrationCheck) -> None:
 
 
 def _write_scores(
-    folder: Path, bench: Bench, chosen: EvaluationSet, scores: Floats, prior: Prior
+    folder: Path, bench: Bench, chosen: EvaluationSet, measured: CascadeScores, prior: Prior
 ) -> Path:
-    table, cascade = chosen.table, bench.contest.cascade
+    table, cascade, scores = chosen.table, bench.contest.cascade, measured.score
     columns: dict[str, object] = {
         "event_id": table.event_id,
         "source": table.source.tolist(),
@@ -322,6 +337,8 @@ def _write_scores(
         "score": scores,
         "probability": bench.calibration.map.probabilities(scores, prior.fraction),
     }
+    if measured.members:
+        columns[SPREAD] = combine(measured.members)[1]
     if cascade is not None:
         columns[CASCADED] = cascade.cut.is_cascaded(scores)
     write_scores(folder / "scores.parquet", columns, prior.name, bench.contest.run.question.text)

@@ -17,7 +17,6 @@ from hepllm.data.dataset import Dataset
 from hepllm.errors import InputError
 from hepllm.executor import resolve_threads
 from hepllm.files import locked, write_errors
-from hepllm.model.backbone import check_backbone
 from hepllm.physics.sources import MasterKey
 from hepllm.report.sets import EvaluatedSet
 from hepllm.runs.asking import ask
@@ -26,11 +25,11 @@ from hepllm.runs.box_search import (
 )
 from hepllm.runs.cascade import open_cascade
 from hepllm.runs.comparison import Contest, name_retrained, score_retrained
+from hepllm.runs.ensemble_model import open_model
 from hepllm.runs.folder import Run, open_run, tell_classes
 from hepllm.runs.kept_scores import KeptScores
-from hepllm.runs.questions import Question, read_question
+from hepllm.runs.questions import Question
 from hepllm.runs.run_baselines import RunBaselines
-from hepllm.runs.run_model import RunModel
 from hepllm.runs.samples import EvaluationSet, collect_sets
 from hepllm.runs.score_files import calibrate
 from hepllm.runs.set_results import VALIDATION, Bench, evaluate_set, validation_set
@@ -90,7 +89,7 @@ def evaluate(
         one.selecting(config.evaluation.select) for one in (run, *map(open_run, compare))
     )
     others = name_retrained(run, retrained_runs)
-    check_backbone(run.config.backbone)  # before a black box is clustered
+    model = open_model(run, config.evaluation.batch_size)  # before a black box is clustered
     tell_classes(run)
     sets = collect_sets(
         run,
@@ -110,9 +109,9 @@ def evaluate(
     found: list[EvaluatedSet] = []
     with _locked_folders(run, names):
         kept = KeptScores.of(run, settings.scoring, threads=threads, rescore=rescore)
-        model, baselines = (
-            RunModel(run, settings.batch_size),
-            RunBaselines.of(run, settings.baselines),
+        members = {one.name for one in run.record.members}
+        baselines = RunBaselines.of(
+            run, [name for name in settings.baselines if name not in members]
         )
         for question, of_question in asked.items():
             theirs = ask(model.of(run), question, kept)
@@ -136,7 +135,7 @@ def _asked(
     asked: dict[Question, list[EvaluationSet]] = {}
     stated: dict[str, str | None] = {}
     for text in texts or (None,):
-        question = read_question(text, trained, str(run.folder))
+        question = run.read_question(text)
         if question.suffix in stated:
             same = stated[question.suffix]
             raise InputError(f"--hypothesis {text!r} states the same as {same!r}; give it once")

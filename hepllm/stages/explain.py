@@ -92,6 +92,7 @@ def explain(
     Raises:
         InputError: an event or the training dataset is missing, or an event has no features.
     """
+    predictor.run.require_one_model()
     if config.evaluation.prior == "estimate":
         raise InputError("a prior cannot be estimated from single events; give a number")
     picked = pick_texts(texts, predictor.names)
@@ -127,6 +128,7 @@ def explain_picked(
     Raises:
         InputError: the training dataset is missing, or an event has no features.
     """
+    predictor.run.require_one_model()
     rows = [_row(event, predictor.names) for event in picked]
     for event in picked:
         if predictor.run.config.fusion.constituents and event.jets is None:

@@ -228,6 +228,7 @@ def _open_run(dataset: Dataset, config: Config, hypothesis: Hypothesis, folder: 
 
     torch.set_num_threads(resolve_threads(config.train.threads))
     run, settings = open_run(folder), config.label
+    run.require_one_model()
     if run.config.prompt.chat_template:
         raise InputError(
             f"{folder}: its prompts have a chat template, which shows one event; use another run"

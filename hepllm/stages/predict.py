@@ -120,7 +120,11 @@ def predict(
             tables = [str(part) for part in opened.parts]
             prior = _choose_prior(predictor, config.evaluation, work.parts, tables)
             schema = score_schema(
-                prior.name, predictor.cascade is not None, predictor.run.question.text, opened.keep
+                prior.name,
+                predictor.cascade is not None,
+                predictor.run.question.text,
+                opened.keep,
+                spread=predictor.run.is_ensemble,
             )
             file = work.result / work.output.name
             with ScoreWriter(file, output.suffix, schema) as writer:

@@ -16,6 +16,7 @@ from hepllm.pictures.training import History
 from hepllm.provenance import shown_date, versions
 from hepllm.report.audit import read_audit
 from hepllm.report.data import data_chapter
+from hepllm.report.ensembles import members_chapter
 from hepllm.report.html import as_html
 from hepllm.report.markdown import as_markdown
 from hepllm.report.page import Chapter, Page
@@ -155,7 +156,10 @@ def _run_chapters(reported: ReportedRun, run: Run, before: Sequence[ReportedRun]
         ) from None
     data = _data_chapter(run, before)
     audits = [read_audit(file) for file in sorted((run.folder / AUDITS).glob(f"*/{OVERLAP}"))]
-    return [*sets, training_chapter(reported), data, *audits, config_chapter(reported)]
+    made = training_chapter(reported)
+    if run.is_ensemble:
+        made = members_chapter(reported.name, reported.record)
+    return [*sets, made, data, *audits, config_chapter(reported)]
 
 
 def _data_chapter(run: Run, before: Sequence[ReportedRun]) -> Chapter:

@@ -18,11 +18,13 @@ from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
 from hepllm import cli
+from hepllm.arrays import Floats
 from hepllm.baselines.boosting import BOOSTING
 from hepllm.config import Config, override_config
 from hepllm.data.dataset import read_dataset
 from hepllm.errors import InputError
 from hepllm.evaluation.scores import scored_events
+from hepllm.model.inputs import ModelInputs
 from hepllm.report.sets import EvaluatedSet
 from hepllm.runs import cascade as cascading
 from hepllm.runs.cascade import fit_boosting_alone, open_cascade
@@ -233,16 +235,16 @@ def test_predict_agrees_with_eval_in_chunks_and_after_a_stop(
 ) -> None:
     made = report(folder, config, f"evaluation.cascade={KEEP}", blackbox=folder / "data" / "bb")
     expected = scores_of(made)
-    whole, calls = PieceScorer.score, []
+    whole, calls = PieceScorer.columns, []
 
-    def break_off(self: PieceScorer, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    def break_off(self: PieceScorer, rows: ModelInputs) -> dict[str, Floats]:
         calls.append(len(rows))
         if len(calls) == 3:
             raise KeyboardInterrupt
         return whole(self, rows)
 
     output = tmp_path / "scores.parquet"
-    monkeypatch.setattr(PieceScorer, "score", break_off)
+    monkeypatch.setattr(PieceScorer, "columns", break_off)
     with pytest.raises(KeyboardInterrupt):
         run(predictor, folder / "bb.parquet", output)
     again = load_predictor(folder / "run", override_config(config, [f"evaluation.cascade={KEEP}"]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -13,7 +12,7 @@ from hepllm.hypotheses.hypothesis import OPEN, parse_hypothesis
 from hepllm.model.inputs import ModelInputs
 from hepllm.model.scoring import score_events
 from hepllm.runs.folder import make_classifier
-from hepllm.runs.run_model import PieceScorer
+from hepllm.runs.run_model import PieceScorer, RunModel
 
 
 def test_without_soft_tokens_an_event_has_the_score_of_its_question(
@@ -25,7 +24,8 @@ def test_without_soft_tokens_an_event_has_the_score_of_its_question(
     asked = np.array([OPEN, stated, stated, OPEN, stated], dtype=object)
     numbers = np.random.default_rng(3).gamma(4.0, 10.0, (5, len(config.train.feature_names())))
     inputs = ModelInputs(numbers, hypothesis=asked)
-    model = cast("Any", SimpleNamespace(loaded=(classifier, encoder), batch_size=4))
+    model = RunModel(cast("Any", None), 4)
+    model.__dict__["loaded"] = classifier, encoder
     scores = PieceScorer(model, silenced=True).score(inputs)
     assert len(set(scores.tolist())) == 2
     with classifier.silenced_fusion():

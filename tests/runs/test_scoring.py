@@ -188,15 +188,15 @@ def test_a_stopped_scoring_goes_on(
     scored: list[tuple[int, int]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole = PieceScorer.score
+    whole = PieceScorer.columns
 
-    def stop(scorer: PieceScorer, some: ModelInputs) -> Floats:
+    def stop(scorer: PieceScorer, some: ModelInputs) -> dict[str, Floats]:
         if len(scored) == 2:
             raise KeyboardInterrupt
         return whole(scorer, some)
 
     with monkeypatch.context() as patch:
-        patch.setattr(PieceScorer, "score", stop)
+        patch.setattr(PieceScorer, "columns", stop)
         with pytest.raises(KeyboardInterrupt):
             score(run, inputs)
     np.testing.assert_array_equal(score(run, inputs), expected)
@@ -269,11 +269,11 @@ class _DiesOnce(PieceScorer):
 
     mark: Path = Path()
 
-    def score(self, inputs: ModelInputs) -> Floats:
+    def columns(self, inputs: ModelInputs) -> dict[str, Floats]:
         if not self.mark.exists():
             self.mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().score(inputs)
+        return super().columns(inputs)
 
 
 def test_workers_compute_the_same_scores_even_if_one_dies(

@@ -130,13 +130,13 @@ def test_scores_are_kept_by_hypothesis(
     kept = sorted((folder / "run" / "scores" / "box-scan").glob("*.parquet"))
     assert len(kept) == PlaneScan.read(scanned / "scan.json", "").n_points
     calls = []
-    score = PieceScorer.score
+    score = PieceScorer.columns
 
     def counted(self: PieceScorer, inputs: object) -> object:
         calls.append(len(inputs))  # type: ignore[arg-type]
         return score(self, inputs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(PieceScorer, "score", counted)
+    monkeypatch.setattr(PieceScorer, "columns", counted)
     again = ("--scan", "--output", scanned, "--overwrite", "--json", *SCAN)
     done = search(folder / "box", "--run", folder / "run", *again)
     assert done.exit_code == 0, done.output

@@ -16,9 +16,11 @@ from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
 from hepllm import cli
+from hepllm.arrays import Floats
 from hepllm.config import override_config
 from hepllm.data.dataset import read_dataset
 from hepllm.errors import InputError, RunError
+from hepllm.model.inputs import ModelInputs
 from hepllm.model.prompts import render
 from hepllm.runs.predictor import Predictor, load_predictor
 from hepllm.runs.run_model import PieceScorer
@@ -114,16 +116,16 @@ def test_a_stopped_run_goes_on_with_what_is_missing(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    output, whole = tmp_path / "scores.parquet", PieceScorer.score
+    output, whole = tmp_path / "scores.parquet", PieceScorer.columns
     calls = []
 
-    def break_off(self: PieceScorer, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    def break_off(self: PieceScorer, rows: ModelInputs) -> dict[str, Floats]:
         calls.append(len(rows))
         if len(calls) == 2:
             raise KeyboardInterrupt
         return whole(self, rows)
 
-    monkeypatch.setattr(PieceScorer, "score", break_off)
+    monkeypatch.setattr(PieceScorer, "columns", break_off)
     with pytest.raises(KeyboardInterrupt):
         run(predictor, folder / "bb.h5", output)
     assert not output.exists()

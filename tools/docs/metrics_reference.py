@@ -16,7 +16,6 @@ from pydantic.fields import FieldInfo
 from hepllm.cartography.audit_records import AuditRecord
 from hepllm.cartography.cluster_records import ClustersRecord
 from hepllm.cartography.records import EpochRecord, FlagsRecord, MapRecord
-from hepllm.evaluation.averaging import EnsembleRecord
 from hepllm.evaluation.curves import CurvesRecord
 from hepllm.evaluation.experiment_records import ExperimentResult, FailureRecord, SuiteRecord
 from hepllm.evaluation.seeds import SpreadRecord
@@ -46,7 +45,6 @@ FILES: Mapping[str, type[FileRecord]] = {
     "map.json": MapRecord,
     "epoch-001.json": EpochRecord,
     "flags.json": FlagsRecord,
-    "ensemble.json": EnsembleRecord,
     "clusters.json": ClustersRecord,
     "overlap.json": AuditRecord,
     "the record beside a table of labels": LabellingRecord,
@@ -64,13 +62,13 @@ _INTRODUCTION = """\
 `hepllm eval` writes `metrics.json` and `curves.json` below `RUN/eval/<set>/`, `spread.json` for
 several runs, `submission.json` for a search and `unblinding.json` for its key; `hepllm search
 --scan` writes `scan.json`, with `--fit` `mixture.json`, with `--weak` `weak.json`; `hepllm train`
-writes `run.json`, `hepllm map` `map.json` and a file for each epoch, `hepllm label` a record beside
-its table. Each holds `schema_version`, which is larger where a key has changed its meaning; a later
-version of hepllm may add keys. A number that does not exist is null. `X` in a key stands for a
-signal efficiency, 0.1, 0.3 or 0.5. A type that is a link is described there. Rounds of
-training write `self_training.json`, `hepllm flag` `flags.json`, `hepllm ensemble`
-`ensemble.json`, `hepllm embed` `clusters.json`, `hepllm audit` `overlap.json`, `hepllm experiments`
-`analysis.json` and a file for each experiment, `hepllm train --weak` `weak_runs.json`."""
+and `hepllm ensemble` write `run.json`, `hepllm map` `map.json` and a file for each epoch, `hepllm
+label` a record beside its table. Each holds `schema_version`, which is larger where a key has
+changed its meaning; a later version of hepllm may add keys. A number that does not exist is null.
+`X` in a key stands for a signal efficiency, 0.1, 0.3 or 0.5. A type that is a link is described
+there. Rounds of training write `self_training.json`, `hepllm flag` `flags.json`, `hepllm embed`
+`clusters.json`, `hepllm audit` `overlap.json`, `hepllm experiments` `analysis.json` and a file for
+each experiment, `hepllm train --weak` `weak_runs.json`."""
 
 _WORDS: Mapping[Any, str] = {
     bool: "true or false",
