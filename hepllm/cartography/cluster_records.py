@@ -43,7 +43,9 @@ class ClustersRecord(FileRecord):
     n_available: Events
     """Events of which the embedded ones are a random choice."""
     n_events: Events
-    """Events that were embedded and clustered."""
+    """Events that were embedded."""
+    n_fitted: Events
+    """Events in which components and clusters were found; the others joined the clusters."""
     embedding: tuple[str, ...]
     """Parts of an embedding."""
     n_dimensions: int

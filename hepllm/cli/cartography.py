@@ -20,7 +20,7 @@ from hepllm.runs import LATEST, require_run
 _READ = ("cartography.",)
 """Settings that ``map`` reads."""
 
-_READ_TO_EMBED = ("clusters.", "evaluation.batch_size", "train.threads")
+_READ_TO_EMBED = ("clusters.", "evaluation.batch_size", "evaluation.scoring.")
 
 
 @click.command(name="map")
@@ -87,8 +87,9 @@ def embed(
     """Embed events of a DATASET [training split of the RUN's] by a RUN, and find clusters of them.
 
     An embedding is the hidden state in which the RUN reads the class, joined with the mean of the
-    event's soft tokens. Clusters are found in its principal components and again in subsamples;
-    what they are is told in physics terms. Writes side tables, which train.filter reads.
+    event's soft tokens. Clusters are found in its principal components, in a sample that all other
+    events join, and again in subsamples; what they are is told in physics terms. Writes side
+    tables, which train.filter reads. A command that was stopped goes on.
     """
     settings.refuse_others(_READ_TO_EMBED, "embed")
     require_run(run)

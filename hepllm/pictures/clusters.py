@@ -1,4 +1,4 @@
-"""The clusters of embedded events in their first two principal components."""
+"""The clusters of embedded events in two coordinates."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _OTHERS = "0.75"
 
 
 def plot_clusters(
-    values: Floats, number: Ints, explained: Sequence[float], title: str, path: Path
+    values: Floats, number: Ints, axes_of: Sequence[str], title: str, path: Path
 ) -> None:
-    """Draws N events in two principal components, coloured by cluster.
+    """Draws N events in two coordinates, coloured by cluster.
 
     At most 10,000 events are drawn, a random choice. Colours are those of the largest clusters;
     smaller ones are grey crosses, and noise is grey dots.
 
     Args:
-        values: the first two components, shape (N, 2).
+        values: the coordinates, shape (N, 2).
         number: cluster of each event, -1 for noise, shape (N,).
-        explained: share of the variance that each of both components has.
+        axes_of: what both coordinates are.
         title: title of the picture.
         path: PNG file, written whole or not at all.
     """
@@ -61,7 +61,6 @@ def plot_clusters(
         points.set_rasterized(True)
         handles.append(points)
         labels.append(f"{name}: {int(mask.sum())}")
-    for axis, share, place in zip(("x", "y"), explained, (1, 2), strict=False):
-        axes.set(**{f"{axis}label": f"principal component {place} ({share:.1%} of the variance)"})
+    axes.set(xlabel=axes_of[0], ylabel=axes_of[1])
     legend_below(figure, handles, labels, None)
     save_figure(figure, path)

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow.csv
-import torch
 from numpy.typing import NDArray
 
 from hepllm import __version__
@@ -19,28 +18,27 @@ from hepllm.arrow_files import open_file, read_parquet
 from hepllm.cartography.cluster_records import ClusterRecord, ClustersRecord
 from hepllm.cartography.clusters import (
     Clusters,
-    Components,
+    assign_clusters,
     find_clusters,
-    find_components,
     measure_stability,
 )
 from hepllm.cartography.event_map import MAP, read_map
 from hepllm.cartography.summary import summarise_feature
+from hepllm.cartography.umap_picture import UMAP, require_umap, umap_places
 from hepllm.config import ClustersConfig, Config
 from hepllm.data.dataset import LABEL_NAMES, Dataset, EventTable, read_dataset
 from hepllm.data.notes import NotesRecord, find_events, write_notes
+from hepllm.data.work_folder import work_folder
 from hepllm.errors import InputError
-from hepllm.executor import resolve_threads
 from hepllm.files import write_aside, write_errors, write_text
 from hepllm.learning.inputs import model_inputs
-from hepllm.learning.passes import events_at_once
 from hepllm.logs import progress_bar
-from hepllm.model.backbone import check_backbone
-from hepllm.model.scoring import Embeddings, embed_events
 from hepllm.pictures.clusters import plot_clusters
 from hepllm.provenance import this_call
 from hepllm.report.page import Cell, Group, Row, Table
 from hepllm.report.text import as_text
+from hepllm.runs.embedding import EmbeddedEvents, embed_in_pieces
+from hepllm.runs.ensemble_model import open_model
 from hepllm.runs.folder import Run, open_run
 from hepllm.runs.run_model import RunModel
 from hepllm.runs.samples import check_jets
@@ -50,6 +48,8 @@ LOG = logging.getLogger(__name__)
 
 FOLDER, RECORD, TABLE, PICTURE = "embed", "clusters.json", "clusters.parquet", "clusters.png"
 """The folder of the results in a run, and files in it."""
+
+UMAP_PICTURE = "umap.png"
 
 _M_JJ = "m_jj"
 _TOLD = 3
@@ -81,8 +81,7 @@ class _Bench:
     dataset: Dataset
     table: EventTable
     columns: Columns
-    score: Floats
-    components: Components
+    embedded: EmbeddedEvents
     clusters: Clusters
 
 
@@ -91,55 +90,90 @@ def embed_dataset(
 ) -> EmbedReport:
     """Embeds events by a run and finds their clusters.
 
+    What is embedded is kept beside the output until all is done, and used when it is called again.
+
     Args:
         folder: the run folder.
-        config: ``clusters``, ``evaluation.batch_size``, ``train.threads`` and ``seed``.
+        config: ``clusters``, ``evaluation.scoring``, ``evaluation.batch_size`` and ``seed``.
         dataset: the dataset; None for the training split of the run's own.
         output: folder of the results, which replaces an earlier one; None:
             ``embed/<dataset>`` in the run.
 
     Raises:
         InputError: if the run or the dataset cannot be used, or has too few events.
+        ChunkError: if a worker failed; what is embedded is kept.
         RunError: if the results cannot be written.
     """
-    run, settings = open_run(folder), config.clusters
+    run, settings, scoring = open_run(folder), config.clusters, config.evaluation.scoring
+    run.require_one_model()
+    if settings.picture == UMAP:
+        require_umap()
     opened, split = _open_dataset(run, dataset)
     place = output or folder / FOLDER / opened.folder.resolve().name
     _refuse_others(place)
     table, columns, n_available = _load(run, opened, split, settings, config.seed)
-    embedded = _embed(run, table, config)
-    components = find_components(embedded.parts, settings.dimensions)
-    clusters = find_clusters(components.values, settings)
-    with progress_bar(settings.subsamples, "cluster again", "subsamples") as bar:
-        stability = measure_stability(
-            components.values, clusters, settings, config.seed, bar.update
-        )
-    bench = _Bench(run, opened, table, columns, embedded.score, components, clusters)
-    mean = float(np.mean(stability)) if stability else None
-    record = ClustersRecord(
-        run=folder.resolve().name,
-        dataset=opened.folder.resolve().name,
-        split=split,
-        n_available=n_available,
-        n_events=len(table),
-        embedding=tuple(embedded.named),
-        n_dimensions=components.values.shape[1],
-        explained=float(components.explained.sum()),
-        settings=settings,
-        seed=config.seed,
-        **_describe(bench),
-        stability=stability,
-        mean_stability=mean,
-        is_stable=None if mean is None else mean >= settings.stable_from,
-        made=this_call(),
-    )
+    inputs = model_inputs(table, run.config.train.feature_names())
+    model = open_model(run, config.evaluation.batch_size)
     with write_errors(place, "choose another --output"):
         place.parent.mkdir(parents=True, exist_ok=True)
-        with write_aside(place) as aside:
-            aside.mkdir()
-            names = _write(bench, record, aside)
+        with work_folder(
+            place, _fingerprint(model, opened, config), overwrite=False, discard_other=True
+        ) as work:
+            embedded = embed_in_pieces(model, inputs, settings, scoring, work, seed=config.seed)
+            fitted = embedded.values[embedded.is_fitted]
+            found = find_clusters(fitted, settings)
+            with progress_bar(settings.subsamples, "cluster again", "subsamples") as bar:
+                stability = measure_stability(
+                    fitted, found, settings, config.seed, scoring=scoring, on_subsample=bar.update
+                )
+            clusters = _joined(embedded, found, settings)
+            bench = _Bench(run, opened, table, columns, embedded, clusters)
+            mean = float(np.mean(stability)) if stability else None
+            record = ClustersRecord(
+                run=folder.resolve().name,
+                dataset=opened.folder.resolve().name,
+                split=split,
+                n_available=n_available,
+                n_events=len(table),
+                n_fitted=int(embedded.is_fitted.sum()),
+                embedding=embedded.names,
+                n_dimensions=embedded.values.shape[1],
+                explained=float(embedded.explained.sum()),
+                settings=settings,
+                seed=config.seed,
+                **_describe(bench),
+                stability=stability,
+                mean_stability=mean,
+                is_stable=None if mean is None else mean >= settings.stable_from,
+                made=this_call(),
+            )
+            with write_aside(place) as aside:
+                aside.mkdir()
+                names = _write(bench, record, aside)
+            work.discard()
     files = tuple(place / name for name in names)
     return EmbedReport(record.dataset, record, as_text(_table(record)), files)
+
+
+def _fingerprint(model: RunModel, dataset: Dataset, config: Config) -> dict[str, Any]:
+    """What decides the embeddings of kept pieces."""
+    settings = config.clusters
+    return {
+        "model": model.identity,
+        "dataset": dataset.digest,
+        "events": [settings.events, settings.fitted, settings.dimensions, config.seed],
+        "piece_size": config.evaluation.scoring.piece_size,
+    }
+
+
+def _joined(embedded: EmbeddedEvents, found: Clusters, config: ClustersConfig) -> Clusters:
+    """The clusters of all events, from those of the fitted ones."""
+    is_fitted, values = embedded.is_fitted, embedded.values
+    others = assign_clusters(values[~is_fitted], values[is_fitted], found, config)
+    number, probability = np.empty(len(values), dtype=np.int64), np.empty(len(values))
+    for chosen, part in ((is_fitted, found), (~is_fitted, others)):
+        number[chosen], probability[chosen] = part.number, part.probability
+    return Clusters(number, probability).by_size()
 
 
 def _open_dataset(run: Run, folder: Path | None) -> tuple[Dataset, str | None]:
@@ -177,25 +211,14 @@ def _load(
             config.events,
             n_available,
         )
-    needed = max(config.min_size, config.min_samples or 1)
-    if round(config.subsample_share * len(table)) < needed:
+    needed, n_fitted = max(config.min_size, config.min_samples or 1), min(config.fitted, len(table))
+    if round(config.subsample_share * n_fitted) < needed:
         raise InputError(
-            f"{dataset.folder}: {len(table)} events are too few for clusters of {needed} in "
+            f"{dataset.folder}: {n_fitted} events are too few for clusters of {needed} in "
             f"subsamples of {config.subsample_share:.0%}; lower clusters.min_size and "
             "clusters.min_samples"
         )
     return table, {name: table.column(name) for name in shown}, n_available
-
-
-def _embed(run: Run, table: EventTable, config: Config) -> Embeddings:
-    """Runs the events through the model of the run, without a hypothesis."""
-    torch.set_num_threads(resolve_threads(config.train.threads))
-    check_backbone(run.config.backbone)
-    classifier, encoder = RunModel(run, config.evaluation.batch_size).loaded
-    inputs = model_inputs(table, run.config.train.feature_names())
-    size = config.evaluation.batch_size or events_at_once(classifier, encoder, inputs)
-    with progress_bar(len(inputs), "embed") as bar:
-        return embed_events(classifier, encoder, inputs, batch_size=size, on_batch=bar.update)
 
 
 def _describe(bench: _Bench) -> dict[str, Any]:
@@ -244,7 +267,7 @@ def _describe_one(bench: _Bench, chosen: Bools, confidence: Floats) -> ClusterRe
         labels={name: number for name, number in labels.items() if number},
         purity=max(known) / sum(known) if sum(known) else None,
         probability=float(bench.clusters.probability[chosen].mean()),
-        score=float(bench.score[chosen].mean()),
+        score=float(bench.embedded.score[chosen].mean()),
         confidence=float(believed.mean()) if len(believed) else None,
         features={name: features[name] for name in order},
     )
@@ -252,12 +275,12 @@ def _describe_one(bench: _Bench, chosen: Bools, confidence: Floats) -> ClusterRe
 
 def _write(bench: _Bench, record: ClustersRecord, folder: Path) -> list[str]:
     """Writes all files, and returns their names."""
-    table, clusters, values = bench.table, bench.clusters, bench.components.values
+    table, clusters, values = bench.table, bench.clusters, bench.embedded.values
     columns: dict[str, NDArray[Any]] = {
         "event_id": table.event_id,
         "source": table.source,
         "label": table.label,
-        "score": bench.score,
+        "score": bench.embedded.score,
         "cluster": clusters.number,
         "probability": clusters.probability,
         "is_noise": clusters.is_noise,
@@ -273,12 +296,29 @@ def _write(bench: _Bench, record: ClustersRecord, folder: Path) -> list[str]:
     )
     names = [RECORD, TABLE, "clusters.csv", "components.parquet"]
     names += _write_projector(bench, folder)
-    if values.shape[1] > 1:
-        title = f"{record.dataset} by {record.run}"
-        explained = bench.components.explained[:2].tolist()
-        plot_clusters(values[:, :2], clusters.number, explained, title, folder / PICTURE)
-        names.append(PICTURE)
+    names += _draw(bench, record, folder)
     record.write(folder / RECORD)
+    return names
+
+
+def _draw(bench: _Bench, record: ClustersRecord, folder: Path) -> list[str]:
+    """Draws the clusters in two principal components, and of fitted events by UMAP where asked."""
+    values, number = bench.embedded.values, bench.clusters.number
+    title, names = f"{record.dataset} by {record.run}", []
+    if values.shape[1] > 1:
+        shares = bench.embedded.explained[:2].tolist()
+        axes = [
+            f"principal component {place} ({share:.1%} of the variance)"
+            for place, share in enumerate(shares, 1)
+        ]
+        plot_clusters(values[:, :2], number, axes, title, folder / PICTURE)
+        names.append(PICTURE)
+    if record.settings.picture == UMAP:
+        is_fitted = bench.embedded.is_fitted
+        places = umap_places(values[is_fitted], record.seed)
+        axes = ["UMAP 1 (a picture alone)", "UMAP 2"]
+        plot_clusters(places, number[is_fitted], axes, f"{title}, UMAP", folder / UMAP_PICTURE)
+        names.append(UMAP_PICTURE)
     return names
 
 
@@ -292,16 +332,20 @@ def _write_notes(bench: _Bench, file: Path, holds: str, columns: dict[str, NDArr
 
 
 def _write_projector(bench: _Bench, folder: Path) -> list[str]:
-    """Writes what projector.tensorflow.org and TensorBoard load: vectors, and a line about each."""
-    table, number = bench.table, bench.clusters.number
-    vectors = ("\t".join(f"{x:.5g}" for x in row) for row in bench.components.values.tolist())
+    """Writes what projector.tensorflow.org and TensorBoard load: vectors, and a line about each.
+
+    Of the fitted events alone, since a browser does not take more.
+    """
+    rows = np.flatnonzero(bench.embedded.is_fitted)
+    table, number, score = bench.table, bench.clusters.number, bench.embedded.score
+    vectors = ("\t".join(f"{x:.5g}" for x in row) for row in bench.embedded.values[rows].tolist())
     write_text(folder / "tensors.tsv", "\n".join(vectors) + "\n")
     lines = ["event\tlabel\tcluster\tscore"]
-    for row in range(len(table)):
+    for row in rows:
         name = f"{table.source[row]}:{table.event_id[row]}".replace("\t", " ").replace("\n", " ")
         cluster = "none" if number[row] < 0 else str(number[row])
         label = LABEL_NAMES[int(table.label[row])]
-        lines.append(f"{name}\t{label}\t{cluster}\t{bench.score[row]:.4f}")
+        lines.append(f"{name}\t{label}\t{cluster}\t{score[row]:.4f}")
     write_text(folder / "metadata.tsv", "\n".join(lines) + "\n")
     return ["tensors.tsv", "metadata.tsv"]
 
@@ -344,6 +388,11 @@ def _cells(one: ClusterRecord) -> Sequence[Cell]:
 
 
 def _notes(record: ClustersRecord) -> Iterator[str]:
+    if record.n_fitted < record.n_events:
+        yield (
+            f"Components and clusters are of {record.n_fitted} events, a random choice; the others "
+            "joined the cluster of the one that they reach first."
+        )
     yield (
         f"{record.n_dimensions} principal components have {record.explained:.1%} of the variance "
         f"of the embeddings ({', '.join(record.embedding)}). {_M_JJ} is a median in GeV."

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.csv
@@ -15,6 +17,8 @@ from hepllm.config import Config, FilterRule, load_config
 from hepllm.data.dataset import read_dataset
 from hepllm.data.notes import read_notes
 from hepllm.errors import InputError
+from hepllm.model.inputs import ModelInputs
+from hepllm.runs.embedding import PieceEmbedder
 from hepllm.runs.predictor import load_predictor
 from hepllm.stages.embed import embed_dataset
 
@@ -81,7 +85,60 @@ def test_the_command_writes_to_the_run(tiny_run: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     tree = json.loads(done.stdout)["rnd"]
     assert tree["n_events"] == 60 < tree["n_available"]
+    assert tree["n_fitted"] == 60
     assert (run / "embed" / "rnd" / "clusters.json").is_file()
+
+
+def test_other_events_join_the_clusters_of_a_sample(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pieces that were embedded before a failure are used, and change no byte."""
+    few = ("clusters.fitted=60", "evaluation.scoring.piece_size=25", "clusters.min_size=4")
+    config = settings(tiny_run, *few, "evaluation.scoring.executor=serial")
+    whole = embed_dataset(tiny_run, config, output=tmp_path / "whole")
+    assert whole.record.n_fitted == 60 < whole.record.n_events
+    assert "the others joined" in whole.text
+    assert len((tmp_path / "whole" / "tensors.tsv").read_text().splitlines()) == 60
+    embed, pieces = PieceEmbedder.columns, []
+
+    def stopped(embedder: PieceEmbedder, inputs: ModelInputs) -> dict[str, Any]:
+        pieces.append(embedder.projection is None)
+        if len(pieces) == 5:
+            raise KeyboardInterrupt
+        return embed(embedder, inputs)
+
+    monkeypatch.setattr(PieceEmbedder, "columns", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        embed_dataset(tiny_run, config, output=tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+    embed_dataset(tiny_run, config, output=tmp_path / "again")
+    n_pieces = 3 + -(-(whole.record.n_events - 60) // 25)
+    assert len(pieces) == n_pieces + 1  # one was stopped
+    assert pieces[:3] == [True] * 3
+    assert [file.name for file in tmp_path.iterdir() if "partial" in file.name] == []
+    for name in ("clusters.parquet", "components.parquet", "tensors.tsv", "metadata.tsv"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_bytes_do_not_depend_on_workers(tiny_run: Path, tmp_path: Path) -> None:
+    few = ("clusters.fitted=60", "evaluation.scoring.piece_size=25", "clusters.min_size=4")
+    for workers in (1, 2):
+        one = settings(tiny_run, *few, f"evaluation.scoring.workers={workers}")
+        embed_dataset(tiny_run, one, output=tmp_path / str(workers))
+    for file in (tmp_path / "1").iterdir():
+        if file.suffix != ".json":  # which tells the date
+            assert file.read_bytes() == (tmp_path / "2" / file.name).read_bytes()
+
+
+def test_umap_is_drawn_where_it_is_installed(tiny_run: Path, tmp_path: Path) -> None:
+    config = settings(tiny_run, "clusters.picture=umap")
+    if importlib.util.find_spec("umap") is None:
+        with pytest.raises(InputError, match=r"install the extra 'hepllm\[umap\]'"):
+            embed_dataset(tiny_run, config, output=tmp_path / "out")
+        return
+    embed_dataset(tiny_run, config, output=tmp_path / "out")
+    assert (tmp_path / "out" / "umap.png").stat().st_size
 
 
 def test_what_cannot_be_done_is_told_before_the_work(tiny_run: Path, tmp_path: Path) -> None:
