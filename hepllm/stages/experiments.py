@@ -249,6 +249,7 @@ def _run_locked(
         return sum(standing_of(folder / one.place).state != "to run" for one in experiments)
 
     with progress_bar(len(experiments), "experiments", "trainings", initial=done()) as bar:
+        bar.miniters, bar.dynamic_miniters = 0, False  # a line also where none has ended
 
         def on_progress() -> None:
             bar.update(done() - bar.n)

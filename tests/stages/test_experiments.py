@@ -10,7 +10,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -181,7 +181,7 @@ def test_times_are_shown_in_a_unit_that_fits(seconds: float, text: str) -> None:
 
 
 QUICK = (
-    *("train.threads=1", "train.epochs=1", "train.checkpoint_every=2", "evaluation.bootstrap=20"),
+    *("train.threads=1", "train.epochs=8", "train.checkpoint_every=4", "evaluation.bootstrap=20"),
     *("evaluation.baselines=[]", "evaluation.ablations=false", "evaluation.views=[]"),
     "evaluation.scoring.executor=serial",
 )
@@ -200,21 +200,25 @@ def start(words: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
     )
 
 
-def session(leader: int) -> list[int]:
-    """All processes of a session, the leader first."""
+def members(leaders: Collection[int]) -> list[int]:
+    """All processes of the sessions of these leaders, those first that started first."""
     found = []
     for file in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # it has just ended
-            if int(file.read_text().rpartition(")")[2].split()[3]) == leader:
+            if int(file.read_text().rpartition(")")[2].split()[3]) in leaders:
                 found.append(int(file.parent.name))
     return sorted(found)
 
 
-def is_begun(folder: Path, n_done: int) -> bool:
-    """Whether some experiments are done, and another one is in the middle of its steps."""
-    done = list(folder.glob("*/*/*/result.json"))
-    begun = list(folder.glob("*/*/*/log.txt"))
-    return len(done) >= n_done and len(begun) > len(done)
+def trains(place: Path) -> bool:
+    """Whether an experiment is in the middle of its training, after a checkpoint."""
+    run = place / "run"
+    return any(run.glob("checkpoints/step-*")) and not (run / "validation.parquet").exists()
+
+
+def evaluates(place: Path) -> bool:
+    """Whether an experiment is trained, and evaluated now."""
+    return (place / "run" / "validation.parquet").exists() and not (place / "result.json").exists()
 
 
 @needs_snakemake
@@ -226,25 +230,24 @@ def test_a_suite_that_is_killed_three_times_ends_with_the_same_table(
     (tmp_path / "small.yaml").write_text(json.dumps(suite.model_dump(mode="json")))
     assert start(["run", "small.yaml", "--output", "whole"], tmp_path).wait(1800) == 0
 
-    killed = 0
-    for n_done, later in ((0, 3.0), (1, 9.0), (2, 6.0)):  # seconds, within its steps
+    killed, leaders = tmp_path / "killed", list[int]()
+    for number, is_due in enumerate((trains, evaluates, trains)):
         process = start(["run", "small.yaml", "--output", "killed"], tmp_path)
         end = time.monotonic() + 1800
-        while not is_begun(tmp_path / "killed", n_done):
+        while not any(map(is_due, killed.glob("*/*/*"))):
             assert process.poll() is None
             assert time.monotonic() < end
-            time.sleep(0.05)
-        time.sleep(later)
-        if process.poll() is None:
-            killed += 1
+            time.sleep(0.02)
+        leaders.append(process.pid)
         # The second time, the command alone: what it has started goes on, and is waited for.
-        for one in [process.pid] if n_done == 1 else session(process.pid):
+        for one in [process.pid] if number == 1 else members(leaders):
             os.kill(one, signal.SIGKILL)
         process.wait()
-    assert killed == 3
+        assert len(list(killed.glob("*/*/*/result.json"))) < 4
     assert start(["run", "small.yaml", "--output", "killed"], tmp_path).wait(1800) == 0
     for name in TABLES:
-        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
-    assert len(list((tmp_path / "killed").glob("*/*/*/result.json"))) == 4
+        assert (tmp_path / "whole" / name).read_bytes() == (killed / name).read_bytes()
+    assert len(list(killed.glob("*/*/*/result.json"))) == 4
+    assert any("--resume" in file.read_text() for file in killed.glob("*/*/*/log.txt"))
     for file in ("*/*/*/failure.json", "*/*/*/*.partial"):
-        assert not list((tmp_path / "killed").glob(file))
+        assert not list(killed.glob(file))
