@@ -17,9 +17,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from hepllm.config.suites import SuiteConfig, suite_from_tree
+from hepllm.config.presets import suite_files
+from hepllm.config.suites import SuiteConfig, load_suite, suite_from_tree
 from hepllm.errors import InputError, RunError
 from hepllm.runs import snakemake, suites
+from hepllm.runs.suites import experiments_of
 from hepllm.stages.experiments import TABLES, analyze, failure_of, folder_of, plan, run, shown_time
 
 needs_snakemake = pytest.mark.skipif(
@@ -251,3 +253,23 @@ def test_a_suite_that_is_killed_three_times_ends_with_the_same_table(
     assert any("--resume" in file.read_text() for file in killed.glob("*/*/*/log.txt"))
     for file in ("*/*/*/failure.json", "*/*/*/*.partial"):
         assert not list(killed.glob(file))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick_trainings", "undrawn_figures")
+@pytest.mark.parametrize("name", sorted(suite_files()))
+def test_each_experiment_of_a_shipped_suite_can_be_trained(
+    name: str, dataset: Path, tmp_path: Path
+) -> None:
+    from hepllm.stages.map import map_run
+    from hepllm.stages.train import train
+
+    changes = ("train.epochs=1", "train.threads=1", "train.nfa_alone.epochs=2")
+    suite = load_suite(name, config="tiny", seeds=1, datasets=[str(dataset)])
+    # Below those of the experiments, which must be able to change them.
+    suite = suite.model_copy(update={"set": (*changes, *suite.set)})
+    for one in experiments_of(suite, tmp_path):
+        done = train(dataset, tmp_path / one.place / "run", one.config, overwrite=False)
+        assert done.result.steps > 0
+        if one.variant.makes_map:
+            map_run(tmp_path / one.place / "run", one.config.cartography)
