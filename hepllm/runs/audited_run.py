@@ -135,10 +135,11 @@ def read_audited_run(
         InputError: if a file is damaged, or the run knows none of the events.
     """
     run, found = open_run(folder), _Found(table)
-    _add_map(run, found, late_epochs)
+    if not run.is_ensemble:  # which has no training and no embeddings of its own
+        _add_map(run, found, late_epochs)
+        _add_clusters(run, found, dataset)
     _add_validation(run, found)
     _add_test(run, found, dataset)
-    _add_clusters(run, found, dataset)
     result = found.result(name)
     if np.isnan(result.margin).all() and not (result.is_mapped or result.is_clustered):
         raise InputError(

@@ -20,6 +20,7 @@ from hepllm.data.notes import NotesRecord, find_events, read_notes, write_notes
 from hepllm.errors import InputError
 from hepllm.report.audit import read_audit
 from hepllm.stages.audit import audit_dataset
+from hepllm.stages.ensemble import make_ensemble
 from hepllm.stages.flag import flag_dataset
 from hepllm.stages.report import report
 from hepllm.stages.train import train
@@ -214,3 +215,21 @@ def test_events_without_labels_are_judged_by_rules_alone(
     done = audit_dataset(tmp_path / "box", [], config(), tmp_path / "o")
     assert "boosting" in done.record.skipped
     assert "boosting" not in done.record.methods
+
+
+def test_an_ensemble_gives_the_scores_of_validation_events(
+    recipes: Path, tmp_path: Path, undrawn_figures: None
+) -> None:
+    runs = [shutil.copytree(recipes / name, tmp_path / name) for name in ("seed1", "seed2")]
+    quick = ("evaluation.calibration=platt", "evaluation.scoring.executor=serial")
+    make_ensemble(runs, load_config(runs[0] / "config.yaml", quick), tmp_path / "both")
+    done = audit_dataset(recipes / "rnd", [tmp_path / "both"], config(), tmp_path / "o")
+    found = read_notes(tmp_path / "o" / "audit.parquet", "")
+    validation = read_notes(tmp_path / "both" / "validation.parquet", "")
+    rows = find_events(validation.event_digest, found.event_digest)
+    np.testing.assert_array_equal(found.column("score_both")[rows], validation.column("score"))
+    label, score = found.column("label")[rows], validation.column("score")
+    signed = np.where(label == 1, score, -score)
+    expected = (found.column("boosting_margin")[rows] + signed) / 2
+    np.testing.assert_allclose(found.column("margin")[rows], expected)
+    assert not any("--dynamics" in text or "embed" in text for text in done.record.missing)

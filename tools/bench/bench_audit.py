@@ -62,8 +62,7 @@ def _cpu() -> float:
 @click.command()
 @click.argument("dataset", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--output", type=click.Path(path_type=Path), required=True)
-@click.option("--embedded", type=int, default=10_000, show_default=True, help="clusters.events.")
-def main(dataset: Path, output: Path, embedded: int) -> None:
+def main(dataset: Path, output: Path) -> None:
     """Trains on a DATASET, maps, embeds, and audits with one worker and with two."""
     run = output / "run"
     output.mkdir(parents=True, exist_ok=True)
@@ -76,7 +75,7 @@ def main(dataset: Path, output: Path, embedded: int) -> None:
         ),
         "map": (["map", run], run / "map" / "map.json"),
         "embed": (
-            ["embed", run, "--set", f"clusters.events={embedded}"],
+            ["embed", run, dataset],
             run / "embed" / dataset.resolve().name / "clusters.json",
         ),
         **{
