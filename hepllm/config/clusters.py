@@ -15,8 +15,7 @@ class ClustersConfig(Section):
     events: Count = setting(100_000, "Most events that are embedded, a random choice")
     fitted: Count = setting(
         10_000,
-        "Most of these in which components and clusters are found, a random choice; the time of "
-        "HDBSCAN rises as the square; the others join the clusters",
+        "Most of these that clusters are found in, in time of its square; the others join them",
     )
     dimensions: Count = setting(50, "Most principal components in which clusters are sought")
     min_size: Annotated[int, Field(ge=2)] = setting(
