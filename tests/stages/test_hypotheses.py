@@ -18,6 +18,7 @@ from hepllm.config import Config, load_config
 from hepllm.data.signal_points import SignalPoint, SignalPoints, points_beside
 from hepllm.errors import InputError
 from hepllm.runs.folder import open_run
+from hepllm.stages.ensemble import make_ensemble
 from hepllm.stages.evaluate import evaluate
 from hepllm.stages.preprocess import preprocess
 from hepllm.stages.train import resume, train
@@ -235,3 +236,18 @@ def test_training_with_hypotheses_needs_several_signals(
     kept = load_config(tmp_path / "run" / "config.yaml")
     assert kept.train.hypothesis.enabled is False
     assert open_run(tmp_path / "run").record.hypotheses is None
+
+
+def test_an_ensemble_of_runs_is_asked_as_they_are(
+    folder: Path, config: Callable[..., Config], tmp_path: Path
+) -> None:
+    runs = [Path(shutil.copytree(folder / "run", tmp_path / name)) for name in ("a", "b")]
+    settings = config("evaluation.ablations=false")
+    made = make_ensemble(runs, settings, tmp_path / "both")
+    assert made.record.hypotheses == open_run(runs[0]).record.hypotheses
+    (alone,) = evaluate(runs[0], hypotheses=[TEXT], config=settings)
+    (both,) = evaluate(tmp_path / "both", hypotheses=[TEXT], config=settings)
+    assert (both.name, both.metrics.hypothesis) == (ASKED, TEXT)
+    assert both.metrics.auc.value == pytest.approx(alone.metrics.auc.value)
+    table = pq.read_table(tmp_path / "both" / "eval" / ASKED / "scores.parquet")
+    np.testing.assert_allclose(table["spread"].to_numpy(), 0, atol=1e-9)
