@@ -9,14 +9,7 @@ import numpy as np
 from hepllm.arrays import Bools, Floats
 from hepllm.search.peakfit import PeakModel, fit_peaks
 from hepllm.search.poisson import BatchFit, fit, orthonormal
-from hepllm.search.smooth import SmoothBackground
-
-_SPREAD = 2.0
-"""Standard deviation of the logarithm of the factor on a template, which limits constrain.
-
-In simulation the logarithm of the share of background that passes a cut spreads over the bins by
-0.01 to 1.25; see docs/explanation/search.md.
-"""
+from hepllm.search.smooth import SPREAD, SmoothBackground
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +67,7 @@ class JointModel:
         columns = orthonormal(basis[both])
         # The first column of the factor is its mean, which is free.
         varying = np.linalg.lstsq(basis[both], columns, rcond=None)[0][shape.shape[1] + 1 :]
-        precision = varying.T @ varying / (len(widths) * _SPREAD**2)
+        precision = varying.T @ varying / (len(widths) * SPREAD**2)
         return cls(columns, np.tile(widths, 2)[both], both, precision)
 
     @property

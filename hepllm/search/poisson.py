@@ -5,7 +5,8 @@ parameters, so its likelihood has one maximum, which Newton's method finds in a 
 
 All functions take ``counts`` (T, B), the events of T histograms with B bins; ``basis`` (B, P) with
 orthonormal columns; ``offset`` (B,) or (T, B), the logarithm of the spectrum that exp(basis . p)
-multiplies; and ``used`` (T, B), the bins that count, None for all.
+multiplies; and ``used`` (T, B), the bins that count, None for all. Some take ``precision`` (P,) of
+a Gaussian constraint on each parameter around 0, None for none; deviances are without it.
 """
 
 from __future__ import annotations
@@ -74,17 +75,24 @@ def orthonormal(columns: Floats) -> Floats:
     return np.asarray(np.linalg.qr(columns)[0])
 
 
-def fit(counts: Floats, basis: Floats, offset: Floats, used: Bools | None = None) -> BatchFit:
+def fit(
+    counts: Floats,
+    basis: Floats,
+    offset: Floats,
+    used: Bools | None = None,
+    precision: Floats | None = None,
+) -> BatchFit:
     """Fits mu = exp(offset + basis . p) to Poisson counts by maximum likelihood."""
     offsets = np.broadcast_to(offset, counts.shape)
     inside = np.ones(counts.shape) if used is None else used.astype(np.float64)
     n_fits, n_parameters = len(counts), basis.shape[1]
-    parameters = _start(counts, basis, offsets, inside)
+    parameters = _start(counts, basis, offsets, inside, precision)
     converged = np.zeros(n_fits, dtype=bool)
     active = np.arange(n_fits)
     for _ in range(_MAX_STEPS):
         log_expected = offsets[active] + parameters[active] @ basis.T
-        change, decrement = _newton_step(counts[active], basis, log_expected, inside[active])
+        pull = None if precision is None else (precision, parameters[active])
+        change, decrement = _newton_step(counts[active], basis, log_expected, inside[active], pull)
         parameters[active] += change
         done = decrement < _TOLERANCE
         converged[active[done]] = True
@@ -102,33 +110,47 @@ def fit_logarithm(counts: Floats, basis: Floats, offset: Floats) -> Floats:
     return _start(counts, basis, np.broadcast_to(offset, counts.shape), np.ones(counts.shape))
 
 
-def _start(counts: Floats, basis: Floats, offsets: Floats, inside: Floats) -> Floats:
+def _start(
+    counts: Floats,
+    basis: Floats,
+    offsets: Floats,
+    inside: Floats,
+    precision: Floats | None = None,
+) -> Floats:
     """Fits the logarithm by least squares; the weight of a bin is its content."""
     filled = counts + 0.5
     weight = filled * inside
-    return _solve(basis, weight, (weight * (np.log(filled) - offsets)) @ basis)
+    return _solve(basis, weight, (weight * (np.log(filled) - offsets)) @ basis, precision)
 
 
 def _newton_step(
-    counts: Floats, basis: Floats, log_expected: Floats, inside: Floats
+    counts: Floats,
+    basis: Floats,
+    log_expected: Floats,
+    inside: Floats,
+    pull: tuple[Floats, Floats] | None,
 ) -> tuple[Floats, Floats]:
     """Returns the change of parameters, shortened where it is too large, and Newton's decrement."""
     expected = np.exp(np.minimum(log_expected, 50.0)) * inside
     gradient = (counts * inside - expected) @ basis
-    change = _solve(basis, expected, gradient)
+    if pull is not None:
+        gradient -= pull[0] * pull[1]
+    change = _solve(basis, expected, gradient, None if pull is None else pull[0])
     decrement = np.einsum("tp,tp->t", gradient, change)
     boldest = np.abs(change @ basis.T).max(axis=1)
     change *= np.minimum(1.0, _MAX_CHANGE / np.maximum(boldest, 1e-300))[:, None]
     return change, np.where(boldest < _MAX_CHANGE, decrement, np.inf)
 
 
-def _solve(basis: Floats, weight: Floats, right: Floats) -> Floats:
-    """Computes (basis^T diag(weight) basis)^-1 right for each histogram."""
+def _solve(basis: Floats, weight: Floats, right: Floats, precision: Floats | None = None) -> Floats:
+    """Computes (basis^T diag(weight) basis + diag(precision))^-1 right for each histogram."""
     n_parameters = basis.shape[1]
     products = (basis[:, :, None] * basis[:, None, :]).reshape(len(basis), -1)
     information = (weight @ products).reshape(-1, n_parameters, n_parameters)
     size = np.trace(information, axis1=1, axis2=2)[:, None, None]
     information = information + 1e-12 * size * np.eye(n_parameters)
+    if precision is not None:
+        information += np.diag(precision)
     return np.asarray(np.linalg.solve(information, right[..., None])[..., 0])
 
 
@@ -140,6 +162,7 @@ def count_parameters(
     n_min: int,
     parameter_p: float,
     used: Bools | None = None,
+    precision: Floats | None = None,
 ) -> Ints:
     """Counts the columns of the basis that each histogram needs, shape (T,).
 
@@ -156,13 +179,18 @@ def count_parameters(
     needed = chi2.isf(parameter_p, 1)
     n_events = (counts * inside).sum(axis=1)
     growing = np.flatnonzero(n_events >= _EVENTS_PER_PARAMETER * (n_min + 1))
-    before = fit(counts[growing], basis[:, :n_min], offsets[growing], inside[growing]).deviance
+
+    def fitted(n_columns: int) -> BatchFit:
+        columns, pull = basis[:, :n_columns], None if precision is None else precision[:n_columns]
+        return fit(counts[growing], columns, offsets[growing], inside[growing], pull)
+
+    before = fitted(n_min).deviance
     for n_columns in range(n_min + 1, basis.shape[1] + 1):
         enough = n_events[growing] >= _EVENTS_PER_PARAMETER * n_columns
         growing, before = growing[enough], before[enough]
         if not len(growing):
             break
-        larger = fit(counts[growing], basis[:, :n_columns], offsets[growing], inside[growing])
+        larger = fitted(n_columns)
         better = larger.converged & (before - larger.deviance > needed)
         growing, before = growing[better], larger.deviance[better]
         chosen[growing] = n_columns
@@ -170,7 +198,13 @@ def count_parameters(
 
 
 def fit_sizes(
-    counts: Floats, basis: Floats, offset: Floats, n_columns: Ints, used: Bools | None = None
+    counts: Floats,
+    basis: Floats,
+    offset: Floats,
+    n_columns: Ints,
+    used: Bools | None = None,
+    *,
+    precision: Floats | None = None,
 ) -> BatchFit:
     """Fits with the first ``n_columns``, shape (T,), of the basis for each histogram."""
     offsets = np.broadcast_to(offset, counts.shape)
@@ -184,7 +218,8 @@ def fit_sizes(
     )
     for size in np.unique(n_columns):
         rows = np.flatnonzero(n_columns == size)
-        part = fit(counts[rows], basis[:, :size], offsets[rows], inside[rows])
+        pull = None if precision is None else precision[:size]
+        part = fit(counts[rows], basis[:, :size], offsets[rows], inside[rows], pull)
         fitted.expected[rows] = part.expected
         fitted.deviance[rows] = part.deviance
         fitted.converged[rows] = part.converged

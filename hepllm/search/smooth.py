@@ -39,6 +39,13 @@ _PEAK_INSIDE = 4
 
 _PEAK_ROUNDS = 2
 
+SPREAD = 2.0
+"""Standard deviation over the bins of the logarithm of the factor, where it is constrained.
+
+In simulation the logarithm of the share of background that passes a cut spreads over the bins by
+0.01 to 1.25; see docs/explanation/search.md.
+"""
+
 _FLOOR = 0.2
 """Events a bin that the template has at least.
 
@@ -62,6 +69,9 @@ class SmoothBackground:
 
     A resonance that fails the cut is a peak among the rejected events. Where it is beyond doubt,
     their fit leaves it out, because the template would pass it on to the selected events.
+
+    A factor with three parameters and more is constrained: a selection that is nearly all signal
+    would otherwise be described by a narrow factor, and no excess would be left.
 
     Attributes:
         method: ``template`` or ``dijet``.
@@ -104,10 +114,12 @@ class SmoothBackground:
 
     def fit_selected(self, counts: Floats, rejected: BatchFit) -> BatchFit:
         """Fits T spectra of selected events, shape (T, B), given the fits of rejected ones."""
-        basis, offset, n_min = self.shape, self.log_width, _N_SHAPE[0]
+        basis, offset, n_min, precision = self.shape, self.log_width, _N_SHAPE[0], None
         if self.method == "template":
             basis, offset, n_min = self.factor, self.template(rejected), self.least_factors
-        simplest = fit(counts, basis[:, :n_min], offset)
+            precision = self._precision()
+        least = None if precision is None else precision[:n_min]
+        simplest = fit(counts, basis[:, :n_min], offset, precision=least)
         bump = scan_batch(counts, simplest.expected, self.windows)
         sizes = count_parameters(
             counts,
@@ -116,8 +128,16 @@ class SmoothBackground:
             n_min=n_min,
             parameter_p=self.parameter_p,
             used=_outside(*_around(bump, _MARGIN), counts.shape[1]),
+            precision=precision,
         )
-        return fit_sizes(counts, basis, offset, sizes)
+        return fit_sizes(counts, basis, offset, sizes, precision=precision)
+
+    def _precision(self) -> Floats | None:
+        """The constraint on the factor, (Q,), whose first column is its mean, which is free."""
+        if self.least_factors <= _N_FACTOR[0]:
+            return None
+        n_bins, n_columns = self.factor.shape
+        return np.append(0.0, np.full(n_columns - 1, 1 / (n_bins * SPREAD**2)))
 
     def smallest_basis(self) -> Floats:
         """Columns of rejected and selected events, (2B, P), with the fewest parameters."""

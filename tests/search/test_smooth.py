@@ -8,8 +8,8 @@ import numpy as np
 from scipy.stats import chi2
 
 from hepllm.search.peak_shape import PeakShape
-from hepllm.search.poisson import deviance
-from hepllm.search.scan import Windows
+from hepllm.search.poisson import deviance, fit
+from hepllm.search.scan import Windows, scan_batch
 from hepllm.search.smooth import smooth_background
 from hepllm.search.spectra import bin_edges
 
@@ -101,3 +101,29 @@ def test_a_turn_on_behind_a_tight_cut_needs_a_third_parameter() -> None:
     biases = [np.abs(one.expected.mean(axis=0) - after).sum() / 45 for one in fits]
     assert biases[0] > 0.2
     assert biases[1] < 0.6 * biases[0]
+
+
+def test_selection_that_is_nearly_all_signal_keeps_its_excess() -> None:
+    """With three free parameters the factor becomes the peak, or the fit does not converge."""
+    factors = replace(SMOOTH, least_factors=3)
+    random = np.random.default_rng(5)
+    peak = PeakShape.shipped().shares(EDGES, 3400)
+    for n_background, n_signal in ((40, 6), (5, 40), (0, 46)):
+        expected = n_background * _spectrum(1) + n_signal * peak / peak.sum()
+        counts = random.poisson(expected, (20, len(expected))).astype(float)
+        rejected = factors.fit_rejected(random.poisson(_spectrum(15_000), counts.shape) * 1.0)
+        fitted = factors.fit_selected(counts, rejected)
+        assert fitted.converged.all()
+        statistic = scan_batch(counts, fitted.expected, factors.windows).statistic
+        # 4.5 standard deviations, of which the trials leave most.
+        assert (np.median(statistic) > 10) == (n_signal > 6)
+
+
+def test_constraint_of_the_factor_hardly_moves_what_fifty_events_determine() -> None:
+    two, three = SMOOTH, replace(SMOOTH, least_factors=3)
+    u = np.log(CENTRE / CENTRE[0])
+    expected = 50 * _spectrum(1) * np.exp(u) / (_spectrum(1) * np.exp(u)).sum()
+    rejected = two.fit_rejected(_spectrum(15_000)[None])
+    fitted = three.fit_selected(expected[None], rejected)
+    free = fit(expected[None], two.factor[:, :3], two.template(rejected))
+    np.testing.assert_allclose(fitted.expected, free.expected, rtol=0.06, atol=0.02)
