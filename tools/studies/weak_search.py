@@ -153,9 +153,15 @@ def _events(m_jj: Floats, score: Floats) -> BoxEvents:
 
 @dataclass(frozen=True)
 class Lines:
-    """A file with a JSON line for each box."""
+    """A file with a JSON line for each box.
+
+    Attributes:
+        file: the file.
+        keys: what tells one box from another.
+    """
 
     file: Path
+    keys: Sequence[str] = KEYS
 
     def read(self) -> list[Line]:
         """The lines that are there."""
@@ -165,8 +171,11 @@ class Lines:
 
     def missing(self, wanted: Iterable[Line]) -> Iterator[Line]:
         """What is not there yet of the wanted boxes."""
-        done = {tuple(one.get(key) for key in KEYS) for one in self.read()}
-        return (one for one in wanted if tuple(one.get(key) for key in KEYS) not in done)
+        done = {self._key(one) for one in self.read()}
+        return (one for one in wanted if self._key(one) not in done)
+
+    def _key(self, line: Line) -> str:
+        return json.dumps([line.get(key) for key in self.keys])
 
     def add(self, line: Line) -> None:
         """Writes a line and shows it."""
