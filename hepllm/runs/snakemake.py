@@ -84,6 +84,6 @@ def run_jobs(
         except BaseException:
             # To all of its group: Snakemake alone would wait until its jobs have ended.
             with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGINT)
+                os.killpg(process.pid, signal.SIGTERM)  # nohup and '&' let SIGINT be ignored
             process.wait()
             raise
