@@ -38,8 +38,19 @@ def test_a_table_compares_what_is_asked_with_the_truth(study: ModuleType) -> Non
     half = {metric: OverRuns(one.values / 2, one.draws / 2) for metric, one in own.items()}
     found = study._asked_table({"llm": own, "llm wrong": half, "dedicated": own}, 1)
     lines = found.strip().splitlines()
+    halved = "0.500 [0.500, 0.500] | 0.500 [0.500, 0.500] | -5.2"
     assert len(lines) == 3
-    assert lines[-1].startswith("| llm wrong | 0.500 [0.500, 0.500] | 0.500 [0.500, 0.500] | -5.2")
+    assert lines[-1].startswith(f"| llm wrong | llm | {halved}")
+    pairs = {"llm": half, "against": own, "llm masses": own, "against masses": own}
+    found = study._asked_table(pairs, 1)
+    starts = [line.rpartition(" | 1.000 [")[0] or line for line in found.strip().splitlines()[2:]]
+    assert [line.split(" | ")[:2] for line in starts] == [
+        ["| llm masses", "llm"],
+        ["| against masses", "against"],
+        ["| llm", "against"],
+        ["| llm masses", "against masses"],
+    ]
+    assert f"| llm | against | {halved}" in found
     assert study._asked_table({"llm": own}, 1) == ""
 
 

@@ -17,14 +17,15 @@ boosting, mlp      without the hypothesis
 llm                the language model of the runs, under the hypothesis in words
 
 With --box, the signals are those of labelled boxes, each on its own background; --signal states the
-signal of a box that does not know it. No boosting is then trained on a signal alone.
+signal of a box that does not know it. No boosting is then trained on a signal alone. --against
+names trainings of another recipe, with the seeds of --run in the same order.
 
 And what each is asked: "own", the true hypothesis; "rephrased", the same in a phrasing that no
 training has; "wrong", that of the signal half of all signals further on in mass; "masses", only the
 masses of the true one; "open", none. Intervals of 95 % come from replicas of all events, paired
 between classifiers, and from the scatter of the trainings. A last table compares what each training
-says when it is asked otherwise with what it says under the true hypothesis; its AUC means nothing
-where --keep or --rephrase leave events out.
+says when it is asked otherwise with what it says under the true hypothesis, and pairs of trainings
+of one seed with one another; its AUC means nothing where --keep or --rephrase leave events out.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ PEERS = (
     "mlp_hypothesis",
     "mlp_differences",
 )
-DEDICATED = "dedicated"
+DEDICATED, MODEL, AGAINST = "dedicated", "llm", "against"
 
 ASKED: dict[str, Callable[[Sequence[Case], int], Hypothesis]] = {
     "own": lambda cases, place: canonical(cases[place].signal),
@@ -119,6 +120,7 @@ class Study:
 @click.option("--box", "boxes", type=Path, multiple=True)
 @click.option("--signal", help="hypothesis that is true of boxes without truth")
 @click.option("--run", "runs", type=Path, multiple=True, help="trainings of one recipe")
+@click.option("--against", type=Path, multiple=True, help="trainings of another recipe")
 @click.option(
     "--keep",
     type=click.FloatRange(0, 1, min_open=True),
@@ -153,6 +155,7 @@ def main(
     boxes: Sequence[Path],
     signal: str | None,
     runs: Sequence[Path],
+    against: Sequence[Path],
     keep: float,
     rephrase: float,
     peers_only: bool,
@@ -171,10 +174,7 @@ def main(
 ) -> None:
     """Measures classifiers under hypotheses of signals that no training had."""
     configure_logging(0)
-    if (held is None) == (not boxes):
-        raise click.UsageError("name the signals by either --held or --box")
-    if not runs and not peers_only:
-        raise click.UsageError("name the runs with --run, or give --peers-only")
+    _check(held, boxes, runs, against, peers_only=peers_only)
     dataset, names = read_dataset(train_folder), feature_names(features)
     if held is not None:
         test = dataset.load(names, split)
@@ -193,7 +193,8 @@ def main(
             of_peer = [what for what in asked if what != "rephrased"]
             of_peer = of_peer if reads_hypotheses(peer) else ["own"]
             study.add(peer, fit_peer(peer, training, number, open_share), of_peer)
-    for folder in () if peers_only else runs:
+    compared = [(MODEL, folder) for folder in runs] + [(AGAINST, folder) for folder in against]
+    for name, folder in () if peers_only else compared:
         LOG.info("scoring by %s", folder)
         model: Classifier = RunClassifier(open_run(folder), output / "scores" / folder.name)
         if keep < 1:
@@ -201,10 +202,26 @@ def main(
             model = Cascade(quick, model, keep, study.background)
         elif rephrase < 1:
             phrased = Cascade(partial(_in_plain_words, model), model, rephrase, study.background)
-            study.add("llm", phrased, [what for what in asked if what == "rephrased"])
+            study.add(name, phrased, [what for what in asked if what == "rephrased"])
         rest = [what for what in asked if what != "rephrased" or keep < 1 or rephrase == 1]
-        study.add("llm", model, rest)
+        study.add(name, model, rest)
     _write(study, output, replicas, seed)
+
+
+def _check(
+    held: Path | None,
+    boxes: Sequence[Path],
+    runs: Sequence[Path],
+    against: Sequence[Path],
+    *,
+    peers_only: bool,
+) -> None:
+    if (held is None) == (not boxes):
+        raise click.UsageError("name the signals by either --held or --box")
+    if not runs and not peers_only:
+        raise click.UsageError("name the runs with --run, or give --peers-only")
+    if against and len(against) != len(runs):
+        raise click.UsageError("give as many trainings with --against as with --run")
 
 
 def _in_plain_words(model: Classifier, events: EventTable, hypothesis: Hypothesis) -> Floats:
@@ -278,19 +295,25 @@ def _table(
 
 
 def _asked_table(means: dict[str, Measured], seed: int) -> str:
-    """Each training asked otherwise, against itself under the true hypotheses."""
-    head = "SIC at eps_B = 1e-3 over own", "SIC at eps_S = 0.5 over own", "AUC minus own"
-    lines = ["", f"| classifier, asked | {' | '.join(head)} |", "|---" * (1 + len(head)) + "|"]
+    """Each training asked otherwise, against itself under the true hypotheses; and its pair."""
+    head = "SIC at eps_B = 1e-3, ratio", "SIC at eps_S = 0.5, ratio", "AUC, difference"
+    lines = [
+        "",
+        f"| classifier, asked | over | {' | '.join(head)} |",
+        "|---" * (2 + len(head)) + "|",
+    ]
     tight, half, area = METRICS
-    for label, other in means.items():
-        own = means.get(label.rpartition(" ")[0])
-        if own is None:
+    pairs = [(label, label.rpartition(" ")[0]) for label in means]
+    pairs += [(label, label.replace(MODEL, AGAINST)) for label in means if MODEL in label]
+    for label, other in pairs:
+        if other not in means:
             continue
+        one, two = means[label], means[other]
         cells = [
-            *(_cell(Mean.ratio(other[key], own[key], seed), 3) for key in (tight, half)),
-            _cell(Mean.difference(other[area], own[area], seed), 4),
+            *(_cell(Mean.ratio(one[key], two[key], seed), 3) for key in (tight, half)),
+            _cell(Mean.difference(one[area], two[area], seed), 4),
         ]
-        lines.append(f"| {label} | {' | '.join(cells)} |")
+        lines.append(f"| {label} | {other} | {' | '.join(cells)} |")
     return "\n".join([*lines, ""]) if len(lines) > 3 else ""
 
 
