@@ -8,7 +8,8 @@ python tools/studies/particles.py table --output build/particles >> docs/results
 the events that it did not train on; it goes on where it was stopped. Classifiers of particles are
 the encoder of the adapter with a linear head, as in the baseline `particles`: "particles-scaled"
 reads the constituents in one representation, "both-scaled" also the 21 features, and
-"both-scaled-extended" the 75. `table` measures them, and the mean logits of those that --mean
+"both-scaled-extended" the 75; after "-planed" both classes are trained with one m_jj spectrum
+(`train.decorrelate: planing`). `table` measures them, and the mean logits of those that --mean
 joins, on the split "choice" (val, and unused training events), from which a classifier is chosen,
 and on "test", whose background is another file.
 """
@@ -32,6 +33,7 @@ from hepllm.baselines.particles import fit_adapter
 from hepllm.baselines.scorer import TrainingSample
 from hepllm.config import FusionConfig, ParticlesConfig
 from hepllm.data.dataset import EventTable, concatenate, read_dataset
+from hepllm.data.planing import planing_factors
 from hepllm.evaluation.sculpting import passes_at, power_of
 from hepllm.learning.inputs import model_inputs
 from hepllm.schema import feature_names
@@ -46,6 +48,7 @@ REPLICAS = 400
 CONFIDENCE = 0.95
 BOOSTINGS = {"boosting": SEARCH, "extended": EXTENDED}
 MEAN = " + "
+PLANED = "-planed"
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,13 +102,16 @@ def score_case(
     """Trains a classifier, and scores the events of the other splits."""
     train, others = events["train"], ("choice", "test")
     weight = np.where(train.label == 1, (train.label == 0).sum() / (train.label == 1).sum(), 1.0)
-    if case in BOOSTINGS:
-        names = BOOSTINGS[case]
+    kind, planed, _ = case.partition(PLANED)
+    if planed:
+        weight = weight * planing_factors(train.m_jj, train.label, weight)
+    if kind in BOOSTINGS:
+        names = BOOSTINGS[kind]
         boosting = fit_boosting(
             TrainingSample(columns(train, names), names, train.label, weight, seed)
         )
         return {name: boosting.score(columns(events[name], names)) for name in others}
-    inputs, representation, *options = case.split("-")
+    inputs, representation, *options = kind.split("-")
     names = EXTENDED if "extended" in options else SEARCH
     changes = {"representation": representation, "pairwise": "pairs" in options}
     particles = sizes.model_copy(update=changes)
