@@ -17,7 +17,7 @@ from hepllm.installation.gpu import TorchBuild
 from hepllm.installation.hub import Weights, find_weights
 from hepllm.installation.machine import Machine
 from hepllm.learning.optimizers import OptimizerGroup
-from hepllm.runs import folder as runs
+from hepllm.model import backbone
 from hepllm.stages import doctor
 from hepllm.stages.doctor import check_dry_run, examine
 
@@ -181,7 +181,7 @@ def test_a_step_that_fails_is_a_problem(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(runs, "load_backbone", fail)
+    monkeypatch.setattr(backbone, "load_backbone", fail)
     finding = check_dry_run(tiny_config(), Weights("tiny-random", Path(), 1e6))
     assert finding.level == "problem"
     assert finding.found.endswith(text)

@@ -32,6 +32,8 @@ OTHERS = {
     *("--no-deps", "--force-reinstall", "--upgrade", "--index-url", "--extra-index-url"),  # pip
     *("--gpus", "--shm-size", "--nproc-per-node", "--install", "--set-version", "--shutdown"),
     *("--query-gpu", "--format", "--logdir"),  # nvidia-smi, tensorboard
+    *("--snakefile", "--directory", "--cores", "--keep-going", "--nolock", "--rerun-incomplete"),
+    *("--rerun-triggers", "--scheduler", "--executor", "--default-resources"),  # Snakemake
 }
 """Options of other programs than hepllm that messages name."""
 
@@ -58,11 +60,14 @@ def _messages() -> list[tuple[str, str]]:
 
 
 def _options(command: click.Command) -> set[str]:
-    return {
+    """Options of a command, and of the commands below it."""
+    own = {
         name
         for parameter in command.params
         for name in (*parameter.opts, *parameter.secondary_opts)
     }
+    below = command.commands.values() if isinstance(command, click.Group) else ()
+    return own.union(*map(_options, below))
 
 
 ALL_OPTIONS = set().union(*(_options(command) for command in cli.commands.values()), {"--help"})
@@ -99,7 +104,8 @@ def test_options_of_named_commands_exist() -> None:
         for command, rest in re.findall(r"hepllm ([a-z]+)((?: [^\s;,')]+)*)", text):
             if command not in cli.commands:
                 continue
-            options = set(re.findall(r"(?<!\S)--[a-z][a-z-]*", rest.partition(" hepllm ")[0]))
+            own = rest.partition(" hepllm ")[0].partition(" -- ")[0]  # Snakemake's stand behind
+            options = set(re.findall(r"(?<!\S)--[a-z][a-z-]*", own))
             wrong += [(module, command, one) for one in options - _options(cli.commands[command])]
     assert not wrong
 

@@ -71,7 +71,7 @@ def reports(folder: Path, trained: Path) -> dict[str, EvaluatedSet]:
 
 def test_a_run_says_what_it_was_trained_on(trained: Path, config: Config) -> None:
     run = open_run(trained)
-    assert run.config == with_hypotheses(config, enabled=False)
+    assert run.config == with_hypotheses(config, None)
     (start,) = run.record.starts
     assert {"date", "command", "versions"} == set(start.tree())
     written = json.loads((trained / "run.json").read_text())
@@ -379,7 +379,7 @@ def test_processes_on_different_cards_must_have_one_precision(
     team: Any = SimpleNamespace(
         threads=lambda _: 1, together=nullcontext, require_same=compared.update
     )
-    record: Any = SimpleNamespace(n_train={"signal": 1, "background": 1})
+    record: Any = SimpleNamespace(n_train={"signal": 1, "background": 1}, weak=None)
     data: Any = SimpleNamespace(truth=None)
     _prepare(config, record, data, team)
     assert [text for name, text in compared.items() if "precision" in name] == ["torch.float16"]
