@@ -386,7 +386,7 @@ def _print_table(lines: Sequence[Line]) -> None:
     click.echo("|---|---|---|---|---|---|")
     for fraction, group in _grouped(lines, lambda line: line["fraction"]):
         shown = [_share([_is_found(one, way) for one in group]) for way in WAYS]
-        sigma = ", ".join(f"{_sigma(group, way):.1f}" for way in WAYS)
+        sigma = ", ".join(_sigma(group, way) for way in WAYS)
         click.echo(f"| {fraction:.2%} | {len(group)} | {' | '.join(shown)} | {sigma} |")
     fractions = sorted({line["fraction"] for line in lines})
     columns = " | ".join(f"{one:.2%}" for one in fractions)
@@ -411,9 +411,13 @@ def _is_found(line: Line, way: str) -> bool:
     return bool(line[way]["p"] < LEVEL)
 
 
-def _sigma(lines: Sequence[Line], way: str) -> float:
-    p = [one[way]["p_weighted"] or one[way]["p"] for one in lines]
-    return float(norm.isf(np.median(np.minimum(p, 0.5))))
+def _sigma(lines: Sequence[Line], way: str) -> str:
+    """Median significance; "> x" if it is beyond all pseudo-experiments and their extrapolation."""
+    ends = [(one[way]["p_weighted"] or one[way]["p"], one[way]["p_weighted"]) for one in lines]
+    floor = min(one[way]["p"] for one in lines)
+    known = sorted(0.0 if weighted is None and p <= floor else p for p, weighted in ends)
+    median = known[len(known) // 2]
+    return f"{norm.isf(min(median, 0.5)):.1f}" if median else f"> {norm.isf(floor):.1f}"
 
 
 def _share(hits: Sequence[bool]) -> str:
