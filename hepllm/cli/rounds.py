@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from hepllm.cli.options import Settings, dataset_or_only
-from hepllm.launcher import launched
+from hepllm.cli.many_runs import train_many
+from hepllm.cli.options import Settings
 from hepllm.runs import LATEST, RECORD, ROUNDS
 
 
@@ -40,18 +41,18 @@ def train_in_rounds(
         resume: go on with the rounds in ``output``.
         overwrite: replace a folder that exists.
     """
-    if launched().size > 1:
-        raise click.UsageError("train.self_training.rounds trains in one process: leave torchrun")
     from hepllm.stages.self_training import resume_self_training, self_train
 
-    if resume:
-        if settings.overrides or any(value is not None for value in options.values()):
-            raise click.UsageError("rounds of self-training go on with the settings they have")
-        done = resume_self_training(output or LATEST)
-    else:
-        config = settings.load(**options)
-        folder = output or Path("runs") / config.name
-        done = self_train(dataset_or_only(dataset), folder, config, overwrite=overwrite)
+    done = train_many(
+        settings,
+        dataset,
+        output,
+        options,
+        name="train.self_training.rounds",
+        start=partial(self_train, overwrite=overwrite),
+        go_on=resume_self_training,
+        resume=resume,
+    )
     for one in done.record.rounds:
         click.echo(
             f"round {one.number}: {one.pseudo_labels} pseudo-labels, "

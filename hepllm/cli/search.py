@@ -149,8 +149,9 @@ def search(
 
     output = output or Path("searches") / stage.box_name(inputs)
     if scan and run is not None:
-        scan_or_fit = _fit_dataset if fit else _scan_dataset
-        report = scan_or_fit(settings, options, inputs[0], output, run, overwrite=overwrite)
+        report = _scan_or_fit(
+            settings, options, inputs[0], output, run, fit=fit, overwrite=overwrite
+        )
         print_reports([report], report.tree(), as_json=as_json)
         return
     if weak is not None:
@@ -223,34 +224,24 @@ def _check_weak(
         )
 
 
-def _scan_dataset(
+def _scan_or_fit(
     settings: Settings,
     options: Mapping[str, Any],
     folder: Path,
     output: Path,
     run: Path,
     *,
+    fit: bool,
     overwrite: bool,
-) -> PlaneReport:
+) -> PlaneReport | MixtureReport:
+    config = _config_of(settings, options, run)
+    if fit:
+        from hepllm.stages.mixture_fit import fit_dataset
+
+        return fit_dataset(folder, config, output, run=run, overwrite=overwrite)
     from hepllm.stages.plane_scan import scan_dataset
 
-    config = _config_of(settings, options, run)
     return scan_dataset(folder, config, output, run=run, overwrite=overwrite)
-
-
-def _fit_dataset(
-    settings: Settings,
-    options: Mapping[str, Any],
-    folder: Path,
-    output: Path,
-    run: Path,
-    *,
-    overwrite: bool,
-) -> MixtureReport:
-    from hepllm.stages.mixture_fit import fit_dataset
-
-    config = _config_of(settings, options, run)
-    return fit_dataset(folder, config, output, run=run, overwrite=overwrite)
 
 
 def _config_of(settings: Settings, options: Mapping[str, Any], run: Path | None) -> Config:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 import click
 
-from hepllm.cli.options import Settings, dataset_or_only
+from hepllm.cli.many_runs import train_many
+from hepllm.cli.options import Settings
 from hepllm.config.weak import BackgroundTemplate
-from hepllm.launcher import launched
 from hepllm.runs import LATEST, WEAK_RUNS
 
 TEMPLATES: tuple[str, ...] = get_args(BackgroundTemplate)
@@ -48,18 +49,18 @@ def train_around_folds(
         resume: go on with the folds in ``output``.
         overwrite: replace a folder that exists.
     """
-    if launched().size > 1:
-        raise click.UsageError("--weak trains in one process: leave torchrun")
     from hepllm.stages.weak_training import resume_weakly, train_weakly
 
-    if resume:
-        if settings.overrides or any(value is not None for value in options.values()):
-            raise click.UsageError("--weak goes on with the settings that its runs have")
-        done = resume_weakly(output or LATEST)
-    else:
-        config = settings.load(**options)
-        folder = output or Path("runs") / config.name
-        done = train_weakly(dataset_or_only(dataset), folder, config, overwrite=overwrite)
+    done = train_many(
+        settings,
+        dataset,
+        output,
+        options,
+        name="--weak",
+        start=partial(train_weakly, overwrite=overwrite),
+        go_on=resume_weakly,
+        resume=resume,
+    )
     for one in done.record.finished:
         argos = one.validation_argos
         excess = "" if argos is None else f", excess over the template {argos:.3g}"
