@@ -19,22 +19,20 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.validation import check_array, check_is_fitted, check_random_state
+from sklearn.utils.validation import check_is_fitted, check_random_state
 
-from hepllm.arrays import Columns, Floats
-from hepllm.config import Config, PreprocessConfig, override_config
+from hepllm.arrays import Floats
+from hepllm.config import Config, override_config
 from hepllm.data.particles import leading_jets
-from hepllm.data.tables_in_memory import column_names, filled, named_columns
+from hepllm.data.tables_in_memory import column_names, unnamed_rows
 from hepllm.errors import InputError
 from hepllm.model.inputs import ModelInputs
-from hepllm.physics.chunks import describe_events
 from hepllm.physics.in_memory import (
     as_particles,
     as_table,
-    checked_columns,
     checked_rows,
+    describe_particles,
     features_of_table,
-    read_particles,
 )
 from hepllm.runs.folder import open_run
 from hepllm.runs.predictor import Predictor, load_predictor
@@ -45,6 +43,7 @@ from hepllm.stages.fit import (
     config_of_features,
     config_to_fit,
     event_weights,
+    events_to_fit,
     fit,
     new_run_folder,
 )
@@ -151,7 +150,7 @@ class EventClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if seed is not None and not isinstance(seed, int | np.integer):
             seed = check_random_state(seed).randint(2**31)
         config = config_to_fit(self.config, self.settings, None if seed is None else int(seed))
-        features, lists, names = self._to_fit(X, config)
+        features, lists, names = events_to_fit(X, config)
         n_events = len(next(iter(features.values())))
         classes, label = binary_labels(y, n_events)
         weight = event_weights(sample_weight, label)
@@ -227,7 +226,7 @@ class EventClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return self._columns(events, names)
         if isinstance(events, Sequence) and events and isinstance(events[0], str):
             return rows_of_texts([str(text) for text in events], self.features)
-        rows = _array(events)
+        rows = unnamed_rows(events)
         if rows.shape[1] != self.n_features_in_:
             raise InputError(
                 f"X has {rows.shape[1]} features, but EventClassifier is expecting "
@@ -406,7 +405,7 @@ class EventClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                     "this model reads particles besides features: give an awkward array of them"
                 )
             return ModelInputs(self.rows(events))
-        features, lists = _describe(particles, self._config.preprocess, constituents)
+        features, lists = describe_particles(particles, self._config.preprocess, constituents)
         numbers = np.stack([features[name] for name in self.features], axis=1)
         if lists is None:
             return ModelInputs(numbers)
@@ -420,29 +419,6 @@ class EventClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         features = variables.computed(features_of_table(events, names, tuple(wanted)), absent)
         return np.column_stack([features[name] for name in self.features])
 
-    def _to_fit(
-        self, events: Events, config: Config
-    ) -> tuple[Columns, Mapping[str, pa.Array] | None, tuple[str, ...]]:
-        """Features of events, lists of constituents, and the names of the model's features."""
-        configured = config.train.feature_names()
-        particles = as_particles(events)
-        if particles is not None:
-            features, lists = _describe(particles, config.preprocess, config.fusion.constituents)
-            return features, lists, configured
-        if config.fusion.constituents:
-            raise InputError(
-                "fusion.inputs: this model reads particles: give an awkward array of them"
-            )
-        events = as_table(events)
-        names = column_names(events)
-        if names is not None:
-            return checked_columns(named_columns(events, names)), None, names
-        rows = _array(events)
-        if rows.shape[1] != len(configured):  # nothing is known of the columns
-            configured = tuple(f"x{place}" for place in range(rows.shape[1]))
-        rows = checked_rows(rows, configured)
-        return dict(zip(configured, rows.T.copy(), strict=True)), None, configured
-
 
 def _open(folder: Path, overrides: Sequence[str] = ()) -> tuple[Predictor, Config]:
     config = override_config(prediction_config(open_run(folder)), overrides)
@@ -453,23 +429,3 @@ def _checked(prior: float | None) -> float | None:
     if prior is not None and not 0 < prior < 1:
         raise InputError(f"prior: expected a fraction between 0 and 1, found {prior}")
     return prior
-
-
-def _array(events: Any) -> Floats:
-    """An array without names of columns, shape (N, F)."""
-    try:
-        if isinstance(events, np.ma.MaskedArray):
-            events = filled(events)
-        rows = check_array(events, dtype=np.float64, ensure_all_finite="allow-nan")
-    except ValueError as error:
-        raise InputError(str(error)) from None
-    return np.asarray(rows, dtype=np.float64)
-
-
-def _describe(
-    events: ak.Array, settings: PreprocessConfig, constituents: int
-) -> tuple[Columns, Mapping[str, pa.Array] | None]:
-    """The features of clustered events, and the lists of constituents for a model of them."""
-    particles = read_particles(events)
-    changes = {"particles_per_jet": constituents}
-    return describe_events(particles, settings.model_copy(update=changes))

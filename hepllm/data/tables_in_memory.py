@@ -9,6 +9,7 @@ import awkward as ak
 import numpy as np
 import pyarrow as pa
 from scipy.sparse import issparse
+from sklearn.utils.validation import check_array
 
 from hepllm.arrays import Floats
 from hepllm.errors import InputError
@@ -89,3 +90,18 @@ def _numbers(values: Any, name: str) -> Floats:
             f"column '{name}': {infinite} infinite values; give NaN where a value is missing"
         )
     return numbers
+
+
+def unnamed_rows(table: Any) -> Floats:
+    """An array without names of columns, shape (N, F), NaN where a value is missing.
+
+    Raises:
+        InputError: it is no array of numbers with two axes.
+    """
+    try:
+        if isinstance(table, np.ma.MaskedArray):
+            table = filled(table)
+        rows = check_array(table, dtype=np.float64, ensure_all_finite="allow-nan")
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    return np.asarray(rows, dtype=np.float64)

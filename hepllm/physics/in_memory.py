@@ -12,13 +12,16 @@ from typing import Any
 
 import awkward as ak
 import numpy as np
+import pyarrow as pa
 import vector
 from scipy.sparse import issparse
 
 from hepllm.arrays import Columns, Floats
+from hepllm.config import PreprocessConfig
 from hepllm.data.tables_in_memory import filled, named_columns
 from hepllm.errors import InputError, nearest_name
 from hepllm.physics.absent import absent_as_nan, are_there
+from hepllm.physics.chunks import describe_events
 from hepllm.physics.defects import describe_defects
 from hepllm.physics.derivation import derivable, derive_features
 from hepllm.physics.events import EventBatch, Particles, TabulatedEvents
@@ -125,6 +128,21 @@ def read_particles(events: ak.Array) -> Particles:
     particles = Particles(pt[there], eta[there], phi[there], kept)
     _check(particles, "events cannot be clustered")
     return particles
+
+
+def describe_particles(
+    events: ak.Array, settings: PreprocessConfig, constituents: int
+) -> tuple[Columns, Mapping[str, pa.Array] | None]:
+    """Features of clustered events, and the lists of constituents for a model that reads them.
+
+    Args:
+        events: lists of particles, as ``read_particles`` takes them.
+        settings: how they are clustered.
+        constituents: particles of each jet that the model reads; 0 for none.
+    """
+    particles = read_particles(events)
+    changes = {"particles_per_jet": constituents}
+    return describe_events(particles, settings.model_copy(update=changes))
 
 
 def _momenta(columns: Columns, events: ak.Array) -> list[Floats]:

@@ -23,10 +23,18 @@ from hepllm.arrays import Columns, Digests, Floats, Labels
 from hepllm.config import Config, load_config, override_config
 from hepllm.config.presets import preset_file
 from hepllm.data.manifest import CutFlowStep, SourceFile
+from hepllm.data.tables_in_memory import column_names, named_columns, unnamed_rows
 from hepllm.data.writer import DatasetWriter, make_table
 from hepllm.errors import InputError, StoppedError, nearest_name
 from hepllm.files import write_aside
 from hepllm.physics.events import digest_runs
+from hepllm.physics.in_memory import (
+    as_particles,
+    as_table,
+    checked_columns,
+    checked_rows,
+    describe_particles,
+)
 from hepllm.runs import RUNS_FOLDER
 from hepllm.schema import BACKGROUND, FEATURES, SIGNAL, SPLITS
 from hepllm.stages.train import TrainedRun, train
@@ -119,6 +127,37 @@ def config_of_features(config: Config, names: Sequence[str]) -> Config:
             LOG.warning("column '%s' is no feature of hepllm, but one of your own%s", name, hint)
     changes = {"preprocess.observers": own, "train.features": list(names)}
     return override_config(config, [f"{key}={json.dumps(value)}" for key, value in changes.items()])
+
+
+def events_to_fit(
+    events: Any, config: Config
+) -> tuple[Columns, Mapping[str, pa.Array] | None, tuple[str, ...]]:
+    """Features of events in memory, lists of constituents, and the names of the features.
+
+    Args:
+        events: as for ``EventClassifier.fit``.
+        config: its configuration, whose features name the columns of an array.
+
+    Raises:
+        InputError: the events cannot be used.
+    """
+    configured = config.train.feature_names()
+    particles = as_particles(events)
+    constituents = config.fusion.constituents
+    if particles is not None:
+        features, lists = describe_particles(particles, config.preprocess, constituents)
+        return features, lists, configured
+    if constituents:
+        raise InputError("fusion.inputs: this model reads particles: give an awkward array of them")
+    events = as_table(events)
+    names = column_names(events)
+    if names is not None:
+        return checked_columns(named_columns(events, names)), None, names
+    rows = unnamed_rows(events)
+    if rows.shape[1] != len(configured):  # nothing is known of the columns
+        configured = tuple(f"x{place}" for place in range(rows.shape[1]))
+    rows = checked_rows(rows, configured)
+    return dict(zip(configured, rows.T.copy(), strict=True)), None, configured
 
 
 def binary_labels(labels: ArrayLike | None, n_events: int) -> tuple[NDArray[Any], Labels]:
