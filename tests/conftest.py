@@ -18,7 +18,7 @@ from hypothesis import settings
 from numpy.typing import NDArray
 
 from hepllm.config import Config, load_config
-from hepllm.data.dataset import EventTable
+from hepllm.data.event_table import EventTable
 
 _SLOTS = 700
 

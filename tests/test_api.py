@@ -32,7 +32,8 @@ from sklearn.utils.estimator_checks import check_estimator
 import hepllm
 from hepllm import EventClassifier
 from hepllm.config import Config
-from hepllm.data.dataset import EventTable, read_dataset
+from hepllm.data.dataset import read_dataset
+from hepllm.data.event_table import EventTable
 from hepllm.errors import ConfigError, InputError
 from hepllm.model.prompts import render
 from hepllm.stages.train import train

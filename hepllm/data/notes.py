@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hepllm.arrays import Digests, Ints
 from hepllm.arrow_files import read_parquet, write_parquet
-from hepllm.data.dataset import EventTable
+from hepllm.data.event_table import EventTable
 from hepllm.errors import InputError
 from hepllm.files import write_aside
 

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepllm.arrays import Ints
-from hepllm.data.dataset import Dataset, EventTable
+from hepllm.data.dataset import Dataset
+from hepllm.data.event_table import EventTable
 from hepllm.hypotheses.signal import Signal
 
 

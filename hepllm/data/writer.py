@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from hepllm.arrays import Bools, Columns, Digests
 from hepllm.arrow_files import write_parquet
 from hepllm.config import SplitConfig
-from hepllm.data.dataset import LABEL_NAMES, MANIFEST, table_schema
+from hepllm.data.dataset import LABEL_NAMES, MANIFEST
+from hepllm.data.event_table import table_schema
 from hepllm.data.manifest import CutFlowStep, Manifest, Shard, SourceFile
 from hepllm.files import file_digest, sync, write_text
 from hepllm.schema import SCHEMA_VERSION, SPLITS

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hepllm.arrays import Digests, Ints, Labels
-from hepllm.data.dataset import Dataset, EventTable
+from hepllm.data.dataset import Dataset
+from hepllm.data.event_table import EventTable
 from hepllm.data.notes import find_events
 from hepllm.errors import InputError
 from hepllm.labelling.views import complete, distinct_views, view_of

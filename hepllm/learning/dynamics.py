@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hepllm.arrays import Bools, Ints
 from hepllm.cartography.dynamics import DYNAMICS, Dynamics, Part, PartDynamics, read_dynamics
-from hepllm.data.dataset import EventTable
+from hepllm.data.event_table import EventTable
 from hepllm.data.notes import find_events
 from hepllm.learning.distributed import Team
 from hepllm.learning.listeners import MicroBatch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hepllm.data.dataset import EventTable
+from hepllm.data.event_table import EventTable
 from hepllm.model.inputs import ModelInputs
 
 

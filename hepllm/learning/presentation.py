@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hepllm.arrays import Bools, Floats, Ints
 from hepllm.config import HypothesisConfig, TrainConfig
-from hepllm.data.dataset import EventTable
+from hepllm.data.event_table import EventTable
 from hepllm.data.signal_truth import SignalTruth
 from hepllm.hypotheses.hypothesis import OPEN, Hypothesis, parse_hypothesis
 from hepllm.hypotheses.phrases import EXACT, Vagueness, phrase

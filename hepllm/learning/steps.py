@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
 from hepllm.arrays import Floats
-from hepllm.data.dataset import EventTable
+from hepllm.data.event_table import EventTable
 from hepllm.data.planing import planing_factors
 from hepllm.data.signal_truth import SignalTruth
 from hepllm.learning.averaging import WeightAverage

@@ -10,7 +10,7 @@ import numpy as np
 
 from hepllm.arrays import Floats
 from hepllm.config import EvaluationConfig
-from hepllm.data.dataset import EventTable
+from hepllm.data.event_table import EventTable
 from hepllm.errors import RunError
 from hepllm.evaluation.metrics import RocCurve, auc, roc, sic_at
 from hepllm.evaluation.scores import ScoredEvents, scored_events

@@ -23,7 +23,8 @@ from hepllm.cartography.audit_records import EVENTS, HEAT, SCATTER, TEXT, AuditR
 from hepllm.cartography.flags import RULES
 from hepllm.cartography.overlaps import Method, count_methods
 from hepllm.cartography.priority import SAME_EVENT, Priorities
-from hepllm.data.dataset import LABEL_NAMES, Dataset, EventTable
+from hepllm.data.dataset import LABEL_NAMES, Dataset
+from hepllm.data.event_table import EventTable
 from hepllm.data.notes import KEY, NotesRecord, notes_metadata
 from hepllm.errors import InputError
 from hepllm.files import write_text

@@ -30,7 +30,8 @@ from hepllm.cartography.event_map import (
 )
 from hepllm.cartography.label_quality import label_signs
 from hepllm.cartography.measures import measure
-from hepllm.data.dataset import Dataset, EventTable
+from hepllm.data.dataset import Dataset
+from hepllm.data.event_table import EventTable
 from hepllm.data.notes import find_events, read_notes
 from hepllm.errors import InputError
 from hepllm.runs.folder import Run, open_run

@@ -14,7 +14,7 @@ from hepllm.baselines.boosting import BOOSTING
 from hepllm.baselines.fitting import fit_baselines
 from hepllm.baselines.scorer import Scorer
 from hepllm.config import EvaluationConfig
-from hepllm.data.dataset import EventTable
+from hepllm.data.event_table import EventTable
 from hepllm.errors import InputError
 from hepllm.evaluation.calibration import Calibration
 from hepllm.evaluation.calibration_choice import Choice, choose_calibration

@@ -14,7 +14,8 @@ from hepllm.cartography.flags import RULES, Flags
 from hepllm.cartography.overlaps import Method
 from hepllm.cartography.priority import Copies, Priorities
 from hepllm.config import AuditConfig
-from hepllm.data.dataset import Dataset, EventTable
+from hepllm.data.dataset import Dataset
+from hepllm.data.event_table import EventTable
 from hepllm.runs.audited_run import NOT_EMBEDDED, AuditedRun
 from hepllm.schema import UNKNOWN
 

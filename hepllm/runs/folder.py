@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from hepllm import __version__
 from hepllm.arrays import Bools, Digests, Floats, Ints, Labels
 from hepllm.config import Config, TrainConfig, load_config
-from hepllm.data.dataset import Dataset, EventTable, read_dataset
+from hepllm.data.dataset import Dataset, read_dataset
+from hepllm.data.event_table import EventTable
 from hepllm.data.notes import Notes, NotesRecord, find_events, read_notes, write_notes
 from hepllm.data.views import balanced_view, validation_view
 from hepllm.errors import InputError

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from hepllm.config import Config, override_config
-from hepllm.data.dataset import Dataset, EventTable
+from hepllm.data.dataset import Dataset
+from hepllm.data.event_table import EventTable
 from hepllm.data.signal_truth import SignalTruth, signal_truth
 from hepllm.errors import InputError
 

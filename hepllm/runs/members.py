@@ -18,7 +18,7 @@ from hepllm.baselines.fitting import OWN_FEATURES, reads_hypotheses
 from hepllm.baselines.particles import PARTICLES
 from hepllm.baselines.stored import STORABLE, store_baseline
 from hepllm.config import ByMapConfig, Config, dump_config, override_config
-from hepllm.data.dataset import EventTable
+from hepllm.data.event_table import EventTable
 from hepllm.data.notes import find_events
 from hepllm.errors import InputError
 from hepllm.evaluation.averaging import ENSEMBLE, LogitMap, MemberRecord, combine

@@ -14,7 +14,8 @@ from hepllm import __version__
 from hepllm.arrays import Bools, Floats
 from hepllm.config import Config
 from hepllm.config.evaluation import MassFitConfig, SearchConfig
-from hepllm.data.dataset import EventTable, concatenate, read_dataset
+from hepllm.data.dataset import read_dataset
+from hepllm.data.event_table import EventTable, concatenate
 from hepllm.errors import InputError
 from hepllm.evaluation.calibration import Calibration, fit_calibration
 from hepllm.evaluation.scores import ScoredEvents

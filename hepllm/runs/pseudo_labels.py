@@ -10,7 +10,7 @@ import numpy as np
 
 from hepllm import __version__
 from hepllm.arrays import Floats
-from hepllm.data.dataset import EventTable, concatenate
+from hepllm.data.event_table import EventTable, concatenate
 from hepllm.data.notes import NotesRecord, find_events, read_notes, write_notes
 from hepllm.errors import InputError
 from hepllm.learning.pseudo_labels import PseudoLabels, with_noise

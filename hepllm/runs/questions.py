@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepllm.arrays import Ints
-from hepllm.data.dataset import Dataset, EventTable
+from hepllm.data.dataset import Dataset
+from hepllm.data.event_table import EventTable
 from hepllm.data.signal_truth import SignalTruth, signal_truth
 from hepllm.errors import InputError
 from hepllm.hypotheses.hypothesis import OPEN, Hypothesis, parse_hypothesis

@@ -23,7 +23,8 @@ from hepllm.baselines.fitting import (
 from hepllm.baselines.particles import PARTICLES, AdapterNetwork, fit_adapter
 from hepllm.baselines.scorer import Scorer, TrainingSample
 from hepllm.config import FusionConfig
-from hepllm.data.dataset import Dataset, EventTable
+from hepllm.data.dataset import Dataset
+from hepllm.data.event_table import EventTable
 from hepllm.data.work_folder import WorkFolder
 from hepllm.learning.inputs import model_inputs
 from hepllm.model.inputs import ModelInputs

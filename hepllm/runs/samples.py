@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepllm.config import Config
-from hepllm.data.dataset import Dataset, EventTable, read_dataset
+from hepllm.data.dataset import Dataset, read_dataset
+from hepllm.data.event_table import EventTable
 from hepllm.errors import InputError
 from hepllm.event_filter import parse_event_filter
 from hepllm.learning.inputs import model_inputs

@@ -14,7 +14,7 @@ import numpy as np
 from hepllm.arrays import Floats
 from hepllm.baselines.boosting import BOOSTING
 from hepllm.baselines.stacking import STACK, describe_gain
-from hepllm.data.dataset import EventTable
+from hepllm.data.event_table import EventTable
 from hepllm.data.views import balanced_view
 from hepllm.errors import HepllmError
 from hepllm.evaluation.assessment import EvaluationResults, evaluate_scores

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hepllm.data.dataset import Dataset, EventTable
+from hepllm.data.dataset import Dataset
+from hepllm.data.event_table import EventTable
 from hepllm.errors import InputError
 from hepllm.runs.folder import count_classes
 from hepllm.runs.places import refuse_reserved

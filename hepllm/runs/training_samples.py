@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from hepllm.baselines.scorer import TrainingSample
-from hepllm.data.dataset import EventTable
+from hepllm.data.event_table import EventTable
 from hepllm.data.planing import planing_factors
 from hepllm.data.signal_truth import SignalTruth, signal_truth
 from hepllm.hypotheses.hypothesis import OPEN

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from hepllm.config import Config
-from hepllm.data.dataset import Dataset, EventTable, read_dataset
+from hepllm.data.dataset import Dataset, read_dataset
+from hepllm.data.event_table import EventTable
 from hepllm.errors import InputError
 from hepllm.learning.unlabelled import refuse_few
 from hepllm.report.records import UnlabelledEvents

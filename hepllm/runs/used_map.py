@@ -18,7 +18,7 @@ from hepllm.cartography.filters import filter_events
 from hepllm.cartography.guidance import difficulty_ranks, smoothed_targets, variability_weights
 from hepllm.cartography.records import MapUse
 from hepllm.config import ByMapConfig, TrainConfig
-from hepllm.data.dataset import EventTable
+from hepllm.data.event_table import EventTable
 from hepllm.data.notes import NotesRecord, find_events, read_notes, write_notes
 from hepllm.errors import InputError
 from hepllm.files import file_digest

@@ -11,7 +11,8 @@ import numpy as np
 
 from hepllm.arrays import Bools, Digests, Ints
 from hepllm.config import Config
-from hepllm.data.dataset import Dataset, EventTable, read_dataset
+from hepllm.data.dataset import Dataset, read_dataset
+from hepllm.data.event_table import EventTable
 from hepllm.errors import InputError
 from hepllm.runs.box_search import observe
 from hepllm.runs.samples import EvaluationSet, open_blind

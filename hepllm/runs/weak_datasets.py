@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from hepllm.arrays import Bools, Floats, Ints
 from hepllm.config import SplitConfig
-from hepllm.data.dataset import MANIFEST, Dataset, EventTable
+from hepllm.data.dataset import MANIFEST, Dataset
+from hepllm.data.event_table import EventTable
 from hepllm.data.manifest import CutFlowStep, SourceFile
 from hepllm.data.writer import DatasetWriter, assign_splits, make_table
 from hepllm.files import write_aside

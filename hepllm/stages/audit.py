@@ -22,7 +22,8 @@ from hepllm.cartography.label_quality import judge_labels, obstacle
 from hepllm.cartography.overlaps import Method, compare_methods, count_methods, find_regions
 from hepllm.cartography.priority import Priorities, find_copies, mean_of_known, prioritise
 from hepllm.config import Config
-from hepllm.data.dataset import LABEL_NAMES, Dataset, EventTable, read_dataset
+from hepllm.data.dataset import LABEL_NAMES, Dataset, read_dataset
+from hepllm.data.event_table import EventTable
 from hepllm.errors import InputError
 from hepllm.files import write_aside, write_errors
 from hepllm.provenance import this_call

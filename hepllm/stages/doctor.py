@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hepllm.config import Config, TrainConfig, override_config
-from hepllm.data.dataset import EventTable
+from hepllm.data.event_table import EventTable
 from hepllm.errors import HepllmError
 from hepllm.executor import resolve_threads
 from hepllm.installation import gpu, hub, packages, quantization, system

@@ -26,7 +26,8 @@ from hepllm.cartography.event_map import MAP, read_map
 from hepllm.cartography.summary import summarise_feature
 from hepllm.cartography.umap_picture import UMAP, require_umap, umap_places
 from hepllm.config import ClustersConfig, Config
-from hepllm.data.dataset import LABEL_NAMES, Dataset, EventTable, read_dataset
+from hepllm.data.dataset import LABEL_NAMES, Dataset, read_dataset
+from hepllm.data.event_table import EventTable
 from hepllm.data.notes import NotesRecord, find_events, write_notes
 from hepllm.data.work_folder import work_folder
 from hepllm.errors import InputError

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hepllm.arrays import Floats
 from hepllm.config import Config
-from hepllm.data.dataset import EventTable
+from hepllm.data.event_table import EventTable
 from hepllm.errors import InputError
 from hepllm.evaluation.confusion import choose_balanced_accuracy
 from hepllm.evaluation.metrics import Threshold, roc

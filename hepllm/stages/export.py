@@ -19,7 +19,8 @@ import numpy as np
 
 from hepllm.config import Config, override_config
 from hepllm.config.learning import TEXT_WITHOUT_NUMBERS
-from hepllm.data.dataset import LABEL_NAMES, EventTable, read_dataset
+from hepllm.data.dataset import LABEL_NAMES, read_dataset
+from hepllm.data.event_table import EventTable
 from hepllm.errors import InputError
 from hepllm.files import refuse_existing, write_errors, write_together
 from hepllm.logs import progress_bar

@@ -26,7 +26,8 @@ from hepllm.cartography.flags import (
 from hepllm.cartography.priority import mean_of_known
 from hepllm.cartography.records import FlagRecord, FlagsRecord
 from hepllm.config import FlagsConfig
-from hepllm.data.dataset import LABEL_NAMES, Dataset, EventTable, read_dataset
+from hepllm.data.dataset import LABEL_NAMES, Dataset, read_dataset
+from hepllm.data.event_table import EventTable
 from hepllm.data.notes import NotesRecord, find_events, write_notes
 from hepllm.errors import InputError
 from hepllm.files import write_errors

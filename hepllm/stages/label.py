@@ -19,7 +19,8 @@ import pyarrow.csv as pacsv
 from hepllm import __version__
 from hepllm.arrays import Labels
 from hepllm.config import Config, LabelConfig
-from hepllm.data.dataset import Dataset, EventTable, read_dataset
+from hepllm.data.dataset import Dataset, read_dataset
+from hepllm.data.event_table import EventTable
 from hepllm.data.notes import NotesRecord, find_events, read_notes, write_notes
 from hepllm.data.work_folder import work_folder
 from hepllm.errors import InputError

@@ -18,7 +18,8 @@ from hepllm.cartography.event_map import CATEGORIES, MAP, EventMap, choose_part,
 from hepllm.cartography.records import MapRecord
 from hepllm.cartography.summary import CLASSES, describe_categories, describe_epochs
 from hepllm.config import CartographyConfig
-from hepllm.data.dataset import Dataset, EventTable
+from hepllm.data.dataset import Dataset
+from hepllm.data.event_table import EventTable
 from hepllm.data.notes import find_events
 from hepllm.errors import InputError
 from hepllm.files import write_aside, write_errors, write_text

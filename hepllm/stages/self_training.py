@@ -16,7 +16,7 @@ import numpy as np
 
 from hepllm.arrays import Floats
 from hepllm.config import Config, override_config
-from hepllm.data.dataset import EventTable
+from hepllm.data.event_table import EventTable
 from hepllm.data.notes import read_notes
 from hepllm.data.views import validation_view
 from hepllm.errors import InputError

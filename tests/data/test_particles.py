@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from hepllm.config import Config, load_config
-from hepllm.data.dataset import Dataset, concatenate, read_dataset
+from hepllm.data.dataset import Dataset, read_dataset
+from hepllm.data.event_table import concatenate
 from hepllm.data.particles import JET_COLUMNS, PARTICLE_COLUMNS, leading_jets
 from hepllm.errors import InputError
 from hepllm.stages.preprocess import preprocess

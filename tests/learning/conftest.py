@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hepllm.config import Config
-from hepllm.data.dataset import EventTable
+from hepllm.data.event_table import EventTable
 from hepllm.learning.loop import TrainingResult, fit
 from hepllm.learning.plan import TrainingPlan
 from hepllm.learning.steps import TrainingData

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from hepllm.config import Config, load_config
-from hepllm.data.dataset import EventTable
+from hepllm.data.event_table import EventTable
 from hepllm.errors import HepllmError, InputError
 from hepllm.learning.distributed import ALONE, Team, join
 

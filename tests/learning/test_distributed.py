@@ -22,7 +22,7 @@ from torch import Tensor
 
 from hepllm.cartography.dynamics import read_dynamics
 from hepllm.config import Config
-from hepllm.data.dataset import EventTable
+from hepllm.data.event_table import EventTable
 from hepllm.errors import InputError, RunError
 from hepllm.learning.checkpoint import newest_checkpoint
 from hepllm.learning.distributed import ALONE, Team, _try_nccl, join

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from hepllm.data.dataset import EventTable
+from hepllm.data.event_table import EventTable
 from hepllm.learning.inputs import model_inputs
 
 NAMES = ("jet1_mass", "jet2_mass", "m_jj")

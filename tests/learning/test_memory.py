@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from hepllm.config import Config
-from hepllm.data.dataset import EventTable
+from hepllm.data.event_table import EventTable
 from hepllm.errors import InputError
 from hepllm.learning import memory as module
 from hepllm.learning.budget import Budget, MemoryChoice

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hepllm.config import HypothesisConfig, TrainConfig
-from hepllm.data.dataset import EventTable
+from hepllm.data.event_table import EventTable
 from hepllm.data.signal_truth import SignalTruth
 from hepllm.evaluation.metrics import auc
 from hepllm.evaluation.scores import scored_events

@@ -14,7 +14,7 @@ from scipy.stats import norm
 from torch import Tensor
 
 from hepllm.config import Config, UnsupervisedConfig
-from hepllm.data.dataset import EventTable
+from hepllm.data.event_table import EventTable
 from hepllm.errors import ConfigError, InputError
 from hepllm.learning.adapter_alone import fit_alone
 from hepllm.learning.inputs import model_inputs

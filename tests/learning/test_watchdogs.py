@@ -12,7 +12,7 @@ import torch
 
 from hepllm.arrays import Bools, Floats
 from hepllm.config import Config
-from hepllm.data.dataset import EventTable
+from hepllm.data.event_table import EventTable
 from hepllm.errors import RunError
 from hepllm.learning.loop import TrainingResult
 from hepllm.learning.optimizers import build_groups

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from hepllm.data.dataset import EventTable
+from hepllm.data.event_table import EventTable
 from hepllm.data.signal_truth import SignalTruth
 from hepllm.errors import InputError
 from hepllm.hypotheses.hypothesis import OPEN, parse_hypothesis

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hepllm.baselines.scorer import TrainingSample
-from hepllm.data.dataset import EventTable
+from hepllm.data.event_table import EventTable
 from hepllm.data.signal_truth import SignalTruth
 from hepllm.hypotheses.hypothesis import OPEN
 from hepllm.hypotheses.signal import Product, Signal

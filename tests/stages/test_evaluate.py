@@ -17,7 +17,7 @@ from hepllm.baselines.boosting import fit_boosting
 from hepllm.baselines.fitting import fit_baselines, readable_baselines
 from hepllm.baselines.scorer import Scorer, TrainingSample
 from hepllm.config import Config, EvaluationConfig, override_config
-from hepllm.data.dataset import EventTable
+from hepllm.data.event_table import EventTable
 from hepllm.errors import HepllmError, InputError
 from hepllm.evaluation.metrics import auc
 from hepllm.evaluation.scores import scored_events

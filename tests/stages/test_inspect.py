@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from hepllm.config import load_config
-from hepllm.data.dataset import EventTable, read_dataset
+from hepllm.data.dataset import read_dataset
+from hepllm.data.event_table import EventTable
 from hepllm.data.summary import DatasetSummary
 from hepllm.errors import InputError, RunError
 from hepllm.report.data import dataset_chapter

@@ -20,7 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from hepllm.config import Config, LossConfig, TrainConfig, override_config
-from hepllm.data.dataset import Dataset, EventTable, read_dataset
+from hepllm.data.dataset import Dataset, read_dataset
+from hepllm.data.event_table import EventTable
 from hepllm.errors import InputError, RunError
 from hepllm.model.inputs import ModelInputs
 from hepllm.model.scoring import score_events

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from torch.nn import functional
 
 from hepllm.config import Config
-from hepllm.data.dataset import EventTable
+from hepllm.data.event_table import EventTable
 from hepllm.model.sources import locate_model
 
 TOOLS = Path(__file__).parents[2] / "tools" / "bench"

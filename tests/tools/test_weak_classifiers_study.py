@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from hepllm.data.dataset import EventTable
+from hepllm.data.event_table import EventTable
 from hepllm.evaluation.scores import ScoredEvents
 
 

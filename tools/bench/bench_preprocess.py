@@ -33,7 +33,7 @@ from measuring import Timed, clock, peak_pss, timed_stages, wait_until_idle
 from numpy.typing import NDArray
 
 from hepllm.config import load_config
-from hepllm.data.dataset import EventTable
+from hepllm.data.event_table import EventTable
 from hepllm.executor import usable_cores
 from hepllm.logs import configure_logging
 from hepllm.physics.events import EventBatch, Particles

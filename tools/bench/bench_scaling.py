@@ -27,7 +27,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import MistralConfig, MistralForCausalLM
 
 from hepllm.config import Config, FusionConfig, dump_config, load_config
-from hepllm.data.dataset import EventTable
+from hepllm.data.event_table import EventTable
 from hepllm.learning.distributed import Team, join
 from hepllm.learning.plan import TrainingPlan
 from hepllm.learning.steps import Trainer, TrainingData

@@ -20,7 +20,8 @@ from transformers import AutoTokenizer, MistralConfig, MistralForCausalLM
 from usual_recipe import UsualRecipe, parse
 
 from hepllm.config import Config, load_config
-from hepllm.data.dataset import EventTable, read_dataset
+from hepllm.data.dataset import read_dataset
+from hepllm.data.event_table import EventTable
 from hepllm.data.views import balanced_view
 from hepllm.learning.inputs import model_inputs
 from hepllm.learning.plan import TrainingPlan

@@ -34,7 +34,8 @@ from hepllm.cartography.dynamics import Dynamics, PartDynamics
 from hepllm.cartography.event_map import map_events
 from hepllm.cartography.measures import measure
 from hepllm.config import Config, load_config
-from hepllm.data.dataset import EventTable, read_dataset
+from hepllm.data.dataset import read_dataset
+from hepllm.data.event_table import EventTable
 from hepllm.evaluation.metrics import auc, roc, sic_at
 from hepllm.evaluation.paired_tests import holm, mean_interval, paired_p_value
 from hepllm.evaluation.scores import scored_events

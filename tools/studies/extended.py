@@ -33,7 +33,8 @@ from scipy.stats import spearmanr
 from hepllm.baselines.boosting import fit_boosting
 from hepllm.baselines.scorer import Scorer, TrainingSample
 from hepllm.config import SearchConfig
-from hepllm.data.dataset import Dataset, EventTable, read_dataset
+from hepllm.data.dataset import Dataset, read_dataset
+from hepllm.data.event_table import EventTable
 from hepllm.evaluation.records import Estimate
 from hepllm.evaluation.sculpting import BackgroundMasses, MassBins, measure_sculpting
 from hepllm.evaluation.sculpting_records import ClassifierSculpting

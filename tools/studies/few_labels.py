@@ -33,7 +33,8 @@ from hepllm.baselines.boosting import Boosting, fit_boosting
 from hepllm.baselines.mlp import fit_network
 from hepllm.baselines.scorer import TrainingSample
 from hepllm.config import Config, SelfTrainingConfig, load_config
-from hepllm.data.dataset import EventTable, concatenate, read_dataset
+from hepllm.data.dataset import read_dataset
+from hepllm.data.event_table import EventTable, concatenate
 from hepllm.errors import InputError
 from hepllm.evaluation.calibration import expit, fit_calibration
 from hepllm.evaluation.scores import scored_events

@@ -58,7 +58,8 @@ from hypothesis_cases import (
 )
 
 from hepllm.baselines.fitting import reads_hypotheses
-from hepllm.data.dataset import EventTable, read_dataset
+from hepllm.data.dataset import read_dataset
+from hepllm.data.event_table import EventTable
 from hepllm.hypotheses.hypothesis import OPEN, Hypothesis, parse_hypothesis
 from hepllm.hypotheses.phrases import describe
 from hepllm.logs import configure_logging

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from hepllm.baselines.fitting import BASELINES, reads_hypotheses
 from hepllm.baselines.scorer import Scorer, TrainingSample
-from hepllm.data.dataset import Dataset, EventTable, read_dataset
+from hepllm.data.dataset import Dataset, read_dataset
+from hepllm.data.event_table import EventTable
 from hepllm.data.signal_truth import SignalTruth, signal_truth
 from hepllm.data.views import balanced_view
 from hepllm.errors import InputError

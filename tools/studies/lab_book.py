@@ -26,7 +26,8 @@ from scipy.stats import t
 from torch import Tensor, nn
 
 from hepllm.config import Config, load_config
-from hepllm.data.dataset import EventTable, read_dataset
+from hepllm.data.dataset import read_dataset
+from hepllm.data.event_table import EventTable
 from hepllm.data.signal_truth import signal_truth
 from hepllm.evaluation.metrics import auc
 from hepllm.evaluation.scores import scored_events

@@ -23,7 +23,8 @@ from scipy.stats import binomtest
 
 from hepllm.arrays import Floats
 from hepllm.config import Config, LabelConfig, load_config
-from hepllm.data.dataset import EventTable, concatenate, read_dataset
+from hepllm.data.dataset import read_dataset
+from hepllm.data.event_table import EventTable, concatenate
 from hepllm.hypotheses.hypothesis import OPEN
 from hepllm.labelling.local import backbone_model, run_model
 from hepllm.labelling.methods import label_pool

@@ -32,7 +32,8 @@ from hepllm.baselines.boosting import fit_boosting
 from hepllm.baselines.particles import fit_adapter
 from hepllm.baselines.scorer import TrainingSample
 from hepllm.config import FusionConfig, ParticlesConfig
-from hepllm.data.dataset import EventTable, concatenate, read_dataset
+from hepllm.data.dataset import read_dataset
+from hepllm.data.event_table import EventTable, concatenate
 from hepllm.data.planing import planing_factors
 from hepllm.evaluation.sculpting import passes_at, power_of
 from hepllm.learning.inputs import model_inputs

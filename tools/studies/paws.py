@@ -36,7 +36,8 @@ from hepllm.baselines.boosting import Boosting, fit_boosting
 from hepllm.baselines.hypothesis import GivenHypothesis, fit_given
 from hepllm.baselines.scorer import TrainingSample
 from hepllm.config.evaluation import MassPlaneConfig
-from hepllm.data.dataset import EventTable, concatenate, read_dataset
+from hepllm.data.dataset import read_dataset
+from hepllm.data.event_table import EventTable, concatenate
 from hepllm.data.signal_truth import SignalTruth, signal_truth
 from hepllm.evaluation.calibration import Calibration, fit_calibration
 from hepllm.evaluation.scores import ScoredEvents

@@ -34,7 +34,8 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from hepllm.cartography.dynamics import read_dynamics
 from hepllm.config import Config, load_config
-from hepllm.data.dataset import EventTable, read_dataset
+from hepllm.data.dataset import read_dataset
+from hepllm.data.event_table import EventTable
 from hepllm.data.notes import find_events, read_notes
 from hepllm.evaluation.efficiency import efficiency
 from hepllm.runs.audited_run import keyed

@@ -26,7 +26,8 @@ from hepllm.baselines.hypothesis import fit_given
 from hepllm.baselines.mlp import fit_network
 from hepllm.baselines.scorer import Scorer, TrainingSample
 from hepllm.config import SearchConfig
-from hepllm.data.dataset import EventTable, concatenate, read_dataset
+from hepllm.data.dataset import read_dataset
+from hepllm.data.event_table import EventTable, concatenate
 from hepllm.data.planing import planing_factors
 from hepllm.data.signal_truth import SignalTruth, signal_truth
 from hepllm.evaluation.sculpting import (

@@ -21,7 +21,8 @@ from sklearn.metrics import roc_auc_score
 
 from hepllm.arrays import Floats
 from hepllm.config import Config
-from hepllm.data.dataset import EventTable, concatenate, read_dataset
+from hepllm.data.dataset import read_dataset
+from hepllm.data.event_table import EventTable, concatenate
 from hepllm.learning.unsupervised_risk import Kind, NoMixtureError, estimate
 from hepllm.schema import BACKGROUND, SIGNAL
 

@@ -32,7 +32,8 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from hepllm.config import Config, load_config, override_config
-from hepllm.data.dataset import Dataset, EventTable, concatenate, read_dataset
+from hepllm.data.dataset import Dataset, read_dataset
+from hepllm.data.event_table import EventTable, concatenate
 from hepllm.data.manifest import CutFlowStep, SourceFile
 from hepllm.data.writer import DatasetWriter, make_table
 from hepllm.errors import InputError

@@ -32,7 +32,8 @@ from scipy.stats import norm
 
 from hepllm.baselines.scorer import TrainingSample
 from hepllm.config import Config, SearchConfig, override_config
-from hepllm.data.dataset import EventTable, read_dataset
+from hepllm.data.dataset import read_dataset
+from hepllm.data.event_table import EventTable
 from hepllm.errors import InputError
 from hepllm.evaluation.metrics import max_sic_in_sample, roc
 from hepllm.evaluation.scores import ScoredEvents
