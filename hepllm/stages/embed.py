@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,14 +35,14 @@ from hepllm.learning.inputs import model_inputs
 from hepllm.logs import progress_bar
 from hepllm.pictures.clusters import plot_clusters
 from hepllm.provenance import this_call
-from hepllm.report.page import Cell, Group, Row, Table
+from hepllm.report.clusters import clusters_table
 from hepllm.report.text import as_text
 from hepllm.runs.embedding import EmbeddedEvents, embed_in_pieces
 from hepllm.runs.ensemble_model import open_model
 from hepllm.runs.folder import Run, open_run
 from hepllm.runs.run_model import RunModel
 from hepllm.runs.samples import check_jets
-from hepllm.schema import UNKNOWN, feature_of
+from hepllm.schema import UNKNOWN
 
 LOG = logging.getLogger(__name__)
 
@@ -53,8 +52,6 @@ FOLDER, RECORD, TABLE, PICTURE = "embed", "clusters.json", "clusters.parquet", "
 UMAP_PICTURE = "umap.png"
 
 _M_JJ = "m_jj"
-_TOLD = 3
-"""Features that are told of each cluster: those that set it apart most."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +150,7 @@ def embed_dataset(
                 names = _write(bench, record, aside)
             work.discard()
     files = tuple(place / name for name in names)
-    return EmbedReport(record.dataset, record, as_text(_table(record)), files)
+    return EmbedReport(record.dataset, record, as_text(clusters_table(record)), files)
 
 
 def _fingerprint(model: RunModel, dataset: Dataset, config: Config) -> dict[str, Any]:
@@ -349,78 +346,3 @@ def _write_projector(bench: _Bench, folder: Path) -> list[str]:
         lines.append(f"{name}\t{label}\t{cluster}\t{score[row]:.4f}")
     write_text(folder / "metadata.tsv", "\n".join(lines) + "\n")
     return ["tensors.tsv", "metadata.tsv"]
-
-
-def _table(record: ClustersRecord) -> Table:
-    """Tabulates the clusters, with what sets each apart."""
-    named = list(_named(record))
-    rows = [Row(name, _cells(one)) for name, one in named]
-    heads = ("", "events", "share", "purity", "membership", "score", "confidence")
-    return Table(
-        f"Clusters of {record.n_events} of {record.n_available} events of {record.dataset} by "
-        f"{record.run}",
-        (*heads, _M_JJ),
-        [Group("", rows)],
-        (*_notes(record), *_distinctions(named)),
-    )
-
-
-def _named(record: ClustersRecord) -> Iterator[tuple[str, ClusterRecord]]:
-    for place, one in enumerate(record.clusters):
-        yield f"cluster {place}", one
-    if record.noise is not None:
-        yield "in no cluster", record.noise
-
-
-def _cells(one: ClusterRecord) -> Sequence[Cell]:
-    m_jj = one.features[_M_JJ].median if _M_JJ in one.features else None
-    values = (
-        (one.share, "{:.1%}"),
-        (one.purity, "{:.3f}"),
-        (one.probability, "{:.3f}"),
-        (one.score, "{:+.2f}"),
-        (one.confidence, "{:.3f}"),
-        (m_jj, "{:.0f}"),
-    )
-    return [
-        Cell(str(one.n_events), one.n_events),
-        *(Cell("" if value is None else form.format(value), value) for value, form in values),
-    ]
-
-
-def _notes(record: ClustersRecord) -> Iterator[str]:
-    if record.n_fitted < record.n_events:
-        yield (
-            f"Components and clusters are of {record.n_fitted} events, a random choice; the others "
-            "joined the cluster of the one that they reach first."
-        )
-    yield (
-        f"{record.n_dimensions} principal components have {record.explained:.1%} of the variance "
-        f"of the embeddings ({', '.join(record.embedding)}). {_M_JJ} is a median in GeV."
-    )
-    if record.mean_stability is None:
-        yield (
-            "No cluster: the events are one cloud, or clusters.min_size "
-            f"({record.settings.min_size}) is too large."
-        )
-        return
-    verdict = "stable" if record.is_stable else "UNSTABLE: do not go by these clusters"
-    yield (
-        f"Adjusted Rand index of {len(record.stability)} subsamples of "
-        f"{record.settings.subsample_share:.0%}: mean {record.mean_stability:.3f}, from "
-        f"{min(record.stability):.3f} to {max(record.stability):.3f}; {verdict} (limit "
-        f"{record.settings.stable_from:g})."
-    )
-
-
-def _distinctions(named: Sequence[tuple[str, ClusterRecord]]) -> Iterator[str]:
-    """Says of each cluster in which features it differs most from all other events."""
-    for name, one in named:
-        told = [
-            f"{feature} {found.median:.4g}{' ' * bool(unit)}{unit} (distance {found.distance:.2f})"
-            for feature, found in list(one.features.items())[:_TOLD]
-            for unit in (feature_of(feature).unit,)
-            if found.distance is not None and found.median is not None
-        ]
-        if told:
-            yield f"{name}: {', '.join(told)}."
