@@ -15,22 +15,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hepllm import __version__
 from hepllm.arrays import Bools, Digests, Floats, Ints, Labels
 from hepllm.config import Config, TrainConfig, load_config
 from hepllm.data.dataset import Dataset, read_dataset
 from hepllm.data.event_table import EventTable
-from hepllm.data.notes import Notes, NotesRecord, find_events, read_notes, write_notes
+from hepllm.data.notes import find_events
 from hepllm.data.views import balanced_view, validation_view
 from hepllm.errors import InputError
 from hepllm.event_filter import EventFilter, parse_event_filter
-from hepllm.files import write_text
 from hepllm.report.records import RunRecord
 from hepllm.runs import CONFIG, RECORD, require_run
 from hepllm.runs.places import find_dataset
 from hepllm.runs.questions import OPEN_QUESTION, Question, read_question
+from hepllm.runs.run_files import (
+    USED_EVENTS,
+    VALIDATION_SCORES,
+    member_column,
+    read_run_notes,
+)
 from hepllm.runs.used_map import read_used_map
 from hepllm.schema import BACKGROUND, FEATURES, SIGNAL
 
@@ -39,8 +42,6 @@ if TYPE_CHECKING:  # torch comes with them, which a report does without
     from hepllm.model.encoding import PromptEncoder
 
 LOG = logging.getLogger(__name__)
-
-_EVENTS, _VALIDATION = "events.parquet", "validation.parquet"
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +171,7 @@ class Run:
 
     def used_events(self) -> Digests:
         """Digests of all events that were used in training or validation."""
-        return _read(self.folder / _EVENTS).event_digest
+        return read_run_notes(self.folder / USED_EVENTS).event_digest
 
     def validation_rows(self, table: EventTable) -> Ints:
         """Finds the rows of the events with validation scores, in the order of the scores.
@@ -210,9 +211,9 @@ class Run:
         """The validation scores of all events, whether selected or not."""
         if self.asked is not None:
             return self.asked
-        notes = _read(self.folder / _VALIDATION)
+        notes = read_run_notes(self.folder / VALIDATION_SCORES)
         columns = {name: notes.column(name) for name in ("label", "weight", "score")}
-        members = {one.name: notes.column(_column(one.name)) for one in self.record.members}
+        members = {one.name: notes.column(member_column(one.name)) for one in self.record.members}
         return AskedScores(event_digest=notes.event_digest, members=members, **columns)
 
     @cached_property
@@ -369,57 +370,3 @@ def count_classes(table: EventTable) -> dict[str, int]:
         "signal": int((table.label == SIGNAL).sum()),
         "background": int((table.label == BACKGROUND).sum()),
     }
-
-
-def write_used_events(folder: Path, dataset_digest: str, *tables: EventTable) -> None:
-    """Records the events of its dataset that a run has seen, so that evaluations leave them out.
-
-    Events recorded before are kept, because a resumed run may use another balance.
-    """
-    digests = np.unique(np.concatenate([table.event_digest for table in tables]))
-    if (folder / _EVENTS).exists():
-        digests = np.union1d(digests, _read(folder / _EVENTS).event_digest)
-    write_seen_events(folder, dataset_digest, digests)
-
-
-def write_seen_events(folder: Path, dataset_digest: str, digests: Digests) -> None:
-    """Records the digests of the events that evaluations leave out."""
-    record = _notes_record("events that the run has seen", dataset_digest)
-    write_notes(folder / _EVENTS, digests, {}, record)
-
-
-def write_validation_scores(
-    folder: Path,
-    dataset_digest: str,
-    table: EventTable,
-    scores: Floats,
-    members: Mapping[str, Floats] | None = None,
-) -> None:
-    """Writes (N,) validation scores, on which later evaluations choose cuts.
-
-    Those of an ensemble have the (N,) logits of its ``members`` beside them.
-    """
-    columns: dict[str, NDArray[Any]] = {"label": table.label, "weight": table.weight}
-    columns["score"] = scores
-    columns |= {_column(name): values for name, values in (members or {}).items()}
-    record = _notes_record("validation scores of the run", dataset_digest)
-    write_notes(folder / _VALIDATION, table.event_digest, columns, record)
-
-
-def _column(member: str) -> str:
-    return f"score_{member}"
-
-
-def write_run_files(folder: Path, config_text: str, record: RunRecord) -> None:
-    """Writes the configuration and ``run.json``."""
-    write_text(folder / CONFIG, config_text)
-    record.write(folder / RECORD)
-
-
-def _notes_record(holds: str, dataset_digest: str) -> NotesRecord:
-    made_by = f"hepllm train, version {__version__}"
-    return NotesRecord(holds=holds, made_by=made_by, dataset_digest=dataset_digest)
-
-
-def _read(file: Path) -> Notes:
-    return read_notes(file, "the training did not finish; continue with: hepllm train --resume")

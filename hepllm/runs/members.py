@@ -31,15 +31,10 @@ from hepllm.provenance import this_call
 from hepllm.report.records import RunRecord
 from hepllm.runs.cascade import MODEL
 from hepllm.runs.ensemble_model import MEMBERS, Member, baseline_file, open_model
-from hepllm.runs.folder import (
-    Run,
-    count_classes,
-    write_run_files,
-    write_seen_events,
-    write_validation_scores,
-)
+from hepllm.runs.folder import Run, count_classes
 from hepllm.runs.kept_scores import KeptScores
 from hepllm.runs.run_baselines import RunBaselines
+from hepllm.runs.run_files import write_run_files, write_seen_events, write_validation_scores
 from hepllm.runs.run_model import PieceScorer
 from hepllm.runs.samples import check_jets
 from hepllm.runs.score_files import calibrate_scores, prior_of

@@ -51,13 +51,11 @@ from hepllm.runs.folder import (
     training_events,
     training_masses,
     validation_events,
-    write_run_files,
-    write_used_events,
-    write_validation_scores,
 )
 from hepllm.runs.hypotheses import training_truth, with_hypotheses
 from hepllm.runs.places import link_latest, log_folder
 from hepllm.runs.pseudo_labels import AddEvents
+from hepllm.runs.run_files import write_run_files, write_used_events, write_validation_scores
 from hepllm.runs.training_checks import check_classes, check_features, check_output, check_particles
 from hepllm.runs.unlabelled import unlabelled_events
 from hepllm.runs.used_map import UsedMap, guide, read_used_map, use_map, uses_map
