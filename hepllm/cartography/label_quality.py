@@ -10,17 +10,21 @@ from contextlib import closing
 from functools import partial
 
 import numpy as np
+import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
 from hepllm.arrays import Digests, Floats, Ints, Labels
 from hepllm.baselines.boosting import fit_boosting
 from hepllm.baselines.scorer import TrainingSample
+from hepllm.data.work_folder import Parts
 from hepllm.executor import run_tasks
 from hepllm.logs import progress_bar
 from hepllm.schema import BACKGROUND, SIGNAL, UNKNOWN
 
 _FEWEST = 40
 """Events of each class without which labels are not judged."""
+
+_LOGIT = "logit"
 
 
 def label_signs(label: Labels) -> Floats:
@@ -47,6 +51,7 @@ def judge_labels(
     folds: int,
     seed: int,
     workers: int = 1,
+    parts: Parts | None = None,
 ) -> Floats:
     """Margins of labels by boostings that were not trained on their events.
 
@@ -61,6 +66,7 @@ def judge_labels(
         folds: number of folds.
         seed: seed of the boostings.
         workers: number of processes; 0: one per usable core.
+        parts: keeps the logits of finished folds for the next call; None: nothing does.
 
     Returns:
         The logit of the label's class minus that of the other, shape (N,); NaN where the label is
@@ -70,12 +76,25 @@ def judge_labels(
     fold = (event_digest % np.uint64(folds)).astype(np.int64)
     task = partial(_score_fold, finite, label, fold, seed)
     logits = np.full(len(label), np.nan)
-    done = run_tasks(task, range(folds), kind="sooner", workers=workers)
-    with closing(done), progress_bar(folds, "judge labels", "folds") as bar:
+    missing = [one for one in range(folds) if parts is None or parts.cut_flow(_part(one)) is None]
+    for number in set(range(folds)).difference(missing):
+        if parts is not None:
+            logits[fold == number] = parts.load(_part(number))[_LOGIT].to_numpy()
+    done = run_tasks(task, missing, kind="sooner", workers=workers)
+    with (
+        closing(done),
+        progress_bar(folds, "judge labels", "folds", initial=folds - len(missing)) as bar,
+    ):
         for number, scores in done:
             logits[fold == number] = scores
+            if parts is not None:
+                parts.save(_part(number), pa.table({_LOGIT: scores}), ())
             bar.update(1)
     return logits * label_signs(label)
+
+
+def _part(fold: int) -> str:
+    return f"fold-{fold}"
 
 
 def _score_fold(features: Floats, label: Labels, fold: Ints, seed: int, number: int) -> Floats:

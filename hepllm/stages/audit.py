@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from hepllm.arrays import Bools
+from hepllm.arrays import Bools, Floats
 from hepllm.cartography.audit_records import (
     AUDITS,
     OVERLAP,
@@ -24,6 +25,7 @@ from hepllm.cartography.priority import Priorities, find_copies, mean_of_known, 
 from hepllm.config import Config
 from hepllm.data.dataset import LABEL_NAMES, Dataset, read_dataset
 from hepllm.data.event_table import EventTable
+from hepllm.data.work_folder import Parts, work_folder
 from hepllm.errors import InputError
 from hepllm.files import write_aside, write_errors
 from hepllm.provenance import this_call
@@ -33,12 +35,15 @@ from hepllm.runs.audit_files import Audit, write_audit
 from hepllm.runs.audited_run import read_audited_run
 from hepllm.runs.evidence import Evidence, categories_by_cluster
 from hepllm.runs.folder import open_run
+from hepllm.runs.run_model import code_digest
 from hepllm.schema import EXTENDED_FEATURES, feature_names
 from hepllm.stages.flag import flag_table, flagged_features
 
 LOG = logging.getLogger(__name__)
 
 _WITHOUT_RUN = Path("audits")
+
+_BOOSTING = "boosting"
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,9 @@ def audit_dataset(
 ) -> AuditReport:
     """Joins what rules, runs and a boosting say of each event of a dataset, and ranks the events.
 
+    Finished folds of the boosting are kept beside the output until all is written, and used when it
+    is called again.
+
     Args:
         folder: the dataset; None for that of the first run.
         runs: runs that know its events.
@@ -72,7 +80,7 @@ def audit_dataset(
 
     Raises:
         InputError: if the dataset or a run cannot be read, or a run knows none of its events.
-        ChunkError: if a worker failed.
+        ChunkError: if a worker failed; finished folds are kept.
         RunError: if the results cannot be written.
     """
     dataset = _open(folder, runs)
@@ -80,25 +88,44 @@ def audit_dataset(
     place = output or (runs[0] / AUDITS if runs else _WITHOUT_RUN) / name
     _refuse_others(place)
     evidence = _gather(dataset, runs, config)
+    with write_errors(place, "choose another --output"):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        done = _fingerprint(evidence, config)
+        with work_folder(place, done, overwrite=False, discard_other=True) as work:
+            audit = _rank(_judge(evidence, config, work.parts), config)
+            with write_aside(place) as aside:
+                aside.mkdir()
+                names = [*write_audit(audit, aside), OVERLAP]
+                audit.record.write(aside / OVERLAP)
+            work.discard()
+    files = tuple(place / one for one in names)
+    return AuditReport(name, audit.record, as_text(audit_chapter(audit.record)), files)
+
+
+def _fingerprint(evidence: Evidence, config: Config) -> dict[str, Any]:
+    """What decides the logits of kept folds."""
+    return {
+        "dataset": evidence.dataset.digest,
+        "features": list(evidence.judged),
+        "folds": config.audit.folds,
+        "seed": config.seed,
+        "code": code_digest("hepllm.baselines.boosting", "hepllm.cartography.label_quality"),
+    }
+
+
+def _rank(evidence: Evidence, config: Config) -> Audit:
+    """Ranks the events by all that is known of them."""
     margins = list(evidence.margins.values())
     broken, systematic = evidence.flags.broken, config.audit.systematic
     priorities = prioritise(broken, evidence.copies, margins, systematic)
     methods = evidence.methods(priorities, config.audit)
     review = priorities.review(config.audit.review)
     record = _record(evidence, priorities, methods, config, len(review))
-    audit = Audit(evidence, priorities, methods, review, record)
-    with write_errors(place, "choose another --output"):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with write_aside(place) as aside:
-            aside.mkdir()
-            names = [*write_audit(audit, aside), OVERLAP]
-            record.write(aside / OVERLAP)
-    files = tuple(place / one for one in names)
-    return AuditReport(name, record, as_text(audit_chapter(record)), files)
+    return Audit(evidence, priorities, methods, review, record)
 
 
 def _gather(dataset: Dataset, runs: Sequence[Path], config: Config) -> Evidence:
-    """Asks all methods about the events of a dataset."""
+    """Asks all methods but the boosting about the events of a dataset."""
     settings, known = config.audit, set(dataset.manifest.features)
     judged = tuple(one for one in feature_names(settings.features) if one in known)
     stored = tuple(one for one in dataset.manifest.features if one not in EXTENDED_FEATURES)
@@ -112,17 +139,7 @@ def _gather(dataset: Dataset, runs: Sequence[Path], config: Config) -> Evidence:
     mapped = [one.confidence for one in found if one.is_mapped]
     confidence = mean_of_known(mapped) if mapped else None
     flags = flag_table(dataset, table, config.flags, confidence)
-    features = table.features[:, [loaded.index(one) for one in judged]]
-    why_not, boosting = obstacle(table.label, features), None
-    if why_not is None:
-        boosting = judge_labels(
-            features,
-            table.label,
-            table.event_digest,
-            folds=settings.folds,
-            seed=config.seed,
-            workers=settings.workers,
-        )
+    why_not = obstacle(table.label, _judged_features(table, judged))
     return Evidence(
         dataset=dataset,
         table=table,
@@ -130,10 +147,31 @@ def _gather(dataset: Dataset, runs: Sequence[Path], config: Config) -> Evidence:
         judged=judged,
         runs=found,
         flags=flags,
-        boosting=boosting,
-        skipped={**flags.skipped, **({} if why_not is None else {"boosting": why_not})},
+        boosting=None,
+        skipped={**flags.skipped, **({} if why_not is None else {_BOOSTING: why_not})},
         copies=find_copies(table.event_digest, table.label),
     )
+
+
+def _judge(evidence: Evidence, config: Config, parts: Parts) -> Evidence:
+    """Adds what a boosting believes of labels that it was not trained on, where it can be asked."""
+    if _BOOSTING in evidence.skipped:
+        return evidence
+    table = evidence.table
+    margins = judge_labels(
+        _judged_features(table, evidence.judged),
+        table.label,
+        table.event_digest,
+        folds=config.audit.folds,
+        seed=config.seed,
+        workers=config.audit.workers,
+        parts=parts,
+    )
+    return replace(evidence, boosting=margins)
+
+
+def _judged_features(table: EventTable, names: Sequence[str]) -> Floats:
+    return table.features[:, [table.names.index(one) for one in names]]
 
 
 def _record(

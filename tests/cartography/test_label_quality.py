@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
 from hepllm.arrays import Digests, Floats, Labels
+from hepllm.baselines.boosting import Boosting, fit_boosting
+from hepllm.baselines.scorer import TrainingSample
+from hepllm.cartography import label_quality
 from hepllm.cartography.label_quality import judge_labels, label_signs, obstacle
+from hepllm.data.work_folder import Parts
 
 
 def sample(n_events: int = 1200) -> tuple[Floats, Labels, Digests]:
@@ -50,6 +56,26 @@ def test_the_result_does_not_depend_on_the_workers() -> None:
         for workers in (1, 2)
     )
     np.testing.assert_array_equal(one, two)
+
+
+def test_finished_folds_are_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    features, label, digest = sample()
+    whole = judge_labels(features, label, digest, folds=3, seed=1)
+    fitted: list[TrainingSample] = []
+
+    def fails_at_the_third(sample: TrainingSample) -> Boosting:
+        if len(fitted) == 2:
+            raise KeyboardInterrupt
+        fitted.append(sample)
+        return fit_boosting(sample)
+
+    parts = Parts(tmp_path, "mark")
+    monkeypatch.setattr(label_quality, "fit_boosting", fails_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        judge_labels(features, label, digest, folds=3, seed=1, parts=parts)
+    fitted.pop()  # one more can be fitted
+    found = judge_labels(features, label, digest, folds=3, seed=1, parts=parts)
+    np.testing.assert_array_equal(found, whole)
 
 
 def test_a_rare_class_is_not_doubted_for_being_rare() -> None:

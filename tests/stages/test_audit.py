@@ -141,6 +141,7 @@ def test_the_bytes_do_not_depend_on_the_workers(
     for name in ("audit.parquet", "audit.csv", "review.parquet", "review.csv", "review.txt"):
         one, two = ((tmp_path / number / name).read_bytes() for number in "12")
         assert one == two, name
+    assert {one.name for one in tmp_path.iterdir()} == {"1", "2"}  # no folds are left
 
 
 def test_the_command_writes_to_the_run_and_the_report_shows_it(
