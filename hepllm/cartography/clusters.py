@@ -255,14 +255,14 @@ def measure_stability(
     scoring: ScoringConfig | None = None,
     on_subsample: Callable[[int], object] | None = None,
 ) -> tuple[float, ...]:
-    """Clusters random subsamples again and compares each with the clusters of all events.
+    """Clusters a subsample of each of several seeds and compares it with the clusters of all.
 
     Args:
         values: coordinates of the N events, shape (N, D).
         clusters: their clusters.
         config: number and size of the subsamples. A cluster of a subsample may be smaller by the
             same share.
-        seed: seed of the subsamples.
+        seed: with the number of a subsample, the seed that draws it.
         scoring: workers; None: in this process. The result does not depend on them.
         on_subsample: called with 1 after each.
 

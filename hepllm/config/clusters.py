@@ -24,7 +24,9 @@ class ClustersConfig(Section):
     min_samples: Count | None = setting(
         10, "Neighbours whose distance is an event's density; larger: more noise; null: min_size"
     )
-    subsamples: Count = setting(10, "Random subsamples that are clustered again, for the stability")
+    subsamples: Count = setting(
+        10, "Seeds that each draw a subsample, which is clustered again, for the stability"
+    )
     subsample_share: Probability = setting(0.8, "Share of the fitted events in a subsample")
     stable_from: Probability = setting(
         0.8, "Mean adjusted Rand index over subsamples from which clusters are called stable"

@@ -68,7 +68,7 @@ def _notes(record: ClustersRecord) -> Iterator[str]:
         return
     verdict = "stable" if record.is_stable else "UNSTABLE: do not go by these clusters"
     yield (
-        f"Adjusted Rand index of {len(record.stability)} subsamples of "
+        f"Adjusted Rand index of {len(record.stability)} seeds, each a subsample of "
         f"{record.settings.subsample_share:.0%}: mean {record.mean_stability:.3f}, from "
         f"{min(record.stability):.3f} to {max(record.stability):.3f}; {verdict} (limit "
         f"{record.settings.stable_from:g})."
