@@ -9,8 +9,9 @@ Both draw training events of both classes for each seed, exchange 5 % of their l
 adapter alone, for CPU reasons. `labels` ranks the events by what one training believed; with
 --cleanlab (pip install cleanlab) the label quality of cleanlab is a peer. `train` trains as it is,
 which also makes the map, and in the ways of `train.filter` and `train.by_map`, each in as many
-steps; all are judged on the test split, whose labels are right. They keep one file per seed and go
-on where they were stopped. `table` writes both tables.
+steps; and it joins trainings as `hepllm ensemble` does: five of other seeds, and the one as it is
+with a boosting. All are judged on the test split, whose labels are right. They keep one file per
+seed and go on where they were stopped. `table` writes both tables.
 """
 
 from __future__ import annotations
@@ -29,16 +30,21 @@ from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from torch.nn import Module
 
+from hepllm.baselines.boosting import fit_boosting
+from hepllm.baselines.scorer import TrainingSample
 from hepllm.cartography.dynamics import Dynamics, PartDynamics
 from hepllm.cartography.event_map import map_events
 from hepllm.cartography.measures import measure
 from hepllm.config import Config, load_config
 from hepllm.data.dataset import read_dataset
 from hepllm.data.event_table import EventTable
+from hepllm.evaluation.averaging import combine
+from hepllm.evaluation.calibration_choice import choose_calibration
 from hepllm.evaluation.metrics import auc, roc, sic_at
 from hepllm.evaluation.paired_tests import holm, mean_interval, paired_p_value
-from hepllm.evaluation.scores import scored_events
+from hepllm.evaluation.scores import ScoredEvents, scored_events
 from hepllm.learning.adapter_alone import train_adapter_alone
 from hepllm.learning.dynamics import DynamicsRecorder
 from hepllm.learning.inputs import model_inputs
@@ -56,6 +62,7 @@ FLIPPED = 0.05
 FOLDS = 5
 CONFIDENCE = 0.95
 EFFICIENCY, LEAST_BACKGROUND = 0.5, 10
+MEMBERS, VALIDATION, PRIOR = 5, 6_000, 0.5
 
 STRATEGIES: Mapping[str, Sequence[str]] = {
     "filtered: least margin 5 %": ("train.filter=[{least_margin: 0.05}]",),
@@ -70,6 +77,9 @@ STRATEGIES: Mapping[str, Sequence[str]] = {
     ),
 }
 """Settings of each way to train by the map, fixed before any result was seen."""
+
+REFERENCES = ("boosting", "plain, right labels")
+"""Rows that are no way to train on wrong labels, and are not tested."""
 
 _SETTINGS = (
     *("backbone.name=tiny-random", "backbone.device=cpu", "backbone.dtype=float32"),
@@ -97,11 +107,15 @@ OF_LABELS, OF_TRAININGS = Size(30_000, 10, 512), Size(15_000, 4, 256)
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """A training sample with wrong labels, and the events that all are judged on."""
+    """A training sample with wrong labels, and the events that all are judged on.
+
+    The validation events, which calibrate the members of an ensemble, have as many wrong labels.
+    """
 
     size: Size
     train: EventTable
     is_flipped: NDArray[np.bool_]
+    validation: EventTable
     test: EventTable
     seed: int
 
@@ -111,19 +125,27 @@ def draw(folder: Path, seed: int, size: Size) -> Bench:
     config = config_of(seed)
     dataset = read_dataset(folder)
     names = config.train.feature_names()
-    whole, test = dataset.load(names, "train"), dataset.load(names, "test")
     random = np.random.default_rng([seed, 5])
+    train, is_flipped = _with_wrong_labels(dataset.load(names, "train"), size.n_events, random)
+    validation = _with_wrong_labels(dataset.load(names, "val"), VALIDATION, random)[0]
+    return Bench(size, train, is_flipped, validation, dataset.load(names, "test"), seed)
+
+
+def _with_wrong_labels(
+    whole: EventTable, n_events: int, random: np.random.Generator
+) -> tuple[EventTable, NDArray[np.bool_]]:
+    """Draws as many events of each class, and tells whose labels it exchanged."""
     chosen = np.concatenate(
         [
-            random.choice(np.flatnonzero(whole.label == one), size.n_events // 2, replace=False)
+            random.choice(np.flatnonzero(whole.label == one), n_events // 2, replace=False)
             for one in (0, 1)
         ]
     )
-    train = whole.take(np.sort(chosen))
-    is_flipped = np.zeros(len(train), dtype=np.bool_)
-    is_flipped[random.choice(len(train), round(FLIPPED * len(train)), replace=False)] = True
-    label = np.where(is_flipped, 1 - train.label, train.label).astype(np.int8)
-    return Bench(size, replace(train, label=label), is_flipped, test, seed)
+    drawn = whole.take(np.sort(chosen))
+    is_flipped = np.zeros(len(drawn), dtype=np.bool_)
+    is_flipped[random.choice(len(drawn), round(FLIPPED * len(drawn)), replace=False)] = True
+    label = np.where(is_flipped, 1 - drawn.label, drawn.label).astype(np.int8)
+    return replace(drawn, label=label), is_flipped
 
 
 def config_of(seed: int, *settings: str) -> Config:
@@ -131,10 +153,25 @@ def config_of(seed: int, *settings: str) -> Config:
     return load_config(None, [*_SETTINGS, f"seed={seed}", *settings])
 
 
-def train(bench: Bench, config: Config, data: TrainingData) -> tuple[Floats, DynamicsRecorder]:
-    """Trains the adapter alone, in as many steps as all events take; its scores of the test."""
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A trained adapter with its head, and what it believed on the way."""
+
+    nfa: Module
+    head: Module
+    recorder: DynamicsRecorder
+
+    def score(self, events: EventTable) -> Floats:
+        """Logits of N events, shape (N,)."""
+        with torch.inference_mode():
+            parts = [self.head(self.nfa(part)) for part in _parts(model_inputs(events))]
+        return torch.cat(parts).double().numpy()
+
+
+def train(bench: Bench, config: Config, data: TrainingData, *, passes: int = 1) -> Trained:
+    """Trains the adapter alone, in as many steps as all events take, or so many times as many."""
     size = bench.size
-    epochs = size.n_steps / (len(data.train) // size.batch)
+    epochs = passes * size.n_steps / (len(data.train) // size.batch)
     alone = config.train.nfa_alone.model_copy(update={"epochs": epochs, "batch_size": size.batch})
     settings = config.train.model_copy(update={"nfa_alone": alone})
     plan = TrainingPlan.of(config.model_copy(update={"train": settings}))
@@ -145,9 +182,7 @@ def train(bench: Bench, config: Config, data: TrainingData) -> tuple[Floats, Dyn
     if head is None or nfa is None:
         raise ValueError("the study trains the adapter alone, so it needs one")
     nfa.eval()
-    with torch.inference_mode():
-        parts = [head(nfa(part)) for part in _parts(model_inputs(bench.test))]
-    return torch.cat(parts).double().numpy(), recorder
+    return Trained(nfa, head, recorder)
 
 
 @functools.cache
@@ -220,11 +255,49 @@ def find_wrong(bench: Bench, found: Mapping[str, Floats]) -> dict[str, dict[str,
     }
 
 
-def plain_of(bench: Bench) -> tuple[Config, Floats, PartDynamics]:
-    """Settings of the training as it is, its scores of the test events and its record."""
-    config = config_of(bench.seed, f"train.nfa_alone.epochs={bench.size.epochs}")
-    score, recorder = train(bench, config, _data(bench, bench.train))
-    return config, score, recorder.dynamics.parts["adapter"]
+def average(bench: Bench, members: Mapping[str, Callable[[EventTable], Floats]]) -> Floats:
+    """The mean logit of test events over calibrated members, as `hepllm ensemble` has it."""
+    known, logits = bench.validation, {}
+    for name, score in members.items():
+        own = ScoredEvents(score(known), known.label, np.ones(len(known)))
+        logits[name] = choose_calibration(own, "auto", PRIOR).logits(score(bench.test))
+    return combine(logits)[0]
+
+
+def join(bench: Bench, plain: Trained, config: Config) -> dict[str, Floats]:
+    """Scores of the ensembles, and of what they are to be compared with.
+
+    The ensemble of trainings has none of the seed of the bench, so that it has no part in the
+    training that it is compared with; it takes as many steps as that which is trained longer.
+    """
+    data, table = _data(bench, bench.train), bench.train
+    members = {
+        str(one): train(bench, config_of(100 * bench.seed + one, *_epochs(bench)), data).score
+        for one in range(1, MEMBERS + 1)
+    }
+    names = tuple(str(place) for place in range(table.features.shape[1]))
+    boosting = fit_boosting(TrainingSample(table.features, names, table.label, seed=bench.seed))
+
+    def boosted(events: EventTable) -> Floats:
+        return boosting.score(events.features)
+
+    longer = train(bench, config, data, passes=MEMBERS)
+    return {
+        f"trained {MEMBERS} times as long": longer.score(bench.test),
+        f"ensemble of {MEMBERS} seeds": average(bench, members),
+        "ensemble with a boosting": average(bench, {"plain": plain.score, "boosting": boosted}),
+        "boosting": boosted(bench.test),
+    }
+
+
+def plain_of(bench: Bench) -> tuple[Config, Trained]:
+    """Settings of the training as it is, and the training."""
+    config = config_of(bench.seed, *_epochs(bench))
+    return config, train(bench, config, _data(bench, bench.train))
+
+
+def _epochs(bench: Bench) -> tuple[str, ...]:
+    return (f"train.nfa_alone.epochs={bench.size.epochs}",)
 
 
 def _data(bench: Bench, events: EventTable, by_map: Guidance | None = None) -> TrainingData:
@@ -242,30 +315,31 @@ def _data(bench: Bench, events: EventTable, by_map: Guidance | None = None) -> T
 def study_labels(folder: Path, seed: int, *, cleanlab: bool) -> dict[str, dict[str, float]]:
     """How well each ranking finds the wrong labels."""
     bench = draw(folder, seed, OF_LABELS)
-    return find_wrong(bench, rankings(bench, plain_of(bench)[2], cleanlab=cleanlab))
+    record = plain_of(bench)[1].recorder.dynamics.parts["adapter"]
+    return find_wrong(bench, rankings(bench, record, cleanlab=cleanlab))
 
 
 def study_trainings(folder: Path, seed: int, output: Path) -> dict[str, object]:
     """What the trainings of one seed reach."""
     bench = draw(folder, seed, OF_TRAININGS)
-    plain, score, record = plain_of(bench)
-    table = bench.train
+    config, plain = plain_of(bench)
+    table, record = bench.train, plain.recorder.dynamics.parts["adapter"]
     dynamics = Dynamics(table.event_digest, table.label, {"adapter": record})
     file = output / f"map-{seed}.parquet"
-    map_events(dynamics, "adapter", plain.cartography).write(file, "")
-    trained = {"plain": judge(bench, score)}
+    map_events(dynamics, "adapter", config.cartography).write(file, "")
+    scores = {"plain": plain.score(bench.test)}
     for name, settings in STRATEGIES.items():
-        config = config_of(
-            seed, f"train.map={file}", f"train.nfa_alone.epochs={bench.size.epochs}", *settings
-        )
-        used = use_map(table, config.train)
+        by_map = config_of(seed, f"train.map={file}", *_epochs(bench), *settings)
+        used = use_map(table, by_map.train)
         events = table.take(used.kept)
-        data = _data(bench, events, guide(used, events, config.train.by_map))
-        trained[name] = judge(bench, train(bench, config, data)[0])
-        click.echo(f"seed {seed}: {name}: {trained[name]}", err=True)
+        data = _data(bench, events, guide(used, events, by_map.train.by_map))
+        scores[name] = train(bench, by_map, data).score(bench.test)
+    scores |= join(bench, plain, config)
     right = np.where(bench.is_flipped, 1 - table.label, table.label).astype(np.int8)
     clean = _data(bench, replace(table, label=right))
-    trained["plain, right labels"] = judge(bench, train(bench, plain, clean)[0])
+    scores["plain, right labels"] = train(bench, config, clean).score(bench.test)
+    trained = {name: judge(bench, score) for name, score in scores.items()}
+    click.echo(f"seed {seed}: {trained}", err=True)
     n_test = [int((bench.test.label == one).sum()) for one in (1, 0)]
     return {"trained": trained, "n_test": n_test}
 
@@ -347,7 +421,7 @@ def table(output: Path) -> None:
         for key in ("auc", "sic")
         for name in ways
     }
-    tested = [key for key in differences if not key[0].startswith("plain")]
+    tested = [key for key in differences if key[0] not in REFERENCES]
     p_values = dict(
         zip(
             tested,
