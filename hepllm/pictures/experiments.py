@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from hepllm.evaluation.experiment_records import MetricSummary, SetSummary, SuiteRecord
 from hepllm.evaluation.seed_power import power
@@ -63,8 +63,9 @@ def experiments_figure(record: SuiteRecord, found: SetSummary) -> Figure:
         f"{record.confidence:.0%} interval over seeds": Line2D(
             [], [], color="0.3", linewidth=5, alpha=0.3
         ),
-        "no seed has a value": Line2D([], [], color="0.3", linestyle="none", marker="x"),
     }
+    if any(_is_empty(found.experiments[name][key]) for name in names for key in keys):
+        marks["no seed has a value"] = Line2D([], [], color="0.3", linestyle="none", marker="x")
     legend_below(figure, list(marks.values()), list(marks), None)
     return figure
 
@@ -87,12 +88,20 @@ def power_figure(record: SuiteRecord, found: SetSummary) -> Figure:
                 linestyle=line_style(style),
                 label=f"{NAMES[key]}, {100 * needed.relative:g} %",
             )
-    axes.axhline(record.wanted_power, color="0.55", linewidth=1, zorder=0)
+    wanted = f"power of {record.wanted_power:.0%}"
+    axes.axhline(record.wanted_power, color="0.55", linewidth=1, zorder=0, label=wanted)
     axes.set(xlabel="seeds of each of two recipes", ylabel="power", ylim=(0, 1.02))
     axes.set(xscale="log", xlim=(2, max(10, 2 * most)))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     handles, labels = axes.get_legend_handles_labels()
     legend_below(figure, handles, labels, None)
     return figure
+
+
+def _is_empty(metric: MetricSummary) -> bool:
+    return all(value is None for value in metric.values.values())
 
 
 def _draw_values(axes: Axes, place: int, metric: MetricSummary, colour: str) -> None:

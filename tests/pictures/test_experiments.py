@@ -100,9 +100,13 @@ def test_power_rises_to_what_was_told() -> None:
     number = seeds_for(0.03 * 0.75, 0.05, 0.8)
     assert number is not None
     assert np.interp(number, numbers, powers) == pytest.approx(0.8, abs=0.01)
+    assert {"5", "10", "50"} <= {text.get_text() for text in figure.axes[0].get_xticklabels()}
 
 
 def test_one_experiment_alone_has_no_differences() -> None:
     suite, found = records()
     alone = found.model_copy(update={"experiments": {"plain": found.experiments["plain"]}})
-    assert len(experiments_figure(suite, alone).axes) == 1
+    figure = experiments_figure(suite, alone)
+    assert len(figure.axes) == 1
+    told = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert told == ["a seed", "mean", "95% interval over seeds"]  # and none that is missing
