@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import warnings
 
 from tqdm import tqdm
 
 LOG = logging.getLogger(__name__)
+
+# No bar is shared by processes. tqdm's own lock is, and of a worker that is ended it leaves a
+# semaphore, of which Python warns on standard error.
+tqdm.set_lock(threading.RLock())
 
 LINE_EVERY = 60.0
 """Seconds between two lines about progress where there is no terminal."""

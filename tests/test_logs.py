@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -87,3 +88,22 @@ def test_a_bar_inside_another_moves_no_cursor() -> None:
     text = _in_a_file(0, 0.2, nested=True)
     assert "preprocess: " in text
     assert "\x1b" not in text
+
+
+_KILLED = """
+import multiprocessing.resource_tracker, os, signal, sys
+multiprocessing.set_start_method("spawn")  # as in our workers
+from hepllm.logs import progress_bar
+multiprocessing.resource_tracker.ensure_running()
+with progress_bar(10, "flow") as progress:
+    progress.update(1)
+    os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_worker_that_is_ended_leaves_no_semaphore() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _KILLED], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == -signal.SIGTERM
+    assert "leaked" not in done.stderr
