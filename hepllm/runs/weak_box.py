@@ -160,8 +160,14 @@ def _open_background(
         text = "%s: %d events are left out, which are signal or in the box"
         LOG.info(text, dataset.folder, n_left_out)
     table = table.take(kept)
-    names = settings.feature_names()
-    sample = Sample(np.column_stack([table.column(name) for name in names]), table.column(mass))
+    if n_negative := int((table.weight < 0).sum()):
+        raise InputError(
+            f"{dataset.folder}: {n_negative} of {len(table)} background events have negative "
+            "weights, which a template cannot have; preprocess it without them"
+        )
+    features = np.column_stack([table.column(name) for name in settings.feature_names()])
+    is_equal = len(np.unique(table.weight)) < 2
+    sample = Sample(features, table.column(mass), None if is_equal else table.weight)
     least = settings.min_events
     for region in regions:
         below, inside, above = region.counts(sample.m_jj)

@@ -94,6 +94,8 @@ class EventFiles:
         arrays = {"features": data.features, "m_jj": data.m_jj, "fold": fold}
         if background is not None:
             arrays |= {"background": background.features, "background_m_jj": background.m_jj}
+            if background.weight is not None:
+                arrays["background_weight"] = background.weight
         for name, values in arrays.items():
             np.save(self._file(name), values, allow_pickle=False)
 
@@ -102,7 +104,12 @@ class EventFiles:
         data = Sample(self._read("features"), self._read("m_jj"))
         background = None
         if self._file("background").exists():
-            background = Sample(self._read("background"), self._read("background_m_jj"))
+            is_weighted = self._file("background_weight").exists()
+            background = Sample(
+                self._read("background"),
+                self._read("background_m_jj"),
+                self._read("background_weight") if is_weighted else None,
+            )
         return training.score(data, self._read("fold"), background, task)
 
     def _read(self, name: str) -> NDArray[Any]:

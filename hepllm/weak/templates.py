@@ -36,17 +36,20 @@ class Sample:
     Attributes:
         features: (N, F), NaN where missing.
         m_jj: (N,) in GeV.
+        weight: (N,), not negative; None for equal ones.
     """
 
     features: Floats
     m_jj: Floats
+    weight: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.m_jj)
 
     def take(self, events: Bools) -> Sample:
         """The events of a mask, shape (N,)."""
-        return Sample(self.features[events], self.m_jj[events])
+        weight = None if self.weight is None else self.weight[events]
+        return Sample(self.features[events], self.m_jj[events], weight)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,10 +113,10 @@ class TemplateMaker:
             raise InputError(f"the template {self.kind} needs a dataset of background")
         is_inside = region.signal(background.m_jj)
         inside, rows = background.take(is_inside), np.flatnonzero(is_inside)
-        weight = None
+        weight = inside.weight
         if self.kind == "reweighted":
             ratio = _ratios(data, background, region, self.names, seed)
-            weight = np.exp(ratio.score(_with_mass(inside)))
+            weight = np.exp(ratio.score(_with_mass(inside))) * (1 if weight is None else weight)
         return Template.of(inside.features, weight, rows)
 
 
@@ -144,12 +147,13 @@ def _ratios(
     arXiv:2001.05001, equation 3).
     """
     parts = [one.take(region.sidebands(one.m_jj)) for one in (data, background)]
-    sizes = [len(one) for one in parts]
+    n_data, n_simulated = (len(one) for one in parts)
+    weight = np.ones(n_simulated) if parts[1].weight is None else parts[1].weight
     sample = TrainingSample(
         features=np.concatenate([_with_mass(one) for one in parts]),
         names=(*names, _MASS),
-        label=np.repeat([1, 0], sizes),
-        weight=np.repeat([1.0, sizes[0] / max(sizes[1], 1)], sizes),
+        label=np.repeat([1, 0], [n_data, n_simulated]),
+        weight=np.concatenate([np.ones(n_data), weight * (n_data / max(weight.sum(), 1e-300))]),
         seed=seed,
     )
     return fit_boosting(sample)

@@ -84,10 +84,12 @@ def test_equal_scores_are_put_in_an_order_at_random() -> None:
     assert abs(np.corrcoef(joined, np.arange(4000))[0, 1]) < 0.06
 
 
-def test_files_give_the_same_scores(data: Sample, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_files_give_the_same_scores(data: Sample, tmp_path: Path, *, is_weighted: bool) -> None:
     """Those that worker processes read, also with a dataset of background."""
     fold = draw_folds(len(data), 2, seed=1)
-    background = Sample(data.features[500:], data.m_jj[500:])
+    weight = np.random.default_rng(3).uniform(0.2, 3, len(data) - 500) if is_weighted else None
+    background = Sample(data.features[500:], data.m_jj[500:], weight)
     files = EventFiles(tmp_path)
     files.write(data, fold, background)
     training = replace(TRAINING, members=1, maker=TemplateMaker("simulation", ("x", "y")))

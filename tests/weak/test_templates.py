@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -60,6 +61,24 @@ def test_reweighting_in_the_sidebands_mends_simulation_in_the_region() -> None:
     after = np.average(template.features[:, 0], weights=template.weight)
     assert abs(before - truth) > 0.4
     assert abs(after - truth) < 0.15
+
+
+def test_weights_of_simulation_count_as_so_many_events() -> None:
+    """Slices in pT, of which some are simulated more often than they are in data."""
+    random = np.random.default_rng(5)
+    data, whole = _sample(12_000, 1), _sample(24_000, 2)
+    share = np.where(whole.features[:, 0] > 0, 1.0, 0.25)
+    sliced = whole.take(random.random(len(whole)) < share)
+    weighted = replace(sliced, weight=np.where(sliced.features[:, 0] > 0, 1.0, 4.0))
+    truth = data.features[REGION.signal(data.m_jj), 0].mean()
+    for kind in ("simulation", "reweighted"):
+        maker = TemplateMaker(kind, ("x", "y"))
+        template = maker.make(data, REGION, weighted, 1)
+        assert template.weight.sum() == pytest.approx(len(template.weight))
+        found = np.average(template.features[:, 0], weights=template.weight)
+        assert found == pytest.approx(truth, abs=0.15)
+    plain = TemplateMaker("simulation", ("x", "y")).make(data, REGION, sliced, 1)
+    assert plain.features[:, 0].mean() > truth + 0.2
 
 
 def test_data_of_the_region_have_no_part_in_reweighting() -> None:
