@@ -252,18 +252,17 @@ def _near_event(events: Suspects, config: FlagsConfig) -> Bools:
         values = events.columns[name]
         columns.append(values if name.endswith("_eta") else np.log(np.maximum(values, 1e-3)))
     points = np.column_stack(columns)
-    rows = np.flatnonzero(np.isfinite(points).all(axis=1))
+    # One of equal events, since all pairs of many copies fill the memory.
+    _, first, place = np.unique(events.event_digest, return_index=True, return_inverse=True)
+    rows = first[np.isfinite(points[first]).all(axis=1)]
     found = np.zeros(len(events), dtype=np.bool_)
     if not len(rows):
         return found
     tree = cKDTree(points[rows])
     # In the largest of the differences, so that each of them is below the limit.
     pairs = tree.query_pairs(config.near, p=np.inf, output_type="ndarray")
-    first, second = rows[pairs[:, 0]], rows[pairs[:, 1]]
-    differ = events.event_digest[first] != events.event_digest[second]
-    found[first[differ]] = True
-    found[second[differ]] = True
-    return found
+    found[rows[np.unique(pairs)]] = True
+    return np.asarray(found[first[place]])
 
 
 def _extreme_ratio(events: Suspects, config: FlagsConfig) -> Bools:

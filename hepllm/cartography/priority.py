@@ -22,6 +22,7 @@ from scipy.special import expit
 
 from hepllm.arrays import Bools, Digests, Floats, Ints, Labels
 from hepllm.cartography.flags import RULES
+from hepllm.schema import UNKNOWN
 
 OF_LABELS = frozenset({"not_believed", "unlike_neighbours"})
 """Rules about labels, of which margins say more."""
@@ -36,7 +37,7 @@ class Copies:
     Attributes:
         first: row of the first event that is equal, its own where there is none before; (N,).
         is_copy: whether there is an equal event before; (N,).
-        has_conflict: whether an equal event has another label; (N,).
+        has_conflict: whether equal events have both labels; (N,).
     """
 
     first: Ints
@@ -78,13 +79,14 @@ class Priorities:
 
 
 def find_copies(event_digest: Digests, label: Labels) -> Copies:
-    """Finds equal events, and those of them whose labels differ."""
+    """Finds equal events, and those of them whose labels differ; an unknown one does not."""
     _, first, place = np.unique(event_digest, return_index=True, return_inverse=True)
     lowest, highest = (np.full(len(first), fill, dtype=np.int64) for fill in (9, -9))
-    np.minimum.at(lowest, place, label)
-    np.maximum.at(highest, place, label)
+    is_known = label != UNKNOWN
+    np.minimum.at(lowest, place[is_known], label[is_known])
+    np.maximum.at(highest, place[is_known], label[is_known])
     rows = first[place]
-    return Copies(rows, rows != np.arange(len(rows)), (lowest != highest)[place])
+    return Copies(rows, rows != np.arange(len(rows)), (lowest < highest)[place])
 
 
 def mean_of_known(values: Sequence[Floats]) -> Floats:

@@ -14,6 +14,12 @@ def test_copies_are_all_but_the_first_and_conflicts_are_all() -> None:
     np.testing.assert_array_equal(found.has_conflict, [0, 1, 0, 0, 1, 0])
 
 
+def test_an_unknown_label_contradicts_none() -> None:
+    digests = np.array([7, 7, 5, 5, 5, 9, 9], dtype=np.uint64)
+    found = find_copies(digests, np.array([1, -1, 1, -1, 0, -1, -1], dtype=np.int8))
+    np.testing.assert_array_equal(found.has_conflict, [0, 0, 1, 1, 1, 0, 0])
+
+
 def test_the_mean_is_of_the_known_values() -> None:
     nan = np.nan
     found = mean_of_known([np.array([1.0, nan, nan]), np.array([3.0, 2.0, nan])])
