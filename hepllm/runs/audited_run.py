@@ -197,7 +197,7 @@ def _add_validation(run: Run, found: _Found) -> None:
     if not file.is_file():
         found.missing.append(
             f"{run.folder}: its training has not ended, so there are no scores of validation "
-            f"events; go on with: hepllm train --resume {run.folder}"
+            f"events; go on with: hepllm train --resume --output {run.folder}"
         )
         return
     notes = read_notes(file, "train it again")

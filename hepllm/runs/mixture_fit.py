@@ -136,24 +136,32 @@ def _samples(run: Run, folder: Path, search: SearchConfig) -> tuple[EvaluationSe
     m_jj = _masses(box, search.mass)
     inside = _in(m_jj, _region(search))
     data = replace(box, table=box.table.take(inside))
+    told = {str(folder): data.table}
     if asked.template == SIDEBANDS:
         beside = ~inside & _in(m_jj, (search.m_jj_min, search.m_jj_max))
         template, origin = box.table.take(beside), f"{box.name} outside of the region"
+        told[f"the template (data of {folder} outside of the region)"] = template
     else:
         template, origin = _simulated(run, search, asked)
         own = np.isin(template.event_digest, box.table.event_digest)
         template = template.take(~own)
-    for what, table in (("data", data.table), ("the template", template)):
-        if len(table) < search.min_events:
-            low, high = _region(search)
-            raise InputError(
-                f"{folder}: {what} of {low:g} to {high:g} GeV have {len(table)} events, fewer than "
-                f"evaluation.search.min_events={search.min_events}; widen "
-                "evaluation.search.plane.fit.region, or give a larger dataset"
-            )
-        if not (table.weight == table.weight[0]).all():
-            raise InputError(f"{folder}: {what} have weights; a fit counts events of equal weight")
+        known = f", without {own.sum()} that are in {folder} too" if own.any() else ""
+        told[f"the template ({origin}{known})"] = template
+    for what, table in told.items():
+        _check_sample(what, table, search)
     return data, template, origin
+
+
+def _check_sample(what: str, table: EventTable, search: SearchConfig) -> None:
+    if len(table) < search.min_events:
+        low, high = _region(search)
+        raise InputError(
+            f"{what}: {len(table)} events of {low:g} to {high:g} GeV, fewer than "
+            f"evaluation.search.min_events={search.min_events}; widen "
+            "evaluation.search.plane.fit.region, or give a larger dataset"
+        )
+    if not (table.weight == table.weight[0]).all():
+        raise InputError(f"{what}: has weights; a fit counts events of equal weight")
 
 
 def _simulated(run: Run, search: SearchConfig, asked: MassFitConfig) -> tuple[EventTable, str]:

@@ -81,7 +81,7 @@ def export(
         )
     names = {label: f"{name}.jsonl" for label, name in LABEL_NAMES.items()}
     refuse_existing(output, names.values(), overwrite)
-    with write_errors(output), write_together(output) as aside:
+    with write_errors(output, "choose another --output"), write_together(output) as aside:
         batches = dataset.batches(config.train.feature_names(), BATCH, split)
         total = sum(dataset.manifest.counts.get(split or "all", {}).values())
         printed, layout = config.prompt_features(), config.prompt_layout

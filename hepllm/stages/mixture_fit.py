@@ -60,7 +60,7 @@ def fit_dataset(
     from hepllm.runs.mixture_fit import fit_by_run
 
     name, found = folder.resolve().name, fit_by_run(open_run(run), folder, config)
-    with write_errors(output), write_together(output) as made:
+    with write_errors(output, "choose another --output"), write_together(output) as made:
         found.write(made / MIXTURE)
         plot_mixture(name, found, made / PICTURE)
         report = MixtureReport(name, found, tuple(output / file for file in _FILES))

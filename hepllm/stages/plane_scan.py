@@ -62,7 +62,7 @@ def scan_dataset(
     from hepllm.runs.plane_scan import scan_by_run
 
     name, scan = folder.resolve().name, scan_by_run(open_run(run), folder, config)
-    with write_errors(output), write_together(output) as made:
+    with write_errors(output, "choose another --output"), write_together(output) as made:
         scan.write(made / SCAN)
         files = [SCAN, _SIGNIFICANCES, TABLE, REPORT]
         plot_significances(name, scan, made / _SIGNIFICANCES)

@@ -104,7 +104,7 @@ def predict(
         report_first_rows(opened.content, opened.config)
     fingerprint = _fingerprint(predictor, opened)
     started = time.monotonic()
-    with write_errors(output):
+    with write_errors(output, "choose another --output"):
         output.parent.mkdir(parents=True, exist_ok=True)
         with work_folder(output, fingerprint, overwrite) as work:
             done = score_missing(

@@ -55,6 +55,7 @@ MODELS = "models"
 """Folder of the runs that were trained for a search, one folder for each signal region."""
 
 _OF_WEAK = (WEAK, SCORES, REGIONS)
+_ELSEWHERE = "choose another --output"
 _FILES = (SUBMISSION, UNBLINDING, *PICTURES, TABLE, REPORT, *_OF_WEAK)
 
 
@@ -198,7 +199,8 @@ def search_weakly(
     from hepllm.runs.weak_search import searched_weakly
 
     scorer, config = _fold_scorer(config, output, runs, overwrite=overwrite)
-    with searched_weakly(folder, config, output, overwrite=overwrite, score_fold=scorer) as found:
+    opened = searched_weakly(folder, config, output, overwrite=overwrite, score_fold=scorer)
+    with write_errors(output, _ELSEWHERE), opened as found:
         return _search(found.box, found.read_labels, config, output, weak=found)
 
 
@@ -303,7 +305,7 @@ def _search(
     weak: WeakBox | None = None,
 ) -> SearchReport:
     """Searches, writes the submission, and only then reads the labels."""
-    with write_errors(output), write_together(output) as folder:
+    with write_errors(output, _ELSEWHERE), write_together(output) as folder:
         try:
             submission, made = search_and_write(box, config.evaluation.search, config.seed, folder)
         except (InputError, RunError) as error:
@@ -317,7 +319,7 @@ def _search(
     labels_read = present_date()
     label = _known(read_labels())
     unblinding = None
-    with write_errors(output):
+    with write_errors(output, _ELSEWHERE):
         if label is not None:
             unblinding = unblind(output, box, label, labels_read)
             files.append(output / UNBLINDING)
