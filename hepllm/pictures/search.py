@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 from scipy.stats import norm
 
 from hepllm.arrays import Floats
@@ -196,9 +197,11 @@ def plot_limits(name: str, limits: UpperLimits, path: Path) -> None:
     observed = [limit.observed for limit in found]
     axes.plot(mass, observed, "o-", color="black", linewidth=1.2, markersize=3, label="observed")
     axes.set(yscale="log", xlabel="resonance mass [GeV]", ylabel=label)
+    axes.yaxis.set_major_formatter(LogFormatter())  # 60, not 6 x 10^1
+    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
     axes.set_xlim(mass.min(), mass.max())
     handles, labels = axes.get_legend_handles_labels()
-    axes.legend(handles[::-1], labels[::-1], framealpha=0.9, edgecolor="none", fontsize=11)
+    legend_below(figure, handles[::-1], labels[::-1], None)
     save_figure(figure, path)
 
 

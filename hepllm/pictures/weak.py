@@ -16,6 +16,8 @@ from hepllm.pictures.style import (
 )
 from hepllm.weak.records import WeakScan
 
+_BOUND = "an upper bound: no pseudo-experiment is as extreme"
+
 
 def plot_regions(name: str, scan: WeakScan, path: Path) -> None:
     """Draws the p-value of each signal region over its masses, and that with all as trials."""
@@ -32,6 +34,16 @@ def plot_regions(name: str, scan: WeakScan, path: Path) -> None:
         axes.plot(one.sidebands_gev, (one.p_value,) * 2, color=colour, linewidth=0.8, alpha=0.6)
         axes.plot((low, high), (one.p_value,) * 2, color=colour, linewidth=3)
         axes.plot(centre, one.p_value, "s" if is_best else "o", color=colour, label=label)
+        if one.is_bound:
+            axes.plot(
+                centre,
+                one.p_value / 1.7,
+                color="0.3",
+                marker="$\\downarrow$",
+                markersize=11,
+                linestyle="none",
+                label=_BOUND,
+            )
     axes.axhline(
         scan.p_value, color=SIGNAL_COLOUR, linestyle="--", label="p-value with regions as trials"
     )

@@ -44,10 +44,12 @@ def weak_chapter(found: WeakScan, pictures: Sequence[Picture] = ()) -> Chapter:
     best = found.regions[found.best_region]
     low, high = best.region_gev
     n_regions = len(found.regions)
-    trials = "" if n_regions == 1 else f", p = {found.p_value:.3g} with {n_regions} as trials"
+    relation, at_most = ("<=", "at most ") if best.is_bound else ("=", "")
+    with_all = f", p {relation} {found.p_value:.3g} with {n_regions} as trials"
+    text = f"The smallest p-value is {at_most}{best.p_value:.3g}, at {low:.0f}-{high:.0f} GeV"
     return Chapter(
         "Classifiers without labels",
-        texts=[f"The smallest p-value is {best.p_value:.3g}, at {low:.0f}-{high:.0f} GeV{trials}."],
+        texts=[f"{text}{with_all if n_regions > 1 else ''}."],
         facts=[
             ("data of each region against", _TEMPLATES[found.template]),
             ("features", ", ".join(found.features)),
@@ -90,6 +92,6 @@ def _row(one: RegionFindings) -> Row:
             Cell(f"{start:.0f}-{end:.0f}"),
             count_cell(one.n_observed),
             Cell(f"{one.n_expected:.1f}", one.n_expected),
-            Cell(f"{one.p_value:.3g}", one.p_value),
+            Cell(f"{'<= ' if one.is_bound else ''}{one.p_value:.3g}", one.p_value),
         ],
     )

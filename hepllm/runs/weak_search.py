@@ -226,7 +226,8 @@ def _hunt(
             excess = find_excess(
                 events, joined(number), region, config.evaluation.search, config.seed
             )
-            LOG.info("%s: p = %.3g", region, excess.p_value.value)
+            relation = "=" if excess.p_value.n_exceeding else "<="
+            LOG.info("%s: p %s %.3g", region, relation, excess.p_value.value)
             found.append(excess)
             bar.update()
     return found

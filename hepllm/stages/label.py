@@ -141,7 +141,7 @@ def label(
         "hypothesis": list(stated.pieces),
         "model": dict(source.identity),
     }
-    with write_errors(output):
+    with write_errors(output, "choose another --output"):
         output.parent.mkdir(parents=True, exist_ok=True)
         with work_folder(output, fingerprint, overwrite) as work:
             with kept_predictions(work.parts) as kept:
@@ -282,7 +282,11 @@ def _open_server(dataset: Dataset, config: Config, hypothesis: Hypothesis) -> _S
 def _find(
     source: _Source, config: Config, known: Mapping[Key, float], keep: Any
 ) -> tuple[Predictions, EventLabels]:
-    with progress_bar(config.label.budget, "label", "predictions") as bar:
+    once = config.label.method in {"zero-shot", "k-means"}  # the others end when nothing changes
+    total, what = (
+        (len(source.pool.event), "label") if once else (config.label.budget, "label, at most")
+    )
+    with progress_bar(total, what, "predictions") as bar:
 
         def on_new(answers: Any) -> None:
             keep(answers)

@@ -44,6 +44,11 @@ class RegionFindings(Record):
     n_expected: EventNumber
     """Events of the background fit in this window."""
 
+    @property
+    def is_bound(self) -> bool:
+        """Whether the p-value is an upper bound, because no pseudo-experiment is as extreme."""
+        return self.n_toys_exceeding == 0
+
 
 class WeakScan(FileRecord):
     """The content of ``weak.json``: a search by classifiers that were trained on the box itself."""

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from hepllm import cli
 from hepllm.config import Config, load_config
 from hepllm.data.dataset import read_dataset
-from hepllm.errors import InputError
+from hepllm.errors import InputError, RunError
 from hepllm.search.records import Submission
 from hepllm.stages.preprocess import preprocess
 from hepllm.stages.search import SearchReport, search_weakly
@@ -113,6 +113,10 @@ def test_what_is_written(found: SearchReport, box: Path) -> None:
     text = (folder / "table.txt").read_text()
     assert "Classifiers without labels" in text
     assert f"1 of {found.submission.n_regions} regions" in text
+    assert found.weak is not None
+    best = found.weak.regions[found.weak.best_region]
+    assert best.is_bound
+    assert f"The smallest p-value is at most {best.p_value:.3g}" in text
     assert "nothing is said about resonances outside" in " ".join(text.split())
 
 
@@ -212,3 +216,25 @@ def test_options_reach_the_search(
     assert (weak.template, weak.background, weak.region) == ("ideal", "b", (3200, 3800))
     assert weak.features == "extended"
     assert json.loads(made.stdout)["weak"]["template"] == "sidebands"
+
+
+def test_a_place_that_cannot_be_written_is_named(box: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"file/out: cannot be written: .*choose another --output"):
+        search_weakly(
+            box, _config("evaluation.search.weak.template=sidebands"), tmp_path / "file" / "out"
+        )
+
+
+def test_negative_weights_are_refused(box: Path, tmp_path: Path) -> None:
+    text = _table(tmp_path / "b.csv", 2000, 0, 3).read_text().splitlines()
+    weighted = [f"{text[0]},weight", f"{text[1]},-1", *(f"{line},1" for line in text[2:])]
+    (tmp_path / "w.csv").write_text("\n".join(weighted))
+    preprocess([tmp_path / "w.csv"], tmp_path / "other", _config())
+    changes = [
+        "evaluation.search.weak.template=simulation",
+        f"evaluation.search.weak.background={tmp_path / 'other'}",
+    ]
+    with pytest.raises(InputError, match="1 of 2000 background events have negative weights"):
+        search_weakly(box, _config(*changes), tmp_path / "out")
+    assert not list(tmp_path.glob("out*"))
