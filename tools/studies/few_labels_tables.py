@@ -2,7 +2,8 @@
 
     python tools/studies/few_labels_tables.py build/few-labels/results.jsonl --picture few.png
 
-Medians over the seeds and their central 68 % (the whole range of three seeds or fewer).
+Several files count as one, such as those of processes that ran beside each other. Medians over the
+seeds and their central 68 % (the whole range of three seeds or fewer).
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from hepllm.pictures.style import COLOURS, line_style, save_figure, wide_canvas
+from hepllm.pictures.style import COLOURS, line_style, save_figure
 
 NAMES = {
     "supervised": "adapter, labels alone",
@@ -29,6 +31,18 @@ NAMES = {
     "mlp": "MLP",
     "model": "language model, labels alone",
 }
+PANELS = {
+    "labels alone": ("supervised", "model", "boosting", "mlp"),
+    "with 20,000 events without labels": (
+        "supervised",
+        "mixture",
+        "posterior",
+        "self-confident",
+        "self-middle",
+    ),
+}
+"""Classifiers of each half of the picture, where the bands of all would hide each other."""
+
 Result = Mapping[str, Any]
 
 
@@ -65,32 +79,40 @@ def table(results: Iterable[Result], by: str, key: str = "auc") -> list[str]:
 
 
 def draw(results: Sequence[Result], file: Path) -> None:
-    """AUC by number of labels, a band per classifier."""
-    figure, axes = wide_canvas("20,000 events without labels, 10 % signal", "simulation")
-    present = {one["job"]["method"] for one in results}
-    shown = {method: name for method, name in NAMES.items() if method in present}
-    for place, (method, name) in enumerate(shown.items()):
-        found: dict[int, list[float]] = defaultdict(list)
-        for one in results:
-            if one["job"]["method"] == method:
-                found[one["job"]["n_labels"]].append(one["auc"])
-        numbers = sorted(found)
-        low, middle, high = np.array([band(found[one]) for one in numbers]).T
-        colour = COLOURS[place % len(COLOURS)]
-        axes.plot(numbers, middle, color=colour, linestyle=line_style(place), label=name)
-        axes.fill_between(numbers, low, high, color=colour, alpha=0.15, linewidth=0)
-    axes.set(xscale="log", xlabel="labelled events", ylabel="AUC of the test")
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    """AUC by number of labels, a band per classifier: labels alone, and with unlabelled events."""
+    figure = Figure(figsize=(10.5, 5), dpi=150, layout="constrained")
+    found: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for one in results:
+        found[one["job"]["method"]][one["job"]["n_labels"]].append(one["auc"])
+    ticks = sorted({number for row in found.values() for number in row})
+    for axes, (title, methods) in zip(
+        figure.subplots(1, 2, sharey=True), PANELS.items(), strict=True
+    ):
+        for place, method in enumerate(one for one in methods if one in found):
+            numbers = sorted(found[method])
+            low, middle, high = np.array([band(found[method][one]) for one in numbers]).T
+            look = {"color": COLOURS[place], "linestyle": line_style(place)}
+            axes.plot(numbers, middle, label=NAMES[method], marker=".", **look)
+            axes.fill_between(numbers, low, high, color=COLOURS[place], alpha=0.15, linewidth=0)
+        axes.set(xscale="log", xlabel="labelled events")
+        axes.set_xticks(ticks, labels=[f"{one:,}" for one in ticks])
+        axes.minorticks_off()
+        axes.set_title(title, loc="left", fontsize=11)
+        axes.tick_params(direction="in", top=True, right=True)
+        axes.grid(axis="y", alpha=0.3)
+        axes.legend(frameon=False, fontsize=9, loc="lower right")
+    figure.axes[0].set_ylabel("AUC of the test")
+    figure.axes[1].set_title("simulation", loc="right", fontsize=11)
     save_figure(figure, file)
 
 
 def main() -> None:
     """Prints the tables and draws the picture."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("results", type=Path)
+    parser.add_argument("results", nargs="+", type=Path)
     parser.add_argument("--picture", type=Path)
     given = parser.parse_args()
-    results = [json.loads(line) for line in given.results.read_text().splitlines()]
+    results = [json.loads(line) for one in given.results for line in one.read_text().splitlines()]
     parts = {
         part: [one for one in results if one["job"]["part"] == part]
         for part in ("labels", "weight", "prior", "shift")
@@ -98,6 +120,7 @@ def main() -> None:
     for name, key, title in (
         ("labels", "auc", "AUC by number of labels"),
         ("labels", "eps_b", "eps_B at eps_S = 0.5 by number of labels"),
+        ("labels", "auc_alone", "AUC of the adapter alone, before the language model joins"),
         ("labels", "risk_mixture", "risk of the pool by the mixture over the labelled one"),
         ("labels", "risk_split", "risk of the pool by the split over the labelled one"),
         ("shift", "auc", "AUC in another simulation, by number of labels here"),
