@@ -14,6 +14,9 @@ from hepllm.weak.mixture_toys import Reach
 _FRACTIONS = np.concatenate([[0.0], np.geomspace(1e-5, 0.99, 250)])
 """Fractions at which their profile is computed."""
 
+_AROUND = np.geomspace(1e-4, 0.1, 30)
+"""And, relative to the most likely one, around it: a strong signal is known better than a step."""
+
 _STEPS = 2000
 """Masses at which their profile is computed."""
 
@@ -31,12 +34,14 @@ class MixturePoints:
         masses: (K, 2) of X and Y in GeV, the heavier first.
         fraction: (K,) of signal among the data.
         statistic: (K,) 2 ln L over that without a signal.
-        profile: largest 2 ln L of all hypotheses, by fraction, shape (F,), at ``_FRACTIONS``.
+        fractions: fractions in rising order, the most likely one among them, (F,).
+        profile: largest 2 ln L of all hypotheses at these fractions, (F,).
     """
 
     masses: Floats
     fraction: Floats
     statistic: Floats
+    fractions: Floats
     profile: Floats
 
     @property
@@ -49,11 +54,13 @@ def fit_points(counts: RatioCounts, is_data: Bools) -> MixturePoints:
     """Fits the fraction under each hypothesis to (E,) events of data and template."""
     samples = observed_samples(counts, is_data)
     fitted = samples.fit()
+    fraction, statistic = fitted.fraction[0], fitted.statistic[0]
+    best = fraction[np.argmax(statistic)]
+    around = best * np.concatenate([1 - _AROUND, [1], 1 + _AROUND])
+    fractions = np.union1d(_FRACTIONS, around[around < _FRACTIONS[-1]])
     shape = fitted.fraction.shape
-    profile = [
-        2 * samples.log_likelihood(np.full(shape, fraction)).max() for fraction in _FRACTIONS
-    ]
-    return MixturePoints(counts.masses, fitted.fraction[0], fitted.statistic[0], np.array(profile))
+    profile = [2 * samples.log_likelihood(np.full(shape, one)).max() for one in fractions]
+    return MixturePoints(counts.masses, fraction, statistic, fractions, np.array(profile))
 
 
 @dataclass(frozen=True)
@@ -86,10 +93,12 @@ def fitted_mixture(points: MixturePoints, reach: Reach) -> FittedMixture:
     likelihood is a cubic spline of the logarithm of a mass, which is exact for a parabola. Where
     several separate ranges are within reach, the interval spans them all.
     """
-    top = points.statistic.max() - points.profile
+    missing = points.profile.max() - points.profile
     fraction = float(points.fraction[points.best])
     return FittedMixture(
-        FittedValue(fraction, tuple(_within(_FRACTIONS, top, most) for most in reach.fraction)),
+        FittedValue(
+            fraction, tuple(_within(points.fractions, missing, most) for most in reach.fraction)
+        ),
         _fitted_mass(points, 0, reach.heavy),
         _fitted_mass(points, 1, reach.light),
     )

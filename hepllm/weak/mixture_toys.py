@@ -31,7 +31,10 @@ _CHI_SQUARE = (0.989, 3.841)
 """Quantiles of chi-squared of one degree of freedom at these levels."""
 
 _BLOCK = 50
-"""Pseudo-experiments that are fitted together."""
+"""Pseudo-experiments that are fitted together, at most."""
+
+_ENTRIES = 20_000_000
+"""Events times pseudo-experiments that are in memory together, in each of a few arrays."""
 
 _MIN_EXCEEDING = 20
 """Pseudo-experiments exceeding the data below which more are made."""
@@ -78,7 +81,7 @@ def divide_again(
             n_exceeding = sum(one >= statistic.max() for one in largest)
             if len(largest) >= first and n_exceeding >= _MIN_EXCEEDING:
                 break
-            size = min(_BLOCK, most - len(largest))
+            size = min(_block(n_events), most - len(largest))
             data = np.zeros((n_events, size))
             for toy in range(size):
                 data[random.choice(n_events, n_data, replace=False), toy] = 1
@@ -92,6 +95,10 @@ def divide_again(
         (exceeding + 1) / (len(largest) + 1),
         np.array(largest),
     )
+
+
+def _block(n_events: int) -> int:
+    return max(1, min(_BLOCK, _ENTRIES // n_events))
 
 
 @dataclass(frozen=True)
@@ -162,8 +169,9 @@ def _signal_toys(
     of_event[columns] = counts.ratio[place, rows]
     ratio = of_event[template] / of_event[template].mean()
     expected = is_data.sum() / len(template) * (1 + truth.fraction * (ratio - 1))
-    for start in range(0, n_toys, _BLOCK):
-        size = min(_BLOCK, n_toys - start)
+    block = _block(len(is_data))
+    for start in range(0, n_toys, block):
+        size = min(block, n_toys - start)
         data, again = np.zeros((2, len(is_data), size))
         data[template] = random.poisson(expected[:, np.newaxis], (len(template), size))
         again[template] = random.poisson(1.0, (len(template), size))

@@ -101,6 +101,18 @@ def test_without_signal_the_interval_of_the_fraction_reaches_0() -> None:
     assert fitted_mixture(points, Reach(fraction=(20.0, 30.0))).fraction.intervals[0][0] == 0
 
 
+def test_a_fraction_that_is_known_better_than_a_step_of_the_profile_has_an_interval() -> None:
+    logs, is_data = box(7, 20_000, 50_000)
+    masses = np.array([(300.0, 120.0), (330.0, 120.0), (300.0, 105.0)])
+    points = fit_points(count_ratios(masses, (log_ratio(logs, one) for one in masses)), is_data)
+    found = fitted_mixture(points, Reach()).fraction
+    (low, high), (lower, higher) = found.intervals
+    assert lower < low < found.value < high < higher
+    # Known classes of the data would leave sqrt(f (1 - f) / N).
+    assert 1 < (high - low) / 2 / np.sqrt(0.4 * 0.6 / 50_000) < 3
+    assert found.value == pytest.approx(0.4, rel=0.03)
+
+
 def test_p_values_are_flat_without_signal() -> None:
     n_below = 0
     for seed in range(20):
