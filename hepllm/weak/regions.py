@@ -119,7 +119,7 @@ def _stated(region: tuple[float, float], edges: Floats, sideband: float) -> Regi
         raise InputError(
             f"the signal region {region[0]:g} to {region[1]:g} GeV and sidebands of {sideband:g} "
             f"of its mass are not inside {edges[0]:g} to {edges[-1]:g} GeV; move it, or widen the "
-            "range with --mass-range"
+            "range with evaluation.search.m_jj_min and m_jj_max"
         )
     return _region(edges, start, end - start, side)
 
