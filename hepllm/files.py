@@ -188,9 +188,12 @@ def refuse_existing(folder: Path, names: Iterable[str], overwrite: bool) -> None
 
 
 def write_text(file: Path, text: str, *, durable: bool = False) -> None:
-    """Writes a text file in UTF-8, complete or not at all."""
+    """Writes a text file in UTF-8, complete or not at all.
+
+    Names of files that are not UTF-8 may be in it, such as in a command; their bytes are escaped.
+    """
     with write_aside(file, durable=durable) as aside:
-        aside.write_text(text, encoding="utf-8")
+        aside.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def sync(file: Path) -> None:

@@ -90,6 +90,6 @@ def test_score_files(
 @pytest.mark.parametrize("name", NAMES)
 def test_texts(name: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    write_text(_named(name), "content")
-    assert _named(name).read_text() == "content"
+    write_text(_named(name), f"hepllm report {_named(name)}")
+    assert _named(name).read_text(encoding="utf-8").startswith("hepllm report ")
     assert _listed() == [name]
