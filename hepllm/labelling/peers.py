@@ -91,7 +91,8 @@ def k_means(numbers: Floats, names: Sequence[str], zero_shot_odds: Floats, seed:
     have the larger mean log-odds is called signal.
 
     Args:
-        numbers: shape (N, F); a missing value becomes the mean.
+        numbers: shape (N, F); a missing value becomes the mean of its feature, and features that
+            no event has are left out.
         names: the F features.
         zero_shot_odds: shape (N,), log-odds of the events without labelled ones.
         seed: seed of the centres.
@@ -100,6 +101,7 @@ def k_means(numbers: Floats, names: Sequence[str], zero_shot_odds: Floats, seed:
     for place, name in enumerate(names):
         if feature_of(name).transform == "log":
             columns[:, place] = np.log1p(np.maximum(columns[:, place], 0.0))
+    columns = columns[:, ~np.isnan(columns).all(axis=0)]
     mean, spread = np.nanmean(columns, axis=0), np.nanstd(columns, axis=0)
     scaled = np.nan_to_num((columns - mean) / np.where(spread > 0, spread, 1.0))
     fitted = KMeans(2, n_init=10, random_state=seed).fit(scaled)

@@ -45,6 +45,17 @@ def test_clusters_have_the_name_that_the_model_gives_most_of_their_events() -> N
     assert np.array_equal(k_means(numbers, names, -odds, seed=1) > 0, found <= 0)
 
 
+def test_k_means_leaves_out_what_no_event_has() -> None:
+    random = np.random.default_rng(1)
+    truth = np.arange(80) % 2
+    masses = np.column_stack([np.where(truth, 400.0, 60.0) + random.normal(0, 9, 80)])
+    masses[3] = np.nan
+    both = np.column_stack([masses, np.full(80, np.nan)])
+    odds = 2.0 * truth - 1
+    found = k_means(both, ["jet1_mass", "jet3_mass"], odds, seed=1)
+    np.testing.assert_array_equal(found, k_means(masses, ["jet1_mass"], odds, seed=1))
+
+
 def test_a_stated_prior_cuts_at_its_share() -> None:
     odds = np.random.default_rng(2).normal(size=200)
     assert cut(odds, 0.1).sum() == 20
