@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import threading
 import warnings
@@ -19,6 +20,9 @@ LINE_EVERY = 60.0
 """Seconds between two lines about progress where there is no terminal."""
 
 _LINE = "{desc}: {n_fmt} of {total_fmt}{unit}, {rate_fmt}{postfix}, {remaining} left"
+
+_SLOW = re.compile(r"([0-9.]+)s/ \w+")
+"""How tqdm has a rate below one a second."""
 
 _FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
 
@@ -54,7 +58,7 @@ class _Records:
     def write(self, text: str) -> None:
         """Logs a line that is not empty."""
         if line := text.strip():
-            LOG.info("%s", line)
+            LOG.info("%s", _SLOW.sub(r"\1 s each", line))
 
     def flush(self) -> None:
         """Does nothing, since records are written at once."""

@@ -84,6 +84,14 @@ def test_a_file_gets_a_line_now_and_then() -> None:
     assert all(re.fullmatch(shape, line) for line in lines), lines
 
 
+def test_what_takes_longer_than_a_second_is_told_in_seconds() -> None:
+    slow = _WORK.replace("progress.update(150)", "progress.update(0.1)")
+    work = f"from hepllm import logs\nlogs.LINE_EVERY = 0.4\n{slow}"
+    command = [sys.executable, "-c", work, "0", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert re.search(r", +[0-9.]+ s each, ", done.stderr), done.stderr
+
+
 def test_a_bar_inside_another_moves_no_cursor() -> None:
     text = _in_a_file(0, 0.2, nested=True)
     assert "preprocess: " in text

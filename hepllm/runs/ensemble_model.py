@@ -214,7 +214,7 @@ def _open_member(
         require_run(folder)
     except InputError:
         raise InputError(f"{where} is missing; restore it, or {_AGAIN}") from None
-    run = open_run(folder)
+    run = open_run(folder.resolve())  # messages name its files without a way through the ensemble
     if run.config.train.feature_names() != record.features:
         raise InputError(f"{where} reads other features than when it became one; {_AGAIN}")
     if weights_digest(run) != record.sha256:

@@ -328,6 +328,7 @@ def _table(record: MapRecord) -> Table:
 
 def _distinctions(record: MapRecord) -> Iterator[str]:
     """Says of each class and category in which features it differs most from the others."""
+    is_told = False
     for label, categories in record.classes.items():
         for name, one in categories.items():
             told = [
@@ -337,7 +338,13 @@ def _distinctions(record: MapRecord) -> Iterator[str]:
                 if found.distance is not None and found.median is not None
             ]
             if told:
+                is_told = True
                 yield f"{name} {label}: {', '.join(told)}."
+    if is_told:
+        yield (
+            "Features: median (16 to 84 % quantile; Kolmogorov-Smirnov distance to the rest of the "
+            "class)."
+        )
     if record.n_unseen:
         yield f"{record.n_unseen} training events were shown in no epoch."
 

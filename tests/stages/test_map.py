@@ -74,6 +74,7 @@ def test_a_map_has_tables_text_and_pictures(
     assert "m_jj" in text
     assert "of 3 epochs" in text
     assert "Map of run" in report.text
+    assert "median (16 to 84 % quantile" in report.text
 
 
 def test_the_command_writes_to_the_run_and_again(recorded: Path, tmp_path: Path) -> None:
