@@ -21,6 +21,7 @@ from hepllm.evaluation.experiment_records import (
 )
 from hepllm.evaluation.paired_tests import holm, mean_interval, paired_p_value
 from hepllm.evaluation.seed_power import needed_seeds, spread_interval
+from hepllm.records import Pair
 
 _BySeed = Mapping[int, MeasuredSet]
 
@@ -106,11 +107,19 @@ def _summarise_metric(
         reason += f": {why}" if why else ""
     return MetricSummary(
         mean=None if reason else float(known.mean()),
-        interval=None if reason else mean_interval(known, suite.confidence),
+        interval=None if reason else _possible(mean_interval(known, suite.confidence), key),
         values={str(seed): value for seed, value in values.items()},
         reason=reason,
         comparison=compared,
     )
+
+
+def _possible(interval: Pair | None, key: str) -> Pair | None:
+    """An interval without values that no training has: few seeds have wide ones."""
+    if interval is None:
+        return None
+    highest = np.inf if "sic" in key else 1.0  # all other metrics are shares
+    return max(interval[0], 0.0), min(interval[1], highest)
 
 
 def _compare(

@@ -250,6 +250,7 @@ def _run_locked(
 
     with progress_bar(len(experiments), "experiments", "trainings", initial=done()) as bar:
         bar.miniters, bar.dynamic_miniters = 0, False  # a line also where none has ended
+        bar.smoothing = 0  # the rate since the start: the others are those since the last line
 
         def on_progress() -> None:
             bar.update(done() - bar.n)

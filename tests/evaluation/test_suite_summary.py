@@ -85,6 +85,13 @@ def test_a_seed_without_a_value_leaves_no_mean() -> None:
     assert record.n_tests == 1
 
 
+def test_intervals_have_no_impossible_value() -> None:
+    found = summary({"plain": (0.5, 0.99), "better": (0.9, 0.91), "alike": (0.9, 0.9)})
+    assert found.sets[0].experiments["plain"]["auc"].interval == (0.0, 1.0)
+    low, high = found.sets[0].experiments["better"]["auc"].interval or (0, 0)
+    assert 0.8 < low < 0.905 < high < 1
+
+
 def test_an_experiment_without_results_keeps_its_place() -> None:
     found = summary({"plain": VALUES["plain"]}).sets[0].experiments
     assert list(found) == list(VALUES)
