@@ -33,6 +33,7 @@ from hepllm.config.labelling import (
 )
 from hepllm.config.learning import (
     BackboneConfig,
+    ExamplesConfig,
     FusionConfig,
     HypothesisConfig,
     LossConfig,
@@ -65,6 +66,7 @@ __all__ = [
     "Config",
     "DetectorConfig",
     "EvaluationConfig",
+    "ExamplesConfig",
     "FilterRule",
     "FlagsConfig",
     "FusionConfig",

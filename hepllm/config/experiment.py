@@ -70,11 +70,29 @@ class Config(Section):
                 "train.loss.r_drop compares two dropout masks, and there is no dropout: "
                 "set backbone.lora.dropout or fusion.dropout"
             )
+        if self.train.examples.most:
+            self._check_examples()
         if self.train.nfa_alone.epochs and not self.fusion.enabled:
             raise ValueError("train.nfa_alone needs fusion.enabled to train the adapter")
         if self.train.warmup_fusion_steps and not self.fusion.enabled:
             raise ValueError("train.warmup_fusion_steps needs fusion.enabled to train the adapter")
         return self
+
+    def _check_examples(self) -> None:
+        if self.prompt_layout != "question":
+            raise ValueError(
+                "train.examples needs events that share what stands before them: "
+                "set prompt.layout: question"
+            )
+        if self.prompt.chat_template:
+            raise ValueError(
+                "train.examples: a chat template shows one event: set prompt.chat_template: false"
+            )
+        if self.train.hypothesis.enabled is False:
+            raise ValueError(
+                "train.examples says which of several signals is meant: "
+                "set train.hypothesis.enabled: auto"
+            )
 
     @property
     def prompt_layout(self) -> Layout:

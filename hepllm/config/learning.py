@@ -245,6 +245,24 @@ class HypothesisConfig(Section):
     )
 
 
+class ExamplesConfig(Section):
+    """Labelled events before those to classify, so that a model learns to read them.
+
+    docs/how-to/label.md says what for; needs training with hypotheses.
+    """
+
+    most: WholeNumber = setting(
+        0, "Largest number of labelled events, drawn from 1 on for each question; 0: none"
+    )
+    share: Fraction = setting(0.5, "Share of the hypotheses of a training that have them")
+    stated_share: Fraction = setting(
+        0.2, "Share of these that are stated as well; the others are open: the events say it"
+    )
+    wrong_share: Annotated[float, Field(ge=0, le=0.5)] = setting(
+        0.3, "Largest share of wrong labels, drawn from 0 on for each question"
+    )
+
+
 class AloneConfig(Section):
     """First training of the adapter alone, with a linear layer in place of the language model."""
 
@@ -282,6 +300,7 @@ class TrainConfig(Section):
         None, "Memory of the device that training may use; null: what is free", "GiB"
     )
     hypothesis: HypothesisConfig = HypothesisConfig()
+    examples: ExamplesConfig = ExamplesConfig()
     loss: LossConfig = LossConfig()
     unsupervised: UnsupervisedConfig = UnsupervisedConfig()
     self_training: SelfTrainingConfig = SelfTrainingConfig()

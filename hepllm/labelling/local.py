@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,25 +21,18 @@ from hepllm.config import BackboneConfig, FusionConfig
 from hepllm.errors import InputError
 from hepllm.hypotheses.hypothesis import OPEN
 from hepllm.labelling.predictions import Context, Request
-from hepllm.labelling.wording import SEPARATOR, Wording
+from hepllm.labelling.wording import Wording
 from hepllm.model.backbone import causal_model, load_backbone
 from hepllm.model.classifier import EventClassifier, build_classifier
 from hepllm.model.encoding import PromptEncoder, start_tokens
 from hepllm.model.fused_lora import fused_lora
 from hepllm.model.inputs import ModelInputs
+from hepllm.model.labelled import ItemTokens, LabelTokens, label_tokens, with_examples
 from hepllm.model.packing import Question, pack
 from hepllm.model.prompts import FUSION_MARK, LABEL_WORDS
 
 _AT_ONCE = 128
 """Most targets behind one context; more would save next to nothing."""
-
-
-@dataclass(frozen=True)
-class ItemTokens:
-    """The tokens of an item, up to where its label goes; ``soft_at`` is its first soft token."""
-
-    ids: tuple[int, ...]
-    soft_at: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,14 +50,14 @@ class TokenParts:
 
     head: Question
     items: tuple[ItemTokens, ...]
-    labels: tuple[tuple[int, ...], tuple[int, ...]]
+    labels: LabelTokens
     soft: Tensor | None = None
     masses: Tensor | None = None
     sign: int = 1
 
 
 class LocalModel:
-    """Predicts labels with a classifier, of whose training labelled events need not be a part.
+    """Predicts labels with a classifier, of whose training labelled events may be a part.
 
     Args:
         classifier: the language model with the rows of the label words.
@@ -146,38 +140,40 @@ class LocalModel:
         # What is behind the last token of a shorter item is padding that no other token sees.
         lengths = torch.tensor([len(item.ids) for item in items])
         prompts = replace(prompts, last_places=firsts + lengths - 1)
-        soft += self._soft_of(zip(targets, firsts.tolist(), strict=True))
+        soft += self._soft_of(
+            (target, first + item.soft_at)
+            for target, first, item in zip(targets, firsts.tolist(), items, strict=True)
+        )
         return self._classifier.read_packed(prompts, soft)
 
     def _read_alone(self, context: Context, target: int) -> Tensor:
         prefix, soft = self._prefix(context)
-        soft += self._soft_of([(target, len(prefix))])
-        ids = torch.tensor([*prefix, *self._parts.items[target].ids])
+        item = self._parts.items[target]
+        soft += self._soft_of([(target, len(prefix) + item.soft_at)])
+        ids = torch.tensor([*prefix, *item.ids])
         return self._classifier.read_sequence(ids, soft)
 
     def _prefix(self, context: Context) -> tuple[list[int], list[tuple[Tensor, Tensor]]]:
         """Tokens of the head and of labelled items, and their soft tokens."""
         parts = self._parts
-        ids = list(parts.head.token_ids)
+        shown = [parts.items[item] for item in context.items]
+        prefix = with_examples(parts.head, shown, context.labels, parts.labels)
         soft = []
         if parts.masses is not None and len(parts.masses):
-            soft.append((torch.tensor(parts.head.mass_places), parts.masses))
-        starts = []
-        for item, label in zip(*context, strict=True):
-            starts.append((item, len(ids)))
-            ids += [*parts.items[item].ids, *parts.labels[label]]
-        return ids, soft + self._soft_of(starts)
+            soft.append((torch.tensor(prefix.mass_places), parts.masses))
+        firsts = zip(context.items, prefix.soft_places, strict=True)
+        return list(prefix.token_ids), soft + self._soft_of(firsts)
 
-    def _soft_of(self, starts: Iterable[tuple[int, int]]) -> list[tuple[Tensor, Tensor]]:
-        """Places and vectors of the soft tokens of items, given with their first places."""
+    def _soft_of(self, firsts: Iterable[tuple[int, int]]) -> list[tuple[Tensor, Tensor]]:
+        """Places and vectors of the soft tokens of items, given with the first place of each."""
         soft = self._parts.soft
         if soft is None:
             return []
-        found = list(starts)
+        found = list(firsts)
         if not found:
             return []
         within = torch.arange(soft.shape[1])
-        places = [start + self._parts.items[item].soft_at + within for item, start in found]
+        places = [first + within for _, first in found]
         vectors = soft[[item for item, _ in found]]
         return [(torch.cat(places), vectors.flatten(0, 1))]
 
@@ -201,9 +197,9 @@ def backbone_model(
     rows = _label_rows(tokenizer, wording)
     classifier = build_classifier(backbone, rows, (), FusionConfig(enabled=False), seed)
     items = tuple(ItemTokens(tuple(ids)) for ids in _tokens(tokenizer, wording.items))
-    background, signal = _tokens(tokenizer, [word + SEPARATOR for word in wording.words])
+    labels = label_tokens(partial(_tokens, tokenizer), wording.words)
     head = Question([*start_tokens(tokenizer), *_tokens(tokenizer, [wording.head])[0]])
-    parts = TokenParts(head, items, (tuple(background), tuple(signal)))
+    parts = TokenParts(head, items, labels)
     return LocalModel(classifier, parts, serial=serial, name=config.name)
 
 
@@ -217,7 +213,9 @@ def run_model(
     serial: bool,
     name: str,
 ) -> LocalModel:
-    """Makes the model of a run predict labels after labelled events, which its training had not.
+    """Makes the model of a run predict labels after labelled events.
+
+    It has learnt to read them if ``train.examples`` was a part of its training.
 
     Args:
         classifier: its classifier.
@@ -231,7 +229,8 @@ def run_model(
     Raises:
         InputError: the names are others than those of its training.
     """
-    words = tuple(f" {one.strip()}" for one in names)
+    background, signal = (f" {one.strip()}" for one in names)
+    words = background, signal
     if set(words) != set(LABEL_WORDS):
         raise InputError(
             f"label.names: a run knows {' and '.join(one.strip() for one in LABEL_WORDS)}, found "
@@ -260,9 +259,8 @@ def run_model(
         ItemTokens((*first, *[filler] * encoder.n_soft, *last), len(first))
         for first, last in zip(before, after, strict=True)
     )
-    background, signal = (tuple(ids) for ids in encoder.tokens([w + SEPARATOR for w in words]))
     sign = 1 if words == LABEL_WORDS else -1
-    parts = TokenParts(head, items, (background, signal), soft, masses, sign)
+    parts = TokenParts(head, items, label_tokens(encoder.tokens, words), soft, masses, sign)
     return LocalModel(classifier, parts, serial=serial, name=name)
 
 

@@ -9,11 +9,8 @@ from hepllm.arrays import Floats
 from hepllm.config import LabelConfig
 from hepllm.hypotheses.hypothesis import Hypothesis
 from hepllm.labelling.predictions import Request
-from hepllm.model.prompts import Layout, pieces, question
+from hepllm.model.prompts import SEPARATOR, Layout, pieces, question
 from hepllm.schema import FEATURES, feature_of
-
-SEPARATOR = "\n"
-"""Between the label of one event and the next event."""
 
 
 @dataclass(frozen=True, eq=False)

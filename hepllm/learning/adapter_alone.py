@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from hepllm.arrays import Floats
+from hepllm.config import ExamplesConfig
 from hepllm.errors import RunError
 from hepllm.learning.distributed import Team
 from hepllm.learning.dynamics import DynamicsRecorder
@@ -101,7 +102,11 @@ def fit_alone(
         RunError: if the loss is not finite.
     """
     data, plan, alone = trainer.data, trainer.plan, trainer.plan.train.nfa_alone
-    changes = {"epochs": alone.epochs, "batch_size": alone.batch_size}
+    changes = {
+        "epochs": alone.epochs,
+        "batch_size": alone.batch_size,
+        "examples": ExamplesConfig(),  # which a linear layer cannot read
+    }
     config = plan.train.model_copy(update=changes)
     presentation = Presentation(data.train, config, plan.seed, data.truth, data.rank)
     n_steps = count_steps(len(data.train), config)

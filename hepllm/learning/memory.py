@@ -22,6 +22,7 @@ from hepllm.files import write_text
 from hepllm.learning.budget import Batch, Budget, MemoryChoice, dropout_mask_bytes, training_needs
 from hepllm.learning.capacity import device_capacity
 from hepllm.learning.distributed import ALONE, Team
+from hepllm.learning.examples import most_tokens
 from hepllm.learning.plan import TrainingPlan
 from hepllm.learning.presentation import Presentation
 from hepllm.learning.steps import TrainingData
@@ -149,6 +150,11 @@ def training_budget(
         passes=2 if plan.train.loss.r_drop else 1,
         n_scored=min(plan.evaluation.batch_size or encoder.events_at_once, len(data.validation)),
     )
+    if plan.train.examples.most:
+        longer = most_tokens(encoder, plan.train.examples)
+        batch = replace(
+            batch, n_tokens=batch.n_tokens + longer, n_question=batch.n_question + longer
+        )
     adapter = [] if classifier.nfa is None else list(classifier.nfa.state_dict().values())
     needs = training_needs(
         frozen_weights(classifier, shape),

@@ -22,6 +22,7 @@ from hepllm.hypotheses.hypothesis import OPEN, Hypothesis, parse_hypothesis
 from hepllm.hypotheses.phrases import EXACT, Vagueness, phrase
 from hepllm.hypotheses.signal import Signal
 from hepllm.learning.curriculum import Curriculum
+from hepllm.learning.examples import Examples, draw_examples
 from hepllm.learning.schedule import batch_of_step, count_steps
 from hepllm.schema import SIGNAL
 
@@ -31,7 +32,7 @@ Hypotheses = NDArray[np.object_]
 _OPEN = -1
 """Place of the open hypothesis among the signals of a truth."""
 
-_ORDER, _WORDS, _MEASURED = 1, 71, 72
+_ORDER, _WORDS, _MEASURED, _EXAMPLES = 1, 71, 72, 75
 """Streams of random numbers, beside those of other modules."""
 
 
@@ -45,23 +46,27 @@ class Shown:
             None where all events are shown without one.
         hypothesis: what each event is shown with, shape (B,); None: the open one for all.
         is_wrong: signal events that are shown with another's hypothesis, as background, shape (B,).
+        examples: labelled events before those of some groups; None without.
     """
 
     events: Ints
     groups: Ints | None = None
     hypothesis: Hypotheses | None = None
     is_wrong: Bools | None = None
+    examples: Examples | None = None
 
     def __len__(self) -> int:
         return len(self.events)
 
     def take(self, part: slice) -> Shown:
-        """Returns some of them."""
+        """Returns some of them, with all examples of their groups."""
+        groups = None if self.groups is None else self.groups[part]
         return Shown(
             self.events[part],
-            None if self.groups is None else self.groups[part],
+            groups,
             None if self.hypothesis is None else self.hypothesis[part],
             None if self.is_wrong is None else self.is_wrong[part],
+            None if self.examples is None or groups is None else self.examples.of(groups),
         )
 
     def share(self, rank: int, n_processes: int) -> slice:
@@ -154,11 +159,13 @@ class Presentation:
         epoch, place = divmod(step, n_events // size)
         batch, found = slice(place * size, (place + 1) * size), self._order(epoch, self.truth)
         groups, signals = found.group[batch], found.signal[batch]
+        hypothesis = self._hypotheses(self.truth, epoch, groups, signals)
         return Shown(
             events=found.events[batch],
             groups=groups,
-            hypothesis=self._hypotheses(self.truth, epoch, groups, signals),
+            hypothesis=hypothesis,
             is_wrong=found.is_wrong[batch],
+            examples=self._examples(self.truth, epoch, found, batch, hypothesis),
         )
 
     @cached_property
@@ -185,6 +192,27 @@ class Presentation:
             words = [self.seed, _WORDS, epoch, int(group)]
             hypotheses[mine] = _worded(truth.signals[place], vagueness, words)
         return hypotheses
+
+    def _examples(
+        self, truth: SignalTruth, epoch: int, order: _Order, batch: slice, hypothesis: Hypotheses
+    ) -> Examples | None:
+        """Draws the examples of the groups that have some, and opens the hypotheses of most."""
+        config = self.config.examples
+        if not config.most:
+            return None
+        drawn = {}
+        for group in np.unique(order.group[batch]).tolist():
+            mine = order.group == group
+            place = int(order.signal[mine][0])
+            random = np.random.default_rng([self.seed, _EXAMPLES, epoch, group])
+            if place == _OPEN or random.random() >= config.share:
+                continue
+            if random.random() >= config.stated_share:
+                hypothesis[mine[batch]] = OPEN
+            is_signal = (self.table.label == SIGNAL) & (truth.place == place)
+            targets = order.events[mine]  # also those of a next batch
+            drawn[group] = draw_examples(self.table, is_signal, targets, config, random)
+        return Examples.of_groups(drawn)
 
     def _order(self, epoch: int, truth: SignalTruth) -> _Order:
         """The order of an epoch; the last one is kept, since all of its steps need it."""

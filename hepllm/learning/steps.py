@@ -18,6 +18,7 @@ from hepllm.data.planing import planing_factors
 from hepllm.data.signal_truth import SignalTruth
 from hepllm.learning.averaging import WeightAverage
 from hepllm.learning.distributed import ALONE, Team
+from hepllm.learning.examples import encode_shown
 from hepllm.learning.inputs import model_inputs
 from hepllm.learning.listeners import BatchTotal, Listener, MicroBatch
 from hepllm.learning.loss_scale import adapt_scale, loss_scaler
@@ -361,7 +362,9 @@ class Trainer:
     def _loss(self, shown: Shown, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, int]:
         """Returns the logits of some events, their loss, and their number of tokens."""
         inputs, objective = self.data.inputs_of(shown), self.plan.train.loss
-        prompts = self.encoder.encode(inputs)
+        prompts, inputs = encode_shown(
+            self.encoder, inputs, shown.groups, shown.examples, self.data.inputs
+        )
         logits = forward_prompts(self.classifier, prompts, inputs)
         n_passes = 1
         if objective.r_drop:

@@ -160,7 +160,7 @@ class EventClassifier(nn.Module):
 
         Args:
             prompts: questions and B events.
-            inputs: the same events for the adapter.
+            inputs: the same events for the adapter, and then those of ``prompts.examples``.
 
         Returns:
             Logits of background and signal, shape (B, 2), float32, as of one event at a time.

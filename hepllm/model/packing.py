@@ -37,11 +37,16 @@ class Question:
         token_ids: P token ids; a filler where the soft token of a mass goes.
         mass_places: places of the masses among them.
         masses: the masses in GeV.
+        soft_places: place of the first soft token of each example, an event that is a part of the
+            question.
+        soft_events: number of each example, by which its soft tokens are found.
     """
 
     token_ids: Sequence[int]
     mass_places: Sequence[int] = ()
     masses: Sequence[float] = ()
+    soft_places: Sequence[int] = ()
+    soft_events: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -55,13 +60,15 @@ class PackedPrompts:
         position_ids: shape (R, S).
         question: shape (R, S), number of the question that a token belongs to; -1 for padding.
         event: shape (R, S), event of a token; -1 for the tokens of questions and padding.
-        fusion_places: shape (B, n_tokens), places of the soft tokens of each event.
+        fusion_places: shape (B + E, n_tokens), places of the soft tokens of each event, and then of
+            each example.
         last_places: shape (B,), places of the last token of each event, where its class is read.
         mass_places: shape (M,), places of the soft tokens of masses.
         masses: shape (M,), float64, in GeV.
         starts: shape (Q,), place of the first token of each copy of a question.
         lengths: shape (Q,), tokens of each.
         counts: shape (Q,), events behind each.
+        examples: shape (E,), number of each example of all copies of questions.
     """
 
     token_ids: Tensor
@@ -75,6 +82,7 @@ class PackedPrompts:
     starts: Tensor
     lengths: Tensor
     counts: Tensor
+    examples: Tensor
 
     @property
     def n_tokens(self) -> int:
@@ -164,6 +172,8 @@ def pack(
     starts = np.zeros(len(segments), dtype=np.int64)
     mass_places: list[int] = []
     masses: list[float] = []
+    soft_places: list[int] = []
+    examples: list[int] = []
     for row, chosen in enumerate(rows):
         start = 0
         for number in chosen:
@@ -179,19 +189,24 @@ def pack(
             first[events] = place + behind + own * np.arange(len(events))
             mass_places += [place + here for here in question.mass_places]
             masses += question.masses
+            soft_places += [place + here for here in question.soft_places]
+            examples += question.soft_events
             start = stop
     return PackedPrompts(
         token_ids=torch.from_numpy(token_ids),
         position_ids=torch.from_numpy(position_ids),
         question=torch.from_numpy(of_question),
         event=torch.from_numpy(of_event),
-        fusion_places=torch.from_numpy(first[:, None] + np.arange(n_soft)),
+        fusion_places=torch.from_numpy(
+            np.array([*first, *soft_places], dtype=np.int64)[:, None] + np.arange(n_soft)
+        ),
         last_places=torch.from_numpy(first + own - 1),
         mass_places=torch.tensor(mass_places, dtype=torch.int64),
         masses=torch.tensor(masses, dtype=torch.float64),
         starts=torch.from_numpy(starts),
         lengths=torch.tensor([len(question.token_ids) for question, _ in segments]),
         counts=torch.tensor([len(events) for _, events in segments]),
+        examples=torch.tensor(examples, dtype=torch.int64),
     )
 
 

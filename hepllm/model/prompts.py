@@ -33,6 +33,9 @@ FUSION_MARK = "<|numbers|>"
 LABEL_WORDS: tuple[str, str] = (" background", " signal")
 """The words whose logits are compared, at the index of their label."""
 
+SEPARATOR = "\n"
+"""Between the label of one event and the next event, where a prompt has labelled events."""
+
 _CUE = "\nclass:"
 _QUESTION = ("Proton-proton collisions with two jets. Signal: ", ". Class of each event:")
 """The words before and after a hypothesis."""

@@ -22,7 +22,8 @@ def training_truth(dataset: Dataset, table: EventTable, config: Config) -> Signa
             prompt that has a hypothesis.
 
     Raises:
-        InputError: if hypotheses are demanded, and the events have no two known signals.
+        InputError: if hypotheses are demanded, or examples of them, and the events have no two
+            known signals.
     """
     enabled = config.train.hypothesis.enabled
     is_read = config.prompt_layout == "question"
@@ -31,10 +32,11 @@ def training_truth(dataset: Dataset, table: EventTable, config: Config) -> Signa
     truth = signal_truth(dataset, table)
     if len(truth.signals) >= _FEWEST:
         return truth
-    if enabled is not True:
+    needs = "train.examples" if config.train.examples.most else "train.hypothesis.enabled"
+    if enabled is not True and not config.train.examples.most:
         return None
     raise InputError(
-        f"{dataset.folder}: train.hypothesis.enabled needs training events of at least {_FEWEST} "
+        f"{dataset.folder}: {needs} needs training events of at least {_FEWEST} "
         f"signals with known masses, found {len(truth.signals)}; make them with "
         "'hepllm simulate --grid', and preprocess grid.h5 with grid.points.json beside it"
     )

@@ -236,6 +236,7 @@ def _open_run(dataset: Dataset, config: Config, hypothesis: Hypothesis, folder: 
         )
     if hypothesis is not OPEN:
         read_question(hypothesis.text, run.record.hypotheses, str(folder))
+    _tell_examples(settings, run.config.train.examples.most, folder)
     names = run.config.train.feature_names()
     table = draw_events(
         run.known(dataset),
@@ -262,6 +263,24 @@ def _open_run(dataset: Dataset, config: Config, hypothesis: Hypothesis, folder: 
         name=str(folder),
     )
     return _Source(pool, model, str(folder), scored.identity, names)
+
+
+def _tell_examples(settings: LabelConfig, most: int, folder: Path) -> None:
+    """Warns where contexts are used that are no part of a run's training."""
+    if settings.method in {"zero-shot", "k-means"} or most >= settings.context:
+        return
+    if most:
+        LOG.warning(
+            "%s: its training showed at most %d labelled events, and label.context=%d; set "
+            "label.context=%d, or train with more train.examples.most",
+            *(folder, most, settings.context, most),
+        )
+        return
+    LOG.warning(
+        "%s: its training never showed it labelled events, so they may mislead it: train with "
+        "train.examples.most=%d, or give --method zero-shot",
+        *(folder, settings.context),
+    )
 
 
 def _open_server(dataset: Dataset, config: Config, hypothesis: Hypothesis) -> _Source:

@@ -20,6 +20,7 @@ from hepllm.errors import InputError
 from hepllm.runs.folder import open_run
 from hepllm.stages.ensemble import make_ensemble
 from hepllm.stages.evaluate import evaluate
+from hepllm.stages.label import label
 from hepllm.stages.preprocess import preprocess
 from hepllm.stages.train import resume, train
 
@@ -118,6 +119,32 @@ def test_a_resumed_training_repeats_the_losses(folder: Path, tmp_path: Path) -> 
     assert _history(tmp_path / "run", "train/loss") == whole
     with pytest.raises(InputError, match=r"train\.hypothesis\.enabled cannot change"):
         resume(tmp_path / "run", ["train.hypothesis.enabled=false"])
+
+
+def test_labelled_events_in_training_are_resumed_and_labelling_reads_them(
+    folder: Path,
+    config: Callable[..., Config],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    wanted = config("train.examples.most=4", "train.micro_batch_size=5")
+    train(folder / "grid", tmp_path / "run", wanted, overwrite=False)
+    whole = _history(tmp_path / "run", "train/loss")
+    assert whole != _history(folder / "run", "train/loss")
+    for later in sorted((tmp_path / "run" / "checkpoints").glob("step-*"))[2:]:
+        shutil.rmtree(later)
+    resume(tmp_path / "run", [])
+    assert _history(tmp_path / "run", "train/loss") == whole
+    pool = ("label.method=few-shot", "label.pool=8", "label.budget=32", "label.context=3")
+    for run, is_warned in (("run", False), (str(folder / "run"), True)):
+        caplog.clear()
+        label(
+            folder / "grid",
+            config(*pool, f"label.backend={tmp_path / run}", "label.split=test"),
+            tmp_path / "labels.csv",
+            overwrite=True,
+        )
+        assert ("never showed it labelled events" in caplog.text) is is_warned
 
 
 def test_the_test_split_is_scored_without_and_under_own_hypotheses(folder: Path) -> None:
