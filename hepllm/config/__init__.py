@@ -26,6 +26,7 @@ from hepllm.config.files import (
 from hepllm.config.flags import FlagsConfig
 from hepllm.config.labelling import (
     CoherenceConfig,
+    HypothesesConfig,
     LabelConfig,
     LabelMethod,
     ServerConfig,
@@ -71,6 +72,7 @@ __all__ = [
     "FlagsConfig",
     "FusionConfig",
     "GridConfig",
+    "HypothesesConfig",
     "HypothesisConfig",
     "JetsConfig",
     "LabelConfig",

@@ -105,6 +105,17 @@ class SoftLabelConfig(Section):
         return self
 
 
+class HypothesesConfig(Section):
+    """Labelled events that tell a run which hypothesis holds, in place of being read by it."""
+
+    masses: Annotated[int, Field(ge=0, le=30)] = setting(
+        0, "Masses of X and of Y; all pairs are averaged over (2 or more); 0: events are read"
+    )
+    wrong_share: Annotated[float, Field(ge=0, lt=0.5)] = setting(
+        0.1, "Share of the labels that is assumed to be wrong"
+    )
+
+
 class LabelConfig(Section):
     """Labels that a language model finds coherent; see docs/how-to/label.md."""
 
@@ -149,6 +160,7 @@ class LabelConfig(Section):
         None, "Signal fraction that simple methods cut at; null: where a label is the likelier"
     )
     rounds: Count = setting(5, "Method iterated: most rounds")
+    hypotheses: HypothesesConfig = HypothesesConfig()
     coherence: CoherenceConfig = CoherenceConfig()
     soft: SoftLabelConfig = SoftLabelConfig()
 
@@ -159,6 +171,14 @@ class LabelConfig(Section):
         first, second = (name.strip() for name in self.names)
         if not first or not second or first == second:
             raise ValueError(f"names must be two different words, found {list(self.names)}")
+        if self.hypotheses.masses == 1:
+            raise ValueError("hypotheses.masses must be 0, or 2 and more")
+        if self.hypotheses.masses and self.names != ("background", "signal"):
+            raise ValueError("names are not read with hypotheses.masses: leave one of them out")
+        if self.hypotheses.masses and (self.is_server or self.backend == "local"):
+            raise ValueError(
+                "hypotheses.masses needs a run that was told hypotheses: set backend to its folder"
+            )
         if self.coherence.min_temperature > self.coherence.temperature:
             raise ValueError("coherence.min_temperature must not exceed coherence.temperature")
         return self

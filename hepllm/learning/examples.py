@@ -16,7 +16,7 @@ import numpy as np
 
 from hepllm.arrays import Bools, Floats, Ints, Labels
 from hepllm.config import ExamplesConfig
-from hepllm.data.dataset import EventTable
+from hepllm.data.event_table import EventTable
 from hepllm.model.encoding import EncodedPrompts, PromptEncoder
 from hepllm.model.inputs import ModelInputs
 from hepllm.model.labelled import LabelledEvents, encode_after, label_tokens

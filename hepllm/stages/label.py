@@ -223,6 +223,7 @@ def _open_run(dataset: Dataset, config: Config, hypothesis: Hypothesis, folder: 
     import torch
 
     from hepllm.labelling.local import run_model
+    from hepllm.runs.averaged import averaged_run
     from hepllm.runs.folder import open_run
     from hepllm.runs.questions import fill, read_question
     from hepllm.runs.run_model import RunModel
@@ -235,6 +236,11 @@ def _open_run(dataset: Dataset, config: Config, hypothesis: Hypothesis, folder: 
             f"{folder}: its prompts have a chat template, which shows one event; use another run"
         )
     if hypothesis is not OPEN:
+        if settings.hypotheses.masses:
+            raise InputError(
+                "label.hypotheses.masses averages over hypotheses, and --hypothesis states one; "
+                "leave one of them out"
+            )
         read_question(hypothesis.text, run.record.hypotheses, str(folder))
     _tell_examples(settings, run.config.train.examples.most, folder)
     names = run.config.train.feature_names()
@@ -253,6 +259,10 @@ def _open_run(dataset: Dataset, config: Config, hypothesis: Hypothesis, folder: 
     pool = make_pool(table, inputs, settings.views, config.seed, _landmarks(config, table))
     scored = RunModel(run, None)
     classifier, encoder = scored.loaded
+    if settings.hypotheses.masses:
+        average = averaged_run(run, scored.loaded, pool.inputs, settings.hypotheses)
+        identity = {**scored.identity, "hypotheses": settings.hypotheses.model_dump(mode="json")}
+        return _Source(pool, average, f"{folder}, averaged over hypotheses", identity, names)
     model = run_model(
         classifier,
         encoder,
@@ -267,7 +277,8 @@ def _open_run(dataset: Dataset, config: Config, hypothesis: Hypothesis, folder: 
 
 def _tell_examples(settings: LabelConfig, most: int, folder: Path) -> None:
     """Warns where contexts are used that are no part of a run's training."""
-    if settings.method in {"zero-shot", "k-means"} or most >= settings.context:
+    is_alone = settings.method in {"zero-shot", "k-means"} or settings.hypotheses.masses
+    if is_alone or most >= settings.context:
         return
     if most:
         LOG.warning(
@@ -277,8 +288,9 @@ def _tell_examples(settings: LabelConfig, most: int, folder: Path) -> None:
         )
         return
     LOG.warning(
-        "%s: its training never showed it labelled events, so they may mislead it: train with "
-        "train.examples.most=%d, or give --method zero-shot",
+        "%s: its training never showed it labelled events, so they may mislead it: set "
+        "label.hypotheses.masses=12 if it reads hypotheses, train with train.examples.most=%d, or "
+        "give --method zero-shot",
         *(folder, settings.context),
     )
 

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoTokenizer, MistralConfig, MistralForCausalLM
 
 from hepllm.config import Config, ExamplesConfig, TrainConfig
-from hepllm.data.dataset import EventTable
+from hepllm.data.event_table import EventTable
 from hepllm.data.signal_truth import SignalTruth
 from hepllm.errors import ConfigError
 from hepllm.evaluation.metrics import auc

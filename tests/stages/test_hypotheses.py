@@ -16,7 +16,7 @@ from hepllm import EventClassifier
 from hepllm.cli import cli
 from hepllm.config import Config, load_config
 from hepllm.data.signal_points import SignalPoint, SignalPoints, points_beside
-from hepllm.errors import InputError
+from hepllm.errors import ConfigError, InputError
 from hepllm.runs.folder import open_run
 from hepllm.stages.ensemble import make_ensemble
 from hepllm.stages.evaluate import evaluate
@@ -145,6 +145,45 @@ def test_labelled_events_in_training_are_resumed_and_labelling_reads_them(
             overwrite=True,
         )
         assert ("never showed it labelled events" in caplog.text) is is_warned
+
+
+def test_labels_by_an_average_over_the_hypotheses_of_a_run(
+    folder: Path,
+    config: Callable[..., Config],
+    tiny_run: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pool = ("label.method=iterated", "label.pool=12", "label.split=test", "label.context=4")
+    asked = (*pool, "label.hypotheses.masses=3", f"label.backend={folder / 'run'}")
+    report = label(folder / "grid", config(*asked), tmp_path / "labels.csv")
+    assert report.record.backend.endswith("averaged over hypotheses")
+    assert "never showed it labelled events" not in caplog.text
+    with pytest.raises(InputError, match="--hypothesis states one; leave one of them out"):
+        label(folder / "grid", config(*asked), tmp_path / "stated.csv", hypothesis=TEXT)
+    without = (*pool, "label.hypotheses.masses=3", f"label.backend={tiny_run}")
+    with pytest.raises(
+        InputError, match=r"trained without hypotheses.*label\.hypotheses\.masses=0"
+    ):
+        label(folder / "grid", config(*without), tmp_path / "without.csv")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (("label.hypotheses.masses=1", "label.backend=run"), "must be 0, or 2 and more"),
+        (("label.hypotheses.masses=3",), "set backend to its folder"),
+        (
+            ("label.hypotheses.masses=3", "label.backend=run", "label.names=[signal,background]"),
+            "names are not read",
+        ),
+    ],
+)
+def test_averages_that_mean_nothing_are_refused(
+    config: Callable[..., Config], changes: tuple[str, ...], told: str
+) -> None:
+    with pytest.raises(ConfigError, match=told):
+        config(*changes)
 
 
 def test_the_test_split_is_scored_without_and_under_own_hypotheses(folder: Path) -> None:

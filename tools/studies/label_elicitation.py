@@ -19,12 +19,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from hepllm.arrays import Floats
 from hepllm.config import Config, LabelConfig, load_config
 from hepllm.data.dataset import read_dataset
 from hepllm.data.event_table import EventTable, concatenate
+from hepllm.data.signal_truth import signal_truth
 from hepllm.hypotheses.hypothesis import OPEN
 from hepllm.labelling.local import backbone_model, run_model
 from hepllm.labelling.methods import label_pool
@@ -34,6 +36,7 @@ from hepllm.labelling.records import compare_with_truth, is_collapsed
 from hepllm.labelling.wording import printed_features, write_items
 from hepllm.learning.inputs import model_inputs
 from hepllm.model.inputs import ModelInputs
+from hepllm.runs.averaged import averaged_run
 from hepllm.runs.folder import open_run
 from hepllm.schema import SIGNAL
 
@@ -64,45 +67,75 @@ class Part:
         self.model.check_fit(size)
 
 
+@dataclass(frozen=True)
+class Draw:
+    """How pools are drawn.
+
+    Attributes:
+        folders: a dataset of signals, and one of background.
+        n_events: events of a pool, half of them signal.
+        seeds: of the pools.
+        one_signal: whether the signal of a pool is one signal of the dataset, the next one for each
+            seed; else it is of all signals.
+    """
+
+    folders: tuple[Path, Path]
+    n_events: int
+    seeds: Sequence[int]
+    one_signal: bool = False
+
+
 def draw_pools(
-    folders: tuple[Path, Path], names: Sequence[str], n_events: int, seeds: Sequence[int]
+    draw: Draw, names: Sequence[str], used: NDArray[np.uint64] | None = None
 ) -> list[EventTable]:
-    """Pools with half of their events from each dataset; no event is in two pools."""
+    """Pools with half of their events from each dataset; no event is in two pools.
+
+    Those that a training has ``used`` (their digests) are left out.
+    """
     halves = []
-    for place, folder in enumerate(folders):
-        table = read_dataset(folder).load(names)
-        table = table.take(np.flatnonzero(table.label == (SIGNAL, 0)[place]))
+    for place, folder in enumerate(draw.folders):
+        dataset = read_dataset(folder)
+        table = dataset.load(names)
+        wanted = table.label == (SIGNAL, 0)[place]
+        if used is not None:
+            wanted &= ~np.isin(table.event_digest, used)
+        table = table.take(np.flatnonzero(wanted))
         order = np.random.default_rng([99, place]).permutation(len(table))
-        halves.append((table, order))
-    size, pools = n_events // 2, []
-    for seed in seeds:
-        parts = [table.take(order[seed * size : (seed + 1) * size]) for table, order in halves]
+        kind = np.zeros(len(table), dtype=np.int64)
+        if draw.one_signal and place == 0:
+            kind = signal_truth(dataset, table).place
+        halves.append((table, order, kind[order]))
+    size, pools = draw.n_events // 2, []
+    for number, seed in enumerate(draw.seeds):
+        parts = []
+        for table, order, kind in halves:
+            n_kinds = int(kind.max()) + 1
+            mine = order[kind == number % n_kinds]
+            first = number // n_kinds * size
+            parts.append(table.take(mine[first : first + size]))
         whole = concatenate(parts)
         pools.append(whole.take(np.random.default_rng([98, seed]).permutation(len(whole))))
     return pools
 
 
-def open_backend(
-    backend: str, config: Config, folders: tuple[Path, Path], n_events: int, seeds: Sequence[int]
-) -> tuple[list[Pool], LabelModel]:
+def open_backend(backend: str, config: Config, draw: Draw) -> tuple[list[Pool], LabelModel]:
     """The pools of all seeds, and the model that reads their items one after another."""
-    settings = config.label
+    settings, seeds = config.label, draw.seeds
     if backend == "local":
         names = printed_features(settings)
-        tables = draw_pools(folders, names, n_events, seeds)
+        tables = draw_pools(draw, names)
         pools = _pools(tables, names, settings, seeds)
         numbers = np.concatenate([pool.inputs.numbers for pool in pools])
         wording = write_items(numbers, names, settings, OPEN)
         return pools, backbone_model(config.backbone, wording, seed=config.seed, serial=False)
     run = open_run(Path(backend))
     names = run.config.train.feature_names()
-    tables = draw_pools(folders, names, n_events, seeds)
-    used = run.used_events()
-    if any(np.isin(table.event_digest, used).any() for table in tables):
-        raise SystemExit(f"{backend}: was trained on some of these events; name other datasets")
+    tables = draw_pools(draw, names, run.used_events())
     pools = _pools(tables, names, settings, seeds)
     classifier, encoder = run.load_classifier()
     items = ModelInputs.concatenate([pool.inputs for pool in pools])
+    if settings.hypotheses.masses:
+        return pools, averaged_run(run, (classifier, encoder), items, settings.hypotheses)
     model = run_model(classifier, encoder, items, settings.names, names, serial=False, name=backend)
     return pools, model
 
@@ -192,6 +225,7 @@ def main() -> None:
     parser.add_argument("--backend", default="local")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--events", type=int, default=64)
+    parser.add_argument("--one-signal", action="store_true", help="one signal for each pool")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     parser.add_argument("--output", type=Path, required=True)
@@ -200,7 +234,8 @@ def main() -> None:
     config = load_config(None, options.overrides)
     seeds = range(options.seeds)
     folders = options.signal, options.background
-    pools, model = open_backend(options.backend, config, folders, options.events, seeds)
+    draw = Draw(folders, options.events, seeds, options.one_signal)
+    pools, model = open_backend(options.backend, config, draw)
     firsts = np.cumsum([0, *(len(pool.event) for pool in pools[:-1])]).tolist()
     known: list[dict[Key, float]] = [{} for _ in pools]
     rows: list[dict[str, Any]] = []
