@@ -66,19 +66,8 @@ def test_a_small_run_goes_on_where_it_ended(
 ) -> None:
     def run(fractions: str) -> list[dict[str, Any]]:
         words = ["run", str(source), str(tmp_path), "--methods", "idealised,cwola"]
-        words += [
-            "--fractions",
-            fractions,
-            "--injections",
-            "1",
-            "--folds",
-            "2",
-            "--each",
-            "2",
-            "--members",
-            "1",
-        ]
-        result = CliRunner().invoke(study.main, words)
+        words += ["--fractions", fractions, "--injections", "1", "--members", "1"]
+        result = CliRunner().invoke(study.main, [*words, "--folds", "2", "--each", "2"])
         assert result.exit_code == 0, result.output
         return [json.loads(line) for line in (tmp_path / "units.jsonl").read_text().splitlines()]
 
@@ -90,6 +79,24 @@ def test_a_small_run_goes_on_where_it_ended(
     table = CliRunner().invoke(study.main, ["table", str(tmp_path), "--background", "3000"])
     assert table.output.count("| idealised |") == 2
     words = ["picture", str(tmp_path), str(tmp_path / "a.png"), "--background", "3000"]
-    drawn = CliRunner().invoke(study.main, [*words, "--fraction", "0.05"])
+    drawn = CliRunner().invoke(study.main, words)
     assert drawn.exit_code == 0, drawn.output
     assert (tmp_path / "a.png").stat().st_size > 1000
+
+
+def test_the_strength_of_a_training(study: ModuleType) -> None:
+    # 1,000 events in two folds: 250 of data and as many of template, which fluctuate by sqrt(500).
+    assert study.strength_of("idealised", 0.1, 2, 1000) == pytest.approx(25 / np.sqrt(500))
+    # All 500 are data, and a template twice as large adds half of their variance.
+    assert study.strength_of("gap", 0.1, 2, 1000) == pytest.approx(50 / np.sqrt(750))
+    assert np.isnan(study.strength_of("cwola", 0.1, 2, 1000))
+
+
+def test_what_is_published_at_a_strength(study: ModuleType) -> None:
+    variance = 59_618 + 59_618**2 / 136_429
+    low, high = 191 / np.sqrt(variance), 382 / np.sqrt(variance)
+    assert study.published_at("idealised", low) == pytest.approx(6.6)
+    assert study.published_at("idealised", high) == pytest.approx(15.1)
+    assert study.published_at("idealised", (low + high) / 2) == pytest.approx((6.6 + 15.1) / 2)
+    assert np.isnan(study.published_at("idealised", 1.1 * high))
+    assert np.isnan(study.published_at("cwola", 1.0))
