@@ -65,17 +65,17 @@ def test_a_small_run_goes_on_where_it_ended(
     study: ModuleType, source: Path, tmp_path: Path
 ) -> None:
     def run(fractions: str) -> list[dict[str, Any]]:
-        words = ["run", str(source), str(tmp_path), "--methods", "idealised,cwola"]
+        words = ["run", str(source), str(tmp_path), "--methods", "idealised,cwola,search"]
         words += ["--fractions", fractions, "--injections", "1", "--members", "1"]
         result = CliRunner().invoke(study.main, [*words, "--folds", "2", "--each", "2"])
         assert result.exit_code == 0, result.output
         return [json.loads(line) for line in (tmp_path / "units.jsonl").read_text().splitlines()]
 
     first = run("0.05")
-    assert len(first) == 4
+    assert len(first) == 6
     both = run("0.05,0.02")
-    assert both[:4] == first
-    assert len(both) == 8
+    assert both[:6] == first
+    assert len(both) == 12
     table = CliRunner().invoke(study.main, ["table", str(tmp_path), "--background", "3000"])
     assert table.output.count("| idealised |") == 2
     words = ["picture", str(tmp_path), str(tmp_path / "a.png"), "--background", "3000"]

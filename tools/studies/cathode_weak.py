@@ -10,6 +10,7 @@ classifiers are tested on its background and trained on that of the others. An i
 folds, joined at equal background efficiency, or fewer (--each), from one that moves on with it.
 
 idealised    half of the training background is the data, the other half the template
+search       the same events, for the ensemble of `hepllm search --weak` in place of the study's own
 half         the same data; the template is drawn from p(x | m_jj) of the other half, by a flow
 gap          all of it is data; the flow is trained on 3300-3400 and 3600-3700 GeV, and interpolated
              into 3400-3600 GeV, where 7 of 10 signal events are
@@ -36,15 +37,20 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 from threadpoolctl import threadpool_limits
 
+from hepllm.baselines.scorer import TrainingSample
 from hepllm.files import write_aside
 from hepllm.logs import configure_logging, progress_bar
 from hepllm.weak.bins import FeatureBins
 from hepllm.weak.density import fit_density
+from hepllm.weak.ensemble import fit_ensemble
 from hepllm.weak.flow import FlowSettings
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 PATH = click.Path(path_type=Path, exists=True, file_okay=False)
+
+FEATURES = ("mass_light", "mass_difference", "tau21_light", "tau21_heavy")
+"""Columns 1 to 4 of the files."""
 
 PUBLISHED = {
     ("idealised", 0.006): 15.1,
@@ -72,7 +78,7 @@ DRAWN = {
 LEARNT = ("half", "gap", "density")
 """Methods whose template is drawn from a flow."""
 
-HALVED = ("idealised", "half")
+HALVED = ("idealised", "search", "half")
 """Methods whose template is, or is learnt from, background that the data do not have."""
 
 OVERSAMPLING = 2
@@ -162,7 +168,7 @@ def training_of(
     if method == "supervised":
         return balanced(pool.signal[chosen], pool.background[rows], None)
     data = np.concatenate([pool.background[rows], pool.signal[chosen]])
-    if method == "idealised":
+    if method in ("idealised", "search"):
         return balanced(data, pool.background[share.template], None)
     if template is not None:
         return balanced(data, template, None)
@@ -206,6 +212,15 @@ def ensemble_scores(training: Training, members: int, seed: int, *tested: Floats
         for total, events in zip(totals, tested, strict=True):
             np.add(total, model.predict_proba(events)[:, 1], out=total)
     return [total / members for total in totals]
+
+
+def search_scores(training: Training, members: int, seed: int, *tested: Floats) -> list[Floats]:
+    """Scores of the ensemble that searches without labels use."""
+    sample = TrainingSample(
+        training.features, FEATURES, training.label, weight=training.weight, seed=seed
+    )
+    ensemble = fit_ensemble(sample, "boosting", members)
+    return [ensemble.score(one) for one in tested]
 
 
 def signal_above(background: Floats, signal: Floats) -> Floats:
@@ -304,7 +319,8 @@ def test_unit(pool: Pool, unit: dict[str, Any], output: Path) -> list[float]:
     template = template_of(pool, method, part, output) if method in LEARNT else None
     training = training_of(method, pool, share, order[:count], template)
     tested = pool.background[share.test], pool.signal[order[-N_TEST_SIGNAL:]]
-    found = ensemble_scores(training, unit["members"], 1000 * injection + fold, *tested)
+    scores = search_scores if method == "search" else ensemble_scores
+    found = scores(training, unit["members"], 1000 * injection + fold, *tested)
     return [round(float(one), 5) for one in signal_above(*found)]
 
 
@@ -371,7 +387,7 @@ def strength_of(method: str, fraction: float, folds: int, background: int) -> fl
     NaN for methods that have none: what CWoLa compares depends on the sidebands.
     """
     trained = background * (1 - 1 / folds)
-    if method == "idealised":
+    if method in ("idealised", "search"):
         return strength(fraction * trained / 2, trained / 2, trained / 2)
     if method == "gap":
         return strength(fraction * trained, trained, OVERSAMPLING * trained)
