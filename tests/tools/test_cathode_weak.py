@@ -84,6 +84,20 @@ def test_a_small_run_goes_on_where_it_ended(
     assert (tmp_path / "a.png").stat().st_size > 1000
 
 
+def test_injections_are_joined_at_equal_background_efficiency(study: ModuleType) -> None:
+    curve = np.linspace(0.5, 0.6, 40)
+    injections = [
+        [{"eps_s": list(curve + shift), "fold": fold, "folds": 2}]
+        for fold, shift in enumerate((0.0, 0.1))
+    ]
+    found = study.joined_maximum(injections, 1000)
+    # Of both folds, 13 events in each are the first 25; the mean curve is 0.05 above the first.
+    assert found.eps_b == pytest.approx(13 * 2 / 1000)
+    assert found.sic == pytest.approx((curve[12] + 0.05) / np.sqrt(found.eps_b))
+    edges = [(curve[12] + shift) / np.sqrt(found.eps_b) for shift in (0.0, 0.1)]
+    assert edges[0] <= found.low < found.sic < found.high <= edges[1]
+
+
 def test_the_strength_of_a_training(study: ModuleType) -> None:
     # 1,000 events in two folds: 250 of data and as many of template, which fluctuate by sqrt(500).
     assert study.strength_of("idealised", 0.1, 2, 1000) == pytest.approx(25 / np.sqrt(500))
