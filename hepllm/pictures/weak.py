@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from matplotlib.ticker import MaxNLocator, NullLocator
 from scipy.stats import norm
 
 from hepllm.pictures.style import (
@@ -59,9 +60,10 @@ def plot_regions(name: str, scan: WeakScan, path: Path) -> None:
             color="0.4",
             va="center",
         )
+    # Powers of ten, and their multiples, are too few within the range of a search.
+    axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter("{x:.0f}")
-    axes.xaxis.set_minor_formatter("{x:.0f}")
-    axes.tick_params(axis="x", which="minor", labelsize=8)
     axes.set_xlabel("mass; thin lines are the sidebands [GeV]", fontsize=13)
     axes.set_ylabel("p-value of the largest excess", fontsize=13)
     handles, labels = axes.get_legend_handles_labels()
