@@ -18,10 +18,11 @@ from hepllm.arrays import Bools, Columns, Digests, Floats, Ints, Labels
 from hepllm.config import FlagsConfig
 from hepllm.schema import BACKGROUND, SIGNAL
 
-Need = Literal["particles", "sources", "confidence"]
+Need = Literal["particles", "sources", "confidence", "labels"]
 
 _JETS = ("jet1", "jet2")
 _NEAR = tuple(f"{jet}_{name}" for jet in _JETS for name in ("pt", "mass", "eta"))
+_CLASSES = (SIGNAL, BACKGROUND)
 _NEIGHBOURS = ("jet_mass_light", "jet_mass_delta", "tau21_light", "tau21_heavy")
 
 
@@ -109,6 +110,8 @@ class Rule:
             return "one file only"
         if self.needs == "confidence" and events.confidence is None:
             return "no mapped runs"
+        if self.needs == "labels" and min((events.label == one).sum() for one in _CLASSES) < 2:
+            return "no two labelled classes"
         return None
 
 
@@ -305,7 +308,7 @@ def _unlike_neighbours(events: Suspects, config: FlagsConfig) -> Bools:
     points = np.column_stack([events.columns[name] for name in _NEIGHBOURS])
     is_known = np.isfinite(points).all(axis=1)
     found = np.zeros(len(events), dtype=np.bool_)
-    classes = [np.flatnonzero(is_known & (events.label == one)) for one in (SIGNAL, BACKGROUND)]
+    classes = [np.flatnonzero(is_known & (events.label == one)) for one in _CLASSES]
     number = min(config.neighbours, *(len(rows) - 1 for rows in classes))
     if number < 1:
         return found
@@ -362,7 +365,7 @@ RULES: Mapping[str, Rule] = {
         _not_believed, "mapped runs hardly believe its label", 0.5, (), "confidence"
     ),
     "unlike_neighbours": Rule(
-        _unlike_neighbours, "its neighbours have the other label", 0.5, _NEIGHBOURS
+        _unlike_neighbours, "its neighbours have the other label", 0.5, _NEIGHBOURS, "labels"
     ),
 }
 """All rules by name; the names are the columns of the side table."""

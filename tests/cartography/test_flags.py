@@ -193,6 +193,12 @@ def test_rules_that_lack_what_they_need_are_named(events: Suspects) -> None:
     assert flags.skipped["wrong_m_jj"] == "no jet1_pt"
 
 
+def test_labels_of_one_class_have_no_other_neighbours(events: Suspects) -> None:
+    for label in (np.ones(N, dtype=np.int8), np.full(N, -1, dtype=np.int8)):
+        flags = flag_events(replace(events, label=label), FlagsConfig())
+        assert flags.skipped["unlike_neighbours"] == "no two labelled classes"
+
+
 def test_neighbours_are_asked_at_equal_classes(events: Suspects) -> None:
     """With signal of one event in ten, its neighbours are background everywhere."""
     label = np.zeros(N, dtype=np.int8)
