@@ -207,7 +207,7 @@ class UnlabelledTerm:
         if max(odds, 1 / odds) > _FACTOR:
             self._warn(
                 "fraction",
-                f"step {step + 1}: the model calls {100 * share:.2g} % of the unlabelled events "
+                f"step {step + 1}: the model calls {100 * share:.3g} % of the unlabelled events "
                 f"signal, and train.unsupervised.prior is {100 * self.prior:.3g} %: it cannot tell "
                 "the classes apart, collapses to one, or the prior is wrong",
             )

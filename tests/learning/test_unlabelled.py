@@ -210,7 +210,7 @@ def test_a_weight_needs_a_prior_and_events(
     ("message", "means", "sigma", "changes"),
     [
         ("are two spikes, ", (-1.0, 1.0), 0.01, {}),
-        ("calls 1e+02 % of the unlabelled events signal", (5.0, 7.0), 1.0, {"kind": "split"}),
+        ("calls 99.8 % of the unlabelled events signal", (5.0, 7.0), 1.0, {"kind": "split"}),
         ("no unlabelled term, because the scores are one heap", (0.0, 0.0), 1.0, {}),
     ],
 )
