@@ -55,18 +55,31 @@ def test_a_study_goes_on_where_it_was(tool: ModuleType, tmp_path: Path) -> None:
     lines.add({**wanted[0], "p_value": 0.4})
     made = CliRunner().invoke(tool.main, ["table", str(lines.file)])
     assert made.exit_code == 0, made.output
-    assert "0.21 [0.0808, 0.339] | - | 1 of 2 | 0" in made.output
+    assert "| one region | 9 | 0.00% | 2 | 0.21 [0.0808, 0.339] | - | 1 of 2 | 0" in made.output
+    lines.add({**wanted[2], "p_value": 0.3, "regions": "all"})
+    assert [one["seed"] for one in lines.missing(wanted)] == [2], "a scan is another study"
+    made = CliRunner().invoke(tool.main, ["nulls", str(lines.file)])
+    assert made.exit_code == 0, made.output
+    # Clopper-Pearson for 1 of 2: 1 - 0.975**0.5 and 0.975**0.5.
+    assert "| t | f | one region | 2 | 0.500 [0.013, 0.987] |" in made.output
+    assert "| t | f | all | 1 | 0.000 [0.000, 0.975] |" in made.output
 
 
-def test_the_ideal_classifier_is_measured_on_events_that_it_has_not_seen(tool: ModuleType) -> None:
-    """The best SIC of the mixture is known: x > c keeps nearly all signal and little background."""
-    random = np.random.default_rng(4)
-    background, signal = random.normal(size=(24000, 2)), random.normal((3, 0), 1, (6000, 2))
-    options = {"n_folds": 2, "members": 1, "seed": 1}
-    found = tool.measure_ideal(background, signal, 0.1, ("x", "y"), **options)
-    cuts = np.linspace(0, 3.3, 100)  # beyond, fewer than ten background events are left
-    best = max((signal[:, 0] > c).mean() / (background[:, 0] > c).mean() ** 0.5 for c in cuts)
-    assert found["n_mixed"] == 1200
-    assert 0.6 * best < found["max_sic_10"] < 1.15 * best
-    without = tool.measure_ideal(background, signal, 0.0, ("x", "y"), **options)
-    assert without["sic_at_1e-3"] < 0.5 * found["sic_at_1e-3"]
+def test_random_scores_and_templates_from_simulation(tool: ModuleType) -> None:
+    """The bump hunt alone needs no training, and simulation of other features is told apart."""
+    random = np.random.default_rng(5)
+    box, other = (
+        Sample(random.normal(size=(6000, 2)), 2600 + random.exponential(500, 6000))
+        for _ in range(2)
+    )
+    settings = ["weak.region=[3300,3700]", "weak.folds=2", "weak.members=1", "toys=50"]
+    settings += ["max_toys=50", "weak.min_events=100"]
+    names = ("tau21_light", "tau21_heavy")
+    untrained = tool.search_weakly(box, tool._config(settings), names, 1, is_trained=False)
+    assert untrained["n_regions"] == 1
+    assert 0 < untrained["p_value"] <= 1
+    config = tool._config([*settings, "weak.template=simulation", "weak.background=x"])
+    with pytest.raises(InputError, match="needs a dataset of background"):
+        tool.search_weakly(box, config, names, 1)
+    trained = tool.search_weakly(box, config, names, 1, simulation=other)
+    assert trained["in_range"] == untrained["in_range"]

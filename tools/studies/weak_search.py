@@ -3,7 +3,8 @@
 python tools/studies/weak_search.py boxes --background DATASET --output FILE.jsonl      # no signal
 python tools/studies/weak_search.py boxes --background DATASET --output FILE.jsonl \
     --signal DATASET --fraction 0.01 --fraction 0.001 --grid DATASET --grid-background DATASET
-python tools/studies/weak_search.py ideal --background DATASET --signal DATASET --output FILE.jsonl
+python tools/studies/weak_search.py boxes --background DATASET --output FILE.jsonl \
+    --simulation DATASET --set weak.template=reweighted
 python tools/studies/weak_search.py table FILE.jsonl...         # the tables of docs/results/weak.md
 python tools/studies/weak_search.py picture FILE.jsonl... --output docs/weak.png
 
@@ -11,8 +12,7 @@ Each box is drawn from the datasets and has trainings of its own. Labels only mi
 is written for each box, so that a study that was stopped goes on where it was.
 
 ``boxes`` searches a box by weak supervision and, with --grid, by a boosting that was trained with
-labels on other signals. ``ideal`` trains data of a signal region, with a signal mixed in, against
-true background, and measures the maximum of the SIC on folds that were not trained on.
+labels on other signals. With --untrained scores are random numbers: what the bump hunt alone does.
 """
 
 from __future__ import annotations
@@ -28,16 +28,14 @@ from typing import Any
 import click
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.stats import binomtest, kstest, norm
 
 from hepllm.baselines.scorer import TrainingSample
 from hepllm.config import Config, SearchConfig, override_config
 from hepllm.data.dataset import read_dataset
 from hepllm.data.event_table import EventTable
 from hepllm.errors import InputError
-from hepllm.evaluation.metrics import max_sic_in_sample, roc
-from hepllm.evaluation.scores import ScoredEvents
-from hepllm.schema import BACKGROUND, SIGNAL, feature_names
+from hepllm.schema import BACKGROUND, SIGNAL
 from hepllm.search.box import BoxEvents
 from hepllm.search.hunt import fit_box
 from hepllm.weak.ensemble import Ensemble, fit_ensemble
@@ -53,7 +51,11 @@ Floats = NDArray[np.float64]
 Line = dict[str, Any]
 
 SMALL, EVIDENCE = 0.05, 0.001
-KEYS = ("study", "template", "features", "events", "fraction", "seed")
+
+LEVELS = (0.05, 0.1, 0.3, 0.5)
+"""p-values below which the share of boxes without signal is counted."""
+KEYS = ("study", "template", "features", "events", "fraction", "regions", "seed")
+"""What tells one box from another; ``regions`` is absent where one region is searched."""
 
 
 @click.group()
@@ -107,8 +109,16 @@ def _of_class(table: EventTable, names: Sequence[str], label: int) -> Sample:
     return Sample(features, table.column("m_jj")).take(table.label == label)
 
 
-def search_weakly(box: Sample, config: Config, names: tuple[str, ...], seed: int) -> Line:
-    """Searches a box by weak supervision with the template of its sidebands."""
+def search_weakly(
+    box: Sample,
+    config: Config,
+    names: tuple[str, ...],
+    seed: int,
+    *,
+    simulation: Sample | None = None,
+    is_trained: bool = True,
+) -> Line:
+    """Searches a box by weak supervision, or with random scores in place of the classifiers'."""
     search, weak = config.evaluation.search, config.evaluation.search.weak
     inside = box.take((box.m_jj >= search.m_jj_min) & (box.m_jj < search.m_jj_max))
     events = _events(inside.m_jj, inside.m_jj)
@@ -118,9 +128,10 @@ def search_weakly(box: Sample, config: Config, names: tuple[str, ...], seed: int
     )
     found = []
     for number, region in enumerate(choose_regions(inside.m_jj, search)):
-        raw = np.empty(len(inside))
-        for one in range(weak.folds):
-            raw[fold == one] = training.score(inside, fold, None, FoldTask(number, region, one))
+        raw = np.random.default_rng([seed, 75, number]).random(len(inside))
+        for one in range(weak.folds if is_trained else 0):
+            task = FoldTask(number, region, one)
+            raw[fold == one] = training.score(inside, fold, simulation, task)
         scores = at_equal_efficiency(raw, fold, seed)
         found.append(find_excess(events, scores, region, search, seed))
     best, p_value = smallest_p(found)
@@ -196,6 +207,8 @@ def _config(settings: Sequence[str]) -> Config:
 @click.option("--fraction", "fractions", type=float, multiple=True, default=(0.0,))
 @click.option("--grid", type=PATH, help="Signals of the search with labels.")
 @click.option("--grid-background", type=PATH, help="Its background, other than that of the boxes.")
+@click.option("--simulation", "simulations", type=PATH, multiple=True, help="For templates of it.")
+@click.option("--untrained", is_flag=True, help="Random scores, without any training.")
 @click.option("--size", default=20_000, show_default=True, help="Events of a box.")
 @click.option("--number", default=5, show_default=True, help="Boxes for each fraction.")
 @click.option("--seed", default=1, show_default=True)
@@ -208,6 +221,8 @@ def boxes(
     grid: Path | None,
     grid_background: Path | None,
     *,
+    simulations: Sequence[Path],
+    untrained: bool,
     size: int,
     number: int,
     seed: int,
@@ -225,21 +240,26 @@ def boxes(
     scorer = None
     if grid is not None and grid_background is not None:
         scorer = train_on_grid(grid, grid_background, names, seed)
+    simulation = read_samples(simulations, names, BACKGROUND) if simulations else None
+    only = {} if search.weak.region is not None else {"regions": "all"}
     wanted = [
         {
             "study": "boxes",
-            "template": search.weak.template,
+            "template": "untrained" if untrained else search.weak.template,
             "features": str(search.weak.features),
             "events": size,
             "fraction": fraction,
             "seed": seed + place,
+            **only,
         }
         for fraction in fractions
         for place in range(number)
     ]
     for line in lines.missing(wanted):
         box, is_signal = pool.draw(size, line["fraction"], line["seed"])
-        found = search_weakly(box, config, names, line["seed"])
+        found = search_weakly(
+            box, config, names, line["seed"], simulation=simulation, is_trained=not untrained
+        )
         if scorer is not None:
             found |= search_supervised(box, scorer, search, line["seed"])
         lines.add({**line, **found, "n_signal": int(is_signal.sum())})
@@ -265,147 +285,44 @@ def train_on_grid(grid: Path, background: Path, names: tuple[str, ...], seed: in
 
 
 @main.command()
-@click.option("--background", "backgrounds", type=PATH, multiple=True, required=True)
-@click.option("--signal", "signals", type=PATH, multiple=True, required=True)
-@click.option("--features", "sets", multiple=True, default=("cathode",))
-@click.option("--region", type=float, nargs=2, default=(3300.0, 3700.0), show_default=True)
-@click.option("--fraction", "fractions", type=float, multiple=True, default=(0.006, 0.003, 0.001))
-@click.option("--folds", default=5, show_default=True)
-@click.option("--members", default=10, show_default=True)
-@click.option("--number", default=5, show_default=True, help="Mixtures for each fraction.")
-@click.option("--seed", default=1, show_default=True)
-@click.option("--output", type=click.Path(path_type=Path), required=True)
-def ideal(
-    backgrounds: Sequence[Path],
-    signals: Sequence[Path],
-    sets: Sequence[Any],
-    *,
-    region: tuple[float, float],
-    fractions: Sequence[float],
-    folds: int,
-    members: int,
-    number: int,
-    seed: int,
-    output: Path,
-) -> None:
-    """Measures the maximum SIC of data of a region against true background.
-
-    The background is halved at random: one half is the data, with signal, S/B of the fraction, the
-    other the template. Signal that is not mixed in only measures.
-    """
-    lines = Lines(output)
-    for features in sets:
-        names = feature_names(features)
-        background, signal = (
-            _in_region(read_samples(folders, names, label), region)
-            for folders, label in ((backgrounds, BACKGROUND), (signals, SIGNAL))
-        )
-        wanted = [
-            {
-                "study": "ideal",
-                "template": "ideal",
-                "features": features,
-                "events": len(background),
-                "fraction": fraction,
-                "seed": seed + place,
-            }
-            for fraction in fractions
-            for place in range(number)
-        ]
-        for line in lines.missing(wanted):
-            found = measure_ideal(
-                background,
-                signal,
-                line["fraction"],
-                names,
-                n_folds=folds,
-                members=members,
-                seed=line["seed"],
-            )
-            lines.add({**line, **found, "folds": folds, "members": members})
-
-
-def _in_region(sample: Sample, region: tuple[float, float]) -> Floats:
-    low, high = region
-    return sample.features[(sample.m_jj >= low) & (sample.m_jj < high)]
-
-
-def measure_ideal(
-    background: Floats,
-    signal: Floats,
-    fraction: float,
-    names: tuple[str, ...],
-    *,
-    n_folds: int,
-    members: int,
-    seed: int,
-) -> Line:
-    """Trains on all folds but one, each time, and joins the folds at equal efficiency."""
-    random = np.random.default_rng([seed, 72])
-    is_data = random.permutation(len(background)) % 2 == 0
-    n_mixed = round(fraction * int(is_data.sum()))
-    is_mixed = random.permutation(len(signal)) < n_mixed
-    fold_b = draw_folds(len(background), n_folds, seed)
-    fold_s = draw_folds(len(signal), n_folds, seed + 1)
-    score_b, score_s = np.empty(len(background)), np.empty(len(signal))
-    for one in range(n_folds):
-        data = np.concatenate(
-            [background[is_data & (fold_b != one)], signal[is_mixed & (fold_s != one)]]
-        )
-        template = background[~is_data & (fold_b != one)]
-        sample = TrainingSample(
-            features=np.concatenate([data, template]),
-            names=names,
-            label=np.repeat([1, 0], [len(data), len(template)]),
-            weight=np.repeat([1.0, len(data) / len(template)], [len(data), len(template)]),
-            seed=seed * 100 + one,
-        )
-        ensemble = fit_ensemble(sample, "boosting", members)
-        # The share of the fold's background that an event exceeds, so that folds can be joined.
-        known = np.sort(ensemble.score(background[fold_b == one]))
-        for scores, events, fold in ((score_b, background, fold_b), (score_s, signal, fold_s)):
-            above = np.searchsorted(known, ensemble.score(events[fold == one]), side="left")
-            scores[fold == one] = above / len(known)
-    other = score_s[~is_mixed]
-    scored = ScoredEvents(
-        np.concatenate([score_b, other]),
-        np.repeat([0, 1], [len(score_b), len(other)]),
-        np.ones(len(score_b) + len(other)),
-    )
-    curve = roc(scored)
-    tight = float(np.quantile(score_b, 1 - 1e-3, method="higher"))
-    eps_b = float((score_b > tight).mean())
-    return {
-        "n_mixed": n_mixed,
-        "max_sic_paper": max_sic_in_sample(curve, 1).sic,
-        "max_sic_10": max_sic_in_sample(curve, 10).sic,
-        "sic_at_1e-3": float((other > tight).mean() / np.sqrt(eps_b)) if eps_b else None,
-    }
-
-
-@main.command()
 @click.argument("files", nargs=-1, required=True, type=PATH)
 def table(files: Sequence[Path]) -> None:
     """Prints medians and 16-84 % bands."""
     for key, group in grouped(files).items():
-        study, template, features, events, fraction = key
-        name = f"| {study} | {template} | {features} | {events} | {fraction:.2%} | {len(group)} |"
-        if study == "boxes":
-            click.echo(f"{name} {_p_values(group)} |")
-        else:
-            numbers = [
-                _band([one[what] for one in group])
-                for what in ("max_sic_paper", "max_sic_10", "sic_at_1e-3")
-            ]
-            click.echo(f"{name} {' | '.join(numbers)} |")
+        study, template, features, events, fraction, regions = key
+        first = f"| {study} | {template} | {features} | {regions or 'one region'} | {events}"
+        click.echo(f"{first} | {fraction:.2%} | {len(group)} | {_p_values(group)} |")
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=PATH)
+def nulls(files: Sequence[Path]) -> None:
+    """Prints shares of small p-values of boxes without signal, and how flat those below 0.5 are.
+
+    Above 0.5 the data have no excess to speak of, and as many pseudo-experiments have none either.
+    """
+    for key, group in grouped(files).items():
+        values = np.array([one["p_value"] for one in group if one["fraction"] == 0])
+        if not len(values):
+            continue
+        cells = [_share(int((values < level).sum()), len(values)) for level in LEVELS]
+        below = values[values < LEVELS[-1]]
+        flat = kstest(below / LEVELS[-1], "uniform").pvalue if len(below) else np.nan
+        name = f"| {key[1]} | {key[2]} | {key[5] or 'one region'} | {len(values)} |"
+        click.echo(f"{name} {' | '.join(cells)} | {flat:.2f} | {int((values >= 1).sum())} |")
+
+
+def _share(number: int, among: int) -> str:
+    interval = binomtest(number, among).proportion_ci(method="exact")
+    return f"{number / among:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
 
 
 def grouped(files: Sequence[Path]) -> Mapping[tuple[Any, ...], list[Line]]:
-    """The lines of several files by study, template, features, size and fraction."""
+    """The lines of several files by study, template, features, size, fraction and regions."""
     found: dict[tuple[Any, ...], list[Line]] = defaultdict(list)
     for file in files:
         for line in Lines(file).read():
-            found[tuple(line[key] for key in KEYS[:-1])].append(line)
+            found[tuple(line.get(key) for key in KEYS[:-1])].append(line)
     return dict(sorted(found.items(), key=lambda item: tuple(map(str, item[0]))))
 
 
