@@ -56,4 +56,4 @@ def averaged_run(
                 bar.update(1)
         return np.stack(found)
 
-    return HypothesisAverage(score, config.wrong_share)
+    return HypothesisAverage(score, config.wrong_share, points)

@@ -27,6 +27,13 @@ from hepllm.errors import InputError
 from hepllm.executor import resolve_threads
 from hepllm.files import write_errors
 from hepllm.hypotheses.hypothesis import OPEN, Hypothesis, parse_hypothesis
+from hepllm.labelling.averaged import (
+    HEAVIER,
+    LIGHTER,
+    PROBABILITY,
+    HypothesisAverage,
+    with_likeliest,
+)
 from hepllm.labelling.kept import kept_predictions
 from hepllm.labelling.methods import EventLabels, label_pool
 from hepllm.labelling.pool import Pool, draw_events, make_pool
@@ -69,6 +76,10 @@ class LabelReport:
                 f"predictions by {record.backend}"
             ),
         ]
+        if LIGHTER in record.details:
+            masses = f"{record.details[HEAVIER]:g} and {record.details[LIGHTER]:g} GeV"
+            probability = record.details[PROBABILITY]
+            lines.append(f"best explained by masses of {masses} (probability {probability:.2f})")
         if record.mean_log_probability is not None:
             lines.append(
                 f"mean log-probability {record.mean_log_probability:.4f} (chance -0.6931), "
@@ -325,6 +336,8 @@ def _find(
 
         predictions = Predictions(source.model, config.label.budget, known, on_new)
         found = label_pool(source.pool, predictions, config.label, config.seed)
+    if isinstance(source.model, HypothesisAverage):
+        found = with_likeliest(found, source.model, source.pool.event)
     if known:
         n_again = predictions.n_used - predictions.n_asked
         LOG.info("%d of %d predictions were kept by an earlier run", n_again, predictions.n_used)

@@ -7,12 +7,13 @@ import pytest
 from numpy.testing import assert_allclose
 
 from hepllm.arrays import Floats
+from hepllm.hypotheses.hypothesis import OPEN
 from hepllm.labelling.averaged import HypothesisAverage
 from hepllm.labelling.predictions import NO_CONTEXT, Context, Request
 
 
 def made(scores: Floats, wrong_share: float = 0.1) -> HypothesisAverage:
-    return HypothesisAverage(lambda: scores, wrong_share)
+    return HypothesisAverage(lambda: scores, wrong_share, [OPEN] * len(scores))
 
 
 @pytest.mark.parametrize("wrong", [0.0, 0.2])
@@ -52,9 +53,12 @@ def test_right_labels_find_the_hypothesis_and_some_wrong_ones_do_not_mislead() -
     labels[[0, 1]] = 1 - labels[[0, 1]]
     targets = tuple(range(16, 400))
     for shown in (truth[:16], labels):
-        request = Request(Context(tuple(range(16)), tuple(shown.tolist())), targets)
+        context = Context(tuple(range(16)), tuple(shown.tolist()))
         model = made(scores)
-        assert abs(centres[model.log_weights(request).argmax(), 0] - 3) <= 0.5
-        after, alone = model.log_odds([request, Request(NO_CONTEXT, targets)])
+        assert abs(centres[model.log_weights(context).argmax(), 0] - 3) <= 0.5
+        assert model.likeliest(context)[1] == pytest.approx(
+            np.exp(model.log_weights(context).max())
+        )
+        after, alone = model.log_odds([Request(context, targets), Request(NO_CONTEXT, targets)])
         assert ((after > 0) == truth[16:]).mean() > 0.85
         assert ((alone > 0) == truth[16:]).mean() < 0.7

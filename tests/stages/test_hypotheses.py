@@ -158,6 +158,8 @@ def test_labels_by_an_average_over_the_hypotheses_of_a_run(
     asked = (*pool, "label.hypotheses.masses=3", f"label.backend={folder / 'run'}")
     report = label(folder / "grid", config(*asked), tmp_path / "labels.csv")
     assert report.record.backend.endswith("averaged over hypotheses")
+    assert "best explained by masses of " in report.text
+    assert 80 <= report.record.details["likeliest hypothesis: mass of the lighter particle"] <= 500
     assert "never showed it labelled events" not in caplog.text
     with pytest.raises(InputError, match="--hypothesis states one; leave one of them out"):
         label(folder / "grid", config(*asked), tmp_path / "stated.csv", hypothesis=TEXT)
