@@ -64,3 +64,18 @@ def test_shapes_are_fitted_where_they_hold(tool: ModuleType) -> None:
     expected = labelled_hinge_risk(pool, label, 0.1)
     for way in tool.SLOW:
         assert tool.ESTIMATES[way](given) / expected == pytest.approx(1, abs=0.15), way
+
+
+def test_tables_count_what_is_within_5_percent(
+    tool: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head = {"classifier": "linear", "n_labels": 512, "scaled": True, "auc": 0.9, "risk": 0.3}
+    rows = [
+        head | {"seed": seed, "prior": prior, "landmarks": 64, "mixture": value}
+        for prior in tool.PRIORS
+        for seed, value in enumerate((0.9, 1.0, 1.04))
+    ]
+    tool.print_tables(rows)
+    printed = capsys.readouterr().out
+    assert "| mixture | 6 %, 2/3 | - | - | 6 %, 2/3 | - | - |" in printed
+    assert "| mixture | 1.00 [0.90, 1.04] 2/3 | - | - |" in printed

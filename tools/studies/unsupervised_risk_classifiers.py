@@ -7,8 +7,8 @@ trained on few labels, half of them signal, and score 20,000 events of which 10 
 Their hinge risk is estimated from these scores and the share of signal, without labels or with some
 labelled events that no training saw ("landmarks"). Scores are taken as they are, or divided by the
 temperature of the landmarks. Results are appended to risks.jsonl, from which a call that is
-repeated goes on; the tables have estimate over labelled risk, median and range over the seeds, and
-how many seeds are within 5 %.
+repeated goes on; the tables have the deviation of estimate over labelled risk from 1 and how many
+are within 5 %, for all classifiers together, then median and range of the ratio for each.
 """
 
 from __future__ import annotations
@@ -262,31 +262,45 @@ def cell(values: Sequence[float]) -> str:
     )
 
 
+def spread(values: Sequence[float]) -> str:
+    """Root mean square deviation from 1, and how many are within 5 %."""
+    deviation = np.array(values) - 1
+    near = int((np.abs(deviation) <= 0.05).sum())
+    return f"{100 * np.sqrt(np.mean(deviation**2)):.0f} %, {near}/{len(values)}" if values else "-"
+
+
+def print_table(rows: Sequence[Row], content: Callable[[Sequence[float]], str]) -> None:
+    """Prints a row per estimate, and a column per prior and number of landmarks of each class."""
+    heads = [(prior, number) for prior in PRIORS for number in LANDMARKS]
+    print("\n| | " + " | ".join(f"{100 * p:g} %, {number}" for p, number in heads) + " |")
+    print("|" + "---|" * (1 + len(heads)))
+    for name in ESTIMATES:
+        found = [
+            [
+                float(row[name])
+                for row in rows
+                if (row["prior"], row["landmarks"]) == head and name in row
+            ]
+            for head in heads
+        ]
+        print(f"| {name} | {' | '.join(map(content, found))} |")
+
+
 def print_tables(rows: Sequence[Row]) -> None:
-    """Prints a table for each classifier, number of labels and treatment of the scores."""
+    """Prints tables of all classifiers together, and of each with each number of labels."""
     groups: dict[tuple[object, ...], list[Row]] = defaultdict(list)
     for row in rows:
         groups[row["classifier"], row["n_labels"], row["scaled"]].append(row)
+    titles = {False: "scores as they are", True: "scores over their temperature"}
+    for is_scaled, title in titles.items():
+        print(f"\n## All classifiers, {title}")
+        print_table([row for row in rows if row["scaled"] == is_scaled], spread)
     for (classifier, n_labels, is_scaled), some in groups.items():
-        print(f"\n## {classifier}, {n_labels} labels, {'with' if is_scaled else 'no'} temperature")
+        print(f"\n## {classifier}, {n_labels} labels, {titles[bool(is_scaled)]}")
         area = np.median([float(row["auc"]) for row in some])
         risks = [np.median([float(r["risk"]) for r in some if r["prior"] == p]) for p in PRIORS]
-        print(f"\nAUC {area:.3f}, labelled risk {risks[0]:.3f} and {risks[1]:.3f}\n")
-        heads = [(prior, number) for prior in PRIORS for number in LANDMARKS]
-        print("| | " + " | ".join(f"{100 * p:g} %, {number}" for p, number in heads) + " |")
-        print("|" + "---|" * (1 + len(heads)))
-        for name in ESTIMATES:
-            cells = [
-                cell(
-                    [
-                        float(row[name])
-                        for row in some
-                        if (row["prior"], row["landmarks"]) == head and name in row
-                    ]
-                )
-                for head in heads
-            ]
-            print(f"| {name} | {' | '.join(cells)} |")
+        print(f"\nAUC {area:.3f}, labelled risk {risks[0]:.3f} and {risks[1]:.3f}")
+        print_table(some, cell)
 
 
 def measured(events: EventTable, n_labels: int, seed: int) -> list[Row]:
