@@ -313,6 +313,11 @@ def picture(files: Sequence[Path], against: str, features: str, output: Path) ->
         right.plot(percent, found[:, 1], "o-", color=colour, label=QUANTITIES[what])
     right.axhline(1, color="0.5", linestyle=":")
     right.set(xlabel="S/B in the region [%]", ylabel=f"{features} / {against}", xscale="log")
+    # Where next to nothing is learnt, an interval of few mixtures would fill the picture.
+    right.set(ylim=(0, 3))
+    for axes in (left, right):
+        axes.set_xticks(percent, [f"{one:g}" for one in percent])
+        axes.minorticks_off()
     right.legend(fontsize=9)
     figure.savefig(output)
 
