@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hepllm.arrays import Bools
 from hepllm.config import Config
 from hepllm.data.dataset import Dataset, read_dataset
 from hepllm.data.event_table import EventTable
@@ -186,7 +187,38 @@ def _other_set(run: Run, dataset: Dataset, *, is_blackbox: bool) -> EvaluationSe
     dataset = run.known(dataset)
     names, constituents = run.config.train.feature_names(), run.config.fusion.constituents
     table = dataset.load(names, labels=False, particles=constituents)
+    tell_missing(run, dataset, table)
     return EvaluationSet(dataset.folder.name, table, dataset, is_blackbox, is_blind=True)
+
+
+def tell_missing(run: Run, dataset: Dataset, table: EventTable) -> None:
+    """Warns of features that a run reads and no event has.
+
+    Args:
+        run: the run.
+        dataset: the dataset.
+        table: its events, with the features that the run reads first.
+
+    Raises:
+        InputError: if all of them are missing, and it reads nothing else.
+    """
+    names = run.config.train.feature_names()
+    if not len(table) or not names:
+        return
+    is_missing: Bools = np.logical_and.reduce(np.isnan(table.features[:, : len(names)]))
+    missing = ", ".join(name for name, one in zip(names, is_missing, strict=True) if one)
+    if is_missing.all() and not run.config.fusion.constituents:
+        raise InputError(
+            f"{dataset.folder}: no event has any feature that {run.folder} reads ({missing}); "
+            "preprocess events that have them, or train another run"
+        )
+    if missing:
+        LOG.warning(
+            "%s: missing in every event, so %s scores without them: %s",
+            dataset.folder.name,
+            run.folder.name,
+            missing,
+        )
 
 
 def check_jets(run: Run, dataset: Dataset) -> None:

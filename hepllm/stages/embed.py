@@ -41,7 +41,7 @@ from hepllm.runs.embedding import EmbeddedEvents, embed_in_pieces
 from hepllm.runs.ensemble_model import open_model
 from hepllm.runs.folder import Run, open_run
 from hepllm.runs.run_model import RunModel
-from hepllm.runs.samples import check_jets
+from hepllm.runs.samples import check_jets, tell_missing
 from hepllm.schema import UNKNOWN
 
 LOG = logging.getLogger(__name__)
@@ -199,6 +199,8 @@ def _load(
     # The features that the model reads come first, as its inputs need them.
     names = (*read, *(name for name in shown if name not in read))
     table = dataset.load(names, split, particles=run.config.fusion.constituents)
+    if split is None:
+        tell_missing(run, dataset, table)
     n_available = len(table)
     if n_available > config.events:
         random = np.random.default_rng(seed)
