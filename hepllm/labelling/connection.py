@@ -84,8 +84,9 @@ class Connection:
             if n_failed < self._config.tries:
                 LOG.info("%s: %s; trying again", where, reason)
                 self._patience.sleep(n_failed, asked)
+        tries = "1 try" if self._config.tries == 1 else f"{self._config.tries} tries"
         raise RunError(
-            f"{where}: no answer in {self._config.tries} tries: {reason}; predictions so far are "
+            f"{where}: no answer in {tries}: {reason}; predictions so far are "
             "kept, so run the same command again when the server answers"
         )
 
@@ -174,4 +175,7 @@ def _message(answer: requests.Response) -> str:
 def _cause(error: Exception) -> str:
     if isinstance(error, requests.Timeout):
         return "no answer within label.server.timeout"
-    return " ".join(str(error).split())[:_LONGEST_REASON]
+    inner = getattr(error.args[0], "reason", None) if error.args else None
+    # urllib3 wraps the reason in its retries, and names its connection before it.
+    text = str(error) if inner is None else str(inner).partition("): ")[2] or str(inner)
+    return " ".join(text.split())[:_LONGEST_REASON]
