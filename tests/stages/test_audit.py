@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+from hepllm.cartography import label_quality
 from hepllm.cartography.dynamics import read_dynamics
 from hepllm.cartography.filters import filter_events
 from hepllm.cli import cli
@@ -19,6 +20,7 @@ from hepllm.data.dataset import read_dataset
 from hepllm.data.notes import NotesRecord, find_events, read_notes, write_notes
 from hepllm.errors import InputError
 from hepllm.report.audit import read_audit
+from hepllm.stages import audit
 from hepllm.stages.audit import audit_dataset
 from hepllm.stages.ensemble import make_ensemble
 from hepllm.stages.flag import flag_dataset
@@ -142,6 +144,27 @@ def test_the_bytes_do_not_depend_on_the_workers(
         one, two = ((tmp_path / number / name).read_bytes() for number in "12")
         assert one == two, name
     assert {one.name for one in tmp_path.iterdir()} == {"1", "2"}  # no folds are left
+
+
+def test_a_stopped_audit_goes_on_with_its_folds(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn_figures: None
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    dataset = tiny_data / "data" / "rnd"
+    audit_dataset(dataset, [], config(), tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(audit, "write_audit", stop)
+        with pytest.raises(KeyboardInterrupt):
+            audit_dataset(dataset, [], config(), tmp_path / "stopped")
+    assert not (tmp_path / "stopped").exists()
+    monkeypatch.setattr(label_quality, "fit_boosting", stop)
+    with pytest.raises(KeyboardInterrupt):  # other folds are others
+        audit_dataset(dataset, [], config("audit.folds=3"), tmp_path / "other")
+    audit_dataset(dataset, [], config(), tmp_path / "stopped")
+    one, two = ((tmp_path / name / "audit.parquet").read_bytes() for name in ("whole", "stopped"))
+    assert one == two
 
 
 def test_the_command_writes_to_the_run_and_the_report_shows_it(
