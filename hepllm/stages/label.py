@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,9 @@ from hepllm.arrays import Labels
 from hepllm.config import Config, LabelConfig
 from hepllm.data.dataset import Dataset, read_dataset
 from hepllm.data.event_table import EventTable
-from hepllm.data.notes import NotesRecord, find_events, read_notes, write_notes
+from hepllm.data.notes import NotesRecord, find_events, write_notes
 from hepllm.data.work_folder import work_folder
 from hepllm.errors import InputError
-from hepllm.executor import resolve_threads
 from hepllm.files import write_errors
 from hepllm.hypotheses.hypothesis import OPEN, Hypothesis, parse_hypothesis
 from hepllm.labelling.averaged import (
@@ -36,13 +35,10 @@ from hepllm.labelling.averaged import (
 )
 from hepllm.labelling.kept import kept_predictions
 from hepllm.labelling.methods import EventLabels, label_pool
-from hepllm.labelling.pool import Pool, draw_events, make_pool
-from hepllm.labelling.predictions import Key, LabelModel, Predictions
+from hepllm.labelling.predictions import Key, Predictions
 from hepllm.labelling.records import LabellingRecord, Truth, compare_with_truth, is_collapsed
-from hepllm.labelling.wording import Wording, printed_features, write_items
-from hepllm.learning.inputs import model_inputs
 from hepllm.logs import progress_bar
-from hepllm.runs import RECORD
+from hepllm.runs.label_sources import LabelSource, open_label_source
 from hepllm.schema import BACKGROUND, SIGNAL, UNKNOWN
 
 LOG = logging.getLogger(__name__)
@@ -105,17 +101,6 @@ class LabelReport:
         return self.record.tree()
 
 
-@dataclass(frozen=True, eq=False)
-class _Source:
-    """A pool and the model that predicts its labels."""
-
-    pool: Pool
-    model: LabelModel
-    name: str
-    identity: Mapping[str, Any]
-    features: tuple[str, ...]
-
-
 def label(
     folder: Path,
     config: Config,
@@ -143,7 +128,7 @@ def label(
     stated = OPEN if hypothesis is None else parse_hypothesis(hypothesis)
     for note in () if hypothesis is None else stated.notes:
         LOG.warning("hypothesis '%s': %s", stated.text, note)
-    source = _open_source(dataset, config, stated)
+    source = open_label_source(dataset, config, stated)
     settings = config.label.model_dump(mode="json", include=set(_IDENTITY))
     fingerprint = {
         "dataset": dataset.digest,
@@ -182,147 +167,8 @@ def _check_output(output: Path, overwrite: bool) -> Path:
     return beside
 
 
-def _open_source(dataset: Dataset, config: Config, hypothesis: Hypothesis) -> _Source:
-    backend = config.label.backend
-    if config.label.is_server:
-        return _open_server(dataset, config, hypothesis)
-    if backend == "local":
-        return _open_backbone(dataset, config, hypothesis)
-    if (Path(backend) / RECORD).is_file():
-        return _open_run(dataset, config, hypothesis, Path(backend))
-    raise InputError(
-        f"label.backend: {backend}: neither local, nor a run folder, nor the address of a server "
-        "that begins with http:// or https://"
-    )
-
-
-def _text_pool(dataset: Dataset, config: Config, hypothesis: Hypothesis) -> tuple[Pool, Wording]:
-    """A pool whose items are read as text, and the text."""
-    settings = config.label
-    names = printed_features(settings)
-    table = draw_events(dataset, names, settings.pool, config.seed, split=settings.split)
-    pool = make_pool(
-        table,
-        model_inputs(table, names),
-        settings.views,
-        config.seed,
-        _landmarks(config, table),
-    )
-    return pool, write_items(pool.inputs.numbers, names, settings, hypothesis)
-
-
-def _open_backbone(dataset: Dataset, config: Config, hypothesis: Hypothesis) -> _Source:
-    import torch
-
-    from hepllm.labelling.local import backbone_model
-    from hepllm.model.devices import choose_device, choose_dtype
-    from hepllm.model.sources import identify_model
-
-    torch.set_num_threads(resolve_threads(config.train.threads))
-    pool, wording = _text_pool(dataset, config, hypothesis)
-    model = backbone_model(config.backbone, wording, seed=config.seed, serial=config.label.serial)
-    device = choose_device(config.backbone.device)
-    identity = {
-        **identify_model(config.backbone.name),
-        "quantization": config.backbone.quantization,
-        "precision": str(choose_dtype(config.backbone.dtype, device)),
-    }
-    return _Source(pool, model, config.backbone.name, identity, pool.names)
-
-
-def _open_run(dataset: Dataset, config: Config, hypothesis: Hypothesis, folder: Path) -> _Source:
-    import torch
-
-    from hepllm.labelling.local import run_model
-    from hepllm.runs.averaged import averaged_run
-    from hepllm.runs.folder import open_run
-    from hepllm.runs.questions import fill, read_question
-    from hepllm.runs.run_model import RunModel
-
-    torch.set_num_threads(resolve_threads(config.train.threads))
-    run, settings = open_run(folder), config.label
-    run.require_one_model()
-    if run.config.prompt.chat_template:
-        raise InputError(
-            f"{folder}: its prompts have a chat template, which shows one event; use another run"
-        )
-    if hypothesis is not OPEN:
-        if settings.hypotheses.masses:
-            raise InputError(
-                "label.hypotheses.masses averages over hypotheses, and --hypothesis states one; "
-                "leave one of them out"
-            )
-        read_question(hypothesis.text, run.record.hypotheses, str(folder))
-    _tell_examples(settings, run.config.train.examples.most, folder)
-    names = run.config.train.feature_names()
-    table = draw_events(
-        run.known(dataset),
-        names,
-        settings.pool,
-        config.seed,
-        split=settings.split,
-        particles=run.config.fusion.constituents,
-        used=run.used_events(),
-    )
-    inputs = model_inputs(table, names)
-    if hypothesis is not OPEN:
-        inputs = replace(inputs, hypothesis=fill(hypothesis, len(table)))
-    pool = make_pool(table, inputs, settings.views, config.seed, _landmarks(config, table))
-    scored = RunModel(run, None)
-    classifier, encoder = scored.loaded
-    if settings.hypotheses.masses:
-        average = averaged_run(run, scored.loaded, pool.inputs, settings.hypotheses)
-        identity = {**scored.identity, "hypotheses": settings.hypotheses.model_dump(mode="json")}
-        return _Source(pool, average, f"{folder}, averaged over hypotheses", identity, names)
-    model = run_model(
-        classifier,
-        encoder,
-        pool.inputs,
-        settings.names,
-        names,
-        serial=settings.serial,
-        name=str(folder),
-    )
-    return _Source(pool, model, str(folder), scored.identity, names)
-
-
-def _tell_examples(settings: LabelConfig, most: int, folder: Path) -> None:
-    """Warns where contexts are used that are no part of a run's training."""
-    is_alone = settings.method in {"zero-shot", "k-means"} or settings.hypotheses.masses
-    if is_alone or most >= settings.context:
-        return
-    if most:
-        LOG.warning(
-            "%s: its training showed at most %d labelled events, and label.context=%d; set "
-            "label.context=%d, or train with more train.examples.most",
-            *(folder, most, settings.context, most),
-        )
-        return
-    LOG.warning(
-        "%s: its training never showed it labelled events, so they may mislead it: set "
-        "label.hypotheses.masses=12 if it reads hypotheses, train with train.examples.most=%d, or "
-        "give --method zero-shot",
-        *(folder, settings.context),
-    )
-
-
-def _open_server(dataset: Dataset, config: Config, hypothesis: Hypothesis) -> _Source:
-    from hepllm.labelling.server import ServerModel
-
-    settings = config.label
-    pool, wording = _text_pool(dataset, config, hypothesis)
-    model = ServerModel(wording, settings.backend, settings.server, serial=settings.serial)
-    identity = {
-        "url": settings.backend,
-        "model": model.name,
-        "interface": settings.server.interface,
-        "top": settings.server.top,
-    }
-    return _Source(pool, model, f"{model.name} at {settings.backend}", identity, pool.names)
-
-
 def _find(
-    source: _Source, config: Config, known: Mapping[Key, float], keep: Any
+    source: LabelSource, config: Config, known: Mapping[Key, float], keep: Any
 ) -> tuple[Predictions, EventLabels]:
     once = config.label.method in {"zero-shot", "k-means"}  # the others end when nothing changes
     total, what = (
@@ -347,7 +193,7 @@ def _find(
 def _describe(
     dataset: Dataset,
     config: Config,
-    source: _Source,
+    source: LabelSource,
     made: tuple[Predictions, EventLabels],
     hypothesis: Hypothesis,
 ) -> LabellingRecord:
@@ -386,31 +232,6 @@ def _compare_start(found: EventLabels, truth: Labels, confidence: float) -> Trut
     if odds is None:
         return None
     return compare_with_truth((odds > 0).astype(np.int8), odds, truth, confidence)
-
-
-def _landmarks(config: Config, table: EventTable) -> Labels:
-    """Labels of the user's few landmarks among the events; -1 elsewhere.
-
-    Raises:
-        InputError: the table cannot be read, has other labels, or no event of the pool.
-    """
-    unknown = np.full(len(table), UNKNOWN, dtype=np.int8)
-    file = config.label.soft.landmarks
-    if file is None or config.label.method != "soft":
-        return unknown
-    notes = read_notes(Path(file), "name a table with the columns event_digest and label")
-    given = notes.column("label")
-    if not np.isin(given, (BACKGROUND, SIGNAL, UNKNOWN)).all():
-        raise InputError(f"{file}: labels must be {SIGNAL}, {BACKGROUND}, or {UNKNOWN} for none")
-    rows = find_events(table.event_digest, notes.event_digest)
-    found = unknown
-    found[rows >= 0] = given[rows[rows >= 0]]
-    if (found == UNKNOWN).all():
-        raise InputError(
-            f"{file}: has no label of the {len(table)} events of the pool; raise label.pool, or "
-            "set label.soft.landmarks=null"
-        )
-    return found
 
 
 def _true_labels(dataset: Dataset, table: EventTable, split: str | None) -> Labels:
