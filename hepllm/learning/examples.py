@@ -10,17 +10,13 @@ share of signal must not become the answer, and labels deserve trust only as far
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from hepllm.arrays import Bools, Floats, Ints, Labels
 from hepllm.config import ExamplesConfig
 from hepllm.data.event_table import EventTable
-from hepllm.model.encoding import EncodedPrompts, PromptEncoder
-from hepllm.model.inputs import ModelInputs
-from hepllm.model.labelled import LabelledEvents, encode_after, label_tokens
-from hepllm.model.packing import PackedPrompts
 from hepllm.schema import BACKGROUND, SIGNAL
 
 
@@ -96,38 +92,3 @@ def _drawn(odds: Floats, size: int, random: np.random.Generator) -> Ints:
         shares = odds[possible] / odds[possible].sum()
         chosen[:n_drawn] = random.choice(possible, n_drawn, replace=False, p=shares)
     return chosen
-
-
-def encode_shown(
-    encoder: PromptEncoder,
-    inputs: ModelInputs,
-    groups: Ints | None,
-    examples: Examples | None,
-    everything: ModelInputs,
-) -> tuple[EncodedPrompts | PackedPrompts, ModelInputs]:
-    """Tokenises B events of a step, behind the examples of their groups.
-
-    Args:
-        encoder: of the prompts.
-        inputs: the events, under their hypotheses.
-        groups: their groups, shape (B,); None: all without one.
-        examples: labelled events of these groups; None without.
-        everything: inputs of all training events.
-
-    Returns:
-        The prompts, and the inputs of all events that they need soft tokens of.
-    """
-    if examples is None or groups is None or inputs.hypothesis is None:
-        return encoder.encode(inputs), inputs
-    first = [int((groups == group).argmax()) for group in examples.groups]
-    shown = replace(everything.take(examples.events), hypothesis=inputs.hypothesis[first])
-    labelled = LabelledEvents(shown, examples.labels, examples.groups)
-    prompts = encode_after(encoder, inputs, groups, labelled)
-    behind = shown.take(prompts.examples.numpy())
-    return prompts, ModelInputs.concatenate([inputs, behind])
-
-
-def most_tokens(encoder: PromptEncoder, config: ExamplesConfig) -> int:
-    """Tokens of the largest number of examples."""
-    longest = max(map(len, label_tokens(encoder.tokens)))
-    return config.most * (encoder.n_soft + longest)

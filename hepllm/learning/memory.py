@@ -22,7 +22,7 @@ from hepllm.files import write_text
 from hepllm.learning.budget import Batch, Budget, MemoryChoice, dropout_mask_bytes, training_needs
 from hepllm.learning.capacity import device_capacity
 from hepllm.learning.distributed import ALONE, Team
-from hepllm.learning.examples import most_tokens
+from hepllm.learning.example_prompts import most_tokens
 from hepllm.learning.plan import TrainingPlan
 from hepllm.learning.presentation import Presentation
 from hepllm.learning.steps import TrainingData

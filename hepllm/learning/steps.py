@@ -18,7 +18,7 @@ from hepllm.data.planing import planing_factors
 from hepllm.data.signal_truth import SignalTruth
 from hepllm.learning.averaging import WeightAverage
 from hepllm.learning.distributed import ALONE, Team
-from hepllm.learning.examples import encode_shown
+from hepllm.learning.example_prompts import encode_shown
 from hepllm.learning.inputs import model_inputs
 from hepllm.learning.listeners import BatchTotal, Listener, MicroBatch
 from hepllm.learning.loss_scale import adapt_scale, loss_scaler

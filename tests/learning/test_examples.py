@@ -19,7 +19,8 @@ from hepllm.evaluation.metrics import auc
 from hepllm.evaluation.scores import scored_events
 from hepllm.hypotheses.hypothesis import OPEN
 from hepllm.hypotheses.signal import Product, Signal
-from hepllm.learning.examples import Examples, encode_shown
+from hepllm.learning.example_prompts import encode_shown
+from hepllm.learning.examples import Examples
 from hepllm.learning.plan import TrainingPlan
 from hepllm.learning.presentation import Presentation, Shown
 from hepllm.learning.steps import Trainer, TrainingData
