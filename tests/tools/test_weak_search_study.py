@@ -63,6 +63,12 @@ def test_a_study_goes_on_where_it_was(tool: ModuleType, tmp_path: Path) -> None:
     # Clopper-Pearson for 1 of 2: 1 - 0.975**0.5 and 0.975**0.5.
     assert "| t | f | one region | 2 | 0.500 [0.013, 0.987] |" in made.output
     assert "| t | f | all | 1 | 0.000 [0.000, 0.975] |" in made.output
+    shape = {"ks_p": 0.01, "js": 0.002, "js_95": 0.004}
+    lines.add({**wanted[2], "p_value": 0.3, "sculpting": {"0.1": shape}})
+    made = CliRunner().invoke(tool.main, ["sculpting", str(lines.file)])
+    assert made.exit_code == 0, made.output
+    row = "| t | f | one region | 0.1 | 1 | 1.000 [0.025, 1.000] | 0.000 [0.000, 0.975] | 0.50 |"
+    assert made.output.splitlines() == [row]
 
 
 def test_random_scores_and_templates_from_simulation(tool: ModuleType) -> None:
@@ -83,3 +89,4 @@ def test_random_scores_and_templates_from_simulation(tool: ModuleType) -> None:
         tool.search_weakly(box, config, names, 1)
     trained = tool.search_weakly(box, config, names, 1, simulation=other)
     assert trained["in_range"] == untrained["in_range"]
+    assert set(trained["sculpting"]) == {"0.1", "0.01"}

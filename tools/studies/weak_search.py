@@ -38,6 +38,7 @@ from hepllm.errors import InputError
 from hepllm.schema import BACKGROUND, SIGNAL
 from hepllm.search.box import BoxEvents
 from hepllm.search.hunt import fit_box
+from hepllm.search.spectra import shape_distance
 from hepllm.weak.ensemble import Ensemble, fit_ensemble
 from hepllm.weak.folds import FoldTask, WeakTraining, at_equal_efficiency, draw_folds
 from hepllm.weak.records import smallest_p
@@ -54,6 +55,9 @@ SMALL, EVIDENCE = 0.05, 0.001
 
 LEVELS = (0.05, 0.1, 0.3, 0.5)
 """p-values below which the share of boxes without signal is counted."""
+KEPT = (0.1, 0.01)
+"""Shares of events that a cut keeps whose masses are compared with the others'."""
+
 KEYS = ("study", "template", "features", "events", "fraction", "regions", "seed")
 """What tells one box from another; ``regions`` is absent where one region is searched."""
 
@@ -126,7 +130,7 @@ def search_weakly(
     training = WeakTraining(
         TemplateMaker(weak.template, names, weak.oversampling), weak.classifier, weak.members, seed
     )
-    found = []
+    found, shapes = [], []
     for number, region in enumerate(choose_regions(inside.m_jj, search)):
         raw = np.random.default_rng([seed, 75, number]).random(len(inside))
         for one in range(weak.folds if is_trained else 0):
@@ -134,6 +138,7 @@ def search_weakly(
             raw[fold == one] = training.score(inside, fold, simulation, task)
         scores = at_equal_efficiency(raw, fold, seed)
         found.append(find_excess(events, scores, region, search, seed))
+        shapes.append(_shapes(inside.m_jj, scores, seed))
     best, p_value = smallest_p(found)
     return {
         "p_value": p_value,
@@ -142,7 +147,19 @@ def search_weakly(
         "n_regions": len(found),
         "in_range": len(inside),
         "by_region": [one.p_value.value for one in found],
+        "sculpting": shapes[best],
     }
+
+
+def _shapes(m_jj: Floats, scores: Floats, seed: int) -> dict[str, dict[str, float]]:
+    """How far the masses of the events that pass a cut differ from those of the others, by cut."""
+    shapes = {}
+    for share in KEPT:
+        passes = scores > np.quantile(scores, 1 - share)
+        found = shape_distance(m_jj[passes], m_jj[~passes], seed)
+        if found is not None:
+            shapes[f"{share:g}"] = {"ks_p": found.ks_p, "js": found.js, "js_95": found.js_95}
+    return shapes
 
 
 def search_supervised(box: Sample, scorer: Ensemble, search: SearchConfig, seed: int) -> Line:
@@ -310,6 +327,24 @@ def nulls(files: Sequence[Path]) -> None:
         flat = kstest(below / LEVELS[-1], "uniform").pvalue if len(below) else np.nan
         name = f"| {key[1]} | {key[2]} | {key[5] or 'one region'} | {len(values)} |"
         click.echo(f"{name} {' | '.join(cells)} | {flat:.2f} | {int((values >= 1).sum())} |")
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=PATH)
+def sculpting(files: Sequence[Path]) -> None:
+    """Prints how often the cuts of a search bend the masses of boxes without signal."""
+    for key, group in grouped(files).items():
+        boxes = [one["sculpting"] for one in group if one["fraction"] == 0 and "sculpting" in one]
+        for share in (f"{one:g}" for one in KEPT):
+            found = [box[share] for box in boxes if share in box]
+            if not found:
+                continue
+            bent = sum(one["ks_p"] < SMALL for one in found)
+            beyond = sum(one["js"] > one["js_95"] for one in found)
+            name = f"| {key[1]} | {key[2]} | {key[5] or 'one region'} | {share} | {len(found)} |"
+            shares = " | ".join(_share(number, len(found)) for number in (bent, beyond))
+            median = np.median([one["js"] / one["js_95"] for one in found])
+            click.echo(f"{name} {shares} | {median:.2f} |")
 
 
 def _share(number: int, among: int) -> str:
