@@ -207,10 +207,24 @@ def language_model(given: Draw, seed: int, name: str) -> dict[str, float]:
         What the test says, and as ``auc_alone`` what the adapter has on the same events before the
         language model joins, with its linear layer.
     """
+    trainer, before = begin(given, seed, name)
+    given = replace(given, test=part_of(given.test))
+    inputs = model_inputs(given.test)
+    alone = found_on(before.score(inputs), given)
+    for step in range(trainer.total_steps):
+        trainer.step(step, measure=False)
+    score = score_events(trainer.classifier, trainer.encoder, inputs, batch_size=None)
+    return found_on(score, given) | {f"{name}_alone": value for name, value in alone.items()}
+
+
+def begin(
+    given: Draw, seed: int, name: str, settings: Sequence[str] = ()
+) -> tuple[Trainer, AdapterAlone]:
+    """Makes a language model whose adapter has done its steps alone, and that adapter."""
     epochs = STEPS / (len(given.labelled) // min(128, len(given.labelled)))
-    settings = [f"seed={seed}", f"backbone.name={name}", "backbone.device=cpu", *SMALL]
-    settings += [f"train.nfa_alone.epochs={epochs}", f"train.epochs={epochs}"]
-    config = load_config(None, settings)
+    chosen = [f"seed={seed}", f"backbone.name={name}", "backbone.device=cpu", *SMALL]
+    chosen += [f"train.nfa_alone.epochs={epochs}", f"train.epochs={epochs}", *settings]
+    config = load_config(None, chosen)
     data = TrainingData(given.labelled, given.validation, unlabelled=given.pool)
     trainer = Trainer.fresh(*make_classifier(config), data, TrainingPlan.of(config))
     nfa = trainer.classifier.nfa
@@ -220,15 +234,9 @@ def language_model(given: Draw, seed: int, name: str) -> dict[str, float]:
     head = train_adapter_alone(trainer)
     if head is None:
         raise RuntimeError("the adapter has steps alone")
-    before = AdapterAlone(nfa)
-    before.head = head
-    given = replace(given, test=part_of(given.test))
-    inputs = model_inputs(given.test)
-    alone = found_on(before.score(inputs), given)
-    for step in range(trainer.total_steps):
-        trainer.step(step, measure=False)
-    score = score_events(trainer.classifier, trainer.encoder, inputs, batch_size=None)
-    return found_on(score, given) | {f"{name}_alone": value for name, value in alone.items()}
+    alone = AdapterAlone(nfa)
+    alone.head = head
+    return trainer, alone
 
 
 def part_of(test: EventTable) -> EventTable:

@@ -14,18 +14,14 @@ import logging
 from pathlib import Path
 
 import numpy as np
-from few_labels import SMALL, STEPS, Events, draw
+from few_labels import STEPS, Events, begin, draw
 from sklearn.metrics import roc_auc_score
 
 from hepllm.arrays import Floats
-from hepllm.config import Config, load_config
+from hepllm.config import Config
 from hepllm.data.dataset import EventTable
-from hepllm.learning.adapter_alone import AdapterAlone, train_adapter_alone
 from hepllm.learning.inputs import model_inputs
-from hepllm.learning.plan import TrainingPlan
-from hepllm.learning.steps import Trainer, TrainingData
 from hepllm.model.scoring import score_events
-from hepllm.runs.folder import make_classifier
 
 LOOKS, N_EVENTS, RECENT = (0, 15, 30, 60, STEPS), 1000, 8
 
@@ -54,24 +50,11 @@ def main() -> None:
     logging.getLogger("hepllm").setLevel(logging.ERROR)
     events = Events.read(given.datasets, Config().train.feature_names())
     drawn = draw(events, None, given.labels, given.seed)
-    epochs = STEPS / (given.labels // min(128, given.labels))
-    settings = [f"seed={given.seed}", "backbone.name=smollm2", "backbone.device=cpu", *SMALL]
-    settings += [f"train.nfa_alone.epochs={epochs}", f"train.epochs={epochs}", *given.set]
-    config = load_config(None, settings)
-    data = TrainingData(drawn.labelled, drawn.validation, unlabelled=drawn.pool)
-    trainer = Trainer.fresh(*make_classifier(config), data, TrainingPlan.of(config))
-    nfa = trainer.classifier.nfa
-    if nfa is None:
-        raise RuntimeError("the default configuration has an adapter")
-    nfa.fit(model_inputs(drawn.pool))
-    head = train_adapter_alone(trainer)
+    trainer, alone = begin(drawn, given.seed, "smollm2", given.set)
     table = unseen(events.train, given.seed)
     inputs = model_inputs(table)
     print("| steps of both | AUC | cross-entropy | training loss |\n|---|---|---|---|")
-    if head is not None:
-        alone = AdapterAlone(nfa)
-        alone.head = head
-        print(line("adapter alone", alone.score(inputs), table, np.nan), flush=True)
+    print(line("adapter alone", alone.score(inputs), table, np.nan), flush=True)
     losses: list[float] = []
     for step in range(trainer.total_steps + 1):
         if step in LOOKS or step == trainer.total_steps:
