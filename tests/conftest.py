@@ -6,6 +6,7 @@ import fcntl
 import logging
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,19 @@ def _fresh_logging() -> Iterator[None]:
     _reset_logging()
     yield
     _reset_logging()
+
+
+@pytest.fixture(autouse=True)
+def _same_signals() -> Iterator[None]:
+    """Takes back the handlers of signals: a command that failed ignores them, for it is to end.
+
+    Processes that later tests start would ignore them as well, and could not be stopped.
+    """
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")
