@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from scipy.stats import t as student
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +95,17 @@ def test_injections_are_joined_at_equal_background_efficiency(study: ModuleType)
     # Of both folds, 13 events in each are the first 25; the mean curve is 0.05 above the first.
     assert found.eps_b == pytest.approx(13 * 2 / 1000)
     assert found.sic == pytest.approx((curve[12] + 0.05) / np.sqrt(found.eps_b))
-    edges = [(curve[12] + shift) / np.sqrt(found.eps_b) for shift in (0.0, 0.1)]
-    assert edges[0] <= found.low < found.sic < found.high <= edges[1]
+    # The jackknife of two is half of their difference, whose t has one degree of freedom.
+    half = student.ppf(0.84, 1) * 0.05 / np.sqrt(found.eps_b)
+    assert (found.low, found.high) == pytest.approx((found.sic - half, found.sic + half))
+
+
+def test_an_interval_of_equal_maxima_is_students(study: ModuleType) -> None:
+    values = np.random.default_rng(4).normal(5, 1, 10)
+    low, high = study.jackknife_interval(np.stack([values, values - 9], axis=1))
+    half = student.ppf(0.84, 9) * values.std(ddof=1) / np.sqrt(10)
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half))
+    assert np.isnan(study.jackknife_interval(values[:1, np.newaxis])).all()
 
 
 def test_the_strength_of_a_training(study: ModuleType) -> None:

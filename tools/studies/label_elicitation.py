@@ -5,6 +5,7 @@ same budget of predictions, and are compared with labels that they never see.
 
 python tools/studies/label_elicitation.py --signal DATASET --background DATASET \
     --backend runs/demo --seeds 10 --output study.json
+python tools/studies/label_elicitation.py --table study.json     # the table again
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+from pool_coverage import pool_interval
 
 from hepllm.arrays import Floats
 from hepllm.config import Config, LabelConfig, load_config
@@ -187,21 +188,23 @@ def measure(
 
 
 def table_of(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Median and range of each method over the seeds, as Markdown."""
+    """Mean, median and range of each method over the pools, as Markdown."""
     head = (
-        "| method | accuracy, all seeds [95 %] | median (range) over seeds | median AUC "
+        "| method | mean accuracy [95 %, other pools] | median (range) over pools | median AUC "
         "| median predictions | collapsed |"
     )
     lines = [head, "|---|---|---|---|---|---|"]
     for method in dict.fromkeys(row["method"] for row in rows):
         mine = [row for row in rows if row["method"] == method]
         each = [row["accuracy"] for row in mine]
-        right = sum(round(row["accuracy"] * row["events"]) for row in mine)
-        total = sum(row["events"] for row in mine)
-        low, high = binomtest(right, total).proportion_ci(method="exact")
+        right = [round(row["accuracy"] * row["events"]) for row in mine]
+        shown = f"{np.mean(each):.3f}"
+        if len(mine) > 1:
+            low, high = pool_interval(right, mine[0]["events"])
+            shown += f" [{low:.3f}, {high:.3f}]"
         areas = [row["auc"] for row in mine if row["auc"] is not None]
         lines.append(
-            f"| {method} | {right / total:.3f} [{low:.3f}, {high:.3f}] | {np.median(each):.3f} "
+            f"| {method} | {shown} | {np.median(each):.3f} "
             f"({min(each):.3f} to {max(each):.3f}) | {np.median(areas):.3f} | "
             f"{np.median([row['predictions'] for row in mine]):.0f} | "
             f"{sum(row['collapsed'] for row in mine)} of {len(mine)} |"
@@ -218,18 +221,24 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Runs the study and writes its rows."""
+    """Runs the study and writes its rows, or prints the table of rows that are written."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--signal", type=Path, required=True)
-    parser.add_argument("--background", type=Path, required=True)
+    parser.add_argument("--table", type=Path, help="rows to print; nothing is run")
+    parser.add_argument("--signal", type=Path)
+    parser.add_argument("--background", type=Path)
     parser.add_argument("--backend", default="local")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--events", type=int, default=64)
     parser.add_argument("--one-signal", action="store_true", help="one signal for each pool")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--set", dest="overrides", action="append", default=[])
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--output", type=Path)
     options = parser.parse_args()
+    if options.table:
+        print(table_of(json.loads(options.table.read_text(encoding="utf-8"))))
+        return
+    if None in (options.signal, options.background, options.output):
+        parser.error("--signal, --background and --output are needed, or --table")
     torch.set_num_threads(1)
     config = load_config(None, options.overrides)
     seeds = range(options.seeds)

@@ -7,6 +7,7 @@ signals should be others than its own.
 
 python tools/studies/labelled_examples.py --signal DATASET --background DATASET --run runs/reads \
     --output study.json
+python tools/studies/labelled_examples.py --table study.json     # the table again
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from hepllm.data.dataset import read_dataset
 from hepllm.data.event_table import EventTable, concatenate
 from hepllm.data.signal_truth import signal_truth
 from hepllm.evaluation.metrics import auc
+from hepllm.evaluation.paired_tests import mean_interval
 from hepllm.evaluation.scores import scored_events
 from hepllm.hypotheses.hypothesis import OPEN, parse_hypothesis
 from hepllm.hypotheses.phrases import EXACT, phrase
@@ -149,14 +151,16 @@ def _taught(
             yield name, np.asarray(model.predict_proba(table.features[first:])[:, 1])
 
 
-def table_of(rows: Sequence[dict[str, Any]], n_boot: int = 2000) -> str:
-    """Mean AUC over the signals by method and number of examples, and its gain over none."""
+def table_of(rows: Sequence[dict[str, Any]]) -> str:
+    """Mean AUC over the signals by method and number of examples, and its gain over none.
+
+    The gain has Student's 95 % interval for other signals.
+    """
     alone = {
         row["signal"]: row["auc"]
         for row in rows
         if row["method"] == "in context" and not row["count"]
     }
-    random = np.random.default_rng(1)
     lines = [
         "| method | examples | mean AUC over signals | minus the same model without | above it |",
         "|---|---|---|---|---|",
@@ -168,28 +172,34 @@ def table_of(rows: Sequence[dict[str, Any]], n_boot: int = 2000) -> str:
             if (row["method"], row["count"]) == (method, count)
         }
         gain = np.array([area - alone[signal] for signal, area in mine.items()])
-        means = random.choice(gain, (n_boot, len(gain))).mean(axis=1)
-        low, high = np.quantile(means, (0.025, 0.975))
+        ends = mean_interval(gain, 0.95)
+        interval = "" if ends is None else f" [{ends[0]:+.3f}, {ends[1]:+.3f}]"
         lines.append(
-            f"| {method} | {count} | {np.mean([*mine.values()]):.3f} | {gain.mean():+.3f} "
-            f"[{low:+.3f}, {high:+.3f}] | {(gain > 0).sum()} of {len(gain)} |"
+            f"| {method} | {count} | {np.mean([*mine.values()]):.3f} | {gain.mean():+.3f}"
+            f"{interval} | {(gain > 0).sum()} of {len(gain)} |"
         )
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Runs the study and writes its rows."""
+    """Runs the study and writes its rows, or prints the table of rows that are written."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--signal", type=Path, required=True)
-    parser.add_argument("--background", type=Path, required=True)
-    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--table", type=Path, help="rows to print; nothing is run")
+    parser.add_argument("--signal", type=Path)
+    parser.add_argument("--background", type=Path)
+    parser.add_argument("--run", type=Path)
     parser.add_argument("--counts", type=int, nargs="+", default=[0, 4, 8, 16, 32])
     parser.add_argument("--targets", type=int, default=400)
     parser.add_argument("--masses", type=int, default=12, help="of X and Y, to average over")
     parser.add_argument("--wrong", type=float, default=0.0, help="share of wrong labels")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--output", type=Path)
     options = parser.parse_args()
+    if options.table:
+        print(table_of(json.loads(options.table.read_text(encoding="utf-8"))))
+        return
+    if None in (options.signal, options.background, options.run, options.output):
+        parser.error("--signal, --background, --run and --output are needed, or --table")
     if any(count % 2 for count in options.counts):
         parser.error("--counts: even numbers, for as many examples of each class")
     torch.set_num_threads(1)
