@@ -7,6 +7,7 @@ clusters.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,7 @@ from hepllm.data.event_table import EventTable
 from hepllm.data.notes import find_events, read_notes
 from hepllm.errors import InputError
 from hepllm.runs.folder import Run, open_run
+from hepllm.runs.score_files import prior_of
 
 NOT_EMBEDDED = -2
 """Number of the cluster of events that were not embedded; -1 are those in no cluster."""
@@ -54,7 +56,7 @@ class AuditedRun:
         columns: values by name, shape (N,); missing ones are NaN, or null in an Arrow array.
         margin: what it believes of each label, the logit of its class minus that of the other: in
             the last epochs of the training, or by the score of an event that it was not trained on;
-            shape (N,), NaN where it knows nothing.
+            as if both classes were equally frequent; shape (N,), NaN where it knows nothing.
         confidence: mean confidence on its map, shape (N,), NaN where not mapped.
         category: place in ``CATEGORIES``, or ``UNMAPPED``, shape (N,).
         cluster: number of the cluster, or -1 for none, or ``NOT_EMBEDDED``, shape (N,).
@@ -93,13 +95,14 @@ class _Found:
     category: NDArray[np.int8] | None = None
     cluster: Ints | None = None
 
-    def result(self, name: str) -> AuditedRun:
+    def result(self, name: str, log_odds: float) -> AuditedRun:
         table, nothing = self.table, np.full(len(self.table), np.nan)
         margin = nothing.copy() if self.late is None else self.late.copy()
         if self.score is not None:
             self.columns = {"score": self.score, **self.columns}
             by_score = self.score * label_signs(table.label)
             margin = np.where(np.isnan(margin), by_score, margin)
+        margin -= log_odds * label_signs(table.label)
         n_events = len(table)
         return AuditedRun(
             name=name,
@@ -141,7 +144,7 @@ def read_audited_run(
         _add_clusters(run, found, dataset)
     _add_validation(run, found)
     _add_test(run, found, dataset)
-    result = found.result(name)
+    result = found.result(name, _log_odds(run))
     if np.isnan(result.margin).all() and not (result.is_mapped or result.is_clustered):
         raise InputError(
             f"{folder}: knows no event of {dataset.folder}; name runs that were trained on it with "
@@ -149,6 +152,19 @@ def read_audited_run(
             f"hepllm embed {folder} {dataset.folder}"
         )
     return result
+
+
+def _log_odds(run: Run) -> float:
+    """Logarithm of signal over background in the loss: what events that tell nothing score.
+
+    Without it a rare class would be doubted for being rare. The logits of an ensemble are
+    calibrated for the balance of its first run, whatever the weights of the classes in the loss.
+    """
+    weighted = run.record.weak is not None or run.config.train.loss.class_weights == "balanced"
+    if weighted and not run.is_ensemble:
+        return 0.0
+    prior = prior_of(run)
+    return math.log(prior / (1 - prior))
 
 
 def _add_map(run: Run, found: _Found, late_epochs: float) -> None:

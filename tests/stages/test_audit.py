@@ -20,6 +20,8 @@ from hepllm.data.dataset import read_dataset
 from hepllm.data.notes import NotesRecord, find_events, read_notes, write_notes
 from hepllm.errors import InputError
 from hepllm.report.audit import read_audit
+from hepllm.runs.audited_run import read_audited_run
+from hepllm.schema import SIGNAL
 from hepllm.stages import audit
 from hepllm.stages.audit import audit_dataset
 from hepllm.stages.ensemble import make_ensemble
@@ -228,6 +230,32 @@ def test_labels_are_judged_by_the_features_that_are_named(
         assert "jet1_pt" in table.column_names
         assert "tau9_b2_light" not in table.column_names
     assert np.abs(margins[0] - margins[1]).max() > 0.1
+
+
+def test_a_class_is_not_doubted_for_being_rare(
+    recorded: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    dataset = read_dataset(tiny_data / "data" / "rnd")
+    table = dataset.load(())
+    rare = shutil.copytree(recorded, tmp_path / "rare")
+    for name, balance in (("even", 1.0), ("rare", 9.0), ("weighted", 9.0)):
+        tree = json.loads((recorded / "run.json").read_text())
+        tree["n_train"] = {"signal": 100, "background": round(100 * balance)}
+        (rare / "run.json").write_text(json.dumps(tree))
+        if name == "weighted":
+            text = (rare / "config.yaml").read_text()
+            assert "class_weights: none" in text
+            text = text.replace("class_weights: none", "class_weights: balanced")
+            (rare / "config.yaml").write_text(text)
+        margin = read_audited_run(rare, "run", dataset, table, 0.5).margin
+        if name == "even":
+            even = margin
+            continue
+        sign = np.where(table.label == SIGNAL, 1.0, -1.0)
+        shift = 0.0 if name == "weighted" else np.log(9.0)  # at 1 : 9 all scores are as much lower
+        known = ~np.isnan(even)
+        assert known.any()
+        assert np.allclose((margin - even)[known], (shift * sign)[known])
 
 
 def test_events_without_labels_are_judged_by_rules_alone(
