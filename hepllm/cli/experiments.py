@@ -52,15 +52,18 @@ experiments.epilog = f"Suites of the package: {', '.join(suite_files())}."
 @experiments.command(name="plan")
 @_of_a_suite
 @_jobs
+@click.option("--like", type=PATH, metavar="RUN", help="Run whose speed tells the first times.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 @common
-def plan(settings: Settings, source: str, output: Path | None, **options: Any) -> None:
+def plan(
+    settings: Settings, source: str, output: Path | None, like: Path | None, **options: Any
+) -> None:
     """Tell which experiments a SUITE has, which are done, and how long the others take."""
     jobs, as_json = options.pop("jobs"), options.pop("as_json")
     suite, folder = _load(settings, source, output, **options)
     from hepllm.stages.experiments import plan as make_plan
 
-    found = make_plan(suite, folder)
+    found = make_plan(suite, folder, like)
     if as_json:
         import json
 

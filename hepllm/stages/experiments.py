@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hepllm.config.suites import SuiteConfig
+from hepllm.data.dataset import read_dataset
 from hepllm.errors import InputError, RunError
 from hepllm.evaluation.experiment_records import State, SuiteRecord
 from hepllm.evaluation.suite_summary import summarise
@@ -22,6 +23,7 @@ from hepllm.report.page import Picture
 from hepllm.report.records import RunRecord
 from hepllm.report.text import as_text
 from hepllm.runs import RECORD
+from hepllm.runs.folder import training_events
 from hepllm.runs.snakemake import LOG, require_snakemake, run_jobs
 from hepllm.runs.suites import (
     RUN,
@@ -40,6 +42,8 @@ TABLES = ("table.csv", "table.md", "table.html", "analysis.json")
 """What an analysis writes beside its pictures."""
 
 _LAST_LINES = 5
+
+_LEFT_OUT = "the adapter alone and the evaluation"
 
 _WAITING = "%s: another run is at work here, perhaps without its command; waiting for it (see %s)"
 
@@ -139,18 +143,23 @@ class SuiteReport:
     files: tuple[Path, ...]
 
 
-def plan(suite: SuiteConfig, folder: Path) -> SuitePlan:
+def plan(suite: SuiteConfig, folder: Path, like: Path | None = None) -> SuitePlan:
     """Tells what would run, and how long it takes; writes nothing.
 
+    Args:
+        suite: the suite.
+        folder: folder of its results.
+        like: a run whose speed tells the times where no training of the suite has begun.
+
     Raises:
-        InputError: if a dataset is missing.
+        InputError: if a dataset is missing, or the speed of ``like`` is not known.
     """
     experiments = experiments_of(suite, folder)
     records = wanted_records(suite, experiments, folder)
     standings = {
         one.place: standing_of(folder / one.place, records[one.place]) for one in experiments
     }
-    seconds, basis = _expected(experiments, standings, folder)
+    seconds, basis = _expected(experiments, standings, folder, like)
     return SuitePlan(suite, folder, experiments, standings, seconds, basis)
 
 
@@ -292,12 +301,15 @@ def _draw(record: SuiteRecord, folder: Path) -> dict[int, list[Picture]]:
 
 
 def _expected(
-    experiments: Sequence[Experiment], standings: Mapping[str, Standing], folder: Path
+    experiments: Sequence[Experiment],
+    standings: Mapping[str, Standing],
+    folder: Path,
+    like: Path | None,
 ) -> tuple[dict[str, float | None], str]:
     """Expected seconds of what is to run, by place, and what they are taken from.
 
     Those of an experiment's own seeds on the same dataset, or else those of all that are done;
-    where none is done, the speed of a training that has begun.
+    where none is done, the speed of a training that has begun, or else that of the run ``like``.
     """
     todo = [one for one in experiments if standings[one.place].state != "done"]
     results = {one.place: standings[one.place].result for one in experiments}
@@ -314,26 +326,46 @@ def _expected(
             expected[one.place] = statistics.median(times) if times else of_all
         return expected, f"from {len(measured)} that are done"
     for one in todo:
-        seconds = _from_speed(folder / one.place / RUN, one)
-        if seconds is not None:
-            basis = f"from the speed of {one.place}, without its evaluation"
+        run_folder = folder / one.place / RUN
+        speed = _speed_of(run_folder)
+        if speed is not None:
+            n_train = sum(RunRecord.read(run_folder / RECORD, "remove it").n_train.values())
+            seconds = n_train * one.config.train.epochs / speed
+            basis = f"from the speed of {one.place}, without {_LEFT_OUT}"
             return {other.place: seconds for other in todo}, basis
-    return dict.fromkeys((one.place for one in todo), None), "none is done yet"
+    if like is None:
+        hint = "none is done yet; --like RUN takes the speed of a run with such a model"
+        return dict.fromkeys((one.place for one in todo), None), hint
+    return _at_speed(todo, like), f"from the speed of {like}, without {_LEFT_OUT}"
 
 
-def _from_speed(run_folder: Path, experiment: Experiment) -> float | None:
-    """Seconds of a training by its measured speed; None where it has not begun."""
+def _speed_of(run_folder: Path) -> float | None:
+    """Measured speed of a training in events per second; None where there is none."""
     history = run_folder / "history.jsonl"
     if not history.is_file() or not (run_folder / RECORD).is_file():
         return None
     lines = history.read_text(encoding="utf-8").splitlines(keepends=True)
     entries = [json.loads(line) for line in lines if line.endswith("\n")]
     speeds = [one["train/events_per_second"] for one in entries if "train/events_per_second" in one]
-    if not speeds:
-        return None
-    record = RunRecord.read(run_folder / RECORD, "remove it")
-    n_shown = sum(record.n_train.values()) * experiment.config.train.epochs
-    return float(n_shown / statistics.median(speeds))
+    return float(statistics.median(speeds)) if speeds else None
+
+
+def _at_speed(experiments: Sequence[Experiment], like: Path) -> dict[str, float | None]:
+    """Expected seconds of trainings at the speed of a run, by place, by their training events."""
+    speed = _speed_of(like)
+    if speed is None:
+        raise InputError(
+            f"{like}: is no run whose speed is known; name the folder of a training that has begun"
+        )
+    counts: dict[tuple[Path, str], int] = {}
+    found: dict[str, float | None] = {}
+    for one in experiments:
+        train = one.config.train
+        key = (one.dataset, train.balance)
+        if key not in counts:
+            counts[key] = len(training_events(read_dataset(one.dataset), train, one.seed, ()))
+        found[one.place] = counts[key] * train.epochs / speed
+    return found
 
 
 def folder_of(source: str, output: Path | None, name: str) -> Path:

@@ -142,7 +142,7 @@ def test_without_snakemake_the_command_to_install_it_is_told(
 def test_a_plan_says_what_it_does_not_know(dataset: Path, tmp_path: Path) -> None:
     found = plan(small(dataset), tmp_path)
     assert found.total(1) is None
-    assert "time: unknown (none is done yet)" in found.text(1)
+    assert "time: unknown (none is done yet; --like RUN takes the speed of a run" in found.text(1)
     assert {one["state"] for one in found.tree(1)["experiments"]} == {"to run"}
 
 
@@ -159,7 +159,22 @@ def test_a_plan_goes_by_the_speed_of_a_training_that_has_begun(
     known = sorted(one for one in speeds if one is not None)
     middle = (known[(len(known) - 1) // 2] + known[len(known) // 2]) / 2
     assert found.total(1) == pytest.approx(4 * n_train * 4.0 / middle)
-    assert "from the speed of plain/rnd/seed-1, without its evaluation" in found.text(1)
+    basis = "from the speed of plain/rnd/seed-1, without the adapter alone and the evaluation"
+    assert basis in found.text(1)
+
+
+def test_a_plan_goes_by_the_speed_of_a_run_that_is_named(
+    dataset: Path, tmp_path: Path, tiny_run: Path
+) -> None:
+    run_folder = tmp_path / "results" / "plain" / "rnd" / "seed-1" / "run"
+    run_folder.parent.mkdir(parents=True)
+    run_folder.symlink_to(tiny_run)
+    begun = plan(small(dataset), tmp_path / "results").total(1)
+    named = plan(small(dataset), tmp_path / "elsewhere", tiny_run)
+    assert named.total(1) == pytest.approx(begun)  # the same events in the same balance
+    assert f"from the speed of {tiny_run}" in named.text(1)
+    with pytest.raises(InputError, match="is no run whose speed is known"):
+        plan(small(dataset), tmp_path / "elsewhere", tmp_path)
 
 
 def test_an_analysis_of_nothing_says_how_to_begin(tmp_path: Path) -> None:
