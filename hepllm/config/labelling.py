@@ -82,8 +82,10 @@ class SoftLabelConfig(Section):
     sharpness: Positive = setting(
         4.0, "How much better a context counts whose labels agree with the soft labels"
     )
-    share: Probability = setting(
-        0.5, "Mean probability of signal; without it one label for all is a solution"
+    share: Probability | None = setting(
+        None,
+        "Mean probability of signal, without which one label for all is a solution; null: "
+        "label.prior, or a half",
     )
     pairs: Count = setting(20_000, "Pairs of targets whose order is compared")
     held_out: Annotated[float, Field(gt=0, lt=0.9)] = setting(
@@ -154,10 +156,14 @@ class LabelConfig(Section):
         False, "One prediction at a time, without sharing what prompts have in common"
     )
     collapse: _Half = setting(
-        0.95, "Share of one label from which the labelling counts as collapsed"
+        0.95,
+        "Share of one label from which the labelling counts as collapsed, where half of the pool "
+        "is signal; with another label.prior, the other label may be as much rarer",
     )
     prior: Probability | None = setting(
-        None, "Signal fraction that simple methods cut at; null: where a label is the likelier"
+        None,
+        "Signal fraction of the pool, where it is known: simple methods cut at it, soft holds it, "
+        "icm does not read it; null: a label is the likelier one",
     )
     rounds: Count = setting(5, "Method iterated: most rounds")
     hypotheses: HypothesesConfig = HypothesesConfig()
@@ -182,6 +188,12 @@ class LabelConfig(Section):
         if self.coherence.min_temperature > self.coherence.temperature:
             raise ValueError("coherence.min_temperature must not exceed coherence.temperature")
         return self
+
+    @property
+    def expected_share(self) -> float:
+        """Signal fraction of the pool by what is stated, or a half."""
+        held = self.soft.share if self.method == "soft" else None
+        return held or self.prior or 0.5
 
     @property
     def is_server(self) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.special import expit
 
 from hepllm.arrays import Floats, Labels
 from hepllm.config import LabelConfig, LabelMethod
@@ -41,7 +42,7 @@ class EventLabels:
     @property
     def soft(self) -> Floats:
         """Probabilities of signal, shape (N,); NaN where there is none."""
-        return np.asarray(np.exp(-np.logaddexp(0.0, -self.log_odds)))
+        return np.asarray(expit(self.log_odds))
 
 
 def label_pool(pool: Pool, predictions: Predictions, config: LabelConfig, seed: int) -> EventLabels:

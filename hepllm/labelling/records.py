@@ -13,6 +13,9 @@ from hepllm.evaluation.scores import scored_events
 from hepllm.records import Events, FileRecord, Record
 from hepllm.schema import BACKGROUND, SIGNAL, UNKNOWN
 
+_SURPRISE = 3.0
+"""Expected events of a label from which it is a surprise that there are none."""
+
 
 class Truth(Record):
     """How a labelling agrees with labels that were read after it was made."""
@@ -63,7 +66,9 @@ class LabellingRecord(FileRecord):
     n_unlabelled: Events
     """Events that the budget left without a label."""
     collapsed: bool
-    """Whether nearly all events have one label, by the setting label.collapse."""
+    """Whether a label has nearly no event, beside its expected share, by label.collapse."""
+    expected_share: float = 0.5
+    """Share of signal by label.prior, or label.soft.share with method soft; 0.5 without."""
     mean_log_probability: float | None = None
     """Mean log-probability of the labels after their contexts; absent without contexts."""
     inconsistencies: int | None = None
@@ -76,12 +81,24 @@ class LabellingRecord(FileRecord):
     """Agreement with true labels, where the dataset has them; never used to find labels."""
 
 
-def is_collapsed(labels: Labels, share: float) -> bool:
-    """Whether at least this share of the labelled events have one label."""
+def is_collapsed(labels: Labels, share: float, expected: float = 0.5) -> bool:
+    """Whether a label has so few events that the labelling says nothing.
+
+    A label of which fewer than three events are expected may well have none.
+
+    Args:
+        labels: shape (N,), -1 where there is none.
+        share: share of the one label from which the other has too few, where half are expected.
+        expected: expected share of signal; the fewest events of each label are in proportion.
+    """
     known = labels[labels != UNKNOWN]
     if not len(known):
         return False
-    return bool(max(np.mean(known == SIGNAL), np.mean(known == BACKGROUND)) >= share)
+    for label, expected_share in ((SIGNAL, expected), (BACKGROUND, 1 - expected)):
+        likely = expected_share * len(known)
+        if likely >= _SURPRISE and np.mean(known == label) <= 2 * (1 - share) * expected_share:
+            return True
+    return False
 
 
 def compare_with_truth(

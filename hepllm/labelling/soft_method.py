@@ -53,16 +53,16 @@ def soft_labels(
         predictions: asks the model: each item once without a context, the rest in tuples.
         event: shape (M,), event of each item.
         landmarks: shape (N,), a few known labels, -1 elsewhere.
-        config: ``context`` and ``soft``.
+        config: ``context``, ``soft`` and what is known of the share of signal.
         seed: seed of all draws.
 
     Raises:
         BudgetSpentError: not even one round of tuples fits into the budget.
     """
-    soft = config.soft
+    soft, share = config.soft, config.expected_share
     n_events = int(event.max()) + 1
     start = calibrated_prior(
-        mean_by_event(zero_shot(predictions, len(event)), event), landmarks, soft.share
+        mean_by_event(zero_shot(predictions, len(event)), event), landmarks, share
     )
     wanted = min(soft.tuples * n_events, predictions.left)
     several: list[Tuples] = []
@@ -83,11 +83,11 @@ def soft_labels(
                 raise
             break
         several.append(drawn)
-        found = fit_soft_labels(join_tuples(several), start, soft, soft.share, seed)
+        found = fit_soft_labels(join_tuples(several), start, soft, share, seed)
         probability = expit(found.logits)
     tuples = join_tuples(several)
-    together = found or fit_soft_labels(tuples, start, soft, soft.share, seed)
-    alone = fit_each_term(tuples, start, soft, soft.share, seed)
+    together = found or fit_soft_labels(tuples, start, soft, share, seed)
+    alone = fit_each_term(tuples, start, soft, share, seed)
     for name, one in {"all terms": together, **alone}.items():
         LOG.info(
             "%s: held-out log-likelihood %.4f after %d epochs, %.4f before%s",

@@ -18,7 +18,7 @@ import pyarrow.csv as pacsv
 
 from hepllm import __version__
 from hepllm.arrays import Labels
-from hepllm.config import Config, LabelConfig
+from hepllm.config import Config
 from hepllm.data.dataset import Dataset, read_dataset
 from hepllm.data.event_table import EventTable
 from hepllm.data.notes import NotesRecord, find_events, write_notes
@@ -82,7 +82,11 @@ class LabelReport:
                 f"{record.inconsistencies} inconsistencies in {record.n_views} views"
             )
         if record.collapsed:
-            lines.append("COLLAPSED: nearly all events have one label, which says nothing")
+            expected = record.expected_share * record.n_events
+            lines.append(
+                f"COLLAPSED: {record.n_signal} signal events, where about {expected:.3g} are "
+                "expected: the labels say nothing"
+            )
         if record.start_truth is not None:
             before = record.start_truth.accuracy.value
             lines.append(f"accuracy of what it began with {before:.3f}")
@@ -143,7 +147,7 @@ def label(
             with kept_predictions(work.parts) as kept:
                 predictions, found = _find(source, config, kept.load(), kept.add)
             record = _describe(dataset, config, source, (predictions, found), stated)
-            _warn(record, config.label)
+            _warn(record)
             _write_table(work.result / output.name, dataset, source.pool.table, found, record)
             record.write(work.result / beside.name)
             (work.result / beside.name).replace(beside)
@@ -218,7 +222,8 @@ def _describe(
         n_signal=int((labels == SIGNAL).sum()),
         n_background=int((labels == BACKGROUND).sum()),
         n_unlabelled=int((labels == UNKNOWN).sum()),
-        collapsed=is_collapsed(labels, settings.collapse),
+        collapsed=is_collapsed(labels, settings.collapse, settings.expected_share),
+        expected_share=settings.expected_share,
         mean_log_probability=found.mean_log_probability,
         inconsistencies=found.inconsistencies,
         details=dict(found.details),
@@ -240,12 +245,15 @@ def _true_labels(dataset: Dataset, table: EventTable, split: str | None) -> Labe
     return known.label[find_events(table.event_digest, known.event_digest)]
 
 
-def _warn(record: LabellingRecord, settings: LabelConfig) -> None:
+def _warn(record: LabellingRecord) -> None:
     if record.collapsed:
         LOG.warning(
-            "at least %.0f %% of the events have one label: the labelling has collapsed, and says "
-            "nothing of them; try label.names exchanged, more label.context, or another backend",
-            100 * settings.collapse,
+            "%d of %d events are labelled signal, where %.3g %% are expected: the labelling has "
+            "collapsed, and says nothing of them; if the pool has such a share, state it with "
+            "label.prior, or else try label.names exchanged, more label.context, another backend",
+            record.n_signal,
+            record.n_signal + record.n_background,
+            100 * record.expected_share,
         )
     if record.n_unlabelled:
         LOG.warning(
