@@ -12,6 +12,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from hepllm.config import load_config
+from hepllm.data.signal_points import SignalPoint, SignalPoints, points_beside
+from hepllm.physics.lhco_writer import write_lhco
+from hepllm.stages.preprocess import preprocess
+
 
 @pytest.fixture(scope="module")
 def tool(load_tool: Callable[[str], ModuleType]) -> ModuleType:
@@ -62,3 +67,40 @@ def test_ratios_are_those_of_equal_mixtures(tool: ModuleType, tmp_path: Path) ->
     drawn = CliRunner().invoke(tool.main, ["picture", str(lines.file), "--output", str(file)])
     assert drawn.exit_code == 0, drawn.output
     assert file.stat().st_size > 1000
+
+
+def test_each_signal_of_a_grid_has_mixtures_of_its_own(
+    dijet_events: Any, tool: ModuleType, tmp_path: Path
+) -> None:
+    config = load_config(None, ["preprocess.executor=serial"])
+    for is_signal, name in enumerate(("background", "signal")):
+        file = tmp_path / f"{name}.h5"
+        with write_lhco(file, 400, labelled=True) as writer:
+            writer.append(dijet_events(400, seed=is_signal)[:, :-1], np.full(400, is_signal == 1))
+        if is_signal:
+            points = [
+                SignalPoint(m_zprime=3500, m_x=500, m_y=mass, first=first, events=200)
+                for first, mass in ((0, 80), (200, 100))
+            ]
+            SignalPoints(points=points).write(points_beside(file))
+        preprocess([file], tmp_path / name, config)
+    output = tmp_path / "a.jsonl"
+    given = ["run", "--background", tmp_path / "background", "--signal", tmp_path / "signal"]
+    given += ["--each-point", "--region", 0, 9000, "--fraction", 0.2, "--features", "cathode"]
+    given += ["--folds", 2, "--members", 1, "--trees", 2, "--number", 2, "--output", output]
+    made = CliRunner().invoke(tool.main, [str(one) for one in given], catch_exceptions=False)
+    assert made.exit_code == 0, made.output
+    lines = tool.Lines(output).read()
+    assert [(one["point"], one["seed"], one["n_mixed"]) for one in lines] == [
+        (f"3500 -> 500 {mass}", seed, 40) for mass in (80, 100) for seed in (1, 2)
+    ]
+
+
+def test_ratios_of_signals_are_means_of_their_mixtures(tool: ModuleType) -> None:
+    """Signal a has ratios 2 and 8, so 4; signal b has 9: two signals, not three mixtures."""
+    mine = {("a", 1): 2.0, ("a", 2): 8.0, ("b", 1): 9.0}
+    sets = {
+        "cathode": {mixture: {"max_sic_10": 1.0} for mixture in mine},
+        "extended": {mixture: {"max_sic_10": value} for mixture, value in mine.items()},
+    }
+    assert tool.ratios(sets, "extended", "cathode", "max_sic_10") == pytest.approx([4, 9])

@@ -3,21 +3,23 @@
 python tools/studies/weak_features.py run --background DATASET --signal DATASET --fraction 0.02 \
     --features cathode --features extended --output FILE.jsonl
 python tools/studies/weak_features.py run ... --labels --output FILE.jsonl    # trained with labels
+python tools/studies/weak_features.py run ... --each-point --signal GRID ...  # its signals in turn
 python tools/studies/weak_features.py table FILE.jsonl...       # docs/results/weak-features.md
 python tools/studies/weak_features.py picture FILE.jsonl... --output docs/weak-features.png
 
 The background of the region is halved at random: one half is the data, into which signal is mixed,
 S/B of the fraction, the other half the template. Each fold is scored by boostings that were trained
 on the others; all background measures, and the signal that is not mixed in. A mixture has the same
-events with each set of features, so that ratios are taken mixture by mixture. A line is written for
-each, so that a study that was stopped goes on where it was.
+events with each set of features, so that ratios are taken mixture by mixture. With ``--each-point``
+mixtures have one signal of a grid each, so that bands and intervals are those of signals. A line is
+written for each, so that a study that was stopped goes on where it was.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,10 +29,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 from sklearn.ensemble import HistGradientBoostingClassifier
-from weak_search import PATH, Line, Lines, read_samples
+from weak_search import KEYS, PATH, Line, Lines, read_samples
 
 from hepllm.baselines.boosting import Boosting, fit_boosting
 from hepllm.baselines.scorer import TrainingSample
+from hepllm.data.dataset import read_dataset
 from hepllm.evaluation.metrics import max_sic_in_sample, roc
 from hepllm.evaluation.scores import ScoredEvents
 from hepllm.schema import BACKGROUND, SIGNAL, feature_names
@@ -49,6 +52,8 @@ QUANTITIES = {
     "sic_at_1e-3": "SIC at eps_B = 1e-3",
 }
 TIGHT = 1e-3
+RATIOS = (0.5, 1, 2, 5, 10)
+"""Marks on the axis of ratios."""
 RATE, DRAWN = 0.1, 0.85
 
 
@@ -65,6 +70,7 @@ def main() -> None:
 @click.option("--region", type=float, nargs=2, default=(3300.0, 3700.0), show_default=True)
 @click.option("--fraction", "fractions", type=float, multiple=True, default=(0.02, 0.006))
 @click.option("--labels", is_flag=True, help="Train with labels on all signal: the ceiling.")
+@click.option("--each-point", is_flag=True, help="Mix the signals of a grid in one at a time.")
 @click.option("--folds", default=5, show_default=True)
 @click.option("--members", default=5, show_default=True)
 @click.option("--trees", type=int, help="Trees of a boosting; otherwise as searches have it.")
@@ -79,6 +85,7 @@ def run(
     region: tuple[float, float],
     fractions: Sequence[float],
     labels: bool,
+    each_point: bool,
     folds: int,
     members: int,
     trees: int | None,
@@ -87,14 +94,15 @@ def run(
     output: Path,
 ) -> None:
     """Measures the SIC of data of a region against true background."""
-    lines = Lines(output)
+    lines = Lines(output, (*KEYS, "point"))
     fit = fit_boosting if labels else partial(fit_without_labels, members, trees)
     for features in sets:
         names = feature_names(features)
-        background, signal = (
-            _in_region(read_samples(folders, names, label), region)
-            for folders, label in ((backgrounds, BACKGROUND), (signals, SIGNAL))
-        )
+        background = _in_region(read_samples(backgrounds, names, BACKGROUND), region)
+        samples: dict[str | None, Sample] = {None: read_samples(signals, names, SIGNAL)}
+        if each_point:
+            samples = dict(one for folder in signals for one in samples_by_point(folder, names))
+        of_point = {point: _in_region(sample, region) for point, sample in samples.items()}
         wanted = [
             {
                 "study": WITH_LABELS if labels else "ideal",
@@ -102,12 +110,15 @@ def run(
                 "features": features,
                 "events": len(background),
                 "fraction": fraction,
+                "point": point,
                 "seed": seed + place,
             }
             for fraction in ((1.0,) if labels else fractions)
+            for point in of_point
             for place in range(number)
         ]
         for line in lines.missing(wanted):
+            signal = of_point[line["point"]]
             mixed = mix(
                 len(background), len(signal), line["seed"], None if labels else line["fraction"]
             )
@@ -115,6 +126,19 @@ def run(
                 background, signal, mixed, names, n_folds=folds, seed=line["seed"], fit=fit
             )
             lines.add({**line, **found, "folds": folds, "members": members, "trees": trees})
+
+
+def samples_by_point(folder: Path, names: Sequence[str]) -> Iterator[tuple[str, Sample]]:
+    """The masses of each simulated signal of a dataset, as in "3500 -> 500 100", and its events."""
+    dataset = read_dataset(folder)
+    table = dataset.load((*names, "m_jj"))
+    features = np.column_stack([table.column(name) for name in names])
+    for points in (source.signal_points or () for source in dataset.manifest.sources):
+        for one in points:
+            place = table.event_id - one.first
+            mine = (place >= 0) & (place < one.events) & (table.label == SIGNAL)
+            name = f"{one.m_zprime:.0f} -> {one.m_x:.0f} {one.m_y:.0f}"
+            yield name, Sample(features, table.column("m_jj")).take(mine)
 
 
 class Scoring(Protocol):
@@ -219,15 +243,17 @@ def measure(
     }
 
 
-Groups = Mapping[float, Mapping[str, Mapping[int, Line]]]
+Mixture = tuple[str | None, int]
+"""Signal and seed."""
+Groups = Mapping[float, Mapping[str, Mapping[Mixture, Line]]]
 
 
 def grouped(files: Sequence[Path]) -> Groups:
-    """The lines by fraction (1 with labels, largest first), features and seed."""
-    found: dict[float, dict[str, dict[int, Line]]] = defaultdict(lambda: defaultdict(dict))
+    """The lines by fraction (1 with labels, largest first), features, and signal and seed."""
+    found: dict[float, dict[str, dict[Mixture, Line]]] = defaultdict(lambda: defaultdict(dict))
     for file in files:
         for line in Lines(file).read():
-            found[line["fraction"]][line["features"]][line["seed"]] = line
+            found[line["fraction"]][line["features"]][line.get("point"), line["seed"]] = line
     return dict(sorted(found.items(), reverse=True))
 
 
@@ -253,12 +279,18 @@ def table(files: Sequence[Path], against: str) -> None:
 
 
 def ratios(
-    sets: Mapping[str, Mapping[int, Line]], features: str, against: str, what: str
+    sets: Mapping[str, Mapping[Mixture, Line]], features: str, against: str, what: str
 ) -> Floats:
-    """The ratio of each mixture that both sets of features have."""
-    seeds = sorted(sets[features].keys() & sets.get(against, {}).keys())
-    pairs = [(sets[features][seed][what], sets[against][seed][what]) for seed in seeds]
-    return np.array([mine / other for mine, other in pairs if mine and other])
+    """The ratio of each mixture that both sets of features have; of each signal, if they are named.
+
+    Mixtures of one signal are averaged (geometric mean), so that intervals are those of signals.
+    """
+    others, found = sets.get(against, {}), defaultdict(list)
+    for (point, seed), line in sorted(sets[features].items(), key=str):
+        other = others.get((point, seed))
+        if other and line[what] and other[what]:
+            found[point or seed].append(np.log(line[what] / other[what]))
+    return np.array([np.exp(np.mean(one)) for one in found.values()])
 
 
 def interval(values: Floats) -> tuple[float, float, float]:
@@ -314,7 +346,8 @@ def picture(files: Sequence[Path], against: str, features: str, output: Path) ->
     right.axhline(1, color="0.5", linestyle=":")
     right.set(xlabel="S/B in the region [%]", ylabel=f"{features} / {against}", xscale="log")
     # Where next to nothing is learnt, an interval of few mixtures would fill the picture.
-    right.set(ylim=(0, 3))
+    right.set(yscale="log", ylim=(0.3, 20))
+    right.set_yticks(RATIOS, [f"{one:g}" for one in RATIOS])
     for axes in (left, right):
         axes.set_xticks(percent, [f"{one:g}" for one in percent])
         axes.minorticks_off()
@@ -322,7 +355,7 @@ def picture(files: Sequence[Path], against: str, features: str, output: Path) ->
     figure.savefig(output)
 
 
-def _levels(group: Mapping[int, Line], what: str) -> Floats:
+def _levels(group: Mapping[Mixture, Line], what: str) -> Floats:
     return np.asarray(np.quantile([one[what] for one in group.values()], (0.16, 0.5, 0.84)))
 
 
