@@ -1,6 +1,6 @@
 """What labellings without labels reach: accuracy, predictions and seeds, by method.
 
-Each seed draws a pool of as many signal as background events of two datasets. All methods have the
+Each seed draws a pool of signal and background events of two datasets. All methods have the
 same budget of predictions, and are compared with labels that they never see.
 
 python tools/studies/label_elicitation.py --signal DATASET --background DATASET \
@@ -74,22 +74,30 @@ class Draw:
 
     Attributes:
         folders: a dataset of signals, and one of background.
-        n_events: events of a pool, half of them signal.
+        n_events: events of a pool.
         seeds: of the pools.
         one_signal: whether the signal of a pool is one signal of the dataset, the next one for each
             seed; else it is of all signals.
+        share: share of signal in a pool.
     """
 
     folders: tuple[Path, Path]
     n_events: int
     seeds: Sequence[int]
     one_signal: bool = False
+    share: float = 0.5
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Events of signal and of background in a pool."""
+        n_signal = round(self.share * self.n_events)
+        return n_signal, self.n_events - n_signal
 
 
 def draw_pools(
     draw: Draw, names: Sequence[str], used: NDArray[np.uint64] | None = None
 ) -> list[EventTable]:
-    """Pools with half of their events from each dataset; no event is in two pools.
+    """Pools with events of both datasets; no event is in two pools.
 
     Those that a training has ``used`` (their digests) are left out.
     """
@@ -106,10 +114,10 @@ def draw_pools(
         if draw.one_signal and place == 0:
             kind = signal_truth(dataset, table).place
         halves.append((table, order, kind[order]))
-    size, pools = draw.n_events // 2, []
+    pools = []
     for number, seed in enumerate(draw.seeds):
         parts = []
-        for table, order, kind in halves:
+        for (table, order, kind), size in zip(halves, draw.sizes, strict=True):
             n_kinds = int(kind.max()) + 1
             mine = order[kind == number % n_kinds]
             first = number // n_kinds * size
@@ -230,6 +238,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--events", type=int, default=64)
     parser.add_argument("--one-signal", action="store_true", help="one signal for each pool")
+    parser.add_argument("--share", type=float, default=0.5, help="of signal; see label.prior")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     parser.add_argument("--output", type=Path)
@@ -243,7 +252,7 @@ def main() -> None:
     config = load_config(None, options.overrides)
     seeds = range(options.seeds)
     folders = options.signal, options.background
-    draw = Draw(folders, options.events, seeds, options.one_signal)
+    draw = Draw(folders, options.events, seeds, options.one_signal, options.share)
     pools, model = open_backend(options.backend, config, draw)
     firsts = np.cumsum([0, *(len(pool.event) for pool in pools[:-1])]).tolist()
     known: list[dict[Key, float]] = [{} for _ in pools]
