@@ -68,6 +68,20 @@ def test_bands_are_the_range_of_three_seeds_and_else_the_central_ones(tables: Mo
     assert (low, middle, high) == pytest.approx((0.16, 0.5, 0.84))
 
 
+def test_gains_are_those_of_pairs_of_seeds(tables: ModuleType) -> None:
+    """Ratios of 1/2 and 1/8 have a mean of 1/4; a seed without a partner does not count."""
+    auc = {("supervised", 1): (0.8, 0.2), ("supervised", 2): (0.6, 0.4)}
+    auc |= {("mixture", 1): (0.9, 0.1), ("mixture", 2): (0.5, 0.05), ("mixture", 3): (0.1, 0.9)}
+    results = [
+        {"job": {"method": method, "n_labels": 8, "seed": seed}, "auc": value, "eps_b": eps_b}
+        for (method, seed), (value, eps_b) in auc.items()
+    ]
+    (row,) = tables.pairs(results)[2:]
+    cells = [cell.strip() for cell in row.split("|")[1:-1]]
+    assert cells[:5] == ["adapter + risk, mixture", "8", "2", "+0.000 ± 0.100", "1"]
+    assert cells[5].startswith("0.25 [")
+
+
 def test_several_files_make_one_table_and_picture(
     tables: ModuleType,
     tmp_path: Path,
@@ -80,6 +94,7 @@ def test_several_files_make_one_table_and_picture(
             {
                 "job": {"part": "labels", "method": method, "n_labels": n_labels, "seed": seed},
                 "auc": 0.8 + seed / 100,
+                "eps_b": 0.1,
             }
             for n_labels in (8, 32)
             for seed in (1, 2, 3)

@@ -65,14 +65,38 @@ SMALL = ("fusion.hidden_size=64", "fusion.n_frequencies=8", "fusion.embedding_si
 """Sizes of the adapter, which few labels need small."""
 
 RISKS = ("mixture", "split", "posterior")
-METHODS = ("supervised", "mixture", "self-confident", "boosting", "mlp", "posterior", "self-middle")
+HEAVY, HEAVY_WEIGHT, HEAVY_LABELS = "posterior-heavy", 100.0, 128
+HEAVY_PRIORS = (PRIOR / 2, 2 * PRIOR, 4 * PRIOR)
+"""The posterior penalty with a weight that makes it outweigh the labels, and wrong priors of it."""
+
+METHODS = (
+    "supervised",
+    "mixture",
+    "self-confident",
+    "boosting",
+    "mlp",
+    "posterior",
+    "self-middle",
+    HEAVY,
+)
 SHIFTED_LABELS = (128, 2048)
-SHIFTED_METHODS = ("supervised", "mixture", "self-confident", "boosting", "posterior", "split")
+SHIFTED_METHODS = (
+    "supervised",
+    "mixture",
+    "self-confident",
+    "boosting",
+    "posterior",
+    "split",
+    HEAVY,
+)
 N_CORE = 5
 """First methods, whose trainings come first."""
 
 MODEL, MODEL_FIRST, MODEL_TEST = "model", (32, 512), 6000
 """The language model: its name, labels whose trainings come first, and events of its test."""
+
+MODEL_HEAVY, MODEL_HEAVY_LABELS = "model-heavy", (128, 512)
+"""The same with the heavy penalty: its name, and the labels of its trainings."""
 
 FEWEST_OF_PROJECT = 40
 """Labels from which the project's boosting and MLP train, which refuse 20 of a class."""
@@ -197,7 +221,9 @@ def adapter(
     return fit_alone(nfa, trainer)
 
 
-def language_model(given: Draw, seed: int, name: str) -> dict[str, float]:
+def language_model(
+    given: Draw, seed: int, name: str, settings: Sequence[str] = ()
+) -> dict[str, float]:
     """Trains adapter and language model on the labelled events, and tests on part of the test.
 
     The adapter does its steps alone first, then both as many; the last weights are taken, since
@@ -207,14 +233,14 @@ def language_model(given: Draw, seed: int, name: str) -> dict[str, float]:
         What the test says, and as ``auc_alone`` what the adapter has on the same events before the
         language model joins, with its linear layer.
     """
-    trainer, before = begin(given, seed, name)
+    trainer, before = begin(given, seed, name, settings)
     given = replace(given, test=part_of(given.test))
     inputs = model_inputs(given.test)
     alone = found_on(before.score(inputs), given)
     for step in range(trainer.total_steps):
         trainer.step(step, measure=False)
     score = score_events(trainer.classifier, trainer.encoder, inputs, batch_size=None)
-    return found_on(score, given) | {f"{name}_alone": value for name, value in alone.items()}
+    return found_on(score, given) | {f"{what}_alone": value for what, value in alone.items()}
 
 
 def begin(
@@ -253,13 +279,16 @@ def with_risk(
     given: Draw, seed: int, kind: Kind, weight: float = 1.0, prior: float = PRIOR
 ) -> AdapterAlone:
     """The adapter with a term on the unlabelled events."""
-    return adapter(
-        given,
-        seed,
+    return adapter(given, seed, *risk_settings(kind, weight, prior))
+
+
+def risk_settings(kind: Kind, weight: float, prior: float, events: int = 600) -> tuple[str, ...]:
+    """Settings of the term; 600 events have 30 of signal at the least prior here."""
+    return (
         f"train.unsupervised.weight={weight}",
         f"train.unsupervised.prior={prior}",
         f"train.unsupervised.kind={kind}",
-        "train.unsupervised.events=600",  # at the least prior here, 30 of signal
+        f"train.unsupervised.events={events}",
     )
 
 
@@ -317,12 +346,18 @@ class Job:
         """Trains, and returns what the test says."""
         if self.method == MODEL:
             return language_model(given, self.seed, "smollm2")
+        if self.method == MODEL_HEAVY:
+            # As few events as an estimate may have, since the language model reads them all.
+            term = risk_settings("posterior", HEAVY_WEIGHT, self.prior, events=300)
+            return language_model(given, self.seed, "smollm2", term)
         if self.method in ("boosting", "mlp"):
             score = (boosted if self.method == "boosting" else network)(given, self.seed)
             return found_on(score, given)
         if self.method == "supervised":
             model = adapter(given, self.seed)
-        elif self.method in ("mixture", "split", "posterior"):
+        elif self.method == HEAVY:
+            model = with_risk(given, self.seed, "posterior", HEAVY_WEIGHT, self.prior)
+        elif self.method in RISKS:
             kind: Kind = self.method  # type: ignore[assignment]
             model = with_risk(given, self.seed, kind, self.weight, self.prior)
         else:
@@ -363,6 +398,8 @@ def jobs(seeds: int, has_other: bool) -> list[Job]:
             others = [Job("prior", method, FEW, seed, prior=one) for one in (PRIOR / 2, 2 * PRIOR)]
             others += [Job("weight", method, FEW, seed, weight=one) for one in WEIGHTS]
             ordered += [(seed + 10 * place, one) for one in others]
+        heavy = [Job("prior", HEAVY, HEAVY_LABELS, seed, prior=one) for one in HEAVY_PRIORS]
+        ordered += [(seed + 30, one) for one in heavy]
         if has_other:
             for n_labels, (place, method) in itertools.product(
                 SHIFTED_LABELS, enumerate(SHIFTED_METHODS)
@@ -373,6 +410,11 @@ def jobs(seeds: int, has_other: bool) -> list[Job]:
         (100 + seed + 100 * (n_labels not in MODEL_FIRST), Job("labels", MODEL, n_labels, seed))
         for seed in range(1, seeds + 1)
         for n_labels in LABELS
+    ]
+    ordered += [
+        (300 + seed, Job("labels", MODEL_HEAVY, n_labels, seed))
+        for seed in range(1, seeds + 1)
+        for n_labels in MODEL_HEAVY_LABELS
     ]
     return [job for _, job in sorted(ordered, key=lambda one: one[0])]
 
