@@ -256,8 +256,6 @@ def evaluate(
         require_run(folder)
     from hepllm.runs.folder import open_run
     from hepllm.runs.recipes import as_recipes
-    from hepllm.stages.evaluate import evaluate as run_stage
-    from hepllm.stages.predict import prediction_config
 
     opened = {folder: open_run(folder) for folder in folders}
     ours, theirs = ([opened[one] for one in group] for group in (runs or (LATEST,), against))
@@ -270,10 +268,17 @@ def evaluate(
         "evaluation__cascade": cascade,
         **_scoring(executor, workers, dask_scheduler),
     }
-    found, configs = {}, []
-    for folder, run in opened.items():
-        config = load_config(settings.file) if settings.file else run.config
-        configs.append(settings.on_top_of(config, evaluation__prior=prior, **options))
+    given = load_config(settings.file) if settings.file else None
+    configs = [
+        settings.on_top_of(given or run.config, evaluation__prior=prior, **options)
+        for run in opened.values()
+    ]
+    # Wrong settings are told before this, which loads torch.
+    from hepllm.stages.evaluate import evaluate as run_stage
+    from hepllm.stages.predict import prediction_config
+
+    found = {}
+    for (folder, run), config in zip(opened.items(), configs, strict=True):
         found[folder] = run_stage(
             folder,
             dataset=dataset,
@@ -282,7 +287,7 @@ def evaluate(
             masterkey=masterkey,
             compare=compare,
             beside=[other for other in folders if other != folder],
-            config=configs[-1],
+            config=config,
             reading=settings.on_top_of(prediction_config(run)).preprocess if blackbox else None,
             rescore=rescore,
             hypotheses=hypotheses,

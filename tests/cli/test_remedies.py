@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,14 @@ def _follow(words: Sequence[str | Path], remedy: str, after: str = "") -> Result
     done = _run([*words, *told])
     assert done.exit_code == 0, (told, done.output, done.exception)
     return done
+
+
+def test_a_wrong_setting_is_told_before_the_evaluation_is_loaded(
+    tiny_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "hepllm.stages.evaluate", None)  # importing it would fail
+    words = ["eval", tiny_run, "--set", "evaluation.max_events=10"]
+    assert "evaluation.max_events: unknown key (did you mean" in _refusal(words)
 
 
 @pytest.fixture(scope="module")
