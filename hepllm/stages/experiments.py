@@ -43,7 +43,9 @@ TABLES = ("table.csv", "table.md", "table.html", "analysis.json")
 
 _LAST_LINES = 5
 
-_LEFT_OUT = "the adapter alone and the evaluation"
+_BY_SPEED = (
+    "the steps of the model at the speed of %s; the adapter alone and the evaluation come on top"
+)
 
 _WAITING = "%s: another run is at work here, perhaps without its command; waiting for it (see %s)"
 
@@ -331,12 +333,11 @@ def _expected(
         if speed is not None:
             n_train = sum(RunRecord.read(run_folder / RECORD, "remove it").n_train.values())
             seconds = n_train * one.config.train.epochs / speed
-            basis = f"from the speed of {one.place}, without {_LEFT_OUT}"
-            return {other.place: seconds for other in todo}, basis
+            return {other.place: seconds for other in todo}, _BY_SPEED % one.place
     if like is None:
         hint = "none is done yet; --like RUN takes the speed of a run with such a model"
         return dict.fromkeys((one.place for one in todo), None), hint
-    return _at_speed(todo, like), f"from the speed of {like}, without {_LEFT_OUT}"
+    return _at_speed(todo, like), _BY_SPEED % like
 
 
 def _speed_of(run_folder: Path) -> float | None:

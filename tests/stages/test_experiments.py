@@ -159,8 +159,7 @@ def test_a_plan_goes_by_the_speed_of_a_training_that_has_begun(
     known = sorted(one for one in speeds if one is not None)
     middle = (known[(len(known) - 1) // 2] + known[len(known) // 2]) / 2
     assert found.total(1) == pytest.approx(4 * n_train * 4.0 / middle)
-    basis = "from the speed of plain/rnd/seed-1, without the adapter alone and the evaluation"
-    assert basis in found.text(1)
+    assert "at the speed of plain/rnd/seed-1; the adapter alone and" in found.text(1)
 
 
 def test_a_plan_goes_by_the_speed_of_a_run_that_is_named(
@@ -172,7 +171,7 @@ def test_a_plan_goes_by_the_speed_of_a_run_that_is_named(
     begun = plan(small(dataset), tmp_path / "results").total(1)
     named = plan(small(dataset), tmp_path / "elsewhere", tiny_run)
     assert named.total(1) == pytest.approx(begun)  # the same events in the same balance
-    assert f"from the speed of {tiny_run}" in named.text(1)
+    assert f"at the speed of {tiny_run}; the adapter alone and" in named.text(1)
     with pytest.raises(InputError, match="is no run whose speed is known"):
         plan(small(dataset), tmp_path / "elsewhere", tmp_path)
 
