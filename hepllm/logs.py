@@ -24,6 +24,9 @@ _LINE = "{desc}: {n_fmt} of {total_fmt}{unit}, {rate_fmt}{postfix}, {remaining} 
 _SLOW = re.compile(r"([0-9.]+)s/ \w+")
 """How tqdm has a rate below one a second."""
 
+_UNKNOWN = re.compile(r", *\? [^,]*/s|, \? left")
+"""What tqdm has for rate and time left while nothing is done."""
+
 _FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
 
 
@@ -58,7 +61,7 @@ class _Records:
     def write(self, text: str) -> None:
         """Logs a line that is not empty."""
         if line := text.strip():
-            LOG.info("%s", _SLOW.sub(r"\1 s each", line))
+            LOG.info("%s", _SLOW.sub(r"\1 s each", _UNKNOWN.sub("", line)))
 
     def flush(self) -> None:
         """Does nothing, since records are written at once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import pty
 import re
@@ -11,6 +12,10 @@ import struct
 import subprocess
 import sys
 import termios
+
+import pytest
+
+from hepllm import logs
 
 _WORK = """
 import logging, sys, time
@@ -90,6 +95,16 @@ def test_what_takes_longer_than_a_second_is_told_in_seconds() -> None:
     command = [sys.executable, "-c", work, "0", "0"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert re.search(r", +[0-9.]+ s each, ", done.stderr), done.stderr
+
+
+def test_a_bar_of_which_nothing_is_done_says_no_rate(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(logs, "LINE_EVERY", 0.0)
+    with caplog.at_level(logging.INFO, "hepllm"), logs.progress_bar(4, "suite", "trainings") as bar:
+        bar.miniters = 0
+        bar.update(0)
+    assert caplog.messages[0] == "suite: 0 of 4 trainings"
 
 
 def test_a_bar_inside_another_moves_no_cursor() -> None:
