@@ -75,7 +75,10 @@ class LabelReport:
         if LIGHTER in record.details:
             masses = f"{record.details[HEAVIER]:g} and {record.details[LIGHTER]:g} GeV"
             probability = record.details[PROBABILITY]
-            lines.append(f"best explained by masses of {masses} (probability {probability:.2f})")
+            lines.append(
+                f"the labels are best explained by masses of {masses} (probability "
+                f"{probability:.2f} among the pairs that were averaged over)"
+            )
         if record.mean_log_probability is not None:
             lines.append(
                 f"mean log-probability {record.mean_log_probability:.4f} (chance -0.6931), "
