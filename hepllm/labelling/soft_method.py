@@ -21,6 +21,9 @@ from hepllm.schema import BACKGROUND, SIGNAL, UNKNOWN
 
 LOG = logging.getLogger(__name__)
 
+_FAR = 0.2
+"""Beyond it a share is not that of pools that are half signal, in which runs call 44 to 56 %."""
+
 _FOR_PLATT = 5
 """Landmarks of each class from which two parameters are fitted; from fewer, one."""
 
@@ -61,9 +64,9 @@ def soft_labels(
     """
     soft, share = config.soft, config.expected_share
     n_events = int(event.max()) + 1
-    start = calibrated_prior(
-        mean_by_event(zero_shot(predictions, len(event)), event), landmarks, share
-    )
+    unseen = mean_by_event(zero_shot(predictions, len(event)), event)
+    _doubt_share(unseen, config)
+    start = calibrated_prior(unseen, landmarks, share)
     wanted = min(soft.tuples * n_events, predictions.left)
     several: list[Tuples] = []
     probability, found = expit(start), None
@@ -98,6 +101,17 @@ def soft_labels(
             ", all probabilities nearly equal" if one.is_trivial else "",
         )
     return SoftResult(start, together, alone)
+
+
+def _doubt_share(log_odds: Floats, config: LabelConfig) -> None:
+    """Warns where a half is held because nothing was stated, and the model alone says otherwise."""
+    called = float((log_odds > 0).mean())
+    if config.prior is None and config.soft.share is None and abs(called - 0.5) > _FAR:
+        LOG.warning(
+            "the model alone calls %.0f %% of the events signal, and soft labels hold their mean "
+            "probability at 50 %%: if the share of signal is known, state it with label.prior",
+            100 * called,
+        )
 
 
 def calibrated_prior(log_odds: Floats, landmarks: Labels, share: float) -> Floats:

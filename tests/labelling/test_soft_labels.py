@@ -131,6 +131,22 @@ def test_predictions_by_chance_teach_nothing(careless: Callable) -> None:
     assert 0.38 < np.mean(right) < 0.62
 
 
+def test_a_share_that_the_model_contradicts_is_told(
+    planted: Callable, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Half of a pool with a tenth of signal would be called signal otherwise, and nothing told."""
+    soft = SoftLabelConfig(epochs=2, rounds=1)
+    for shift, prior in ((0.0, None), (-2.0, 0.1), (-2.0, None)):
+        assert "label.prior" not in caplog.text
+        model = planted(60, **WEAK)
+        model.log_odds = lambda requests, ask=model.log_odds, shift=shift: [
+            one + shift for one in ask(requests)
+        ]
+        config = LabelConfig(context=8, prior=prior, soft=soft)
+        soft_labels(Predictions(model, 10_000), np.arange(60), NONE, config, 1)
+    assert "% of the events signal, and soft labels hold their mean probability" in caplog.text
+
+
 def test_each_term_is_seen_alone(planted: Callable) -> None:
     model = planted(60, **WEAK)
     tuples = tuples_of(model, 60, 1200)
