@@ -157,13 +157,13 @@ class LabelConfig(Section):
     )
     collapse: _Half = setting(
         0.95,
-        "Share of one label from which the labelling counts as collapsed, where half of the pool "
-        "is signal; with another label.prior, the other label may be as much rarer",
+        "Share of one label from which a labelling is collapsed; in proportion with another "
+        "label.prior than 0.5",
     )
     prior: Probability | None = setting(
         None,
-        "Signal fraction of the pool, where it is known: simple methods cut at it, soft holds it, "
-        "icm does not read it; null: a label is the likelier one",
+        "Signal fraction of the pool: simple methods cut at it, soft holds it; null: the likelier "
+        "label",
     )
     rounds: Count = setting(5, "Method iterated: most rounds")
     hypotheses: HypothesesConfig = HypothesesConfig()

@@ -24,14 +24,17 @@ class UnsupervisedConfig(Section):
     docs/how-to/few-labels.md says when it helps.
     """
 
-    weight: NonNegative = setting(0.0, "Weight of the term beside the labelled loss; 0: none")
+    weight: NonNegative = setting(
+        0.0, "Weight of the term beside the labelled loss, 100 for posterior; 0: none"
+    )
     prior: Probability | None = setting(None, "Share of signal among the unlabelled events")
     dataset: str | None = setting(
         None, "Dataset of the unlabelled events; null: those of unknown label in the own dataset"
     )
     kind: Literal["mixture", "split", "posterior"] = setting(
         "mixture",
-        "Hinge risk of two Gaussians, fitted or of scores split at the prior; or mean probability",
+        "Hinge risk of two Gaussians, fitted or split at the prior; or the mean probability, which "
+        "gains most",
     )
     warmup_fraction: Fraction = setting(0.3, "Share of the first steps, which see labels alone")
     events: Count | None = setting(1000, "Events per step that make an estimate; null: all")
