@@ -28,7 +28,9 @@ class AuditConfig(Section):
         0.1, "Probability of the label below which a method counts as one that flags the event"
     )
     minority: Fraction = setting(
-        0.05, "Share of its cluster's events below which a label there is flagged"
+        0.05,
+        "Share of its cluster's events below which a label there is flagged, both classes counted "
+        "as if equally frequent",
     )
     systematic: Fraction = setting(
         0.1,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from hepllm.arrays import Bools, Floats
+from hepllm.arrays import Bools, Floats, Ints, Labels
 from hepllm.cartography.event_map import CATEGORIES
 from hepllm.cartography.flags import RULES, Flags
 from hepllm.cartography.overlaps import Method
@@ -17,7 +17,7 @@ from hepllm.config import AuditConfig
 from hepllm.data.dataset import Dataset
 from hepllm.data.event_table import EventTable
 from hepllm.runs.audited_run import NOT_EMBEDDED, AuditedRun
-from hepllm.schema import UNKNOWN
+from hepllm.schema import BACKGROUND, SIGNAL, UNKNOWN
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,9 +77,12 @@ class Evidence:
                 meaning = f"in its training or by score, {doubts}"
                 found[f"run {one.name}"] = _doubt(meaning, one.margin, config.doubted)
             if one.is_clustered:
-                meaning = f"less than {config.minority:.0%} of its cluster have its label"
+                meaning = (
+                    f"less than {config.minority:.0%} of its cluster have its label, both classes "
+                    "counted alike"
+                )
                 found[f"clusters of {one.name}"] = Method(
-                    meaning, *self._minorities(one, config.minority)
+                    meaning, *minorities(one.cluster, self.table.label, config.minority)
                 )
         return found
 
@@ -87,17 +90,33 @@ class Evidence:
     def _is_labelled(self) -> Bools:
         return np.asarray(self.table.label != UNKNOWN)
 
-    def _minorities(self, run: AuditedRun, share: float) -> tuple[Bools, Bools]:
-        """Events with a label in a cluster, and those of them whose label is rare there."""
-        covered = (run.cluster >= 0) & self._is_labelled
-        flagged = np.zeros(len(self), dtype=np.bool_)
-        for number in np.unique(run.cluster[covered]).tolist():
-            mine = covered & (run.cluster == number)
-            for label in np.unique(self.table.label[mine]).tolist():
-                with_label = mine & (self.table.label == label)
-                if with_label.sum() < share * mine.sum():
-                    flagged |= with_label
-        return covered, flagged
+
+def minorities(cluster: Ints, label: Labels, share: float) -> tuple[Bools, Bools]:
+    """Finds N events whose label is rare in their cluster, for its frequency elsewhere.
+
+    The share of a label in a cluster is that if both classes had equally many embedded events, so
+    that a rare class is judged as fairly as a frequent one.
+
+    Args:
+        cluster: number of the cluster of each event, or -1, or ``NOT_EMBEDDED``, shape (N,).
+        label: shape (N,).
+        share: share of a cluster below which a label is rare.
+
+    Returns:
+        Events with a label in a cluster, and those of them whose label is rare there, (N,) each.
+    """
+    covered = (cluster >= 0) & (label != UNKNOWN)
+    weight = np.zeros(len(label))
+    for one in (BACKGROUND, SIGNAL):
+        embedded = (cluster != NOT_EMBEDDED) & (label == one)
+        weight[embedded] = 1 / max(1, int(embedded.sum()))
+    of_cluster = np.bincount(cluster[covered], weight[covered])
+    flagged = np.zeros(len(label), dtype=np.bool_)
+    for one in (BACKGROUND, SIGNAL):
+        mine = covered & (label == one)
+        of_label = np.bincount(cluster[mine], weight[mine], len(of_cluster))
+        flagged[mine] = (of_label < share * of_cluster)[cluster[mine]]
+    return covered, flagged
 
 
 def _doubt(meaning: str, margin: Floats, doubted: float) -> Method:
