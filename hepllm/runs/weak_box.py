@@ -166,6 +166,7 @@ def _open_background(
             "weights, which a template cannot have; preprocess it without them"
         )
     features = np.column_stack([table.column(name) for name in settings.feature_names()])
+    _require_same_features(dataset, table, chosen, settings.feature_names())
     is_equal = len(np.unique(table.weight)) < 2
     sample = Sample(features, table.column(mass), None if is_equal else table.weight)
     least = settings.min_events
@@ -178,6 +179,32 @@ def _open_background(
                 f"{above} in its sidebands; {least} are needed: use a larger dataset"
             )
     return BackgroundEvents(dataset, table, sample)
+
+
+def _require_same_features(
+    dataset: Dataset, table: EventTable, chosen: EvaluationSet, names: Sequence[str]
+) -> None:
+    """Raises InputError for features that only one of box and background has.
+
+    By such a feature a classifier tells all data from all of the template.
+    """
+    ours, theirs = (
+        [name for name in names if np.isfinite(one.column(name)).any()]
+        for one in (chosen.table, table)
+    )
+    both = [name for name in names if name in ours and name in theirs]
+    for has, lacks, found in (
+        (chosen.dataset.folder, dataset.folder, [one for one in ours if one not in both]),
+        (dataset.folder, chosen.dataset.folder, [one for one in theirs if one not in both]),
+    ):
+        if found:
+            remedy = "use another dataset"
+            if both:
+                remedy += f", or --set 'evaluation.search.weak.features=[{','.join(both)}]'"
+            raise InputError(
+                f"{lacks}: no event has {', '.join(found)}, which those of {has} have, so that a "
+                f"classifier would know them by that; {remedy}"
+            )
 
 
 def _check_background(dataset: Dataset, box: Dataset, *, is_ideal: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -224,6 +225,29 @@ def test_a_place_that_cannot_be_written_is_named(box: Path, tmp_path: Path) -> N
         search_weakly(
             box, _config("evaluation.search.weak.template=sidebands"), tmp_path / "file" / "out"
         )
+
+
+@pytest.mark.parametrize("of_box", [True, False])
+def test_features_that_one_dataset_lacks_are_refused(
+    of_box: bool, box: Path, background: Path, tmp_path: Path
+) -> None:
+    lines = [line.split(",") for line in _table(tmp_path / "b.csv", 3000, 0, 3).read_text().split()]
+    text = "\n".join(",".join((*line[:3], *line[5:])) for line in lines)  # without both tau21
+    (tmp_path / "few.csv").write_text(text)
+    preprocess([tmp_path / "few.csv"], tmp_path / "few", _config())
+    data, other = (tmp_path / "few", background) if of_box else (box, tmp_path / "few")
+    changes = [
+        "evaluation.search.weak.template=simulation",
+        f"evaluation.search.weak.background={other}",
+        "evaluation.search.weak.region=[3200,3800]",
+    ]
+    message = r"few: no event has tau21_light, tau21_heavy.*--set '(\S+=\[jet\S+\])'$"
+    with pytest.raises(InputError, match=message) as caught:
+        search_weakly(data, _config(*changes), tmp_path / "out")
+    assert not list(tmp_path.glob("out*"))
+    told = re.search(message, str(caught.value))
+    assert told is not None
+    assert told[1].endswith("=[jet_mass_light,jet_mass_delta]")
 
 
 def test_negative_weights_are_refused(box: Path, tmp_path: Path) -> None:
