@@ -28,11 +28,20 @@ from hepllm.labelling.methods import EventLabels
 from hepllm.labelling.predictions import Context, Request
 from hepllm.schema import UNKNOWN
 
-HEAVIER, LIGHTER, PROBABILITY = (
+HEAVIER, LIGHTER, STEP, SHARE = (
     f"likeliest hypothesis: {what}"
-    for what in ("mass of the heavier particle", "mass of the lighter particle", "probability")
+    for what in (
+        "mass of the heavier particle",
+        "mass of the lighter particle",
+        "ratio of neighbouring masses",
+        "share of the likelihood",
+    )
 )
-"""Names of details on the hypothesis that explains the labels best; masses in GeV."""
+"""Names of details on the hypothesis that explains the labels best; masses in GeV.
+
+The share is no probability: the true masses are none of the hypotheses', and scores are not exact
+ratios, so it comes near to 1 with many labelled events, whichever hypothesis is the nearest one.
+"""
 
 
 class HypothesisAverage:
@@ -50,14 +59,14 @@ class HypothesisAverage:
     ) -> None:
         self._score = score
         self._wrong_share = wrong_share
-        self._points = points
+        self.points = points
 
     def log_odds(self, requests: Sequence[Request]) -> list[Floats]:
         """Returns log P(1) / P(0) of the targets of each request."""
         return [
             np.asarray(
                 logsumexp(
-                    self.log_weights(context)[:, None] + self._scores[:, list(targets)], axis=0
+                    self.log_weights(context)[:, None] + self.scores[:, list(targets)], axis=0
                 )
             )
             for context, targets in requests
@@ -67,15 +76,18 @@ class HypothesisAverage:
         """Any number of labelled events fits."""
 
     def likeliest(self, context: Context) -> tuple[Hypothesis, float]:
-        """Returns the hypothesis that explains labelled events best, and its probability."""
+        """Returns the hypothesis that explains labelled events best, and its weight.
+
+        The weight is its share of the sum of all likelihoods; see ``SHARE``.
+        """
         weights = self.log_weights(context)
         best = int(weights.argmax())
-        return self._points[best], float(np.exp(weights[best]))
+        return self.points[best], float(np.exp(weights[best]))
 
     def log_weights(self, context: Context) -> Floats:
-        """Log-probabilities of the hypotheses after the labelled events, shape (G,)."""
+        """Logarithms of the weights of the hypotheses after labelled events, shape (G,); sum 1."""
         items, labels = (np.array(part, dtype=np.int64) for part in context)
-        scores, wrong = self._scores[:, items], self._wrong_share
+        scores, wrong = self.scores[:, items], self._wrong_share
         right = np.log1p(-wrong)
         not_right = np.log(wrong) if wrong else -np.inf
         as_signal = np.logaddexp(right + scores, not_right)
@@ -84,7 +96,7 @@ class HypothesisAverage:
         return np.asarray(total - logsumexp(total))
 
     @cached_property
-    def _scores(self) -> Floats:
+    def scores(self) -> Floats:
         """Log-odds of the items under each hypothesis, shape (G, M)."""
         return self._score()
 
@@ -99,9 +111,9 @@ def with_likeliest(found: EventLabels, model: HypothesisAverage, event: Ints) ->
     """
     labels = found.labels[event]
     (items,) = np.nonzero(labels != UNKNOWN)
-    best, probability = model.likeliest(
-        Context(tuple(items.tolist()), tuple(labels[items].tolist()))
-    )
+    best, share = model.likeliest(Context(tuple(items.tolist()), tuple(labels[items].tolist())))
     heavier, lighter = best.masses
-    further = {HEAVIER: heavier, LIGHTER: lighter, PROBABILITY: probability}
+    masses = np.unique([one.masses for one in model.points])
+    step = float((masses[1:] / masses[:-1]).max())
+    further = {HEAVIER: heavier, LIGHTER: lighter, STEP: step, SHARE: share}
     return replace(found, details={**found.details, **further})

@@ -29,7 +29,8 @@ from hepllm.hypotheses.hypothesis import OPEN, Hypothesis, parse_hypothesis
 from hepllm.labelling.averaged import (
     HEAVIER,
     LIGHTER,
-    PROBABILITY,
+    SHARE,
+    STEP,
     HypothesisAverage,
     with_likeliest,
 )
@@ -74,10 +75,9 @@ class LabelReport:
         ]
         if LIGHTER in record.details:
             masses = f"{record.details[HEAVIER]:g} and {record.details[LIGHTER]:g} GeV"
-            probability = record.details[PROBABILITY]
             lines.append(
-                f"the labels are best explained by masses of {masses} (probability "
-                f"{probability:.2f} among the pairs that were averaged over)"
+                f"the labels are best explained by masses of {masses}, of pairs in steps of "
+                f"{record.details[STEP] - 1:.0%} ({record.details[SHARE]:.2f} of their likelihood)"
             )
         if record.mean_log_probability is not None:
             lines.append(

@@ -7,9 +7,20 @@ import pytest
 from numpy.testing import assert_allclose
 
 from hepllm.arrays import Floats
-from hepllm.hypotheses.hypothesis import OPEN
-from hepllm.labelling.averaged import HypothesisAverage
+from hepllm.hypotheses.hypothesis import OPEN, parse_hypothesis
+from hepllm.labelling.averaged import (
+    HEAVIER,
+    LIGHTER,
+    SHARE,
+    STEP,
+    HypothesisAverage,
+    with_likeliest,
+)
+from hepllm.labelling.methods import EventLabels
 from hepllm.labelling.predictions import NO_CONTEXT, Context, Request
+from hepllm.schema import UNKNOWN
+
+PAIRS = ((200, 100), (200, 150), (400, 100))
 
 
 def made(scores: Floats, wrong_share: float = 0.1) -> HypothesisAverage:
@@ -62,3 +73,16 @@ def test_right_labels_find_the_hypothesis_and_some_wrong_ones_do_not_mislead() -
         after, alone = model.log_odds([Request(context, targets), Request(NO_CONTEXT, targets)])
         assert ((after > 0) == truth[16:]).mean() > 0.85
         assert ((alone > 0) == truth[16:]).mean() < 0.7
+
+
+def test_the_likeliest_masses_are_told_with_the_step_between_masses() -> None:
+    points = [parse_hypothesis(f"{heavy} GeV and {light} GeV") for heavy, light in PAIRS]
+    scores = np.array([[2.0, 3.0, -4.0], [0.0, 1.0, -4.0], [-3.0, -3.0, 0.0]])
+    model = HypothesisAverage(lambda: scores, 0.1, points)
+    labels = np.array([1, UNKNOWN, 0], dtype=np.int8)
+    found = with_likeliest(EventLabels(labels, np.zeros(3)), model, np.arange(3)).details
+    assert (found[HEAVIER], found[LIGHTER]) == (200, 100)
+    assert found[STEP] == 2
+    # Written out, of the first and the third event.
+    likelihood = (0.9 * np.exp(scores[:, 0]) + 0.1) * (0.1 * np.exp(scores[:, 2]) + 0.9)
+    assert found[SHARE] == pytest.approx(likelihood[0] / likelihood.sum())

@@ -159,6 +159,7 @@ def test_labels_by_an_average_over_the_hypotheses_of_a_run(
     report = label(folder / "grid", config(*asked), tmp_path / "labels.csv")
     assert report.record.backend.endswith("averaged over hypotheses")
     assert "best explained by masses of " in report.text
+    assert " of their likelihood)" in report.text
     assert 80 <= report.record.details["likeliest hypothesis: mass of the lighter particle"] <= 500
     assert "never showed it labelled events" not in caplog.text
     with pytest.raises(InputError, match="--hypothesis states one; leave one of them out"):
