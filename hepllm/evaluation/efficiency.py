@@ -22,8 +22,30 @@ class Efficiency(Record):
     """Events, without weights."""
 
 
+def clopper_pearson(
+    n_passing: float, n_events: float, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Computes the interval of a share (Clopper and Pearson, Biometrika 26 (1934) 404).
+
+    Args:
+        n_passing: events that pass.
+        n_events: all events; neither need be whole, as effective numbers are not.
+        confidence: probability content of the interval, half of the rest on either side.
+
+    Returns:
+        Its ends; 0 where no event passes and 1 where all do.
+    """
+    tail = (1 - confidence) / 2
+    low, high = 0.0, 1.0
+    if n_passing > 0:
+        low = float(beta.ppf(tail, n_passing, n_events - n_passing + 1))
+    if n_passing < n_events:
+        high = float(beta.ppf(1 - tail, n_passing + 1, n_events - n_passing))
+    return low, high
+
+
 def efficiency(passes: Bools, weight: Floats, confidence: float) -> Efficiency | None:
-    """Computes the efficiency with its Clopper-Pearson interval (Biometrika 26 (1934) 404).
+    """Computes the efficiency with its Clopper-Pearson interval.
 
     With weights, the interval is that of (sum w)^2 / sum w^2 events.
 
@@ -41,15 +63,9 @@ def efficiency(passes: Bools, weight: Floats, confidence: float) -> Efficiency |
     n_effective = total**2 / float(np.square(weight).sum())
     value = float(weight[passes].sum()) / total
     n_passing = float(np.clip(value, 0, 1)) * n_effective
-    tail = (1 - confidence) / 2
-    low, high = 0.0, 1.0
-    if n_passing > 0:
-        low = float(beta.ppf(tail, n_passing, n_effective - n_passing + 1))
-    if n_passing < n_effective:
-        high = float(beta.ppf(1 - tail, n_passing + 1, n_effective - n_passing))
     return Efficiency(
         value=value,
-        interval=(low, high),
+        interval=clopper_pearson(n_passing, n_effective, confidence),
         n_passing=int(np.count_nonzero(passes)),
         n_events=len(passes),
     )

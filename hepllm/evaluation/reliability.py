@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import beta, chi2
+from scipy.stats import chi2
 
 from hepllm.arrays import Bools, Floats, Ints
+from hepllm.evaluation.efficiency import clopper_pearson
 from hepllm.evaluation.scores import ScoredEvents
 from hepllm.records import Events, Record
 
@@ -77,9 +78,10 @@ def reliability(probability: Floats, is_signal: Bools, seed: int) -> Reliability
         return np.array([np.count_nonzero(chosen[events]) for events in bins])
 
     n_signal = count(is_signal)
-    tail = (1 - _ONE_SIGMA) / 2
-    low = beta.ppf(tail, n_signal, n_events - n_signal + 1)
-    high = beta.ppf(1 - tail, n_signal + 1, n_events - n_signal)
+    ends = [
+        clopper_pearson(int(one), int(total), _ONE_SIGMA)
+        for one, total in zip(n_signal, n_events, strict=True)
+    ]
     generator = np.random.default_rng([seed, 7])
     perfect = [
         _error(predicted, count(generator.random(len(order)) < probability) / n_events, n_events)
@@ -88,8 +90,8 @@ def reliability(probability: Floats, is_signal: Bools, seed: int) -> Reliability
     return Reliability(
         predicted=predicted,
         observed=n_signal / n_events,
-        low=np.where(n_signal == 0, 0.0, low),
-        high=np.where(n_signal == n_events, 1.0, high),
+        low=np.array([low for low, _ in ends]),
+        high=np.array([high for _, high in ends]),
         ece=_error(predicted, n_signal / n_events, n_events),
         ece_if_perfect=float(np.mean(perfect)),
     )

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy.stats import binom
 
 from hepllm.config import Config
 from hepllm.errors import InputError
@@ -24,7 +23,6 @@ from hepllm.evaluation.cascade import (
     cuts_beyond,
     measure_loss,
 )
-from hepllm.evaluation.efficiency import efficiency
 from hepllm.evaluation.metrics import auc, roc, sic_at
 from hepllm.evaluation.scores import ScoredEvents, ScoreTable, scored_events
 from hepllm.report.cascade import cascade_chapter
@@ -138,22 +136,6 @@ def test_values_below_the_cut_are_marked(tiny_config: Callable[..., Config]) -> 
     text = as_text(cascade_chapter(found))
     assert "sic_at_0.5: these cuts lie below" in text.replace("\n", " ")
     assert "2000 events/s, 20.0 times" in text
-
-
-def test_an_efficiency_has_its_clopper_pearson_interval() -> None:
-    passes = np.arange(50) < 7
-    found = efficiency(passes, np.ones(50), 0.9)
-    assert found is not None
-    assert (found.value, found.n_passing, found.n_events) == (7 / 50, 7, 50)
-    assert binom.sf(6, 50, found.interval[0]) == pytest.approx(0.05)
-    assert binom.cdf(7, 50, found.interval[1]) == pytest.approx(0.05)
-    weighted = efficiency(passes, np.full(50, 3.0), 0.9)
-    assert weighted is not None
-    assert weighted.interval == pytest.approx(found.interval)
-    nothing = efficiency(np.zeros(5, dtype=bool), np.ones(5), 0.9)
-    assert nothing is not None
-    assert (nothing.value, nothing.interval[0]) == (0, 0)
-    assert efficiency(passes, -np.ones(50), 0.9) is None
 
 
 def test_each_part_has_its_own_probabilities() -> None:

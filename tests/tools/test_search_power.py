@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -88,12 +87,6 @@ def test_found_boxes_become_a_table_and_json(
     (tree,) = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
     assert tree["box"] == "box at 0.02"
     assert type(found).model_validate(tree) == found
-
-
-def test_interval_of_a_share(tool: ModuleType) -> None:
-    low, high = importlib.import_module("scored_boxes").clopper_pearson(3, 20)
-    assert (low, high) == pytest.approx((0.0321, 0.3789), abs=1e-4)
-    assert importlib.import_module("scored_boxes").clopper_pearson(0, 5)[0] == 0
 
 
 def test_flatness_study_runs(tool: ModuleType) -> None:

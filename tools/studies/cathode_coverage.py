@@ -20,8 +20,8 @@ import click
 import numpy as np
 from cathode_weak import DEEPEST, ENOUGH, N_TEST_SIGNAL, Curve, injections_of, jackknife_interval
 from numpy.typing import NDArray
+from pool_coverage import cell
 from scipy.special import ndtr, ndtri
-from scipy.stats import binomtest
 
 Floats = NDArray[np.float64]
 Ends = tuple[float, float]
@@ -96,12 +96,6 @@ def percentiles(curves: Floats, random: np.random.Generator) -> Ends:
     return float(low), float(high)
 
 
-def show_coverage(held: list[bool]) -> str:
-    """A share with its 95 % interval."""
-    low, high = binomtest(sum(held), len(held)).proportion_ci(method="exact")
-    return f"{np.mean(held):.3f} [{low:.3f}, {high:.3f}]"
-
-
 @click.command()
 @click.argument("output", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--background", default=119_236, show_default=True)
@@ -130,7 +124,7 @@ def main(
         every = [one for row in by_row.values() for one in row]
         shares = {row: np.mean(found) for row, found in by_row.items()}
         ends_of = f"{min(shares.values()):.2f} to {max(shares.values()):.2f}"
-        click.echo(f"| {name} | {len(every)} | {show_coverage(every)} | {ends_of} |")
+        click.echo(f"| {name} | {len(every)} | {cell(every)} | {ends_of} |")
     click.echo(f"mean of the maximum over the truth: {1 + np.mean(biases):.3f}")
 
 

@@ -28,11 +28,12 @@ from typing import Any
 import click
 import numpy as np
 from numpy.typing import NDArray
-from scored_boxes import PATH, Scoring, clopper_pearson, open_scoring
+from scored_boxes import PATH, Scoring, open_scoring
 from search_power import smooth_truth
 
 from hepllm.config import SearchConfig
 from hepllm.data.dataset import read_dataset
+from hepllm.evaluation.efficiency import clopper_pearson
 from hepllm.logs import progress_bar
 from hepllm.runs.signals import open_signal_grid, score_signal_grid
 from hepllm.schema import BACKGROUND

@@ -24,13 +24,14 @@ from typing import Any
 import click
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta, kstest, norm
+from scipy.stats import kstest, norm
 from sklearn.ensemble import HistGradientBoostingClassifier
 from weak_search import Line, Lines
 
 from hepllm.config.evaluation import SearchConfig
 from hepllm.data.dataset import read_dataset
 from hepllm.data.signal_truth import signal_truth
+from hepllm.evaluation.efficiency import clopper_pearson
 from hepllm.hypotheses.hypothesis import Hypothesis, parse_hypothesis
 from hepllm.hypotheses.trained_range import TrainedRange
 from hepllm.schema import feature_names
@@ -247,7 +248,7 @@ def null(
     click.echo("|---|---|---|")
     for level in _LEVELS:
         count = int((np.array(overall) <= level).sum())
-        low, high = _interval(count, boxes)
+        low, high = clopper_pearson(count, boxes, 0.68)
         share = (np.array(by_point) <= level).mean()
         click.echo(
             f"| {level:g} | {count}, {count / boxes:.3f} [{low:.3f}, {high:.3f}] | {share:.3f} |"
@@ -421,15 +422,8 @@ def _sigma(lines: Sequence[Line], way: str) -> str:
 
 
 def _share(hits: Sequence[bool]) -> str:
-    low, high = _interval(sum(hits), len(hits))
+    low, high = clopper_pearson(sum(hits), len(hits), 0.68)
     return f"{np.mean(hits):.2f} [{low:.2f}, {high:.2f}]"
-
-
-def _interval(count: int, total: int) -> tuple[float, float]:
-    """Clopper and Pearson's 68 % interval of a share."""
-    low = 0.0 if count == 0 else float(beta.ppf(0.16, count, total - count + 1))
-    high = 1.0 if count == total else float(beta.ppf(0.84, count + 1, total - count))
-    return low, high
 
 
 if __name__ == "__main__":

@@ -13,11 +13,11 @@ from __future__ import annotations
 import click
 import numpy as np
 from mixtures import CLASSIFIERS, Classifier, Floats, random_classifier
-from scipy.stats import beta
 
 from hepllm.evaluation.background import required_by_omnilearn
 from hepllm.evaluation.bootstrap import bootstrap, interval
 from hepllm.evaluation.crossfit import CrossFit
+from hepllm.evaluation.efficiency import clopper_pearson
 from hepllm.evaluation.metrics import Threshold, max_sic_in_sample, read_at, roc
 from hepllm.evaluation.scores import ScoredEvents
 
@@ -170,7 +170,7 @@ def coverage(trials: int, replicas: int, seed: int) -> None:
     click.echo("| interval | true SIC | covered | share |\n|---|---|---|---|")
     for (level, what), inside in covered.items():
         n, total = sum(inside), len(inside)
-        low, high = beta.ppf(0.025, n, total - n + 1), beta.ppf(0.975, n + 1, total - n)
+        low, high = clopper_pearson(n, total)
         click.echo(
             f"| {level:.0%} | {what} | {n} of {total} | {n / total:.3f} [{low:.3f}, {high:.3f}] |"
         )

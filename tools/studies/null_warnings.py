@@ -26,11 +26,12 @@ from numpy.typing import NDArray
 from scipy.interpolate import BSpline
 from scipy.optimize import curve_fit
 from scipy.stats import chi2, kstest
-from scored_boxes import PATH, Floats, clopper_pearson
+from scored_boxes import PATH, Floats
 from search_power import smooth_truth
 
 from hepllm.config import SearchConfig
 from hepllm.data.dataset import read_dataset
+from hepllm.evaluation.efficiency import clopper_pearson
 from hepllm.schema import BACKGROUND
 from hepllm.search.caveats import LARGEST_SPURIOUS, SMALL_P, is_large
 from hepllm.search.hunt import prepare_background

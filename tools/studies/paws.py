@@ -29,7 +29,7 @@ import joblib
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from scipy.stats import beta, kstest
+from scipy.stats import kstest
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from hepllm.baselines.boosting import Boosting, fit_boosting
@@ -40,6 +40,7 @@ from hepllm.data.dataset import read_dataset
 from hepllm.data.event_table import EventTable, concatenate
 from hepllm.data.signal_truth import SignalTruth, signal_truth
 from hepllm.evaluation.calibration import Calibration, fit_calibration
+from hepllm.evaluation.efficiency import clopper_pearson
 from hepllm.evaluation.scores import ScoredEvents
 from hepllm.hypotheses.hypothesis import Hypothesis, parse_hypothesis
 from hepllm.hypotheses.trained_range import TrainedRange
@@ -423,8 +424,7 @@ def null_boxes(scores: Path, boxes: int, toys: int, side_boxes: int, seed: int) 
         values = np.array(found)
         for level in (0.5, 0.2, 0.1, 0.05):
             n_below = int((values <= level).sum())
-            low = beta.ppf(0.16, n_below, n_boxes - n_below + 1) if n_below else 0.0
-            high = beta.ppf(0.84, n_below + 1, n_boxes - n_below) if n_below < n_boxes else 1.0
+            low, high = clopper_pearson(n_below, n_boxes, 0.68)
             click.echo(f"{kind} p <= {level}: {n_below} of {n_boxes} [{low:.3f}, {high:.3f}]")
         click.echo(f"{kind} KS {kstest(values, 'uniform')}")
 

@@ -19,11 +19,11 @@ from pathlib import Path
 import click
 import numpy as np
 from mass_plane import PATH, PoolScores, load, prepare
-from scored_boxes import clopper_pearson
 from weak_search import Line, Lines
 
 from hepllm.arrays import Bools, Floats
 from hepllm.errors import RunError
+from hepllm.evaluation.efficiency import clopper_pearson
 from hepllm.search.hunt import prepare_background, under_hypothesis
 from hepllm.search.limit_model import FittedSelections, peak_of, shape_variations
 from hepllm.search.mass_plane import select_in_plane

@@ -20,9 +20,9 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
-from scipy.stats import binomtest
 from scipy.stats import t as student
 
+from hepllm.evaluation.efficiency import clopper_pearson
 from hepllm.evaluation.paired_tests import mean_interval
 
 Floats = NDArray[np.float64]
@@ -61,9 +61,7 @@ def pool_interval(right: Sequence[int], n_events: int) -> Ends:
 
 def binomial_interval(right: Sequence[int], n_events: int) -> Ends:
     """The exact interval for independent events."""
-    found = binomtest(sum(right), len(right) * n_events)
-    low, high = found.proportion_ci(CONFIDENCE, method="exact")
-    return float(low), float(high)
+    return clopper_pearson(sum(right), len(right) * n_events, CONFIDENCE)
 
 
 def resampled_interval(values: Floats, random: np.random.Generator) -> Ends:
@@ -101,7 +99,7 @@ def gain_trial(gains: Floats, random: np.random.Generator) -> tuple[bool, bool]:
 
 def cell(held: Sequence[bool]) -> str:
     """Coverage with its own 95 % interval."""
-    low, high = binomtest(sum(held), len(held)).proportion_ci(method="exact")
+    low, high = clopper_pearson(sum(held), len(held))
     return f"{np.mean(held):.3f} [{low:.3f}, {high:.3f}]"
 
 

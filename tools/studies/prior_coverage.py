@@ -14,8 +14,8 @@ import argparse
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta
 
+from hepllm.evaluation.efficiency import clopper_pearson
 from hepllm.evaluation.prior import PriorEstimate, estimate_prior
 from hepllm.evaluation.scores import ScoredEvents
 
@@ -64,12 +64,7 @@ def main() -> None:
             values = np.array([(one.fraction, *one.interval) for one in found])
             mean, error = values[:, 0].mean(), values[:, 0].std() / np.sqrt(options.trials)
             covered = int(((values[:, 1] <= fraction) & (fraction <= values[:, 2])).sum())
-            low = beta.ppf(0.025, covered, options.trials - covered + 1)
-            high = (
-                beta.ppf(0.975, covered + 1, options.trials - covered)
-                if covered < len(found)
-                else 1
-            )
+            low, high = clopper_pearson(covered, options.trials)
             print(
                 f"| {n_validation} | {fraction:.1%} | {mean:.2%} +- {error:.2%} | "
                 f"{np.median(values[:, 2]):.2%} | {covered} of {options.trials} "

@@ -29,12 +29,12 @@ from response import (
     train,
     with_masses,
 )
-from scipy.stats import beta
 from signal_points import VARIATIONS, Domain, Floats, signal_of
 
 from hepllm.baselines.boosting import Boosting
 from hepllm.config import Config, SearchConfig
 from hepllm.data.dataset import read_dataset
+from hepllm.evaluation.efficiency import clopper_pearson
 from hepllm.schema import SIGNAL
 from hepllm.search.box import BoxEvents
 from hepllm.search.hunt import search
@@ -300,8 +300,7 @@ def _pull(found: dict[str, Any], left_out: Sequence[str]) -> float:
 
 
 def _share(k: int, n: int) -> str:
-    low = 0.0 if k == 0 else float(beta.ppf(0.16, k, n - k + 1))
-    high = 1.0 if k == n else float(beta.ppf(0.84, k + 1, n - k))
+    low, high = clopper_pearson(k, n, 0.68)
     return f"{k / n:.2f} [{low:.2f}, {high:.2f}]"
 
 

@@ -12,11 +12,11 @@ from typing import Any
 import click
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta
 
 from hepllm.config import Config, SearchConfig, override_config
 from hepllm.data.dataset import Dataset, read_dataset
 from hepllm.errors import InputError
+from hepllm.evaluation.efficiency import clopper_pearson
 from hepllm.model.inputs import ModelInputs
 from hepllm.runs.box_search import reference_signal
 from hepllm.runs.cascade import fit_boosting_alone, open_cascade
@@ -205,12 +205,6 @@ def print_table(reports: Sequence[tuple[str, SearchFindings]], file: Path | None
     if file is not None:
         trees = [{"box": box, **found.tree()} for box, found in reports]
         file.write_text(json.dumps(trees, indent=1) + "\n", encoding="utf-8")
-
-
-def clopper_pearson(k: int, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share of k in n."""
-    low = 0.0 if k == 0 else float(beta.ppf(0.025, k, n - k + 1))
-    return low, 1.0 if k == n else float(beta.ppf(0.975, k + 1, n - k))
 
 
 def scoring_options(command: Callable[..., None]) -> Callable[..., None]:

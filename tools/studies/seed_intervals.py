@@ -27,9 +27,10 @@ from dataclasses import dataclass
 import click
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta, norm, t
+from scipy.stats import norm, t
 
 from hepllm.evaluation.bootstrap import bootstrap
+from hepllm.evaluation.efficiency import clopper_pearson
 from hepllm.evaluation.metrics import auc, roc, sic_at
 from hepllm.evaluation.scores import ScoredEvents
 from hepllm.evaluation.seed_intervals import OverRuns, estimate_mean
@@ -211,8 +212,7 @@ def rows(title: str, found: Mapping[str, Mapping[str, Sequence[tuple[bool, float
         cells = []
         for trials in by_name.values():
             n_covered, n = sum(covered for covered, _ in trials), len(trials)
-            low = beta.ppf(0.025, n_covered, n - n_covered + 1) if n_covered else 0.0
-            high = beta.ppf(0.975, n_covered + 1, n - n_covered) if n_covered < n else 1.0
+            low, high = clopper_pearson(n_covered, n)
             cells.append(f"{n_covered / n:.3f} [{low:.3f}, {high:.3f}]")
         reference = np.median([width for _, width in by_name["hepllm"]])
         widths = [np.median([width for _, width in by_name[name]]) for name in by_name]

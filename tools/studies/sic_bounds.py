@@ -10,10 +10,10 @@ from __future__ import annotations
 import click
 import numpy as np
 from mixtures import CLASSIFIERS, Classifier, Floats, Mixture, random_classifier
-from scipy.stats import beta
 
 from hepllm.evaluation.bounds import sic_bound, sic_bounds_at
 from hepllm.evaluation.crossfit import CrossFit
+from hepllm.evaluation.efficiency import clopper_pearson
 from hepllm.evaluation.metrics import SIGNAL_EFFICIENCIES, roc, sic_at
 from hepllm.evaluation.ratios import sic_ratio
 from hepllm.evaluation.scores import ScoredEvents
@@ -27,8 +27,7 @@ def _share(inside: list[bool]) -> str:
     n, total = sum(inside), len(inside)
     if not total:
         return "- |"
-    low = beta.ppf(0.025, n, total - n + 1) if n else 0.0
-    high = beta.ppf(0.975, n + 1, total - n) if n < total else 1.0
+    low, high = clopper_pearson(n, total)
     return f"{n / total:.3f} [{low:.3f}, {high:.3f}] | {total}"
 
 
