@@ -10,7 +10,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from hepllm.data.dataset import EventTable
+from hepllm.data.event_table import EventTable
+
+Made = Callable[[int, int, int], EventTable]
 
 
 @pytest.fixture(scope="module")
@@ -23,24 +25,10 @@ def tables(load_tool: Callable[[str], ModuleType]) -> ModuleType:
     return load_tool("few_labels_tables")
 
 
-def _events(n_background: int, n_signal: int, first: int) -> EventTable:
-    total = n_background + n_signal
-    label = np.arange(total) >= n_background
-    return EventTable(
-        features=np.zeros((total, 1)),
-        names=("m_jj",),
-        label=label.astype(np.int8),
-        label_raw=label.astype(np.int16),
-        weight=np.ones(total),
-        event_id=np.arange(total),
-        source=np.full(total, "s", object),
-        event_digest=np.arange(first, first + total, dtype=np.uint64),
-        split=np.full(total, "train", object),
-    )
-
-
-def test_labelled_calibrated_and_unlabelled_events_are_others(study: ModuleType) -> None:
-    events = study.Events(_events(4000, 300, 0), _events(100, 100, 5000))
+def test_labelled_calibrated_and_unlabelled_events_are_others(
+    study: ModuleType, numbered_events: Made
+) -> None:
+    events = study.Events(numbered_events(4000, 300, 0), numbered_events(100, 100, 5000))
     given = study.draw(events, None, 32, seed=4)
     digests = [one.event_digest for one in (given.labelled, given.validation, given.pool)]
     assert len(np.unique(np.concatenate(digests))) == sum(map(len, digests))
@@ -50,13 +38,15 @@ def test_labelled_calibrated_and_unlabelled_events_are_others(study: ModuleType)
     np.testing.assert_array_equal(again.pool.event_digest, given.pool.event_digest)
 
 
-def test_the_language_model_has_all_labels_and_seeds_and_one_test(study: ModuleType) -> None:
+def test_the_language_model_has_all_labels_and_seeds_and_one_test(
+    study: ModuleType, numbered_events: Made
+) -> None:
     planned = [one for one in study.jobs(5, False) if one.method == study.MODEL]
     assert {(one.n_labels, one.seed) for one in planned} == {
         (n_labels, seed) for n_labels in study.LABELS for seed in range(1, 6)
     }
     assert [one.n_labels for one in planned[:10]] == [*study.MODEL_FIRST] * 5
-    test = _events(4000, 3500, 0)
+    test = numbered_events(4000, 3500, 0)
     part = study.part_of(test)
     assert (len(part), part.label.mean()) == (study.MODEL_TEST, 0.5)
     np.testing.assert_array_equal(part.event_digest, study.part_of(test).event_digest)

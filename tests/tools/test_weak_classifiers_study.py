@@ -14,28 +14,17 @@ from click.testing import CliRunner
 from hepllm.data.event_table import EventTable
 from hepllm.evaluation.scores import ScoredEvents
 
+Made = Callable[[int, int, int], EventTable]
+
 
 @pytest.fixture(scope="module")
 def tool(load_tool: Callable[[str], ModuleType]) -> ModuleType:
     return load_tool("weak_classifiers")
 
 
-def _table(n_events: int, label: int, first: int) -> EventTable:
-    return EventTable(
-        features=np.zeros((n_events, 1)),
-        names=("m_jj",),
-        label=np.full(n_events, label, np.int8),
-        label_raw=np.full(n_events, label, np.int16),
-        weight=np.ones(n_events),
-        event_id=np.arange(n_events),
-        source=np.full(n_events, "s", object),
-        event_digest=np.arange(first, first + n_events, dtype=np.uint64),
-        split=np.full(n_events, "train", object),
-    )
-
-
-def test_a_box_and_its_test_share_no_event(tool: ModuleType) -> None:
-    pools = tool.Boxes(_table(500, 0, 0), _table(100, 1, 1000), _table(50, 0, 2000), None)
+def test_a_box_and_its_test_share_no_event(tool: ModuleType, numbered_events: Made) -> None:
+    background, signal = numbered_events(500, 0, 0), numbered_events(0, 100, 1000)
+    pools = tool.Boxes(background, signal, numbered_events(50, 0, 2000), None)
     box, test = pools.draw(300, 0.02, seed=3)
     assert (len(box), int(box.label.sum())) == (300, 6)
     assert len(test) == 206 + 94 + 50

@@ -17,26 +17,24 @@ in a folder beside the lines.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
+from weak_search import PATH, Line, Lines, band, drawn
 
 from hepllm.config import Config, load_config, override_config
 from hepllm.data.dataset import Dataset, read_dataset
 from hepllm.data.event_table import EventTable, concatenate
 from hepllm.data.manifest import CutFlowStep, SourceFile
 from hepllm.data.writer import DatasetWriter, make_table
-from hepllm.errors import InputError
 from hepllm.evaluation.metrics import auc, max_sic_in_sample, roc
 from hepllm.evaluation.scores import ScoredEvents
 from hepllm.files import write_aside
@@ -57,11 +55,10 @@ from hepllm.weak.selection import weighted_argos
 from hepllm.weak.templates import training_sample
 
 LOG = logging.getLogger("hepllm.weak_classifiers")
-PATH = click.Path(path_type=Path, exists=True)
 Floats = NDArray[np.float64]
-Line = dict[str, Any]
 Score = Callable[[EventTable], Floats]
 
+LINES = "lines.jsonl"
 KEYS = ("classifier", "fraction", "seed")
 EPOCHS = (2, 5, 15)
 """Passes of the adapter alone, of which the validation events of a fold choose."""
@@ -92,14 +89,10 @@ class Boxes:
         """A box of some events, and all others as its test."""
         random = np.random.default_rng([seed, 71])
         n_signal = round(fraction * size)
-        picked = []
-        for table, number in ((self.background, size - n_signal), (self.signal, n_signal)):
-            if number > len(table):
-                raise InputError(f"{number} events are wanted of a pool of {len(table)}")
-            mask = np.zeros(len(table), dtype=bool)
-            mask[random.choice(len(table), number, replace=False)] = True
-            picked.append(mask)
-        tables = (self.background, self.signal)
+        tables, numbers = (self.background, self.signal), (size - n_signal, n_signal)
+        picked = [
+            drawn(len(one), number, random) for one, number in zip(tables, numbers, strict=True)
+        ]
         box = concatenate([one.take(mask) for one, mask in zip(tables, picked, strict=True)])
         others = [one.take(~mask) for one, mask in zip(tables, picked, strict=True)]
         order = random.permutation(len(box))
@@ -270,23 +263,18 @@ def run(
     config = load_config(None, ["backbone.device=cpu", *own, *settings])
     pools = read_boxes(background, signal, test_background, config.train.feature_names())
     output.mkdir(parents=True, exist_ok=True)
-    lines = output / "lines.jsonl"
+    lines = Lines(output / LINES, KEYS)
     wanted = [
         {"classifier": name, "fraction": fraction, "seed": seed + place}
         for place in range(number)
         for fraction in fractions
         for name in classifiers
     ]
-    done = [tuple(one[key] for key in KEYS) for one in read_lines([lines])]
-    for line in wanted:
-        if tuple(line[key] for key in KEYS) in done:
-            continue
+    for line in lines.missing(wanted):
         started = time.process_time()
         found = compare(pools, config, line, size, output)
-        line |= {"seconds": round(time.process_time() - started, 1), "size": size, **found}
-        with lines.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
-        LOG.info("%s", json.dumps(line))
+        seconds = round(time.process_time() - started, 1)
+        lines.add({**line, "seconds": seconds, "size": size, **found})
 
 
 def compare(pools: Boxes, config: Config, line: Line, size: int, output: Path) -> Line:
@@ -312,32 +300,22 @@ def compare(pools: Boxes, config: Config, line: Line, size: int, output: Path) -
     return measure(inputs, test, fits[name])
 
 
-def read_lines(files: Sequence[Path]) -> list[Line]:
-    """The lines of several files, of those that are there."""
-    found = [one.read_text(encoding="utf-8").splitlines() for one in files if one.exists()]
-    return [json.loads(line) for lines in found for line in lines]
-
-
 @main.command()
 @click.argument("folders", nargs=-1, required=True, type=PATH)
 def table(folders: Sequence[Path]) -> None:
     """Prints medians and 16-84 % bands, and in how many boxes SIC(1 %) is above the boosting's."""
     groups: dict[tuple[float, str], dict[int, Line]] = defaultdict(dict)
-    for line in read_lines([one / "lines.jsonl" for one in folders]):
-        groups[line["fraction"], line["classifier"]][line["seed"]] = line
+    for folder in folders:
+        for line in Lines(folder / LINES).read():
+            groups[line["fraction"], line["classifier"]][line["seed"]] = line
     for (fraction, name), group in sorted(groups.items(), key=lambda one: (-one[0][0], one[0][1])):
         beside = groups.get((fraction, "boosting"), {})
         pairs = [(one, beside[seed]) for seed, one in group.items() if seed in beside]
         better = sum(mine["sic_0.01"] > theirs["sic_0.01"] for mine, theirs in pairs)
-        cells = [_band([one[what] for one in group.values()]) for what in QUANTITIES]
+        cells = [band([one[what] for one in group.values()]) for what in QUANTITIES]
         cells.append("" if name == "boosting" else f"{better} of {len(pairs)}")
-        cells.append(_band([one["seconds"] for one in group.values()]))
+        cells.append(band([one["seconds"] for one in group.values()]))
         click.echo(f"| {fraction:.1%} | {name} | {len(group)} | {' | '.join(cells)} |")
-
-
-def _band(values: Sequence[float]) -> str:
-    low, middle, high = np.quantile(values, (0.16, 0.5, 0.84))
-    return f"{middle:.3g} [{low:.3g}, {high:.3g}]"
 
 
 if __name__ == "__main__":

@@ -28,13 +28,14 @@ from typing import Any
 import click
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest, kstest, norm
+from scipy.stats import kstest, norm
 
 from hepllm.baselines.scorer import TrainingSample
 from hepllm.config import Config, SearchConfig, override_config
 from hepllm.data.dataset import read_dataset
 from hepllm.data.event_table import EventTable
 from hepllm.errors import InputError
+from hepllm.evaluation.efficiency import clopper_pearson
 from hepllm.schema import BACKGROUND, SIGNAL
 from hepllm.search.box import BoxEvents
 from hepllm.search.hunt import fit_box
@@ -79,11 +80,12 @@ class Pool:
         """Draws a box without replacement; returns it, and which of its events are signal."""
         random = np.random.default_rng([seed, 71])
         n_signal = round(fraction * n_events)
-        parts = [_choose(self.background, n_events - n_signal, random)]
+        picked = drawn(len(self.background), n_events - n_signal, random)
+        parts = [self.background.take(picked)]
         if n_signal:
             if self.signal is None:
                 raise InputError("a fraction of signal needs --signal")
-            parts.append(_choose(self.signal, n_signal, random))
+            parts.append(self.signal.take(drawn(len(self.signal), n_signal, random)))
         order = random.permutation(n_events)
         is_signal = np.arange(n_events) >= n_events - n_signal
         features = np.concatenate([one.features for one in parts])
@@ -91,12 +93,13 @@ class Pool:
         return Sample(features[order], m_jj[order]), is_signal[order]
 
 
-def _choose(sample: Sample, number: int, random: np.random.Generator) -> Sample:
-    if number > len(sample):
-        raise InputError(f"{number} events are wanted of a pool of {len(sample)}")
-    kept = np.zeros(len(sample), dtype=bool)
-    kept[random.choice(len(sample), number, replace=False)] = True
-    return sample.take(kept)
+def drawn(n_pool: int, number: int, random: np.random.Generator) -> NDArray[np.bool_]:
+    """Draws events of a pool without replacement; returns which of them, shape (n_pool,)."""
+    if number > n_pool:
+        raise InputError(f"{number} events are wanted of a pool of {n_pool}")
+    kept = np.zeros(n_pool, dtype=bool)
+    kept[random.choice(n_pool, number, replace=False)] = True
+    return kept
 
 
 def read_samples(folders: Sequence[Path], names: Sequence[str], label: int) -> Sample:
@@ -289,7 +292,7 @@ def train_on_grid(grid: Path, background: Path, names: tuple[str, ...], seed: in
         for folder, label in ((grid, SIGNAL), (background, BACKGROUND))
     )
     number = min(len(signal), len(others))
-    parts = signal, _choose(others, number, np.random.default_rng([seed, 73]))
+    parts = signal, others.take(drawn(len(others), number, np.random.default_rng([seed, 73])))
     sizes = [len(one) for one in parts]
     sample = TrainingSample(
         features=np.concatenate([one.features for one in parts]),
@@ -348,8 +351,8 @@ def sculpting(files: Sequence[Path]) -> None:
 
 
 def _share(number: int, among: int) -> str:
-    interval = binomtest(number, among).proportion_ci(method="exact")
-    return f"{number / among:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+    low, high = clopper_pearson(number, among)
+    return f"{number / among:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def grouped(files: Sequence[Path]) -> Mapping[tuple[Any, ...], list[Line]]:
@@ -367,12 +370,13 @@ def _p_values(group: Sequence[Line]) -> str:
         values = [one[f"p{end or '_value'}"] for one in group if f"p{end or '_value'}" in one]
         if values:
             small, evident = (sum(one < level for one in values) for level in (SMALL, EVIDENCE))
-            sigma = _band([one.get(f"local_sigma{end}") for one in group])
-            parts.append(f"{_band(values)} | {sigma} | {small} of {len(values)} | {evident}")
+            sigma = band([one.get(f"local_sigma{end}") for one in group])
+            parts.append(f"{band(values)} | {sigma} | {small} of {len(values)} | {evident}")
     return " | ".join(parts)
 
 
-def _band(values: Sequence[float | None]) -> str:
+def band(values: Sequence[float | None]) -> str:
+    """Median and 16-84 % band of the values that are there; "-" if none is."""
     known = np.array([one for one in values if one is not None], dtype=np.float64)
     if not len(known):
         return "-"
