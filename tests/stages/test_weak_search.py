@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -38,42 +39,27 @@ QUICK = (
     "evaluation.search.weak.sideband=0.1",
     "evaluation.search.weak.min_events=150",
 )
-NAMES = ("m_jj", "jet_mass_light", "jet_mass_delta", "tau21_light", "tau21_heavy", "label")
 
 
 def _config(*changes: str) -> Config:
     return load_config(None, [*QUICK, *changes])
 
 
-def _table(path: Path, n_events: int, n_signal: int, seed: int) -> Path:
-    """QCD-like events, and a resonance of light, two-pronged jets at 3.5 TeV."""
-    random = np.random.default_rng(seed)
-    number = n_events + n_signal
-    columns = [
-        2500 + random.exponential(700, number),
-        *random.lognormal(4.5, 0.6, (2, number)),
-        *random.uniform(0.2, 0.9, (2, number)),
-        np.arange(number) >= n_events,
-    ]
-    columns[0][n_events:] = random.normal(3500, 100, n_signal)
-    columns[1][n_events:] = random.normal(90, 5, n_signal)
-    columns[2][n_events:] = random.normal(400, 20, n_signal)
-    columns[3][n_events:] = random.normal(0.15, 0.02, n_signal)
-    np.savetxt(path, np.column_stack(columns), delimiter=",", header=",".join(NAMES), comments="")
-    return path
-
-
 @pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def box(tmp_path_factory: pytest.TempPathFactory, resonance_table: Callable[..., Path]) -> Path:
     folder = tmp_path_factory.mktemp("weak")
-    preprocess([_table(folder / "t.csv", 4000, 120, 1)], folder / "box", _config())
+    table = resonance_table(folder / "t.csv", 4000, 120, seed=1)
+    preprocess([table], folder / "box", _config())
     return folder / "box"
 
 
 @pytest.fixture(scope="module")
-def background(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def background(
+    tmp_path_factory: pytest.TempPathFactory, resonance_table: Callable[..., Path]
+) -> Path:
     folder = tmp_path_factory.mktemp("weak")
-    preprocess([_table(folder / "b.csv", 4000, 20, 2)], folder / "background", _config())
+    table = resonance_table(folder / "b.csv", 4000, 20, seed=2)
+    preprocess([table], folder / "background", _config())
     return folder / "background"
 
 
@@ -193,8 +179,8 @@ def test_options_that_do_not_fit(options: tuple[str, ...], message: str, box: Pa
     assert message in " ".join((made.output + str(made.exception)).split())
 
 
-def test_a_table_is_no_dataset(tmp_path: Path) -> None:
-    made = _run(_table(tmp_path / "t.csv", 50, 0, 1), "--weak", "sidebands")
+def test_a_table_is_no_dataset(tmp_path: Path, resonance_table: Callable[..., Path]) -> None:
+    made = _run(resonance_table(tmp_path / "t.csv", 50, 0, seed=1), "--weak", "sidebands")
     assert made.exit_code == 2
     assert "--weak searches one dataset" in made.output
 
@@ -229,9 +215,15 @@ def test_a_place_that_cannot_be_written_is_named(box: Path, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("of_box", [True, False])
 def test_features_that_one_dataset_lacks_are_refused(
-    of_box: bool, box: Path, background: Path, tmp_path: Path
+    *,
+    of_box: bool,
+    box: Path,
+    background: Path,
+    tmp_path: Path,
+    resonance_table: Callable[..., Path],
 ) -> None:
-    lines = [line.split(",") for line in _table(tmp_path / "b.csv", 3000, 0, 3).read_text().split()]
+    table = resonance_table(tmp_path / "b.csv", 3000, 0, seed=3)
+    lines = [line.split(",") for line in table.read_text().split()]
     text = "\n".join(",".join((*line[:3], *line[5:])) for line in lines)  # without both tau21
     (tmp_path / "few.csv").write_text(text)
     preprocess([tmp_path / "few.csv"], tmp_path / "few", _config())
@@ -250,8 +242,10 @@ def test_features_that_one_dataset_lacks_are_refused(
     assert told[1].endswith("=[jet_mass_light,jet_mass_delta]")
 
 
-def test_negative_weights_are_refused(box: Path, tmp_path: Path) -> None:
-    text = _table(tmp_path / "b.csv", 2000, 0, 3).read_text().splitlines()
+def test_negative_weights_are_refused(
+    box: Path, tmp_path: Path, resonance_table: Callable[..., Path]
+) -> None:
+    text = resonance_table(tmp_path / "b.csv", 2000, 0, seed=3).read_text().splitlines()
     weighted = [f"{text[0]},weight", f"{text[1]},-1", *(f"{line},1" for line in text[2:])]
     (tmp_path / "w.csv").write_text("\n".join(weighted))
     preprocess([tmp_path / "w.csv"], tmp_path / "other", _config())

@@ -39,7 +39,6 @@ from hepllm.weak.origin import WeakRuns
 
 pytestmark = pytest.mark.usefixtures("undrawn_figures")
 
-NAMES = ("m_jj", "jet_mass_light", "jet_mass_delta", "tau21_light", "tau21_heavy", "label")
 QUICK = (
     *("preprocess.executor=serial", "preprocess.splits.train=0.6", "preprocess.splits.val=0.15"),
     *("train.epochs=1", "train.batch_size=128", "train.nfa_alone.epochs=12"),
@@ -58,33 +57,24 @@ def config(tiny_config: Callable[..., Config]) -> Config:
     return tiny_config(*QUICK)
 
 
-def _box(folder: Path, config: Config, permuted: bool = False, seed: int = 1) -> Path:
-    """QCD-like events, and a resonance of light, two-pronged jets at 3.5 TeV."""
-    random = np.random.default_rng(seed)
-    n_events, n_signal = 3000, 150
-    number = n_events + n_signal
-    columns = [
-        2500 + random.exponential(700, number),
-        *random.lognormal(4.5, 0.6, (2, number)),
-        *random.uniform(0.2, 0.9, (2, number)),
-        np.arange(number) >= n_events,
-    ]
-    columns[0][n_events:] = random.normal(3500, 80, n_signal)
-    columns[1][n_events:] = random.normal(90, 5, n_signal)
-    columns[2][n_events:] = random.normal(400, 20, n_signal)
-    columns[3][n_events:] = random.normal(0.15, 0.02, n_signal)
-    if permuted:
-        columns[5] = np.random.default_rng(7).permutation(columns[5])
-    table = folder / "t.csv"
-    rows = np.column_stack(columns)
-    np.savetxt(table, rows, delimiter=",", header=",".join(NAMES), comments="")
-    preprocess([table], folder / "box", config)
-    return folder / "box"
+@pytest.fixture(scope="module")
+def make_box(resonance_table: Callable[..., Path]) -> Callable[..., Path]:
+    """``make_box(folder, config)`` preprocesses a table with a resonance."""
+
+    def make(folder: Path, config: Config, permuted: bool = False, seed: int = 1) -> Path:
+        file = folder / "t.csv"
+        table = resonance_table(file, 3000, 150, seed=seed, width=80, permuted=permuted)
+        preprocess([table], folder / "box", config)
+        return folder / "box"
+
+    return make
 
 
 @pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory, config: Config) -> Path:
-    return _box(tmp_path_factory.mktemp("weak"), config)
+def box(
+    tmp_path_factory: pytest.TempPathFactory, make_box: Callable[..., Path], config: Config
+) -> Path:
+    return make_box(tmp_path_factory.mktemp("weak"), config)
 
 
 @pytest.fixture(scope="module")
@@ -152,10 +142,12 @@ def test_a_run_has_not_seen_its_fold(trained: Path, box: Path, config: Config) -
 
 
 @pytest.mark.parametrize("change", ["permuted", "absent"])
-def test_truth_changes_nothing(change: str, trained: Path, config: Config, tmp_path: Path) -> None:
+def test_truth_changes_nothing(
+    change: str, trained: Path, config: Config, tmp_path: Path, make_box: Callable[..., Path]
+) -> None:
     """Neither other labels nor none: the model gives the same scores to the same events."""
     settings = ["preprocess.label=none"] if change == "absent" else []
-    other = _box(tmp_path, override_config(config, settings), permuted=change == "permuted")
+    other = make_box(tmp_path, override_config(config, settings), permuted=change == "permuted")
     models = FoldModels(tmp_path / "runs", model_config(config))
     inputs = open_weak_inputs(other, models.config, all_columns=True)
     run = models.trained(inputs, tasks_of(inputs)[0])
@@ -249,11 +241,17 @@ def test_a_search_trains_its_models(
 
 @pytest.mark.parametrize("template", ["simulation", "density"])
 def test_other_templates_become_datasets(
-    template: str, box: Path, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    *,
+    template: str,
+    box: Path,
+    config: Config,
+    tmp_path: Path,
+    make_box: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     changes = [f"evaluation.search.weak.template={template}"]
     if template == "simulation":
-        other = _box(tmp_path, config, seed=3)
+        other = make_box(tmp_path, config, seed=3)
         changes.append(f"evaluation.search.weak.background={other}")
     else:
         monkeypatch.setattr(
