@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,22 @@ def test_every_page_is_on_the_front_page() -> None:
     results = ROOT / "docs" / "results"  # its pages are listed by docs/results.md
     pages = {page for page in PAGES if front.parent in page.parents and results not in page.parents}
     assert pages - linked == {front}
+
+
+def test_the_map_names_every_folder_of_the_package() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    folders = [file.parent.name for file in (ROOT / "hepllm").glob("*/__init__.py")]
+    assert len(folders) > 15
+    assert [one for one in folders if f"`hepllm/{one}/`" not in text] == []
+
+
+def test_the_layers_are_those_that_lint_imports_checks() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = settings["tool"]["importlinter"]["contracts"][0]["layers"]
+    lines = [
+        "    " + " · ".join(one.removeprefix("hepllm.") for one in re.split(r" [|:] ", layer))
+        for layer in layers
+    ]
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    told = text.partition("checks this):\n\n")[2].partition("\n\n")[0].splitlines()
+    assert [set(one.split()) for one in told] == [set(one.split()) for one in lines]

@@ -20,9 +20,10 @@ from hepllm.cli import (
     explanations,
     installation,
     labels,
-    models,
     reports,
+    scoring,
     search,
+    training,
 )
 from hepllm.cli.process import StoppableGroup, describe, end, flush_output, open_streams
 from hepllm.errors import HepllmError, StoppedError
@@ -48,7 +49,7 @@ def cli(context: click.Context) -> None:
         hepllm train --balance 1:1     # LoRA + NFA      -> runs/<name>/, runs/latest
         hepllm eval --blackbox         # SIC, tables     -> runs/latest/eval/<set>/
     """  # noqa: D301 (click: \b means "do not wrap this paragraph")
-    if launched().size > 1 and context.invoked_subcommand != models.train.name:
+    if launched().size > 1 and context.invoked_subcommand != training.train.name:
         raise click.UsageError(
             f"'{context.invoked_subcommand}' runs in one process; start only 'train' with torchrun"
         )
@@ -60,9 +61,9 @@ for _command in (
     data.preprocess,
     data.inspect,
     data.export,
-    models.train,
-    models.evaluate,
-    models.predict,
+    training.train,
+    scoring.evaluate,
+    scoring.predict,
     ensembles.ensemble,
     search.search,
     labels.label,

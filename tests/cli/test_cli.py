@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from hepllm import cli
-from hepllm.cli import explanations, models, options
+from hepllm.cli import explanations, options, scoring
 from hepllm.config import load_config
 from hepllm.errors import InputError, RunError
 from hepllm.runs import LATEST
@@ -231,7 +231,7 @@ def test_predict_takes_the_latest_run(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").touch()
-    assert models._run_and_input([Path(word) for word in words], is_text=is_text) == expected
+    assert scoring._run_and_input([Path(word) for word in words], is_text=is_text) == expected
 
 
 def test_explain_takes_the_latest_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
