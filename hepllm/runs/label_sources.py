@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from hepllm.labelling.wording import Wording, printed_features, write_items
 from hepllm.learning.inputs import model_inputs
 from hepllm.runs import RECORD
 from hepllm.schema import BACKGROUND, SIGNAL, UNKNOWN
+
+if TYPE_CHECKING:  # torch comes with it
+    from hepllm.runs.folder import Run
 
 LOG = logging.getLogger(__name__)
 
@@ -108,38 +111,13 @@ def _open_run(
     from hepllm.labelling.local import run_model
     from hepllm.runs.averaged import averaged_run
     from hepllm.runs.folder import open_run
-    from hepllm.runs.questions import fill, read_question
     from hepllm.runs.run_model import RunModel
 
     torch.set_num_threads(resolve_threads(config.train.threads))
     run, settings = open_run(folder), config.label
-    run.require_one_model()
-    if run.config.prompt.chat_template:
-        raise InputError(
-            f"{folder}: its prompts have a chat template, which shows one event; use another run"
-        )
-    if hypothesis is not OPEN:
-        if settings.hypotheses.masses:
-            raise InputError(
-                "label.hypotheses.masses averages over hypotheses, and --hypothesis states one; "
-                "leave one of them out"
-            )
-        read_question(hypothesis.text, run.record.hypotheses, str(folder))
-    _tell_examples(settings, run.config.train.examples.most, folder)
+    _check_run(run, settings, hypothesis)
     names = run.config.train.feature_names()
-    table = draw_events(
-        run.known(dataset),
-        names,
-        settings.pool,
-        config.seed,
-        split=settings.split,
-        particles=run.config.fusion.constituents,
-        used=run.used_events(),
-    )
-    inputs = model_inputs(table, names)
-    if hypothesis is not OPEN:
-        inputs = replace(inputs, hypothesis=fill(hypothesis, len(table)))
-    pool = make_pool(table, inputs, settings.views, config.seed, _landmarks(config, table))
+    pool = _pool_of_run(run, dataset, config, hypothesis)
     scored = RunModel(run, None)
     classifier, encoder = scored.loaded
     if settings.hypotheses.masses:
@@ -156,6 +134,46 @@ def _open_run(
         name=str(folder),
     )
     return LabelSource(pool, model, str(folder), scored.identity, names)
+
+
+def _check_run(run: Run, settings: LabelConfig, hypothesis: Hypothesis) -> None:
+    """Refuses runs that cannot label events under this hypothesis; warns of unfamiliar contexts."""
+    from hepllm.runs.questions import read_question
+
+    run.require_one_model()
+    if run.config.prompt.chat_template:
+        raise InputError(
+            f"{run.folder}: its prompts have a chat template, which shows one event; use another "
+            "run"
+        )
+    if hypothesis is not OPEN:
+        if settings.hypotheses.masses:
+            raise InputError(
+                "label.hypotheses.masses averages over hypotheses, and --hypothesis states one; "
+                "leave one of them out"
+            )
+        read_question(hypothesis.text, run.record.hypotheses, str(run.folder))
+    _tell_examples(settings, run.config.train.examples.most, run.folder)
+
+
+def _pool_of_run(run: Run, dataset: Dataset, config: Config, hypothesis: Hypothesis) -> Pool:
+    """A pool of events that the run has not seen, as its model reads them."""
+    from hepllm.runs.questions import fill
+
+    settings, names = config.label, run.config.train.feature_names()
+    table = draw_events(
+        run.known(dataset),
+        names,
+        settings.pool,
+        config.seed,
+        split=settings.split,
+        particles=run.config.fusion.constituents,
+        used=run.used_events(),
+    )
+    inputs = model_inputs(table, names)
+    if hypothesis is not OPEN:
+        inputs = replace(inputs, hypothesis=fill(hypothesis, len(table)))
+    return make_pool(table, inputs, settings.views, config.seed, _landmarks(config, table))
 
 
 def _tell_examples(settings: LabelConfig, most: int, folder: Path) -> None:
