@@ -103,6 +103,28 @@ def search_chapter(
     )
 
 
+def origin_facts(found: Submission) -> list[tuple[str, str]]:
+    """Says where the scores come from, and which events and masses count."""
+    facts = []
+    if found.run is not None:
+        facts.append(("scores", f"by the run {found.run}"))
+    if found.scores is not None:
+        files = ", ".join(one.file for one in found.scores.files) or "arrays"
+        facts.append(("scores", f"column '{found.scores.score}' of {files}"))
+        if found.scores.jet_masses:
+            facts.append(("jet masses", ", ".join(found.scores.jet_masses)))
+    if found.weak is not None:
+        facts.append(("scores", f"by classifiers of the box itself, against: {found.weak}"))
+    if found.region_gev is not None:
+        low, high = found.region_gev
+        facts.append(
+            ("excesses count", f"from {low:.0f} to {high:.0f} GeV, 1 of {found.n_regions} regions")
+        )
+    if found.select is not None:
+        facts.append(("only events with", found.select))
+    return facts
+
+
 def _verdict(found: SearchFindings) -> str:
     low, high = found.m_jj_range_gev
     return (

@@ -25,7 +25,7 @@ from hepllm.schema import SIGNAL, is_search_safe
 from hepllm.search.box import BoxEvents, SearchResult
 from hepllm.search.hunt import under_hypothesis
 from hepllm.search.jet_masses import JetPairs
-from hepllm.search.records import Blackbox, SearchFindings, Submission, Unblinding
+from hepllm.search.records import SearchFindings, Submission, Unblinding
 from hepllm.search.region import MassRegion
 from hepllm.search.signal_grid import SignalGrid
 from hepllm.search.submission import Key, ReferenceSignal, search_box, truth_of
@@ -249,12 +249,7 @@ def box_of_run(
         events=observe(chosen, scores, mass),
         reference=reference_signal(run, validation, mass),
         origin={
-            "blackbox": Blackbox(
-                name=chosen.name,
-                digest=chosen.dataset.digest,
-                sources=chosen.dataset.manifest.sources,
-                n_excluded_as_seen=chosen.n_excluded,
-            ),
+            "blackbox": chosen.blackbox,
             "run": run.folder.name,
             "trained_on": run.record.dataset_digest,
             "features": list(run.config.train.feature_names()),

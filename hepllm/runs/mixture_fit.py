@@ -29,7 +29,6 @@ from hepllm.runs.run_baselines import RunBaselines
 from hepllm.runs.samples import EvaluationSet, collect_sets
 from hepllm.schema import BACKGROUND, SIGNAL
 from hepllm.search.mass_plane import plane_points, refined_points
-from hepllm.search.records import Blackbox
 from hepllm.weak.mixture import RatioCounts, count_ratios
 from hepllm.weak.mixture_fit import fit_points, fitted_mixture
 from hepllm.weak.mixture_records import MixtureScan, mixture_findings
@@ -100,12 +99,7 @@ def fit_by_run(run: Run, folder: Path, config: Config) -> MixtureScan:
     beside = asked.template == SIDEBANDS
     return MixtureScan(
         **dict(findings) | {"warnings": [*findings.warnings, *[_BESIDE] * beside]},
-        blackbox=Blackbox(
-            name=box.name,
-            digest=box.dataset.digest,
-            sources=box.dataset.manifest.sources,
-            n_excluded_as_seen=box.n_excluded,
-        ),
+        blackbox=box.blackbox,
         run=run.folder.name,
         classifier=asked.classifier,
         template=origin,

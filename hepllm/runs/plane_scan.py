@@ -37,7 +37,6 @@ from hepllm.search.mass_plane import in_mass_range, plane_points, select_in_plan
 from hepllm.search.plane_limits import PlaneSignals, plane_limits
 from hepllm.search.plane_records import PlaneScan, plane_findings
 from hepllm.search.plane_toys import scan_plane
-from hepllm.search.records import Blackbox
 
 LOG = logging.getLogger(__name__)
 
@@ -81,12 +80,7 @@ def scan_by_run(run: Run, folder: Path, config: Config) -> PlaneScan:
     warnings = [*findings.warnings, *cascade_warnings(settings)]
     return PlaneScan(
         **dict(findings) | {"warnings": warnings},
-        blackbox=Blackbox(
-            name=chosen.name,
-            digest=chosen.dataset.digest,
-            sources=chosen.dataset.manifest.sources,
-            n_excluded_as_seen=chosen.n_excluded,
-        ),
+        blackbox=chosen.blackbox,
         run=run.folder.name,
         trained_on=run.record.dataset_digest,
         features=list(run.config.train.feature_names()),

@@ -21,6 +21,7 @@ from hepllm.model.inputs import ModelInputs
 from hepllm.runs.folder import Run
 from hepllm.runs.questions import Question
 from hepllm.schema import UNKNOWN
+from hepllm.search.records import Blackbox
 
 LOG = logging.getLogger(__name__)
 
@@ -53,6 +54,16 @@ class EvaluationSet:
     def inputs(self) -> ModelInputs:
         """Inputs of its events, with the hypothesis under which they are scored."""
         return replace(model_inputs(self.table), hypothesis=self.hypothesis)
+
+    @property
+    def blackbox(self) -> Blackbox:
+        """What the record of a search says of the searched dataset."""
+        return Blackbox(
+            name=self.name,
+            digest=self.dataset.digest,
+            sources=self.dataset.manifest.sources,
+            n_excluded_as_seen=self.n_excluded,
+        )
 
     def asked(self, question: Question, seed: int) -> EvaluationSet:
         """Returns the set for a question, under a name of its own.

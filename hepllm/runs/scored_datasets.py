@@ -34,7 +34,7 @@ from hepllm.runs.kept_scores import KeptScores
 from hepllm.runs.samples import EvaluationSet, collect_sets, open_blind
 from hepllm.runs.scored_tables import source_of
 from hepllm.runs.signals import open_signal_grid, score_signal_grid
-from hepllm.search.records import Blackbox, ScoreSource
+from hepllm.search.records import ScoreSource
 from hepllm.search.submission import ReferenceSignal
 
 LOG = logging.getLogger(__name__)
@@ -132,7 +132,7 @@ def join_scores(
     """
     settings, mass = config.evaluation, config.evaluation.search.mass
     chosen = open_blind(read_dataset(folder), config)
-    dataset, table, name = chosen.dataset, chosen.table, chosen.name
+    table, name = chosen.table, chosen.name
     found = _read_scores(file, score)
     scores = _scores_of(table.event_id, table.source, found, file)
     known = ~np.isnan(scores)
@@ -150,12 +150,7 @@ def join_scores(
         LOG.warning("%s", warnings[0])
     chosen = replace(chosen, table=table.take(known))
     origin: dict[str, Any] = {
-        "blackbox": Blackbox(
-            name=name,
-            digest=dataset.digest,
-            sources=dataset.manifest.sources,
-            n_excluded_as_seen=0,
-        ),
+        "blackbox": chosen.blackbox,
         "run": None,
         "trained_on": None,
         "features": None,

@@ -22,7 +22,6 @@ from hepllm.runs.box_search import Box
 from hepllm.runs.samples import EvaluationSet
 from hepllm.runs.weak_box import WeakInputs, open_weak_inputs
 from hepllm.search.box import BoxEvents
-from hepllm.search.records import Blackbox
 from hepllm.search.region import MassRegion
 from hepllm.weak.folds import EventFiles, FoldTask, at_equal_efficiency
 from hepllm.weak.records import WeakScan, region_findings, smallest_p, warnings_of
@@ -162,12 +161,7 @@ def _record(inputs: WeakInputs, found: Sequence[Excess]) -> WeakScan:
     members = 1 if settings.classifier == "model" else settings.members
     best, p_value = smallest_p(found)
     return WeakScan(
-        blackbox=Blackbox(
-            name=chosen.name,
-            digest=chosen.dataset.digest,
-            sources=chosen.dataset.manifest.sources,
-            n_excluded_as_seen=0,
-        ),
+        blackbox=chosen.blackbox,
         template=settings.template,
         background_digest=None if background is None else background.dataset.digest,
         features=list(settings.feature_names()),

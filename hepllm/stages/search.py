@@ -24,7 +24,7 @@ from hepllm.provenance import Call, present_date, shown_date, this_call
 from hepllm.report.data_uris import stored
 from hepllm.report.html import as_html
 from hepllm.report.page import Chapter, Page, Picture
-from hepllm.report.search import PICTURES, search_chapter
+from hepllm.report.search import PICTURES, origin_facts, search_chapter
 from hepllm.report.text import as_text
 from hepllm.report.weak import WEAK_PICTURES, weak_chapter
 from hepllm.runs.box_search import (
@@ -246,33 +246,7 @@ def search_arrays(
         RunError: if the background cannot be fitted, or the output cannot be written.
     """
     _refuse_grid(config)
-    arrays = (events.score, events.m_jj, events.jet_mass_light, events.jet_mass_heavy)
-    digest = hashlib.sha256(b"".join(np.ascontiguousarray(one).tobytes() for one in arrays))
-    box = Box(
-        name=name,
-        events=events,
-        reference=reference,
-        origin={
-            "blackbox": Blackbox(
-                name=name, digest=digest.hexdigest(), sources=[], n_excluded_as_seen=0
-            ),
-            "run": None,
-            "trained_on": None,
-            "features": None,
-            "cascade": None,
-            "scores": ScoreSource(
-                files=[],
-                score="score",
-                mass=config.evaluation.search.mass,
-                jet_masses=[
-                    jet
-                    for jet, values in (("light", arrays[2]), ("heavy", arrays[3]))
-                    if np.isfinite(values).any()
-                ],
-                energy_unit="GeV",
-            ),
-        },
-    )
+    box = _box_of_arrays(name, events, reference, config.evaluation.search.mass)
     if output is not None:
         refuse_existing(output, _FILES, overwrite)
         return _search(box, read_labels, config, output)
@@ -288,6 +262,29 @@ def search_arrays(
         truth=truth_of(submission, key_of(box, label)),
     )
     return SearchReport(name, submission, unblinding)
+
+
+def _box_of_arrays(
+    name: str, events: BoxEvents, reference: ReferenceSignal | None, mass: str
+) -> Box:
+    """A box whose digest is that of its events, since no file tells them from others."""
+    jets = {"light": events.jet_mass_light, "heavy": events.jet_mass_heavy}
+    arrays = (events.score, events.m_jj, *jets.values())
+    digest = hashlib.sha256(b"".join(np.ascontiguousarray(one).tobytes() for one in arrays))
+    known = [jet for jet, masses in jets.items() if np.isfinite(masses).any()]
+    origin = {
+        "blackbox": Blackbox(
+            name=name, digest=digest.hexdigest(), sources=[], n_excluded_as_seen=0
+        ),
+        "run": None,
+        "trained_on": None,
+        "features": None,
+        "cascade": None,
+        "scores": ScoreSource(
+            files=[], score="score", mass=mass, jet_masses=known, energy_unit="GeV"
+        ),
+    }
+    return Box(name=name, events=events, reference=reference, origin=origin)
 
 
 def box_name(files: Sequence[Path]) -> str:
@@ -363,29 +360,8 @@ def _chapter(
 ) -> Chapter:
     chapter = search_chapter(found.submission, found.name, pictures, found.unblinding)
     of_weak = [] if found.weak is None else [weak_chapter(found.weak, weak_pictures)]
-    facts = [*_origin(found.submission), *chapter.facts]
+    facts = [*origin_facts(found.submission), *chapter.facts]
     return replace(chapter, facts=facts, chapters=of_weak)
-
-
-def _origin(found: Submission) -> list[tuple[str, str]]:
-    facts = []
-    if found.run is not None:
-        facts.append(("scores", f"by the run {found.run}"))
-    if found.scores is not None:
-        files = ", ".join(one.file for one in found.scores.files) or "arrays"
-        facts.append(("scores", f"column '{found.scores.score}' of {files}"))
-        if found.scores.jet_masses:
-            facts.append(("jet masses", ", ".join(found.scores.jet_masses)))
-    if found.weak is not None:
-        facts.append(("scores", f"by classifiers of the box itself, against: {found.weak}"))
-    if found.region_gev is not None:
-        low, high = found.region_gev
-        facts.append(
-            ("excesses count", f"from {low:.0f} to {high:.0f} GeV, 1 of {found.n_regions} regions")
-        )
-    if found.select is not None:
-        facts.append(("only events with", found.select))
-    return facts
 
 
 def _page(found: SearchReport, call: Call) -> Page:
