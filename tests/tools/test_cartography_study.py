@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -19,15 +17,8 @@ class Events(SimpleNamespace):
 
 
 @pytest.fixture(scope="module")
-def study() -> ModuleType:
-    file = Path(__file__).parents[2] / "tools" / "studies" / "cartography.py"
-    spec = importlib.util.spec_from_file_location("cartography_study", file)
-    assert spec is not None
-    assert spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    sys.modules["cartography_study"] = made
-    spec.loader.exec_module(made)
-    return made
+def study(load_tool: Callable[[str], ModuleType]) -> ModuleType:
+    return load_tool("cartography")
 
 
 def test_a_ranking_that_knows_the_wrong_labels_is_perfect(study: ModuleType) -> None:

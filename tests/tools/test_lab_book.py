@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -18,15 +16,8 @@ from hepllm.runs.folder import make_classifier
 
 
 @pytest.fixture(scope="module")
-def study() -> ModuleType:
-    file = Path(__file__).parents[2] / "tools" / "studies" / "lab_book.py"
-    spec = importlib.util.spec_from_file_location("lab_book_study", file)
-    assert spec is not None
-    assert spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    sys.modules["lab_book_study"] = made
-    spec.loader.exec_module(made)
-    return made
+def study(load_tool: Callable[[str], ModuleType]) -> ModuleType:
+    return load_tool("lab_book")
 
 
 def test_trains_what_is_missing_and_compares(

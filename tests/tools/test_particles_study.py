@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -13,15 +12,8 @@ from sklearn.metrics import roc_auc_score
 
 
 @pytest.fixture(scope="module")
-def study() -> ModuleType:
-    file = Path(__file__).parents[2] / "tools" / "studies" / "particles.py"
-    spec = importlib.util.spec_from_file_location("particles_study", file)
-    assert spec is not None
-    assert spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    sys.modules["particles_study"] = made
-    spec.loader.exec_module(made)
-    return made
+def study(load_tool: Callable[[str], ModuleType]) -> ModuleType:
+    return load_tool("particles")
 
 
 def test_measures_of_weighted_events_are_those_of_repeated_ones(study: ModuleType) -> None:

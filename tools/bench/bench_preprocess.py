@@ -1,5 +1,7 @@
 """Measures ``hepllm preprocess``: speed against bare fastjet and a usual script, workers, memory.
 
+python tools/bench/bench_preprocess.py --json bench.json    # the table of docs/results/speed.md
+
 Each ratio compares runs that alternate on the same events in this one process, so that other load
 on the machine hits both; medians are printed, and all single times stand in the JSON. Targets:
 one worker at least 75 % of the bare rate and 3 times the usual script, extended N-subjettiness at

@@ -5,6 +5,7 @@ python tools/docs/config_reference.py
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
@@ -54,5 +55,11 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;")
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Writes the page."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     PAGE.write_text(reference_page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -5,6 +5,7 @@ python tools/docs/metrics_reference.py
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import NoneType
@@ -195,5 +196,11 @@ def _escaped(text: str) -> str:
     return text.replace("\n", " ").replace("``", "`").replace("|", "\\|").replace("<", "&lt;")
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Writes the page."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     PAGE.write_text(reference_page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

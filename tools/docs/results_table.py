@@ -10,7 +10,6 @@ from pathlib import Path
 import click
 
 from hepllm.errors import InputError
-from hepllm.evaluation.records import PairedRecord
 from hepllm.report.cells import (
     COLUMNS,
     IN_SAMPLE_HEADS,
@@ -57,10 +56,6 @@ def _group(metrics: LabelledMetrics) -> Group:
         for pair in (metrics.paired[name] for name in metrics.baselines)
     ]
     return Group(f"{metrics.run} on {metrics.sample}: {events_text(metrics)}", rows)
-
-
-def _difference(pair: PairedRecord, key: str) -> Cell:
-    return difference_cell(pair.metrics[key], COLUMNS[key].digits)
 
 
 @click.command()

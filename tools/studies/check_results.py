@@ -1,5 +1,7 @@
 """Holds a metrics.json against what a release must reach; exit code 1 if it does not.
 
+python tools/studies/check_results.py runs/demo/eval/rnd-test/metrics.json   # in pipelines/demo.sh
+
 The language model may lie at most a little below the boosting beside it, and must fall when the
 numbers that its adapter gets are exchanged between events.
 """

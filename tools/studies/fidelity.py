@@ -1,5 +1,7 @@
 """Tables how well simulated events agree with the real R&D sample.
 
+python tools/studies/fidelity.py --simulated raw/rnd.h5     # the tables of docs/results.md
+
 Three questions, from the particular to the whole: which features differ (Kolmogorov-Smirnov), can
 a boosting tell simulated from real events (cross-validated AUC; 0.5 is no difference), and how well
 does a boosting trained on simulation find the real signal.

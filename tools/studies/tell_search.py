@@ -1,5 +1,8 @@
 """Tells in three sentences what a search found: the excess, its masses beside the truth, a report.
 
+python tools/studies/tell_search.py runs/demo/eval/unknown/submission.json --truth TRUTH --key KEY \
+    --report PAGE                                           # the end of pipelines/demo.sh
+
 The search read a box without a key; the truth comes from the files of the simulation, here only.
 """
 
