@@ -15,6 +15,9 @@ LATEST = RUNS_FOLDER / "latest"
 RECORD, CONFIG = "run.json", "config.yaml"
 """Files that every run folder has."""
 
+VALIDATION_SCORES = "validation.parquet"
+"""The file that a training writes last: scores of its validation events."""
+
 METRICS, CURVES = "metrics.json", "curves.json"
 """Files with the numbers and curves of an evaluated set."""
 
@@ -23,6 +26,16 @@ ROUNDS = "self_training.json"
 
 WEAK_RUNS = "weak_runs.json"
 """File of a folder with runs that were trained without labels, one for each fold of a box."""
+
+
+def has_ended(run: Path) -> bool:
+    """Whether the training in a run folder has ended."""
+    return (run / VALIDATION_SCORES).is_file()
+
+
+def can_go_on(run: Path) -> bool:
+    """Whether a training that was stopped has left a checkpoint to go on from."""
+    return (run / RECORD).is_file() and any(run.glob("checkpoints/step-*"))
 
 
 def require_run(folder: Path) -> None:

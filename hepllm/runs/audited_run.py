@@ -35,6 +35,7 @@ from hepllm.data.dataset import Dataset
 from hepllm.data.event_table import EventTable
 from hepllm.data.notes import find_events, read_notes
 from hepllm.errors import InputError
+from hepllm.runs import VALIDATION_SCORES
 from hepllm.runs.folder import Run, open_run
 from hepllm.runs.score_files import prior_of
 
@@ -209,7 +210,7 @@ def _map_of(run: Run, dynamics: Dynamics | None) -> EventMap | None:
 
 
 def _add_validation(run: Run, found: _Found) -> None:
-    file = run.folder / "validation.parquet"
+    file = run.folder / VALIDATION_SCORES
     if not file.is_file():
         found.missing.append(
             f"{run.folder}: its training has not ended, so there are no scores of validation "

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from hepllm.config import changed_settings, load_config
@@ -25,7 +26,7 @@ from hepllm.evaluation.experiment_records import (
 )
 from hepllm.files import locked_after, write_text
 from hepllm.report.records import LabelledMetrics, SetMetrics
-from hepllm.runs import RECORD
+from hepllm.runs import can_go_on, has_ended
 from hepllm.runs.suites import (
     CONFIG,
     FAILURE,
@@ -139,16 +140,13 @@ def _train(work: _Work) -> None:
     """Trains, or goes on, unless the training has ended."""
     run = work.place / RUN
 
-    def is_done() -> bool:
-        return (run / "validation.parquet").is_file()
-
     words = ["train", "--output", str(run)]
-    if (run / RECORD).is_file() and any(run.glob("checkpoints/step-*")):
+    if can_go_on(run):
         words.append("--resume")
     else:
         words += [str(work.steps.experiment.dataset), "--config", str(work.place / CONFIG)]
         words += ["--overwrite"] * run.exists()
-    work.step("train", words, is_done)
+    work.step("train", words, partial(has_ended, run))
 
 
 def _call(place: Path, words: Sequence[str], lock: int) -> None:

@@ -25,15 +25,10 @@ from hepllm.data.views import balanced_view, validation_view
 from hepllm.errors import InputError
 from hepllm.event_filter import EventFilter, parse_event_filter
 from hepllm.report.records import RunRecord
-from hepllm.runs import CONFIG, RECORD, require_run
+from hepllm.runs import CONFIG, RECORD, VALIDATION_SCORES, require_run
 from hepllm.runs.places import find_dataset
 from hepllm.runs.questions import OPEN_QUESTION, Question, read_question
-from hepllm.runs.run_files import (
-    USED_EVENTS,
-    VALIDATION_SCORES,
-    member_column,
-    read_run_notes,
-)
+from hepllm.runs.run_files import USED_EVENTS, member_column, read_run_notes
 from hepllm.runs.used_map import read_used_map
 from hepllm.schema import BACKGROUND, FEATURES, SIGNAL
 

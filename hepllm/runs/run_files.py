@@ -15,9 +15,9 @@ from hepllm.data.event_table import EventTable
 from hepllm.data.notes import Notes, NotesRecord, read_notes, write_notes
 from hepllm.files import write_text
 from hepllm.report.records import RunRecord
-from hepllm.runs import CONFIG, RECORD
+from hepllm.runs import CONFIG, RECORD, VALIDATION_SCORES
 
-USED_EVENTS, VALIDATION_SCORES = "events.parquet", "validation.parquet"
+USED_EVENTS = "events.parquet"
 
 
 def write_used_events(folder: Path, dataset_digest: str, *tables: EventTable) -> None:

@@ -18,7 +18,7 @@ from hepllm.runs.box_search import observe
 from hepllm.runs.samples import EvaluationSet, open_blind
 from hepllm.schema import BACKGROUND, SIGNAL
 from hepllm.search.box import BoxEvents
-from hepllm.weak.folds import WeakTraining, draw_folds
+from hepllm.weak.folds import FoldTask, WeakTraining, draw_folds
 from hepllm.weak.regions import Region, choose_regions
 from hepllm.weak.templates import Sample, TemplateMaker
 
@@ -70,6 +70,16 @@ class WeakInputs:
     def table(self) -> EventTable:
         """The events in the mass range."""
         return self.chosen.table.take(self.in_range)
+
+    @property
+    def tasks(self) -> list[FoldTask]:
+        """The folds of all signal regions, region by region."""
+        folds = range(self.config.evaluation.search.weak.folds)
+        return [
+            FoldTask(number, region, one)
+            for number, region in enumerate(self.regions)
+            for one in folds
+        ]
 
 
 def open_weak_inputs(folder: Path, config: Config, *, all_columns: bool = False) -> WeakInputs:

@@ -73,7 +73,7 @@ class FoldScorer(Protocol):
     def identity(self) -> str:
         """What unfinished work, and a search that goes on with it, must share."""
 
-    def tell_cost(self, inputs: WeakInputs, tasks: Sequence[FoldTask]) -> None:
+    def tell_cost(self, inputs: WeakInputs) -> None:
         """Says how much there is to compute, before it begins."""
 
     def __call__(self, inputs: WeakInputs, task: FoldTask) -> Floats:
@@ -122,18 +122,14 @@ def searched_weakly(
         **({} if score_fold is None else {"model": score_fold.identity}),
     }
     with work_folder(output, fingerprint, overwrite) as work:
-        tasks = [
-            FoldTask(number, region, one)
-            for number, region in enumerate(regions)
-            for one in range(settings.folds)
-        ]
         if score_fold is not None:
-            score_fold.tell_cost(inputs, tasks)
-            _score_missing(tasks, partial(score_fold, inputs), work.parts, workers=1)
+            score_fold.tell_cost(inputs)
+            _score_missing(inputs.tasks, partial(score_fold, inputs), work.parts, workers=1)
         else:
             files = EventFiles(work.result)
             files.write(data, fold, None if background is None else background.sample)
-            _score_missing(tasks, partial(files.score, inputs.training), work.parts, search.workers)
+            score = partial(files.score, inputs.training)
+            _score_missing(inputs.tasks, score, work.parts, search.workers)
 
         def joined(number: int) -> Floats:
             raw = np.empty(len(data))

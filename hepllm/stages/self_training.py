@@ -33,7 +33,7 @@ from hepllm.logs import progress_bar
 from hepllm.model.scoring import score_events
 from hepllm.pictures.self_training import draw_round
 from hepllm.report.records import RoundRecord, SelfTrainingRecord
-from hepllm.runs import ROUNDS
+from hepllm.runs import ROUNDS, can_go_on, has_ended
 from hepllm.runs.folder import Run, open_run, training_events
 from hepllm.runs.pseudo_labels import AddEvents, AddPseudoLabels, write_pseudo_labels
 from hepllm.runs.training_checks import check_output
@@ -140,8 +140,8 @@ class _Rounds:
         add: AddEvents = _nothing
         if number:
             add, chosen = self._label(number)
-        if (folder / "run.json").is_file() and any(folder.glob("checkpoints/step-*")):
-            if not (folder / "validation.parquet").is_file():
+        if can_go_on(folder):
+            if not has_ended(folder):
                 resume(folder, [], add=add)
         else:
             train(dataset, folder, self._config(number), overwrite=folder.exists(), add=add)

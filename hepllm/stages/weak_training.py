@@ -11,7 +11,6 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from hepllm.learning.schedule import count_steps
 from hepllm.logs import progress_bar
 from hepllm.model.backbone import check_backbone
 from hepllm.model.scoring import score_events
-from hepllm.runs import CONFIG, RECORD, WEAK_RUNS
+from hepllm.runs import CONFIG, WEAK_RUNS, can_go_on, has_ended
 from hepllm.runs.folder import Run, open_run
 from hepllm.runs.places import find_dataset
 from hepllm.runs.training_checks import check_output
@@ -84,9 +83,8 @@ def train_weakly(dataset: Path, output: Path, config: Config, *, overwrite: bool
     check_output(output, overwrite)
     models = FoldModels(output, model_config(config))
     inputs = open_weak_inputs(dataset, models.config, all_columns=True)
-    tasks = tasks_of(inputs)
-    tell_cost(inputs, tasks)
-    return models.train_all(inputs, tasks)
+    tell_cost(inputs)
+    return models.train_all(inputs)
 
 
 def resume_weakly(output: Path) -> WeakTrained:
@@ -98,7 +96,7 @@ def resume_weakly(output: Path) -> WeakTrained:
     models = open_fold_models(output)
     dataset = find_dataset(*models.dataset, models.folder)
     inputs = open_weak_inputs(dataset, models.config, all_columns=True)
-    return models.train_all(inputs, tasks_of(inputs))
+    return models.train_all(inputs)
 
 
 def open_fold_models(
@@ -146,25 +144,15 @@ def model_config(config: Config) -> Config:
     return override_config(config, changes)
 
 
-def tasks_of(inputs: WeakInputs) -> list[FoldTask]:
-    """The folds of all signal regions."""
-    folds = range(inputs.config.evaluation.search.weak.folds)
-    return [
-        FoldTask(number, region, one)
-        for number, region in enumerate(inputs.regions)
-        for one in folds
-    ]
-
-
-def tell_cost(inputs: WeakInputs, tasks: Sequence[FoldTask]) -> None:
+def tell_cost(inputs: WeakInputs) -> None:
     """Says how many events go through the model, before it begins."""
     config, settings = inputs.config, inputs.config.evaluation.search.weak
     share = (1 - 1 / settings.folds) * (1 - settings.validation)
-    sizes = [max(1, round(_size(inputs, task) * share)) for task in tasks]
+    sizes = [max(1, round(_size(inputs, task) * share)) for task in inputs.tasks]
     LOG.info(
         "%d trainings of %s on %d to %d events: %d steps of %d events, and %.3g events to score; "
         "what is done is kept, and the same command goes on",
-        len(tasks),
+        len(sizes),
         config.backbone.name,
         min(sizes),
         max(sizes),
@@ -214,13 +202,13 @@ class FoldModels:
         """Digest of what decides the scores, besides ``evaluation.search``."""
         return _identity(self.config)
 
-    def tell_cost(self, inputs: WeakInputs, tasks: Sequence[FoldTask]) -> None:
+    def tell_cost(self, inputs: WeakInputs) -> None:
         """Says how many events there are to score."""
-        LOG.info("%d folds of %d events are scored", len(tasks), len(inputs.data))
+        LOG.info("%d folds of %d events are scored", len(inputs.tasks), len(inputs.data))
 
-    def train_all(self, inputs: WeakInputs, tasks: Sequence[FoldTask]) -> WeakTrained:
+    def train_all(self, inputs: WeakInputs) -> WeakTrained:
         """Trains what is missing."""
-        for task in tasks:
+        for task in inputs.tasks:
             self.trained(inputs, task)
         return WeakTrained(self.folder, self.record)
 
@@ -232,14 +220,14 @@ class FoldModels:
         """
         self._begin(inputs, task)
         folder, data = self.folder / f"fold-{task.fold}", self.folder / "data" / f"fold-{task.fold}"
-        if not (folder / "validation.parquet").is_file():
+        if not has_ended(folder):
             if self.is_trained:
                 raise InputError(
                     f"{folder}: the training is not finished; go on with: hepllm train --resume "
                     f"--output {self.folder}"
                 )
             LOG.info("%s", task)
-            if (folder / RECORD).is_file() and any(folder.glob("checkpoints/step-*")):
+            if can_go_on(folder):
                 resume(folder, [])
             else:
                 write_fold_dataset(inputs, task, data)
@@ -335,9 +323,9 @@ class BoxModels:
         """Digest of what decides the scores, besides ``evaluation.search``."""
         return _identity(self.config)
 
-    def tell_cost(self, inputs: WeakInputs, tasks: Sequence[FoldTask]) -> None:
+    def tell_cost(self, inputs: WeakInputs) -> None:
         """Says how many events go through the models."""
-        tell_cost(inputs, tasks)
+        tell_cost(inputs)
 
     def __call__(self, inputs: WeakInputs, task: FoldTask) -> Floats:
         """Scores the events of a fold, in their order, by the run that has not seen them."""

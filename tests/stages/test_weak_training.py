@@ -32,7 +32,6 @@ from hepllm.stages.weak_training import (
     model_config,
     open_fold_models,
     resume_weakly,
-    tasks_of,
     train_weakly,
 )
 from hepllm.weak.origin import WeakRuns
@@ -90,7 +89,7 @@ def test_classes_are_called_what_they_are(
     models = FoldModels(tmp_path / "runs", model_config(quick))
     inputs = open_weak_inputs(box, models.config, all_columns=True)
     with caplog.at_level("INFO"):
-        models.trained(inputs, tasks_of(inputs)[0])
+        models.trained(inputs, inputs.tasks[0])
     assert re.search(r"training on \d+ data and \d+ template events", caplog.text)
     assert "collapsed" not in caplog.text
 
@@ -119,7 +118,7 @@ def test_what_is_recorded(trained: Path, box: Path) -> None:
 def test_a_run_has_not_seen_its_fold(trained: Path, box: Path, config: Config) -> None:
     inputs = open_weak_inputs(box, model_config(config))
     seen = []
-    for task in tasks_of(inputs):
+    for task in inputs.tasks:
         dataset = read_dataset(trained / "data" / f"fold-{task.fold}")
         used = open_run(trained / f"fold-{task.fold}").used_events()
         mine = inputs.table.event_digest[inputs.fold == task.fold]
@@ -150,7 +149,7 @@ def test_truth_changes_nothing(
     other = make_box(tmp_path, override_config(config, settings), permuted=change == "permuted")
     models = FoldModels(tmp_path / "runs", model_config(config))
     inputs = open_weak_inputs(other, models.config, all_columns=True)
-    run = models.trained(inputs, tasks_of(inputs)[0])
+    run = models.trained(inputs, inputs.tasks[0])
     expected = open_run(trained / "fold-0")
     assert read_dataset(other).digest != read_dataset(expected.record.weak.dataset).digest  # type: ignore[union-attr]
     np.testing.assert_array_equal(run.used_events(), expected.used_events())
@@ -167,7 +166,7 @@ def test_a_search_with_the_runs(trained: Path, box: Path, tmp_path: Path) -> Non
     scores = pq.read_table(tmp_path / "out" / "scores.parquet")
     inputs = open_weak_inputs(box, config, all_columns=True)
     np.testing.assert_array_equal(scores["fold"].to_numpy(), inputs.fold)
-    for task in tasks_of(inputs):
+    for task in inputs.tasks:
         joined = scores["score"].to_numpy()[inputs.fold == task.fold]
         raw = FoldModels(trained, config, is_trained=True)(inputs, task)
         assert np.array_equal(raw[np.argsort(joined)], np.sort(raw))
@@ -234,7 +233,7 @@ def test_a_search_trains_its_models(
     models = BoxModels(tmp_path / "out" / "models", model_config(changed))
     inputs = open_weak_inputs(box, models.config, all_columns=True)
     scores = pq.read_table(tmp_path / "out" / "scores.parquet")
-    task = tasks_of(inputs)[0]
+    task = inputs.tasks[0]
     raw, mine = models(inputs, task), inputs.fold == task.fold
     assert np.array_equal(raw[np.argsort(scores["score"].to_numpy()[mine])], np.sort(raw))
 
@@ -259,7 +258,7 @@ def test_other_templates_become_datasets(
             lambda features, *words, **_: np.random.default_rng(1).choice(features, words[2]),
         )
     inputs = open_weak_inputs(box, override_config(config, changes), all_columns=True)
-    task = tasks_of(inputs)[1]
+    task = inputs.tasks[1]
     write_fold_dataset(inputs, task, tmp_path / "fold")
     dataset = read_dataset(tmp_path / "fold")
     table = dataset.load(inputs.training.maker.names)

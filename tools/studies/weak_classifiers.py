@@ -47,7 +47,7 @@ from hepllm.runs.folder import make_classifier
 from hepllm.runs.weak_box import WeakInputs, open_weak_inputs
 from hepllm.runs.weak_datasets import write_fold_dataset
 from hepllm.schema import BACKGROUND, SIGNAL
-from hepllm.stages.weak_training import FoldModels, model_config, tasks_of
+from hepllm.stages.weak_training import FoldModels, model_config
 from hepllm.weak.ensemble import fit_ensemble
 from hepllm.weak.folds import FoldTask, at_equal_efficiency
 from hepllm.weak.scan import find_excess
@@ -193,7 +193,7 @@ def measure(inputs: WeakInputs, test: EventTable, fit: Callable[[FoldTask], Scor
     random = np.random.default_rng([inputs.config.seed, 74])
     part = random.integers(n_folds, size=len(test))
     share, in_box = np.empty(len(test)), np.empty(len(inputs.data))
-    for task in tasks_of(inputs):
+    for task in inputs.tasks:
         score = fit(task)
         mine = np.flatnonzero(part == task.fold)
         raw, is_background = score(test.take(mine)), test.label[mine] == BACKGROUND
