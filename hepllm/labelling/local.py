@@ -229,20 +229,18 @@ def run_model(
     Raises:
         InputError: the names are others than those of its training.
     """
-    background, signal = (f" {one.strip()}" for one in names)
-    words = background, signal
+    words = f" {names[0].strip()}", f" {names[1].strip()}"
     if set(words) != set(LABEL_WORDS):
         raise InputError(
             f"label.names: a run knows {' and '.join(one.strip() for one in LABEL_WORDS)}, found "
             f"{', '.join(names)}; name these, exchanged as a control"
         )
-    hypothesis = OPEN if inputs.hypothesis is None else inputs.hypothesis[0]
-    head, texts = Question(encoder.start), []
-    for row in inputs.numbers.tolist():
-        event = dict(zip(feature_names, row, strict=True))
-        texts.append(FUSION_MARK if encoder.reads_hypotheses else encoder.write(event))
     if encoder.reads_hypotheses:
-        head = encoder.question(hypothesis)
+        head = encoder.question(OPEN if inputs.hypothesis is None else inputs.hypothesis[0])
+        texts = [FUSION_MARK] * len(inputs)
+    else:
+        head, rows = Question(encoder.start), inputs.numbers.tolist()
+        texts = [encoder.write(dict(zip(feature_names, row, strict=True))) for row in rows]
     halves = [text.partition(FUSION_MARK) for text in texts]
     before = encoder.tokens([half[0] for half in halves])
     after = encoder.tokens([half[2] for half in halves])

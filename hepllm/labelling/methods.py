@@ -125,8 +125,7 @@ def _iterated(pool: Pool, predictions: Predictions, config: LabelConfig, seed: i
 
 def _k_means(pool: Pool, predictions: Predictions, _: LabelConfig, seed: int) -> EventLabels:
     odds = mean_by_event(zero_shot(predictions, len(pool.event)), pool.event)
-    numbers = pool.table.features
-    found = k_means(numbers, pool.names, odds, seed)
+    found = k_means(pool.table.features, pool.names, odds, seed)
     return EventLabels(cut(found, None), found)
 
 

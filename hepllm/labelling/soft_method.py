@@ -68,8 +68,7 @@ def soft_labels(
     _doubt_share(unseen, config)
     start = calibrated_prior(unseen, landmarks, share)
     wanted = min(soft.tuples * n_events, predictions.left)
-    several: list[Tuples] = []
-    probability, found = expit(start), None
+    several, probability = list[Tuples](), expit(start)
     for number in range(soft.rounds):
         try:
             drawn = predict_tuples(
@@ -86,10 +85,9 @@ def soft_labels(
                 raise
             break
         several.append(drawn)
-        found = fit_soft_labels(join_tuples(several), start, soft, share, seed)
-        probability = expit(found.logits)
-    tuples = join_tuples(several)
-    together = found or fit_soft_labels(tuples, start, soft, share, seed)
+        tuples = join_tuples(several)
+        together = fit_soft_labels(tuples, start, soft, share, seed)
+        probability = expit(together.logits)
     alone = fit_each_term(tuples, start, soft, share, seed)
     for name, one in {"all terms": together, **alone}.items():
         LOG.info(

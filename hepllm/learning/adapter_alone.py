@@ -20,7 +20,7 @@ from hepllm.config import ExamplesConfig
 from hepllm.errors import RunError
 from hepllm.learning.distributed import Team
 from hepllm.learning.dynamics import DynamicsRecorder
-from hepllm.learning.presentation import Presentation
+from hepllm.learning.presentation import Presentation, Shown
 from hepllm.learning.schedule import RateSchedule, count_steps
 from hepllm.learning.steps import Trainer
 from hepllm.learning.unlabelled import Passes
@@ -122,17 +122,10 @@ def fit_alone(
             for group in optimizer.param_groups:
                 group["lr"] = alone.lr * schedule.share(step, n_steps)
             shown = presentation.step(step)
-            targets, weight = (
-                torch.from_numpy(values).float().to(trainer.classifier.device)
-                for values in (trainer.targets_of(shown), trainer.event_weights[shown.events])
-            )
             logits = model(data.inputs_of(shown))
             if recorder is not None:
                 recorder.alone(step // per_epoch, shown.events, logits, shown.is_wrong)
-            each = nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-            loss = (each * weight).sum() / weight.abs().sum().clamp(min=1e-12)
-            if config.loss.disco:
-                loss = loss + config.loss.disco * trainer.dependence_of(shown, logits, weight)
+            loss = _loss(trainer, shown, logits)
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             if term is not None and term.is_due(step, n_steps):
@@ -146,6 +139,18 @@ def fit_alone(
         raise RunError(f"the loss of the adapter alone is {last}; lower train.nfa_alone.lr")
     LOG.info("adapter alone: %d steps, loss %.4f at the end", n_steps, last)
     return model
+
+
+def _loss(trainer: Trainer, shown: Shown, logits: Tensor) -> Tensor:
+    """Weighted cross-entropy of logits, shape (B,), with the dependence on m_jj if it counts."""
+    targets, weight = (
+        torch.from_numpy(values).float().to(logits.device)
+        for values in (trainer.targets_of(shown), trainer.event_weights[shown.events])
+    )
+    each = nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    loss = (each * weight).sum() / weight.abs().sum().clamp(min=1e-12)
+    disco = trainer.plan.train.loss.disco
+    return loss + disco * trainer.dependence_of(shown, logits, weight) if disco else loss
 
 
 @torch.no_grad()

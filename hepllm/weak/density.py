@@ -92,7 +92,8 @@ def fit_density(
         InputError: for infinite features, features that do not vary, or without zuko.
         RunError: if the training diverges.
     """
-    following = find_following(names or [""] * features.shape[1], features)
+    nameless = [""] * features.shape[1]  # from which nothing follows
+    following = find_following(names or nameless, features)
     features = following.coordinates(features)
     transformation = fit_features(features)
     centre, scale = float(m_jj.mean()), float(m_jj.std())

@@ -57,14 +57,12 @@ class FlowFeatures:
     unit and rounded again.
 
     Attributes:
-        n_features: F.
         constant: (F,) value of features that do not vary; NaN for those that do.
         varying: (D,) indices of the features that vary.
         columns: how each of them is transformed.
         marked: (K, 2) index among the D, and 0 for absent or 1 for the spike, of each mark.
     """
 
-    n_features: int
     constant: Floats
     varying: Ints
     columns: tuple[_Column, ...]
@@ -148,7 +146,6 @@ def fit_features(features: Floats) -> FlowFeatures:
     if not varying:
         raise InputError("no feature varies in the sidebands: there is no density to learn")
     return FlowFeatures(
-        n_features=features.shape[1],
         constant=constant,
         varying=np.array(varying, dtype=np.int64),
         columns=tuple(columns),
