@@ -70,6 +70,8 @@ def test_a_world_without_scatter_has_the_curve_that_was_put_in(cathode: ModuleTy
     random = np.random.default_rng(1)
     curves = world.draw(200, random)
     assert curves.shape == (200, cathode.DEEPEST - 2)  # three events in each of ten are 30 >= 25
+    deeper = cathode.World(world.mean, world.covariance, world.n_background, 10)
+    assert deeper.draw(1, random).shape == (1, cathode.DEEPEST)
     # SIC at the 100th background event; Phi(1.5 + z) is concave there by little.
     expected = ndtr(1.5 + ndtri(100 / 11_924)) / np.sqrt(100 / 11_923)
     assert curves[:, 97].mean() == pytest.approx(expected, rel=0.02)
@@ -92,3 +94,23 @@ def test_the_study_of_joined_injections_runs(cathode: ModuleType, tmp_path: Path
     assert "| Student, jackknife | 30 | " in made.output
     share = float(made.output.split("| Student, jackknife | 30 | ")[1].split(" ")[0])
     assert 0.4 < share < 0.95
+
+
+@pytest.fixture(scope="module")
+def evaluation(load_tool: Callable[[str], ModuleType]) -> ModuleType:
+    return load_tool("eval_coverage")
+
+
+def test_the_true_auc_of_normal_distributions(
+    evaluation: ModuleType, load_tool: Callable[[str], ModuleType]
+) -> None:
+    weak = next(one for one in load_tool("mixtures").CLASSIFIERS if one.name == "weak")
+    assert evaluation.true_auc(weak) == pytest.approx(ndtr(1 / np.sqrt(2)), abs=1e-6)
+
+
+def test_the_intervals_of_evaluations_are_counted(evaluation: ModuleType) -> None:
+    made = CliRunner().invoke(evaluation.main, ["--trials", "3", "--replicas", "40"])
+    assert made.exit_code == 0, made.output
+    counts = [int(line.split("|")[2]) for line in made.output.splitlines() if "| AUC" in line]
+    assert sum(counts) == 3
+    assert "| median of 1,000 jets | 3 | " in made.output

@@ -38,11 +38,13 @@ class World:
         mean: (2,) mean of A and B.
         covariance: (2, 2) of A and B.
         n_background: background events that an injection is tested on.
+        enough: background events of all ten that pass a cut at least.
     """
 
     mean: Floats
     covariance: Floats
     n_background: int
+    enough: int = ENOUGH
 
     def draw(self, count: int, random: np.random.Generator) -> Floats:
         """SIC of ``count`` injections where enough background events of ten would pass."""
@@ -53,7 +55,7 @@ class World:
         true = ndtr(a + b * ndtri(steps / (steps[:, -1:] + rest)))
         added = np.clip(np.diff(true, axis=1, prepend=0), 0, None)
         eps_s = random.poisson(N_TEST_SIGNAL * added).cumsum(axis=1) / N_TEST_SIGNAL
-        is_open = INJECTIONS * PASSING >= ENOUGH
+        is_open = self.enough <= INJECTIONS * PASSING
         return np.asarray(eps_s[:, is_open] / np.sqrt(PASSING[is_open] / self.n_background))
 
     def true_maximum(self, random: np.random.Generator, batches: int) -> float:
@@ -74,7 +76,7 @@ def fitted(eps_s: Floats, n_background: int) -> Floats:
 
 
 def worlds(
-    output: Path, background: int, repeats: int, random: np.random.Generator
+    output: Path, background: int, repeats: int, enough: int, random: np.random.Generator
 ) -> Iterator[tuple[str, World]]:
     """Worlds after each row of the table."""
     for (method, fraction), injections in sorted(injections_of(output).items()):
@@ -85,7 +87,8 @@ def worlds(
         for _ in range(repeats):
             mean = random.multivariate_normal(found.mean(axis=0), covariance / len(found))
             scale = 2 ** random.uniform(-1, 1)
-            yield f"{method} {fraction:.1%}", World(mean, scale * covariance, n_background)
+            world = World(mean, scale * covariance, n_background, enough)
+            yield f"{method} {fraction:.1%}", world
 
 
 def percentiles(curves: Floats, random: np.random.Generator) -> Ends:
@@ -101,16 +104,24 @@ def percentiles(curves: Floats, random: np.random.Generator) -> Ends:
 @click.option("--background", default=119_236, show_default=True)
 @click.option("--worlds", "repeats", default=8, show_default=True, help="of each row of the table")
 @click.option("--trials", default=25, show_default=True, help="of each world")
+@click.option("--enough", default=ENOUGH, show_default=True, help="background events that pass")
 @click.option("--batches", default=12, show_default=True, help="of 500 injections for a truth")
 @click.option("--seed", default=1, show_default=True)
 def main(
-    *, output: Path, background: int, repeats: int, trials: int, batches: int, seed: int
+    *,
+    output: Path,
+    background: int,
+    repeats: int,
+    trials: int,
+    enough: int,
+    batches: int,
+    seed: int,
 ) -> None:
     """Counts how often the intervals hold the truth."""
     random = np.random.default_rng(seed)
     held: dict[str, dict[str, list[bool]]] = {"Student, jackknife": {}, "draws with repeats": {}}
     biases = []
-    for row, world in worlds(output, background, repeats, random):
+    for row, world in worlds(output, background, repeats, enough, random):
         true = world.true_maximum(random, batches)
         for _ in range(trials):
             curves = world.draw(INJECTIONS, random)

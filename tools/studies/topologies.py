@@ -68,9 +68,15 @@ def jets_of(config: SimulateConfig, process: int, n_events: int, seed: int) -> J
 def median(values: Floats, random: np.random.Generator, digits: int = 3) -> str:
     """Median with its 95 % interval."""
     known = values[~np.isnan(values)]
-    replicas = np.median(known[random.integers(len(known), size=(REPLICAS, len(known)))], axis=1)
-    low, high = np.quantile(replicas, [0.025, 0.975])
+    low, high = median_interval(known, random)
     return f"{np.median(known):.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def median_interval(values: Floats, random: np.random.Generator) -> tuple[float, float]:
+    """The 95 % interval of a median: percentiles of draws of the values with repeats."""
+    drawn = values[random.integers(len(values), size=(REPLICAS, len(values)))]
+    low, high = np.quantile(np.median(drawn, axis=1), [0.025, 0.975])
+    return float(low), float(high)
 
 
 def spread(values: Floats) -> str:
