@@ -63,6 +63,15 @@ class Table:
     groups: Sequence[Group]
     notes: Sequence[str] = ()
 
+    def __post_init__(self) -> None:
+        """Raises ValueError where a row has not one cell for each further heading."""
+        for row in (row for group in self.groups for row in group.rows):
+            if len(row.cells) != len(self.heads) - 1:
+                raise ValueError(
+                    f"{self.caption}: {len(row.cells)} cells in '{row.name}', and "
+                    f"{len(self.heads)} headings"
+                )
+
     def marks(self) -> dict[str, str]:
         """Letters shown beside a dash, by its reason; empty texts if there is one reason only."""
         cells = [cell for group in self.groups for row in group.rows for cell in row.cells]

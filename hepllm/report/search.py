@@ -55,6 +55,7 @@ _SELECTION_HEADS = (
     "KS p without peak",
 )
 _PEAK_HEADS = (
+    "kept",
     "mass [GeV]",
     "events",
     "sigma",

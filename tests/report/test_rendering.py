@@ -130,6 +130,12 @@ def test_markdown_has_pipe_tables_with_reasons() -> None:
     ]
 
 
+@pytest.mark.parametrize("n_cells", [1, 3])
+def test_a_table_has_a_cell_for_each_heading(n_cells: int) -> None:
+    with pytest.raises(ValueError, match=f"counts: {n_cells} cells in 'row', and 3 headings"):
+        Table("counts", ("name", "a", "b"), [Group("", [Row("row", [Cell("1")] * n_cells)])])
+
+
 def test_sections_nest_in_every_form() -> None:
     page = Page(
         "report",

@@ -10,10 +10,12 @@ from hepllm.search.records import (
     BumpWindow,
     FitQuality,
     JetMasses,
+    LocalPeakFindings,
     NoSearch,
     SearchFindings,
     SelectionFindings,
     SelectionFitQuality,
+    SpuriousSignalFindings,
 )
 
 MEASURED = Measurement(value=3509.4, below=11.0, above=12.0, method="minos")
@@ -69,6 +71,28 @@ def _findings(**changes: object) -> SearchFindings:
 
 def _text(found: SearchFindings | NoSearch) -> str:
     return as_text(search_chapter(found, "box"))
+
+
+def test_each_number_of_a_peak_stands_below_its_heading() -> None:
+    (selection,) = _findings().selections
+    peak = LocalPeakFindings(
+        mass_gev=3490.0, n_signal=34.4, significance_local=8.2, p_value_local=1.2e-16
+    )
+    spurious = SpuriousSignalFindings(
+        mass_gev=5226.0,
+        n_signal=-0.5,
+        noise=0.2,
+        over_error=-0.32,
+        over_error_beyond_noise=0.0,
+        n_signal_at_resonance=0.0,
+    )
+    changed = selection.model_copy(update={"local_peak": peak, "spurious_signal": spurious})
+    found = _findings(selections=[changed])
+    tables = [one for one in search_chapter(found, "box").tables if one.caption.startswith("Peaks")]
+    (row,) = (row for group in tables[0].groups for row in group.rows)
+    told = dict(zip(tables[0].heads, [row.name, *(cell.text for cell in row.cells)], strict=True))
+    assert (told["kept"], told["mass [GeV]"], told["events"]) == ("0.01", "3490", "34.4")
+    assert (told["sigma"], told["over error"]) == ("8.2", "-0.32")
 
 
 def test_verdict_and_selections_are_told() -> None:
