@@ -150,15 +150,14 @@ def tell_cost(inputs: WeakInputs) -> None:
     share = (1 - 1 / settings.folds) * (1 - settings.validation)
     sizes = [max(1, round(_size(inputs, task) * share)) for task in inputs.tasks]
     LOG.info(
-        "%d trainings of %s on %d to %d events: %d steps of %d events, and %.3g events to score; "
+        "%d trainings of %s on %s events: %s steps of %d events, and %s events to score; "
         "what is done is kept, and the same command goes on",
         len(sizes),
         config.backbone.name,
-        min(sizes),
-        max(sizes),
-        sum(count_steps(size, config.train) for size in sizes),
+        " to ".join(f"{size:,}" for size in sorted({min(sizes), max(sizes)})),
+        f"{sum(count_steps(size, config.train) for size in sizes):,}",
         config.train.batch_size,
-        len(inputs.data) * len(inputs.regions),
+        f"{len(inputs.data) * len(inputs.regions):,}",
     )
 
 
