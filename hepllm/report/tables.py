@@ -22,6 +22,12 @@ from hepllm.report.records import LabelledMetrics, SetMetrics
 _OVERVIEW = ("auc", "sic_at_0.3", "sic_at_0.5", "max_sic", "accuracy")
 _DIFFERENCES = ("auc", "sic_at_0.1", "sic_at_0.3", "sic_at_0.5", "max_sic")
 
+TEXT_ONLY = "text_only"
+"""Name of a run without the numeric fusion adapter, beside one with it."""
+
+NUMBERS_ONLY = "numbers_only"
+"""Name of a run whose prompt has no numbers, beside one whose prompt has them."""
+
 _CUT_NOTE = (
     "N_s, N_b: events that pass. Precision, F1 and accuracy are valid only for this sample's "
     "signal:background ratio."
@@ -42,6 +48,8 @@ def result_table(results: ResultsRecord) -> Table:
     """Tabulates every classifier and ablation, with intervals and numbers of events."""
     model, ablations = results.classifier, results.ablation
     retrained = {name: one for name, one in ablations.items() if one.retrained}
+    parts = {name: one for name, one in retrained.items() if name in (TEXT_ONLY, NUMBERS_ONLY)}
+    others = {name: one for name, one in retrained.items() if name not in parts}
     destroyed = {name: one for name, one in ablations.items() if not one.retrained}
     title, reference = f"{model} with part of its input destroyed", results.ablation_reference
     if reference is not None:
@@ -49,7 +57,8 @@ def result_table(results: ResultsRecord) -> Table:
         destroyed = {f"{model} on these events": reference, **destroyed}
     groups = (
         ("", {model: results, **results.baselines}),
-        (f"{model} trained without part of its input", retrained),
+        (f"{model} trained without part of its input", parts),
+        (f"{model} of other trainings", others),
         (title, destroyed),
     )
     return Table(

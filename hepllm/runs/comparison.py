@@ -20,6 +20,7 @@ from hepllm.evaluation.averaging import ENSEMBLE
 from hepllm.evaluation.cascade import CascadeScores
 from hepllm.evaluation.scores import ScoreTable
 from hepllm.model.inputs import ModelInputs
+from hepllm.report.tables import NUMBERS_ONLY, TEXT_ONLY
 from hepllm.runs.cascade import MODEL, RunCascade
 from hepllm.runs.ensemble_model import open_model
 from hepllm.runs.folder import Run
@@ -144,10 +145,11 @@ class Contest:
 
 
 def name_retrained(run: Run, others: Sequence[Run]) -> dict[str, Run]:
-    """Names runs of the same model that were trained with part of its input.
+    """Names runs on the same events, such as those that were trained with part of the input.
 
-    A run without the numeric fusion adapter is ``text_only``, one with it and a minimal prompt is
-    ``numbers_only``; any other, and a second of either, has the name of its folder.
+    A run without the numeric fusion adapter is ``text_only``, one with it and a prompt without
+    numbers is ``numbers_only``, if the evaluated run is not such a one itself; any other, and a
+    second of either, has the name of its folder.
 
     Raises:
         InputError: for a run of another dataset, other features or another balance, which differs
@@ -172,10 +174,14 @@ def name_retrained(run: Run, others: Sequence[Run]) -> dict[str, Run]:
                 f"{run.folder}; only runs that differ in what the model reads can be compared"
             )
         name = other.folder.resolve().name
-        if not other.config.fusion.enabled and "text_only" not in named:
-            name = "text_only"
-        elif other.config.prompt.layout in TEXT_WITHOUT_NUMBERS and "numbers_only" not in named:
-            name = "numbers_only"
+        fusion, layout = other.config.fusion.enabled, other.config.prompt.layout
+        if run.config.fusion.enabled and not fusion:
+            part = TEXT_ONLY
+        elif layout in TEXT_WITHOUT_NUMBERS and layout != run.config.prompt.layout:
+            part = NUMBERS_ONLY
+        else:
+            part = name
+        name = name if part in named else part
         if name in (MODEL, STACK, *named):
             raise InputError(f"{other.folder}: '{name}' is compared already; give each run once")
         named[name] = other

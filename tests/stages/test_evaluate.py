@@ -24,6 +24,7 @@ from hepllm.evaluation.scores import scored_events
 from hepllm.report.records import UnlabelledMetrics
 from hepllm.report.sets import EvaluatedSet
 from hepllm.runs import run_baselines
+from hepllm.runs.comparison import name_retrained
 from hepllm.runs.folder import open_run, training_events
 from hepllm.runs.spread import spread_of_runs
 from hepllm.schema import feature_names
@@ -78,6 +79,17 @@ def test_runs_trained_with_less_stand_beside_the_ablations(
     assert ablation["text_only"].max_sic.threshold == pytest.approx(
         alone.metrics.max_sic.threshold, abs=1e-4
     )
+
+
+def test_a_run_that_reads_as_much_has_the_name_of_its_folder(folder: Path, tmp_path: Path) -> None:
+    again = open_run(Path(shutil.copytree(folder / "numbers", tmp_path / "again")))
+    text = open_run(Path(shutil.copytree(folder / "text", tmp_path / "words")))
+    assert list(name_retrained(open_run(folder / "numbers"), [again])) == ["again"]
+    assert list(name_retrained(open_run(folder / "text"), [text])) == ["words"]
+    assert list(name_retrained(open_run(folder / "seed1"), [again, text])) == [
+        "numbers_only",
+        "text_only",
+    ]
 
 
 def test_all_baselines_and_the_stack_have_the_same_events(report: EvaluatedSet) -> None:
