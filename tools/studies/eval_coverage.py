@@ -43,10 +43,12 @@ def trial(seed: int, number: int, replicas: int) -> Iterator[tuple[str, bool]]:
     random = np.random.default_rng([seed, number])
     classifier = random_classifier(random)
     n_background = round(np.exp(random.uniform(np.log(700), np.log(30_000))))
-    events = classifier.draw(int(random.choice([100, 800, 3000])), n_background, random)
+    n_signal = int(random.choice([100, 800, 3000]))
+    events = classifier.draw(n_signal, n_background, random)
     drawn = bootstrap({NAME: events}, {NAME: ()}, EPS_S, replicas, number)[NAME]
     area = true_auc(classifier)
-    yield f"AUC, true one {'above' if area > HIGH else 'below'} {HIGH}", _holds(drawn.auc, area)
+    name = f"true one above {HIGH}" if area > HIGH else f"{n_signal:,} signal events"
+    yield f"AUC, {name}", _holds(drawn.auc, area)
     curve = roc(events)
     for eps_s, values in zip(EPS_S, drawn.sic_at().T, strict=True):
         point = sic_at(curve, eps_s, N_MIN)
@@ -68,7 +70,7 @@ def _holds(values: Floats, truth: float) -> bool:
 
 @click.command()
 @click.option("--trials", type=click.IntRange(1), default=1000, show_default=True)
-@click.option("--replicas", type=click.IntRange(20), default=300, show_default=True)
+@click.option("--replicas", type=click.IntRange(20), default=1000, show_default=True)
 @click.option("--seed", default=3, show_default=True)
 def main(trials: int, replicas: int, seed: int) -> None:
     """Prints the coverage of the 95 % intervals."""
