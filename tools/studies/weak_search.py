@@ -309,7 +309,7 @@ def train_on_grid(grid: Path, background: Path, names: tuple[str, ...], seed: in
 def table(files: Sequence[Path]) -> None:
     """Prints medians and 16-84 % bands."""
     for key, group in grouped(files).items():
-        study, template, features, events, fraction, regions = key
+        study, template, features, events, fraction, regions, _ = key
         first = f"| {study} | {template} | {features} | {regions or 'one region'} | {events}"
         click.echo(f"{first} | {fraction:.2%} | {len(group)} | {_p_values(group)} |")
 
@@ -328,7 +328,8 @@ def nulls(files: Sequence[Path]) -> None:
         cells = [_share(int((values < level).sum()), len(values)) for level in LEVELS]
         below = values[values < LEVELS[-1]]
         flat = kstest(below / LEVELS[-1], "uniform").pvalue if len(below) else np.nan
-        name = f"| {key[1]} | {key[2]} | {key[5] or 'one region'} | {len(values)} |"
+        what = f"{key[6] or key[1]} | {key[2] or '-'}"
+        name = f"| {what} | {key[5] or 'one region'} | {len(values)} |"
         click.echo(f"{name} {' | '.join(cells)} | {flat:.2f} | {int((values >= 1).sum())} |")
 
 
@@ -356,11 +357,14 @@ def _share(number: int, among: int) -> str:
 
 
 def grouped(files: Sequence[Path]) -> Mapping[tuple[Any, ...], list[Line]]:
-    """The lines of several files by study, template, features, size, fraction and regions."""
+    """The lines of several files by study, template, features, size, fraction, regions, classifier.
+
+    Lines of ``weak_classifiers.py`` name a classifier, and neither template nor features.
+    """
     found: dict[tuple[Any, ...], list[Line]] = defaultdict(list)
     for file in files:
         for line in Lines(file).read():
-            found[tuple(line.get(key) for key in KEYS[:-1])].append(line)
+            found[tuple(line.get(key) for key in (*KEYS[:-1], "classifier"))].append(line)
     return dict(sorted(found.items(), key=lambda item: tuple(map(str, item[0]))))
 
 
