@@ -48,6 +48,7 @@ def test_pools_share_no_event_and_leave_out_those_of_the_training(
 def test_the_table_of_methods_counts_events_of_all_seeds(elicitation: ModuleType) -> None:
     def row(method: str, accuracy: float, **further: Any) -> dict[str, Any]:
         numbers = {"events": 50, "auc": 0.8, "predictions": 90, "collapsed": accuracy == 0.5}
+        numbers["signal_share"] = accuracy / 2
         return {"method": method, "accuracy": accuracy, **numbers, **further}
 
     rows = [row("icm", one) for one in (0.5, 0.8, 0.9)]
@@ -56,7 +57,9 @@ def test_the_table_of_methods_counts_events_of_all_seeds(elicitation: ModuleType
     assert icm.startswith("| icm | 0.733 [")  # 110 of 150
     assert icm.endswith("| 0.800 (0.500 to 0.900) | 0.800 | 90 | 1 of 3 |")
     assert soft.startswith("| soft | 0.750 [")
-    (note,) = [one for one in notes if one]
+    shares, other, note = [one for one in notes if one]
+    assert shares == "icm calls 0.25 to 0.45 signal"
+    assert other == "soft calls 0.30 to 0.45 signal"
     assert note == "soft above its start in 1 of 2 seeds, equal in 1; median start 0.650"
 
 

@@ -56,10 +56,18 @@ def test_the_table_compares_with_the_boosting_of_the_same_box(
             "local_sigma": 4.0,
             "p_value": 0.001,
         }
-        for name, seed, value in (("boosting", 1, 3.0), ("boosting", 2, 4.0), ("mlp", 2, 5.0))
+        for name, seed, value in (
+            ("boosting", 1, 3.0),
+            ("boosting", 2, 4.0),
+            ("mlp", 1, 1.0),
+            ("mlp", 2, 4.0),
+            ("mlp", 3, 9.0),
+        )
     ]
     (tmp_path / "lines.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
     made = CliRunner().invoke(tool.main, ["table", str(tmp_path)])
     assert made.exit_code == 0, made.output
     assert "| 1.0% | boosting | 2 | 1 [1, 1] | 3.5 [3.16, 3.84] |" in made.output
-    assert "| 1 of 1 |" in made.output
+    # Differences of 2 and 0; the third box has no boosting.
+    told = "1.0%, sic_0.01: boosting minus mlp +1.00 ± 1.00, above 0 in 1 of 2"
+    assert told in made.output.splitlines()

@@ -94,6 +94,13 @@ def test_each_signal_of_a_grid_has_mixtures_of_its_own(
     assert [(one["point"], one["seed"], one["n_mixed"]) for one in lines] == [
         (f"3500 -> 500 {mass}", seed, 40) for mass in (80, 100) for seed in (1, 2)
     ]
+    for one in lines:
+        twice = {"features": "extended", "max_sic_10": 2 * one["max_sic_10"]}
+        tool.Lines(output).add({**one, **twice})
+    printed = CliRunner().invoke(tool.main, ["signals", str(output)], catch_exceptions=False)
+    rows = [line.split(" | ") for line in printed.output.splitlines()]
+    assert [row[1] for row in rows] == ["3500 -> 500 100"] * 2 + ["3500 -> 500 80"] * 2
+    assert {row[-1] for row in rows} == {"2.00 |"}
 
 
 def test_ratios_of_signals_are_means_of_their_mixtures(tool: ModuleType) -> None:

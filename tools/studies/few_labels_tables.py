@@ -47,6 +47,11 @@ PANELS = {
 """Classifiers of each half of the picture, where the bands of all would hide each other."""
 
 Result = Mapping[str, Any]
+Value = tuple[float, float]
+"""AUC, and eps_B at eps_S = 0.5."""
+
+PRIOR = 0.1
+"""The true share of signal among the unlabelled events."""
 
 
 def band(values: Sequence[float]) -> tuple[float, float, float]:
@@ -81,36 +86,54 @@ def table(results: Iterable[Result], by: str, key: str = "auc") -> list[str]:
     return lines
 
 
-def pairs(results: Iterable[Result]) -> list[str]:
+def pairs(results: Iterable[Result], beside: Iterable[Result] = ()) -> list[str]:
     """What each method gains over labels alone on the same events, by number of labels.
 
     AUC: mean difference with its standard error, and seeds that gain. eps_B at eps_S = 0.5:
-    geometric mean of the ratios with its 95 % interval for other seeds (Student's t). Without the
-    language model, which is tested on a part of the events.
+    geometric mean of the ratios with its 95 % interval for other seeds (Student's t). The language
+    model, which is tested on a part of the events, is compared with itself on labels alone, and
+    with its own adapter.
+
+    Args:
+        results: what is compared.
+        beside: further results of labels alone.
     """
-    found: dict[tuple[str, int], dict[int, Result]] = defaultdict(dict)
-    for one in results:
-        job = one["job"]
-        found[job["method"], job["n_labels"]][job["seed"]] = one
+    found: dict[tuple[str, int], dict[int, tuple[Value, Value]]] = defaultdict(dict)
+    alone: dict[tuple[str, int], dict[int, Value]] = defaultdict(dict)
+    for one in (*beside, *results):
+        job, value = one["job"], (one["auc"], one["eps_b"])
+        if job["method"] in ("supervised", "model"):
+            alone[job["method"], job["n_labels"]][job["seed"]] = value
     lines = [
         "| method | labels | seeds | AUC | gain | eps_B / eps_B |",
         "|---|---|---|---|---|---|",
     ]
-    for (method, n_labels), mine in sorted(found.items()):
-        other = found.get(("supervised", n_labels), {})
-        seeds = sorted(mine.keys() & other.keys())
-        if method == "supervised" or method.startswith("model") or len(seeds) < 2:
-            continue
-        gain = np.array([mine[one]["auc"] - other[one]["auc"] for one in seeds])
-        ratio = np.log([mine[one]["eps_b"] / other[one]["eps_b"] for one in seeds])
-        reach = student.ppf(0.975, len(seeds) - 1) * ratio.std(ddof=1) / len(seeds) ** 0.5
-        low, middle, high = np.exp(ratio.mean() + reach * np.array([-1, 0, 1]))
-        lines.append(
-            f"| {NAMES[method]} | {n_labels} | {len(seeds)} | {gain.mean():+.3f} ± "
-            f"{gain.std(ddof=1) / len(seeds) ** 0.5:.3f} | {(gain > 0).sum()} | {middle:.2f} "
-            f"[{low:.2f}, {high:.2f}] |"
-        )
+    for one in results:
+        job, value = one["job"], (one["auc"], one["eps_b"])
+        method, n_labels, seed = job["method"], job["n_labels"], job["seed"]
+        other = alone["model" if method.startswith("model") else "supervised", n_labels].get(seed)
+        prior = f", {job['prior']:.0%} stated" if job.get("prior", PRIOR) != PRIOR else ""
+        if other and method not in ("supervised", "model"):
+            found[NAMES[method] + prior, n_labels][seed] = (value, other)
+        if "auc_alone" in one:
+            adapter = one["auc_alone"], one["eps_b_alone"]
+            found[f"{NAMES[method]}, over its adapter", n_labels][seed] = (value, adapter)
+    for (name, n_labels), group in sorted(found.items()):
+        if len(group) > 1:
+            lines.append(f"| {name} | {n_labels} | {len(group)} | {_gain(list(group.values()))} |")
     return lines
+
+
+def _gain(values: Sequence[tuple[Value, Value]]) -> str:
+    """Cells of ``pairs``: (AUC, eps_B) of one and of the other, seed by seed."""
+    (auc, eps_b), (other_auc, other_eps_b) = np.array(values).transpose(1, 2, 0)
+    gain, ratio, root = auc - other_auc, np.log(eps_b / other_eps_b), len(auc) ** 0.5
+    reach = student.ppf(0.975, len(auc) - 1) * ratio.std(ddof=1) / root
+    low, middle, high = np.exp(ratio.mean() + reach * np.array([-1, 0, 1]))
+    return (
+        f"{gain.mean():+.3f} ± {gain.std(ddof=1) / root:.3f} | {(gain > 0).sum()} | "
+        f"{middle:.2f} [{low:.2f}, {high:.2f}]"
+    )
 
 
 def draw(results: Sequence[Result], file: Path) -> None:
@@ -163,6 +186,8 @@ def main() -> None:
         print(f"\n## {title}\n", *table(parts[name], "n_labels", key), sep="\n")
     for part, title in (("labels", "here"), ("shift", "in another simulation")):
         print(f"\n## Over labels alone {title}\n", *pairs(parts[part]), sep="\n")
+    wrong = pairs(parts["prior"], parts["labels"])
+    print("\n## Over labels alone with wrong priors\n", *wrong, sep="\n")
     for part in ("weight", "prior"):
         compared = {(one["job"]["method"], one["job"]["n_labels"]) for one in parts[part]}
         alike = [

@@ -217,6 +217,9 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> str:
             f"{np.median([row['predictions'] for row in mine]):.0f} | "
             f"{sum(row['collapsed'] for row in mine)} of {len(mine)} |"
         )
+    for method in dict.fromkeys(row["method"] for row in rows):
+        called = [row["signal_share"] for row in rows if row["method"] == method]
+        lines.append(f"\n{method} calls {min(called):.2f} to {max(called):.2f} signal")
     soft = [row for row in rows if "start_accuracy" in row]
     if soft:
         above = sum(row["accuracy"] > row["start_accuracy"] for row in soft)

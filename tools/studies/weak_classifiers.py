@@ -303,19 +303,28 @@ def compare(pools: Boxes, config: Config, line: Line, size: int, output: Path) -
 @main.command()
 @click.argument("folders", nargs=-1, required=True, type=PATH)
 def table(folders: Sequence[Path]) -> None:
-    """Prints medians and 16-84 % bands, and in how many boxes SIC(1 %) is above the boosting's."""
+    """Prints medians and 16-84 % bands, then differences to other classifiers in the same boxes."""
     groups: dict[tuple[float, str], dict[int, Line]] = defaultdict(dict)
     for folder in folders:
         for line in Lines(folder / LINES).read():
             groups[line["fraction"], line["classifier"]][line["seed"]] = line
     for (fraction, name), group in sorted(groups.items(), key=lambda one: (-one[0][0], one[0][1])):
-        beside = groups.get((fraction, "boosting"), {})
-        pairs = [(one, beside[seed]) for seed, one in group.items() if seed in beside]
-        better = sum(mine["sic_0.01"] > theirs["sic_0.01"] for mine, theirs in pairs)
         cells = [band([one[what] for one in group.values()]) for what in QUANTITIES]
-        cells.append("" if name == "boosting" else f"{better} of {len(pairs)}")
         cells.append(band([one["seconds"] for one in group.values()]))
         click.echo(f"| {fraction:.1%} | {name} | {len(group)} | {' | '.join(cells)} |")
+    for (fraction, name), group in sorted(groups.items(), key=lambda one: (-one[0][0], one[0][1])):
+        for other in ("boosting", "adapter"):
+            beside = groups.get((fraction, other), {})
+            seeds = sorted(group.keys() & beside.keys())
+            if name == other or len(seeds) < 2:
+                continue
+            for what in ("sic_0.001", "sic_0.01", "local_sigma"):
+                less = np.array([beside[seed][what] - group[seed][what] for seed in seeds])
+                error = less.std(ddof=1) / np.sqrt(len(less))
+                click.echo(
+                    f"{fraction:.1%}, {what}: {other} minus {name} {less.mean():+.2f} ± "
+                    f"{error:.2f}, above 0 in {(less > 0).sum()} of {len(less)}"
+                )
 
 
 if __name__ == "__main__":

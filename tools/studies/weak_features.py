@@ -278,6 +278,20 @@ def table(files: Sequence[Path], against: str) -> None:
             )
 
 
+@main.command("signals")
+@click.argument("files", nargs=-1, required=True, type=PATH)
+@click.option("--against", default="cathode", show_default=True)
+@click.option("--features", default="extended", show_default=True)
+def of_signals(files: Sequence[Path], against: str, features: str) -> None:
+    """Prints the maximum SIC of both sets of features, and their ratio, mixture by mixture."""
+    for fraction, sets in grouped(files).items():
+        for mixture in sorted(sets[features].keys() & sets[against].keys(), key=str):
+            mine, other = (sets[name][mixture]["max_sic_10"] for name in (features, against))
+            click.echo(
+                f"| {fraction:.1%} | {mixture[0]} | {other:.1f} | {mine:.1f} | {mine / other:.2f} |"
+            )
+
+
 def ratios(
     sets: Mapping[str, Mapping[Mixture, Line]], features: str, against: str, what: str
 ) -> Floats:
